@@ -1,0 +1,52 @@
+//! What llm-bench asks of a message broker, as ports: publish with confirmation, consume with acknowledgement,
+//! and look after dead letters.
+//!
+//! The backends are `broker-rabbitmq` and `broker-in-process`; both pass the suite in [`conformance`] (feature
+//! `conformance`). Both rebuild whatever they lose by themselves: a caller never reconnects, it only sees
+//! [`PublishError::Unavailable`] or a [`Subscription`] that is silent for a while.
+
+mod dead_letters;
+mod delivery;
+mod link;
+mod message;
+mod publisher;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Selection};
+pub use delivery::{Delivery, Receipt, SettleError, Subscription};
+pub use link::{BrokerInfo, LinkState};
+pub use message::OutgoingMessage;
+pub use publisher::{BoxError, PublishError, Publisher};
+
+use std::{num::NonZeroU16, sync::Arc};
+
+use async_trait::async_trait;
+
+/// Everything a service needs of its broker.
+#[async_trait]
+pub trait Broker: Send + Sync + std::fmt::Debug {
+    /// Where batches are published.
+    fn publisher(&self) -> Arc<dyn Publisher>;
+
+    /// Starts to consume the queue of batches. At most `prefetch` deliveries are unsettled at any time. Several
+    /// subscriptions, in any number of processes, compete for the messages.
+    fn subscribe(&self, prefetch: NonZeroU16) -> Box<dyn Subscription>;
+
+    /// The dead letters.
+    fn dead_letters(&self) -> Arc<dyn DeadLetters>;
+
+    /// How the link for consuming is; the link for publishing is the [`Publisher`]'s.
+    fn consume_link(&self) -> LinkState;
+
+    /// Version, and the depth of the queues.
+    ///
+    /// # Errors
+    /// When the broker cannot be asked now.
+    async fn info(&self) -> Result<BrokerInfo, PublishError>;
+
+    /// Waits for what is in flight to be confirmed (within a few seconds), then closes the links; unsettled
+    /// deliveries go back to the queue.
+    async fn close(&self);
+}

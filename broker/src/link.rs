@@ -1,0 +1,35 @@
+/// How a link to the broker is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// Usable.
+    Ready,
+    /// Connected, but the broker accepts nothing for now (memory or disk alarm).
+    Blocked {
+        /// What the broker says.
+        reason: String,
+    },
+    /// Not connected; being rebuilt.
+    Down {
+        /// The last error.
+        reason: String,
+    },
+}
+
+impl LinkState {
+    /// Whether the link is usable.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready)
+    }
+}
+
+/// What `llm-bench doctor` and `/metrics` want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerInfo {
+    /// Name and version, such as `RabbitMQ 3.10.8`.
+    pub version: String,
+    /// Messages that are ready in the queue of batches.
+    pub queued: u64,
+    /// Messages in the queue of dead letters.
+    pub dead: u64,
+}

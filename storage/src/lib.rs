@@ -1,0 +1,54 @@
+//! What llm-bench asks of a database, as ports named by intent.
+//!
+//! Each port is a trait; each method is one atomic business step. No caller ever holds a transaction, sees a
+//! connection or writes SQL. The backends are `storage-postgres` and `storage-sqlite`; both pass the suite in
+//! [`conformance`] (feature `conformance`).
+//!
+//! To add a method: add it to its port here, say what is atomic and what a retry does, add its cases to the
+//! conformance suite, then implement it in both backends.
+//!
+//! Every method may be called again after [`StorageError::Unavailable`], also when the first attempt was in fact
+//! committed: a lost reply to a commit cannot be told from a lost commit, so every step is idempotent or says how a
+//! repetition shows.
+
+mod api_keys;
+mod archive;
+mod error;
+mod maintenance;
+mod outbox;
+mod projection;
+mod registry;
+mod simulation_log;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use api_keys::{ApiKeyId, ApiKeyRecord, ApiKeys, Scope};
+pub use archive::{BatchArchive, BatchCursor, BatchFilter, BatchPage, StoredBatch};
+pub use error::{BoxError, Result, StorageError};
+pub use maintenance::{DatabaseInfo, Maintenance};
+pub use outbox::{Outbox, OutboxDepth, Recorded};
+pub use projection::{
+    Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Refusal, Revision, StatisticsChange,
+    StatisticsKey, StatisticsRow,
+};
+pub use registry::{LlmChange, MetricChange, Registry};
+pub use simulation_log::SimulationLog;
+
+/// Everything a service needs of its database. Implemented by whatever implements every port.
+pub trait Storage:
+    Registry + Outbox + Projection + BatchArchive + ApiKeys + SimulationLog + Maintenance + std::fmt::Debug
+{
+}
+
+impl<T> Storage for T where
+    T: Registry
+        + Outbox
+        + Projection
+        + BatchArchive
+        + ApiKeys
+        + SimulationLog
+        + Maintenance
+        + std::fmt::Debug
+{
+}

@@ -1,0 +1,34 @@
+use async_trait::async_trait;
+
+use crate::Result;
+
+/// What `llm-bench doctor` wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseInfo {
+    /// Name and version of the server or library, such as `PostgreSQL 15.18`.
+    pub version: String,
+    /// Migrations that are applied.
+    pub applied_migrations: u32,
+    /// Migrations that this program has and the database lacks.
+    pub pending_migrations: u32,
+}
+
+/// The schema, and whether the database is there at all.
+#[async_trait]
+pub trait Maintenance: Send + Sync {
+    /// Applies the migrations that are missing, under a lock, so that services may start together; gives how many
+    /// were applied.
+    ///
+    /// # Errors
+    /// `Fault` where an applied migration differs from this program's, or is unknown to it.
+    async fn migrate(&self) -> Result<u32>;
+
+    /// Version and schema.
+    async fn database_info(&self) -> Result<DatabaseInfo>;
+
+    /// Whether a trivial query is answered now. Never retried.
+    async fn ping(&self) -> Result<()>;
+
+    /// Closes the connections, waiting for those in use.
+    async fn close(&self);
+}

@@ -1,0 +1,31 @@
+//! Private PostgreSQL and RabbitMQ servers for tests, benchmarks and development.
+//!
+//! [`PostgresServer::start`] and [`RabbitMqServer::start`] run the machine's server programs on free loopback ports,
+//! as an unprivileged user, on data of their own, so that a test may stop, freeze, kill and restart them.
+//! [`shared_postgres`] and [`shared_rabbitmq`] give one server per process to the tests that only use it, and use
+//! `DATABASE_URL` and `AMQP_URL` instead where these are set.
+//!
+//! Nothing is left behind. Every server has a watchdog process that holds a pipe from the process that started it;
+//! when the pipe closes, by `Drop`, by the end of the process or by `kill -9`, the watchdog ends the server's processes
+//! and removes its files.
+//!
+//! The private servers need Linux (`/proc`). Elsewhere, set the two URLs.
+
+mod account;
+mod error;
+mod installation;
+mod ports;
+mod postgres;
+mod processes;
+mod rabbitmq;
+mod secret;
+mod server_home;
+mod server_process;
+mod shared;
+mod watchdog;
+
+pub use error::Error;
+pub use installation::INSTALL_COMMAND;
+pub use postgres::{PostgresOptions, PostgresServer};
+pub use rabbitmq::{RabbitMqOptions, RabbitMqServer};
+pub use shared::{shared_postgres, shared_rabbitmq};

@@ -1,0 +1,74 @@
+//! All processes of one server: the one that was started, and what it started in turn.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// The processes of one server, recognised by their working directory.
+///
+/// Neither process group nor parent would do: PostgreSQL's backends and Erlang's port programs each lead a session of
+/// their own and outlive a killed parent. But they keep the working directory they were started in.
+#[derive(Clone, Debug)]
+pub(crate) struct Processes {
+    /// The server's processes run in this very directory, and nobody else's do.
+    working_directory: PathBuf,
+    /// Where people may enter the directory too, the program that the server consists of.
+    program: Option<&'static str>,
+}
+
+impl Processes {
+    /// Every process whose working directory is `working_directory`.
+    pub(crate) fn in_directory(working_directory: PathBuf) -> Self {
+        Self { working_directory, program: None }
+    }
+
+    /// As [`Self::in_directory`], but only those that run `program`.
+    pub(crate) fn of_program(working_directory: PathBuf, program: &'static str) -> Self {
+        Self { working_directory, program: Some(program) }
+    }
+
+    /// Those that live now. A zombie is not among them.
+    pub(crate) fn living(&self) -> Vec<Pid> {
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return Vec::new(); // no procfs, no private servers
+        };
+        entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
+            .filter(|(_, process)| self.includes(process))
+            .map(|(pid, _)| Pid::from_raw(pid))
+            .collect()
+    }
+
+    /// Sends `signal` to all, again and again until no process is left that has not had it: one may be starting
+    /// another meanwhile.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let mut signalled = Vec::new();
+        loop {
+            let living = self.living();
+            let new: Vec<Pid> = living.into_iter().filter(|pid| !signalled.contains(pid)).collect();
+            if new.is_empty() {
+                return;
+            }
+            for pid in new {
+                // A process that has ended meanwhile needs no signal.
+                let _ = kill(pid, signal);
+                signalled.push(pid);
+            }
+        }
+    }
+
+    fn includes(&self, process: &Path) -> bool {
+        let runs_here = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == self.working_directory);
+        runs_here
+            && self.program.is_none_or(|program| {
+                fs::read_link(process.join("exe")).is_ok_and(|exe| exe.file_name().is_some_and(|name| name == program))
+            })
+    }
+}
