@@ -1,1 +1,114 @@
-//! (being written)
+//! The one way in: every batch, whoever made it, is stored together with the intent to publish it, then published.
+//!
+//! ```text
+//! submit ── record (batch + outbox row, one transaction) ──► relay ── publish, confirmed ──► mark published
+//!                                                              ▲
+//!                                     sweeper: what is still unpublished after a while
+//! ```
+//!
+//! After [`Outbox::submit`] returns, a batch cannot be lost any more: if the process dies, or the broker is away,
+//! its outbox row remains and some sweeper (this one, another process's, or the next start's) publishes it.
+//! A batch may be published more than once; the consumer's ledger counts it once.
+
+mod metrics;
+mod relay;
+mod sweeper;
+
+pub use metrics::OutboxMetrics;
+
+use std::{sync::Arc, time::Duration};
+
+use broker::Publisher;
+use service_runtime::lifecycle::Lifecycle;
+use shared_types::MetricBatch;
+use storage::{Recorded, StorageError};
+use tokio::sync::mpsc;
+
+use crate::relay::Relay;
+
+/// How eager the outbox is. The defaults suit every service; tests shrink them.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxSettings {
+    /// Batches that may wait in memory to be published. A full queue makes [`Outbox::submit`] wait: backpressure
+    /// from a slow broker reaches the producer.
+    pub queue: usize,
+    /// Publishes under way at once.
+    pub window: usize,
+    /// How long a batch may stay unpublished before the sweeper takes it.
+    pub grace: Duration,
+    /// How long the sweeper's claim on a batch keeps other sweepers away.
+    pub lease: Duration,
+    /// The pause between two sweeps.
+    pub sweep_interval: Duration,
+    /// Batches that one sweep claims at a time.
+    pub sweep_limit: u32,
+    /// How long the end waits for confirmations that are under way.
+    pub drain: Duration,
+}
+
+impl Default for OutboxSettings {
+    fn default() -> Self {
+        Self {
+            queue: 512,
+            window: 256,
+            grace: Duration::from_secs(2),
+            lease: Duration::from_secs(15),
+            sweep_interval: Duration::from_secs(1),
+            sweep_limit: 128,
+            drain: Duration::from_secs(3),
+        }
+    }
+}
+
+/// See the [crate's documentation](crate).
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    storage: Arc<dyn storage::Storage>,
+    to_relay: mpsc::Sender<MetricBatch>,
+    metrics: OutboxMetrics,
+}
+
+impl Outbox {
+    /// Starts the relay and the sweeper, which run until the life ends.
+    #[must_use]
+    pub fn start(
+        life: &Lifecycle,
+        storage: Arc<dyn storage::Storage>,
+        publisher: Arc<dyn Publisher>,
+        settings: OutboxSettings,
+        metrics: OutboxMetrics,
+    ) -> Self {
+        let (to_relay, submitted) = mpsc::channel(settings.queue);
+        let relay = Arc::new(Relay::new(
+            Arc::clone(&storage),
+            publisher,
+            settings,
+            metrics.clone(),
+        ));
+        life.spawn("outbox relay", Arc::clone(&relay).run(submitted, life.shutdown()));
+        life.spawn("outbox sweeper", sweeper::run(relay, life.shutdown()));
+        Self {
+            storage,
+            to_relay,
+            metrics,
+        }
+    }
+
+    /// Stores the batches in one transaction and hands the new ones to the relay; gives one outcome per batch, in
+    /// order. Waits while the relay's queue is full.
+    ///
+    /// # Errors
+    /// The database refused or is away. After [`StorageError::Unavailable`] the batches may or may not be stored;
+    /// submit the same batches, with the same ids, again.
+    pub async fn submit(&self, batches: Vec<MetricBatch>) -> Result<Vec<Recorded>, StorageError> {
+        let outcomes = self.storage.record(&batches).await?;
+        for (batch, outcome) in batches.into_iter().zip(&outcomes) {
+            self.metrics.recorded(outcome);
+            // A closed relay means that the process is ending: the outbox row stays, and the next start publishes it.
+            if *outcome == Recorded::Stored && self.to_relay.send(batch).await.is_err() {
+                tracing::debug!("the relay has ended; the sweeper of the next start publishes");
+            }
+        }
+        Ok(outcomes)
+    }
+}

@@ -1,1 +1,11 @@
-//! (being written)
+//! What every service does around its own work: settings in, logs and metrics out, health answered, and an orderly
+//! end.
+
+pub mod health;
+pub mod lifecycle;
+pub mod operations;
+mod secret;
+pub mod settings;
+pub mod telemetry;
+
+pub use secret::Secret;

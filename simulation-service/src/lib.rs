@@ -1,1 +1,16 @@
-//! (being written)
+//! The simulation service: a schedule, a generator of values, and the outbox they leave by.
+//!
+//! At start and then every interval it takes a tick number, draws the values of every (LLM, metric) of the registry
+//! for that tick ([`generator`]), and submits them as batches to the [`outbox`].
+
+pub mod generator;
+mod metrics;
+mod schedule;
+mod service;
+mod settings;
+mod tick;
+
+pub use metrics::SimulationMetrics;
+pub use service::{Service, ServiceError};
+pub use settings::SimulationSettings;
+pub use tick::{Simulation, TickReport};

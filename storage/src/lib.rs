@@ -5,7 +5,8 @@
 //! [`conformance`] (feature `conformance`).
 //!
 //! To add a method: add it to its port here, say what is atomic and what a retry does, add its cases to the
-//! conformance suite, then implement it in both backends.
+//! conformance suite, then implement it in both backends. What the backends have in common is here: [`step`] decides what
+//! is stored and counted, [`fold`] makes statistics rows of batches, [`columns`] reads rows.
 //!
 //! Every method may be called again after [`StorageError::Unavailable`], also when the first attempt was in fact
 //! committed: a lost reply to a commit cannot be told from a lost commit, so every step is idempotent or says how a
@@ -13,12 +14,15 @@
 
 mod api_keys;
 mod archive;
+pub mod columns;
 mod error;
+pub mod fold;
 mod maintenance;
 mod outbox;
 mod projection;
 mod registry;
 mod simulation_log;
+pub mod step;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;

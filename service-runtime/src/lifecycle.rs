@@ -1,0 +1,154 @@
+//! The life of a process: every task is tracked, the first signal asks for an orderly end, a task that crashes ends
+//! the process, and the end waits for every task, within a deadline.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// How long the end may take before tasks are given up.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Shared by all tasks of a process (or of one service in a test).
+#[derive(Debug, Clone, Default)]
+pub struct Lifecycle {
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    crashed: Arc<std::sync::OnceLock<String>>,
+}
+
+/// How a process ended.
+#[derive(Debug, thiserror::Error)]
+pub enum EndedBadly {
+    /// A task panicked or returned an error.
+    #[error("the task {0} crashed")]
+    Crashed(String),
+    /// Tasks were still busy at the deadline.
+    #[error("{0} tasks did not end within {DRAIN_DEADLINE:?}")]
+    Overdue(usize),
+}
+
+impl Lifecycle {
+    /// A life that has just begun.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancelled when the end has begun: tasks finish what they hold and return.
+    #[must_use]
+    pub fn shutdown(&self) -> CancellationToken {
+        self.shutdown.clone()
+    }
+
+    /// Runs a task until it ends. If it panics, the whole process begins to end.
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let life = self.clone();
+        self.tasks.spawn(async move {
+            if let Err(panicked) = tokio::spawn(task).await {
+                life.crash(name, &panicked);
+            }
+        });
+    }
+
+    /// The same for a task that may fail.
+    pub fn spawn_fallible<E>(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) where
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
+    {
+        let life = self.clone();
+        self.spawn(name, async move {
+            if let Err(error) = task.await {
+                let error: Box<dyn std::error::Error + Send + Sync> = error.into();
+                life.crash(name, error.as_ref());
+            }
+        });
+    }
+
+    fn crash(&self, name: &str, error: &(dyn std::error::Error + 'static)) {
+        tracing::error!(task.name = name, error, "a task crashed; ending the process");
+        self.crashed.get_or_init(|| name.to_owned());
+        self.shutdown.cancel();
+    }
+
+    /// Begins the end.
+    pub fn end(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Waits for SIGTERM, SIGINT or a crash, and begins the end.
+    ///
+    /// # Errors
+    /// The handlers cannot be installed.
+    pub async fn until_signalled(&self) -> std::io::Result<()> {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is under way"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is under way"),
+            () = self.shutdown.cancelled() => {}
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// Waits for every task to end, until the deadline.
+    ///
+    /// # Errors
+    /// A task crashed, or tasks are overdue.
+    pub async fn drained(&self) -> Result<(), EndedBadly> {
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN_DEADLINE, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            return Err(EndedBadly::Overdue(self.tasks.len()));
+        }
+        match self.crashed.get() {
+            Some(name) => Err(EndedBadly::Crashed(name.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_waits_for_every_task() {
+        let life = Lifecycle::new();
+        let (finished, shutdown) = (Arc::new(std::sync::OnceLock::new()), life.shutdown());
+        let note = Arc::clone(&finished);
+        life.spawn("worker", async move {
+            shutdown.cancelled().await;
+            tokio::task::yield_now().await;
+            note.get_or_init(|| ());
+        });
+        life.end();
+        life.drained().await.unwrap();
+        assert!(finished.get().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_panic_and_an_error_end_the_process() {
+        let life = Lifecycle::new();
+        life.spawn("panicking", async { panic!("on purpose") });
+        life.shutdown().cancelled().await;
+        assert_eq!(
+            life.drained().await.unwrap_err().to_string(),
+            "the task panicking crashed"
+        );
+
+        let life = Lifecycle::new();
+        life.spawn_fallible("failing", async { Err(std::io::Error::other("on purpose")) });
+        life.until_signalled().await.unwrap();
+        assert_eq!(
+            life.drained().await.unwrap_err().to_string(),
+            "the task failing crashed"
+        );
+    }
+}

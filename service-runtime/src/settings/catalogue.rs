@@ -1,0 +1,186 @@
+/// A setting, as it is documented.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable {
+    /// The environment variable.
+    pub name: &'static str,
+    /// Its default, in words where it is not a value.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+const fn variable(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
+    Variable {
+        name,
+        default,
+        meaning,
+    }
+}
+
+/// Every variable that any program of llm-bench reads. A test holds `.env.sample` against it.
+pub const CATALOGUE: &[Variable] = &[
+    variable(
+        "DATABASE_URL",
+        "SQLite in the data directory",
+        "postgres://user:password@host:port/database or sqlite:///path",
+    ),
+    variable(
+        "POSTGRES_HOST",
+        "none",
+        "instead of DATABASE_URL, with the four below",
+    ),
+    variable("POSTGRES_PORT", "5432", ""),
+    variable("POSTGRES_USER", "postgres", ""),
+    variable("POSTGRES_PASSWORD", "none", ""),
+    variable("POSTGRES_DB", "llm_bench", ""),
+    variable(
+        "DATABASE_MAX_CONNECTIONS",
+        "10",
+        "connections of each service's pool",
+    ),
+    variable(
+        "MAX_RETRIES",
+        "5",
+        "attempts after the first of a database operation that failed for a passing reason",
+    ),
+    variable(
+        "RETRY_DELAY_MS",
+        "200",
+        "milliseconds before the first of them; doubles each time, with jitter",
+    ),
+    variable(
+        "MIGRATE_AT_START",
+        "true",
+        "apply missing migrations at start, under a lock",
+    ),
+    variable(
+        "AMQP_URL",
+        "in-process",
+        "amqp://user:password@host:port/vhost or amqps://…",
+    ),
+    variable(
+        "RABBITMQ_HOST",
+        "none",
+        "instead of AMQP_URL, with the three below",
+    ),
+    variable("RABBITMQ_PORT", "5672", ""),
+    variable("RABBITMQ_USER", "guest", ""),
+    variable("RABBITMQ_PASSWORD", "guest", ""),
+    variable(
+        "RABBITMQ_QUEUE",
+        "benchmarking_service",
+        "the queue of batches; <queue>.dead holds the dead letters",
+    ),
+    variable(
+        "LLM_MODELS_STR",
+        "four well-known LLMs",
+        "comma-separated names, registered when there is no LLM yet",
+    ),
+    variable(
+        "NUM_DATA_POINTS",
+        "1000",
+        "values per (LLM, metric) and tick, 1 to 100000",
+    ),
+    variable(
+        "RANDOM_SEED",
+        "drawn at the first start, stored and logged",
+        "0 to 18446744073709551615",
+    ),
+    variable(
+        "SIMULATION_INTERVAL",
+        "3600",
+        "seconds between ticks; fractions allowed",
+    ),
+    variable("SIMULATION_DISTRIBUTION", "realistic", "or uniform"),
+    variable(
+        "SIMULATION_HTTP_ADDR",
+        "127.0.0.1:8001",
+        "/healthz, /readyz and /metrics of the simulation service",
+    ),
+    variable("HTTP_ADDR", "127.0.0.1:8000", "the API of the benchmark service"),
+    variable("API_KEY", "none", "a key with every scope, 16 characters or more"),
+    variable(
+        "API_KEY_PEPPER",
+        "none",
+        "keys the hashes of stored API keys, 32 characters or more; needed for `llm-bench keys`",
+    ),
+    variable("ANONYMOUS_READ", "false", "answer reading requests without a key"),
+    variable(
+        "RANKING_SOURCE",
+        "simulated",
+        "measured, imported or all: what rankings show where a request does not say",
+    ),
+    variable(
+        "RATE_LIMIT_PER_SECOND",
+        "1000",
+        "requests a second of each key or address; 0 turns the limit off",
+    ),
+    variable("LOG_FILE", "none", "append logs to this file"),
+    variable("CONSOLE_LOGGING", "true", "log to standard error"),
+    variable(
+        "RUST_LOG",
+        "info",
+        "what is logged: tracing-subscriber's filter syntax",
+    ),
+    variable("LOG_FORMAT", "pretty on a terminal, else json", "pretty or json"),
+    variable(
+        "DATA_DIR",
+        "the platform's data directory",
+        "the embedded database and keys",
+    ),
+];
+
+/// Prefixes that nobody else uses: a variable that starts with one and is not in the catalogue is a mistake.
+const OWN_PREFIXES: &[&str] = &[
+    "SIMULATION_",
+    "NUM_DATA_",
+    "LLM_MODELS_",
+    "RANKING_",
+    "RATE_LIMIT_",
+    "API_KEY_",
+    "ANONYMOUS_",
+];
+
+/// Others' variables that are close to ours.
+const FOREIGN: &[&str] = &["RABBITMQ_PASS", "POSTGRES_PASS", "RUST_LOG_STYLE"];
+
+/// The variable that was probably meant by `name`, where `name` is not one of ours but looks like it.
+pub(super) fn probably_meant(name: &str) -> Option<&'static str> {
+    const FARTHEST: usize = 2;
+    const SHORTEST: usize = 8;
+    if FOREIGN.contains(&name) || CATALOGUE.iter().any(|variable| variable.name == name) {
+        return None;
+    }
+    let nearest = CATALOGUE
+        .iter()
+        .map(|variable| (strsim::damerau_levenshtein(variable.name, name), variable.name))
+        .min()?;
+    let near = name.len() >= SHORTEST && name.contains('_') && nearest.0 <= FARTHEST;
+    let ours = OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    (near || ours).then_some(nearest.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspelt_variables_are_recognised_and_foreign_ones_left_alone() {
+        assert_eq!(
+            probably_meant("SIMULATION_INTERVALL"),
+            Some("SIMULATION_INTERVAL")
+        );
+        assert_eq!(probably_meant("RABBITMQ_QEUE"), Some("RABBITMQ_QUEUE"));
+        assert_eq!(probably_meant("NUM_DATA_POINT"), Some("NUM_DATA_POINTS"));
+        for foreign in [
+            "PATH",
+            "HOME",
+            "RABBITMQ_NODENAME",
+            "POSTGRES_INITDB_ARGS",
+            "DATA",
+            "RABBITMQ_DEFAULT_USER",
+        ] {
+            assert_eq!(probably_meant(foreign), None, "{foreign}");
+        }
+    }
+}

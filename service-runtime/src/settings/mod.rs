@@ -1,0 +1,72 @@
+//! Settings: the environment, with a `.env` file below it, read once into typed structs.
+//!
+//! They are parsed from a map ([`Variables`]), so no test changes the environment. Every refused value names the
+//! variable, what was found and what is expected; a variable that is almost one of ours is refused too, since
+//! a misspelt setting that silently does nothing is worse than a start that fails.
+
+mod broker;
+mod catalogue;
+mod database;
+mod log;
+mod variables;
+
+pub use broker::{BrokerKind, BrokerSettings};
+pub use catalogue::{CATALOGUE, Variable};
+pub use database::{DatabaseKind, DatabaseSettings};
+pub use log::{LogFormat, LogSettings};
+pub use variables::Variables;
+
+use std::path::PathBuf;
+
+use shared_types::Invalid;
+
+/// What every program of llm-bench is told.
+#[derive(Debug, Clone)]
+pub struct CommonSettings {
+    /// Where the data is.
+    pub database: DatabaseSettings,
+    /// Where the messages go.
+    pub broker: BrokerSettings,
+    /// What is logged, and where to.
+    pub log: LogSettings,
+    /// Whether missing migrations are applied at start (`MIGRATE_AT_START`).
+    pub migrate_at_start: bool,
+}
+
+impl CommonSettings {
+    /// Reads the settings that all programs share.
+    ///
+    /// # Errors
+    /// The first variable that is refused.
+    pub fn read(variables: &Variables) -> Result<Self, Invalid> {
+        Ok(Self {
+            database: DatabaseSettings::read(variables)?,
+            broker: BrokerSettings::read(variables)?,
+            log: LogSettings::read(variables)?,
+            migrate_at_start: variables.flag("MIGRATE_AT_START")?.unwrap_or(true),
+        })
+    }
+}
+
+/// The directory of the embedded database and keys: `DATA_DIR`, else the platform's.
+///
+/// # Errors
+/// The platform names none (no home directory) and `DATA_DIR` is not set.
+pub fn data_dir(variables: &Variables) -> Result<PathBuf, Invalid> {
+    if let Some(dir) = variables.text("DATA_DIR")? {
+        return Ok(PathBuf::from(dir));
+    }
+    directories::ProjectDirs::from("", "", "llm-bench")
+        .map(|dirs| dirs.data_dir().to_path_buf())
+        .ok_or_else(|| {
+            Invalid::new(
+                "DATA_DIR",
+                "nothing, and no home directory",
+                "a directory for the embedded database",
+            )
+        })
+}
+
+fn variables_port(variables: &Variables, name: &str) -> Result<Option<u16>, Invalid> {
+    variables.parsed(name, "a port from 1 to 65535", |port| *port != 0)
+}

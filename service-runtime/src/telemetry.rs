@@ -1,0 +1,90 @@
+//! Logs. Metrics are each service's own, on the `prometheus::Registry` it is built with.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal},
+    path::PathBuf,
+    sync::Mutex,
+};
+
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+    util::TryInitError,
+};
+
+use crate::settings::{LogFormat, LogSettings};
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `LOG_FILE` cannot be opened for appending.
+    #[error("LOG_FILE: cannot append to {}", path.display())]
+    LogFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// `RUST_LOG` is not a filter.
+    #[error("RUST_LOG")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// Logging was set up before.
+    #[error("logging is set up already")]
+    AlreadySetUp(#[from] TryInitError),
+}
+
+/// Sets up logging for the process: to standard error, to a file, to both or to neither.
+///
+/// # Errors
+/// Says what could not be set up.
+pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
+    let mut outputs: Vec<Box<dyn Layer<Registry> + Send + Sync>> = Vec::new();
+    if settings.console {
+        let pretty_on_a_terminal = if io::stderr().is_terminal() {
+            LogFormat::Pretty
+        } else {
+            LogFormat::Json
+        };
+        outputs.push(output(
+            settings.format.unwrap_or(pretty_on_a_terminal),
+            io::stderr,
+            io::stderr().is_terminal(),
+        ));
+    }
+    if let Some(path) = &settings.file {
+        let file = open(path)?;
+        outputs.push(output(
+            settings.format.unwrap_or(LogFormat::Json),
+            Mutex::new(file),
+            false,
+        ));
+    }
+    let filter = EnvFilter::try_new(&settings.filter)?;
+    tracing_subscriber::registry()
+        .with(outputs.with_filter(filter))
+        .try_init()?;
+    Ok(())
+}
+
+fn open(path: &PathBuf) -> Result<File, TelemetryError> {
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.map_err(|source| TelemetryError::LogFile {
+        path: path.clone(),
+        source,
+    })
+}
+
+fn output<S, W>(format: LogFormat, writer: W, colours: bool) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colours);
+    match format {
+        LogFormat::Pretty => layer.compact().boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    }
+}

@@ -1,0 +1,222 @@
+//! From a row's columns to the vocabulary. What does not pass the constructors' checks is a fault of the stored data.
+
+use chrono::{DateTime, Utc};
+use shared_types::{
+    BatchContent, BatchId, Bounds, Checksum, Creator, InvalidChecksum, Llm, LlmId, LlmName, Metric, MetricBatch,
+    MetricId, MetricTitle, Provenance, RunId, Unit, Values,
+};
+use uuid::Uuid;
+
+use crate::{
+    ApiKeyId, ApiKeyRecord, MetricChange, Period, StatisticsKey, StatisticsRow, StoredBatch,
+    step::{KnownMetric, StepError, StoredIdentity},
+};
+
+impl From<shared_types::Invalid> for StepError {
+    fn from(invalid: shared_types::Invalid) -> Self {
+        Self::fault(invalid)
+    }
+}
+
+impl From<InvalidChecksum> for StepError {
+    fn from(invalid: InvalidChecksum) -> Self {
+        Self::fault(invalid)
+    }
+}
+
+/// The columns of a batch, its LLM's name and its metric's title and unit.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns' names in the database, explained in the migrations")]
+pub struct BatchColumns {
+    pub id: Uuid,
+    pub llm: String,
+    pub metric: String,
+    pub unit: String,
+    pub source: String,
+    pub run_id: Option<String>,
+    pub seed: Option<i64>,
+    pub sequence: Option<i64>,
+    pub batch_at: DateTime<Utc>,
+    pub data_points: Vec<f64>,
+    pub checksum: Vec<u8>,
+    pub recorded_at: DateTime<Utc>,
+}
+
+impl TryFrom<BatchColumns> for StoredBatch {
+    type Error = StepError;
+
+    /// Refuses a row whose content is not what was stored, by its checksum.
+    fn try_from(columns: BatchColumns) -> Result<Self, StepError> {
+        let id = BatchId::from(columns.id);
+        let content = BatchContent {
+            llm: LlmName::new(&columns.llm)?,
+            metric: MetricTitle::new(&columns.metric)?,
+            unit: Some(Unit::new(&columns.unit)?),
+            values: Values::new(columns.data_points)?,
+            timestamp: columns.batch_at,
+            provenance: Provenance {
+                source: columns.source.parse()?,
+                run_id: columns.run_id.as_deref().map(RunId::new).transpose()?,
+                seed: columns.seed.map(i64::cast_unsigned),
+                sequence: columns.sequence.map(i64::cast_unsigned),
+            },
+        };
+        let batch = MetricBatch::new(id, content);
+        if batch.checksum() != Checksum::try_from(columns.checksum.as_slice())? {
+            return Err(StepError::fault(format!("the stored batch {id} does not match its checksum")));
+        }
+        Ok(Self { batch, recorded_at: columns.recorded_at })
+    }
+}
+
+/// The columns of a stored batch that decide about another with its id.
+///
+/// # Errors
+/// A fault where they do not decode.
+pub fn stored_identity(
+    llm_id: i64,
+    metric_id: i64,
+    source: &str,
+    checksum: &[u8],
+) -> Result<StoredIdentity, StepError> {
+    Ok(StoredIdentity {
+        checksum: checksum.try_into()?,
+        key: statistics_key(llm_id, metric_id, source)?,
+    })
+}
+
+/// The columns of a statistics row's key.
+///
+/// # Errors
+/// A fault where they do not decode.
+pub fn statistics_key(llm_id: i64, metric_id: i64, source: &str) -> Result<StatisticsKey, StepError> {
+    Ok(StatisticsKey { llm: LlmId(llm_id), metric: MetricId(metric_id), source: source.parse()? })
+}
+
+/// The columns of a statistics row.
+///
+/// # Errors
+/// A fault where they do not decode.
+pub fn statistics_row(
+    key: StatisticsKey,
+    period: i64,
+    state: Vec<u8>,
+    updated_at: DateTime<Utc>,
+) -> StatisticsRow {
+    StatisticsRow { key, period: Period::from_column(period), state, updated_at }
+}
+
+/// The columns of a metric that a batch must agree with.
+///
+/// # Errors
+/// A fault where they do not decode.
+pub fn known_metric(title: &str, unit: &str) -> Result<KnownMetric, StepError> {
+    Ok(KnownMetric { title: MetricTitle::new(title)?, unit: Unit::new(unit)? })
+}
+
+/// The columns of an LLM.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns' names in the database")]
+pub struct LlmColumns {
+    pub id: i64,
+    pub name: String,
+    pub creator: String,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<LlmColumns> for Llm {
+    type Error = StepError;
+
+    fn try_from(columns: LlmColumns) -> Result<Self, StepError> {
+        Ok(Self {
+            id: LlmId(columns.id),
+            name: LlmName::new(&columns.name)?,
+            creator: Creator::new(&columns.creator)?,
+            created_at: columns.created_at,
+            updated_at: columns.updated_at,
+        })
+    }
+}
+
+/// The columns of a metric.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns' names in the database")]
+pub struct MetricColumns {
+    pub id: i64,
+    pub title: String,
+    pub unit: String,
+    pub lower_bound: f64,
+    pub upper_bound: f64,
+    pub better: String,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<MetricColumns> for Metric {
+    type Error = StepError;
+
+    fn try_from(columns: MetricColumns) -> Result<Self, StepError> {
+        Ok(Self {
+            id: MetricId(columns.id),
+            title: MetricTitle::new(&columns.title)?,
+            unit: Unit::new(&columns.unit)?,
+            bounds: Bounds::new(columns.lower_bound, columns.upper_bound)?,
+            better: columns.better.parse()?,
+            created_at: columns.created_at,
+            updated_at: columns.updated_at,
+        })
+    }
+}
+
+impl MetricChange {
+    /// The metric as it will be.
+    ///
+    /// # Errors
+    /// The bounds that would result are refused: the answer of the port, not a fault.
+    pub fn applied_to(&self, metric: Metric, at: DateTime<Utc>) -> Result<Metric, StepError> {
+        let bounds = Bounds::new(
+            self.lower_bound.unwrap_or(metric.bounds.lower()),
+            self.upper_bound.unwrap_or(metric.bounds.upper()),
+        )
+        .map_err(|invalid| StepError::Answer(invalid.into()))?;
+        Ok(Metric {
+            bounds,
+            unit: self.unit.clone().unwrap_or(metric.unit),
+            better: self.better.unwrap_or(metric.better),
+            updated_at: at,
+            ..metric
+        })
+    }
+}
+
+/// The columns of an API key.
+#[expect(missing_docs, reason = "the columns' names in the database")]
+pub struct ApiKeyColumns {
+    pub id: String,
+    pub name: String,
+    pub scope: String,
+    pub hash: Vec<u8>,
+    pub created_at: DateTime<Utc>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub revoked_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<ApiKeyColumns> for ApiKeyRecord {
+    type Error = StepError;
+
+    fn try_from(columns: ApiKeyColumns) -> Result<Self, StepError> {
+        Ok(Self {
+            id: ApiKeyId(columns.id),
+            name: columns.name,
+            scope: columns.scope.parse()?,
+            hash: columns
+                .hash
+                .try_into()
+                .map_err(|hash: Vec<u8>| StepError::fault(format!("a key hash of {} bytes", hash.len())))?,
+            created_at: columns.created_at,
+            expires_at: columns.expires_at,
+            revoked_at: columns.revoked_at,
+        })
+    }
+}

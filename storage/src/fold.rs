@@ -1,0 +1,101 @@
+//! From batches to statistics rows.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use statistics::RunningStatistics;
+
+use crate::{Hour, Period, StatisticsKey, step::StepError};
+
+/// What a statistics row is found by. The order is the one in which everybody locks rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RowKey {
+    /// The key.
+    pub key: StatisticsKey,
+    /// The period.
+    pub period: Period,
+}
+
+/// A statistics row to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowState {
+    /// Where.
+    pub row: RowKey,
+    /// `RunningStatistics::to_bytes`.
+    pub state: Vec<u8>,
+    /// The number of values, for readers that cannot decode the state.
+    pub n: i64,
+}
+
+impl RowState {
+    /// The row of these statistics.
+    #[must_use]
+    pub fn new(row: RowKey, statistics: &RunningStatistics) -> Self {
+        Self { row, state: statistics.to_bytes(), n: statistics.count().cast_signed() }
+    }
+}
+
+/// The statistics of some batches per key and hour.
+#[derive(Debug, Default)]
+pub struct Partials(BTreeMap<(StatisticsKey, Hour), RunningStatistics>);
+
+impl Partials {
+    /// Adds the values of one batch.
+    ///
+    /// # Errors
+    /// A value is not finite (which a batch's never is), or there are too many.
+    pub fn add(
+        &mut self,
+        key: StatisticsKey,
+        timestamp: DateTime<Utc>,
+        values: &[f64],
+    ) -> Result<(), StepError> {
+        self.0
+            .entry((key, Hour::of(timestamp)))
+            .or_default()
+            .try_extend(values)
+            .map_err(StepError::fault)
+    }
+
+    /// Whether nothing was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The hours' rows and, merged from them, the all-time rows.
+    ///
+    /// # Errors
+    /// There are too many values.
+    pub fn into_rows(self) -> Result<BTreeMap<RowKey, RunningStatistics>, StepError> {
+        let mut rows: BTreeMap<RowKey, RunningStatistics> = BTreeMap::new();
+        for ((key, hour), statistics) in self.0 {
+            rows.entry(RowKey { key, period: Period::AllTime })
+                .or_default()
+                .merge(&statistics)
+                .map_err(StepError::fault)?;
+            rows.insert(RowKey { key, period: Period::Hour(hour) }, statistics);
+        }
+        Ok(rows)
+    }
+}
+
+/// All-time sorts before every hour, and no hour that a timestamp can have is near it.
+const ALL_TIME: i64 = i64::MIN;
+
+impl Period {
+    /// The form in a database column: hours since the Unix epoch, `i64::MIN` for all time. Keeps the order.
+    #[must_use]
+    pub fn to_column(self) -> i64 {
+        match self {
+            Self::AllTime => ALL_TIME,
+            Self::Hour(Hour(hour)) => hour,
+        }
+    }
+
+    /// Reads what [`to_column`](Self::to_column) wrote.
+    #[must_use]
+    pub fn from_column(column: i64) -> Self {
+        if column == ALL_TIME { Self::AllTime } else { Self::Hour(Hour(column)) }
+    }
+}
