@@ -34,6 +34,7 @@ start-benchmark: ## The benchmark service (settings: environment and .env)
 
 .PHONY: bench
 bench: install-services ## Measure the pipeline against real servers
+	$(CARGO) build --release --locked --package simulation-service --package benchmark-service
 	$(CARGO) run --release --locked --package pipeline-bench
 
 ##@ Check

@@ -19,7 +19,8 @@ has_postgresql() {
 
 has_rabbitmq() {
     # `rabbitmq-env` tells the server's own scripts from Debian's wrapper, which insists on the system's one node.
-    for folder in /usr/lib/rabbitmq/bin "$(dirname "$(command -v rabbitmq-server || echo /)")"; do
+    in_path=$(command -v rabbitmq-server || true)
+    for folder in /usr/lib/rabbitmq/bin "${in_path%/*}"; do
         [ -x "$folder/rabbitmq-server" ] && [ -e "$folder/rabbitmq-env" ] && return 0
     done
     return 1

@@ -1,4 +1,4 @@
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::dev::Server;
 use broker::{Broker, LinkState};
@@ -84,8 +84,8 @@ impl Service {
         self.operations.1
     }
 
-    /// Starts the service's tasks; they end with the life.
-    pub fn start(self, life: &Lifecycle) {
+    /// Starts the service's tasks; they end with the life. With `migrate`, missing migrations are applied first.
+    pub fn start(self, life: &Lifecycle, migrate: bool) {
         let outbox = Outbox::start(
             life,
             Arc::clone(&self.storage),
@@ -111,7 +111,7 @@ impl Service {
             let (storage, clock, settings, metrics, shutdown) = parts;
             let simulation = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                simulation = prepare(storage, outbox, clock, &settings) => simulation?,
+                simulation = prepare(storage, outbox, clock, &settings, migrate) => simulation?,
             };
             schedule::run(simulation, settings.interval, metrics, shutdown).await;
             Ok::<_, ServiceError>(())
@@ -119,13 +119,22 @@ impl Service {
     }
 }
 
-/// Seeds an empty registry and settles the simulation's seed. Waits for a database that is away.
-pub(crate) async fn prepare(
+/// Seeds an empty registry and settles the simulation's seed, after the migrations where `migrate` says so. Waits
+/// for a database that is away.
+///
+/// # Errors
+/// The database is there and refuses.
+pub async fn prepare(
     storage: Arc<dyn Storage>,
     outbox: Outbox,
     clock: Arc<dyn Clock>,
     settings: &SimulationSettings,
+    migrate: bool,
 ) -> Result<Simulation, ServiceError> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    if migrate {
+        storage::migrated(storage.as_ref()).await?;
+    }
     loop {
         match seeded(&storage, &clock, settings).await {
             Ok(seed) => {
@@ -143,6 +152,7 @@ pub(crate) async fn prepare(
             }
             Err(error) => return Err(error),
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

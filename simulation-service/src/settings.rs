@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, time::Duration};
 
-use service_runtime::settings::Variables;
-use shared_types::{Invalid, LlmName, MAX_VALUES, RegistrySeed};
+use service_runtime::settings::{Variables, registry_seed};
+use shared_types::{Invalid, MAX_VALUES, RegistrySeed};
 
 use crate::generator::Shape;
 
@@ -43,7 +43,7 @@ impl SimulationSettings {
             shape: variables
                 .parsed("SIMULATION_DISTRIBUTION", "realistic or uniform", |_| true)?
                 .unwrap_or(Shape::Realistic),
-            registry: registry(variables)?,
+            registry: registry_seed(variables)?,
             http_addr: variables
                 .parsed(
                     "SIMULATION_HTTP_ADDR",
@@ -64,24 +64,6 @@ fn interval(variables: &Variables) -> Result<Duration, Invalid> {
         (SHORTEST..=LONGEST).contains(s)
     })?;
     Ok(seconds.map_or(HOUR, Duration::from_secs_f64))
-}
-
-fn registry(variables: &Variables) -> Result<RegistrySeed, Invalid> {
-    let standard = RegistrySeed::standard()?;
-    let Some(list) = variables.text("LLM_MODELS_STR")? else {
-        return Ok(standard);
-    };
-    let mut names: Vec<LlmName> = Vec::new();
-    for name in list.split(',').filter(|name| !name.trim().is_empty()) {
-        let name = LlmName::new(name).map_err(|refused| refused.within("LLM_MODELS_STR"))?;
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    if names.is_empty() {
-        return Err(Invalid::new("LLM_MODELS_STR", list, "names separated by commas"));
-    }
-    Ok(standard.with_llms(names))
 }
 
 #[cfg(test)]

@@ -67,6 +67,11 @@ impl Dyadic {
         self.exponent
     }
 
+    /// The mantissa that goes with a lower exponent.
+    fn mantissa_at(&self, exponent: i64) -> BigInt {
+        &self.mantissa << (self.exponent - exponent)
+    }
+
     pub(crate) fn is_negative(&self) -> bool {
         self.mantissa.sign() == Sign::Minus
     }
@@ -143,6 +148,9 @@ impl Quotient {
 /// The double nearest to `(integer + rest) · 2^exponent`, ties to even, where `0 ≤ rest < 1` and `inexact` says
 /// whether there is a rest. `None` where the result would be infinite.
 fn round(integer: u128, exponent: i64, inexact: bool) -> Option<f64> {
+    if integer == 0 {
+        return Some(0.0);
+    }
     let bits = i64::from(u128::BITS - integer.leading_zeros());
     let unit = (exponent + bits - MANTISSA_BITS).max(MIN_EXPONENT);
     if unit > MAX_EXPONENT {
@@ -165,7 +173,7 @@ fn round(integer: u128, exponent: i64, inexact: bool) -> Option<f64> {
     // The implicit bit of the mantissa raises the exponent field by one, which also makes a mantissa that was
     // rounded up to 2^53 come out right.
     let exponent_field = (unit - MIN_EXPONENT).unsigned_abs() << 52;
-    let value = f64::from_bits(exponent_field + (mantissa & u128::from(u64::MAX)) as u64);
+    let value = f64::from_bits(exponent_field + u64::try_from(mantissa).ok()?);
     value.is_finite().then_some(value)
 }
 
@@ -174,8 +182,7 @@ impl Sub for &Dyadic {
 
     fn sub(self, other: &Dyadic) -> Dyadic {
         let exponent = self.exponent.min(other.exponent);
-        let aligned = |value: &Dyadic| &value.mantissa << (value.exponent - exponent);
-        Dyadic::new(aligned(self) - aligned(other), exponent)
+        Dyadic::new(self.mantissa_at(exponent) - other.mantissa_at(exponent), exponent)
     }
 }
 
@@ -184,5 +191,92 @@ impl Mul for &Dyadic {
 
     fn mul(self, other: &Dyadic) -> Dyadic {
         Dyadic::new(&self.mantissa * &other.mantissa, self.exponent + other.exponent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: f64 = f64::from_bits(1);
+
+    fn divide(numerator: f64, divisor: u64) -> Option<f64> {
+        Dyadic::from_f64(numerator).divide_rounded(&BigUint::from(divisor))
+    }
+
+    #[test]
+    fn doubles_come_back_as_they_went() {
+        for value in [
+            0.0,
+            1.0,
+            -0.1,
+            1e308,
+            f64::MAX,
+            f64::MIN,
+            f64::MIN_POSITIVE,
+            SMALLEST,
+            -3.0 * SMALLEST,
+        ] {
+            assert_eq!(divide(value, 1), Some(value));
+        }
+    }
+
+    #[test]
+    fn a_quotient_of_doubles_is_that_of_the_processor() {
+        for (numerator, divisor) in [(1.0, 3), (2.0, 7), (1e308, 10), (1e-308, 1000), (-0.1, 1 << 40)] {
+            assert_eq!(divide(numerator, divisor), Some(numerator / divisor as f64));
+        }
+    }
+
+    #[test]
+    fn ties_go_to_even_among_subnormals_too() {
+        assert_eq!(divide(SMALLEST, 2), Some(0.0));
+        assert_eq!(divide(3.0 * SMALLEST, 2), Some(2.0 * SMALLEST));
+        assert_eq!(divide(5.0 * SMALLEST, 2), Some(2.0 * SMALLEST));
+        assert_eq!(round((1 << 54) + 2, 0, false), Some((1u64 << 54) as f64));
+        assert_eq!(round((1 << 54) + 2, 0, true), Some(((1u64 << 54) + 4) as f64));
+        assert_eq!(round((1 << 54) + 6, 0, false), Some(((1u64 << 54) + 8) as f64));
+    }
+
+    #[test]
+    fn what_underflows_is_positive_zero() {
+        let bits = divide(-SMALLEST, 1000).map(f64::to_bits);
+        assert_eq!(bits, Some(0.0_f64.to_bits()));
+        assert_eq!(round(1, -3000, true), Some(0.0));
+    }
+
+    #[test]
+    fn the_largest_double_is_reached_by_rounding_down_only() {
+        // MAX is (2^53 − 1) · 2^971; the next step would be 2^1024.
+        let below_half = (1u128 << 55) - 3;
+        assert_eq!(round(below_half, 969, true), Some(f64::MAX));
+        assert_eq!(round(below_half + 1, 969, false), None);
+        assert_eq!(round(1, 1024, false), None);
+    }
+
+    #[test]
+    fn division_by_zero_has_no_result() {
+        assert_eq!(divide(1.0, 0), None);
+    }
+
+    #[test]
+    fn roots_are_rounded_once() {
+        for value in [2.0, 0.1, 1e300, 4.0, SMALLEST, f64::MAX] {
+            let root = Dyadic::from_f64(value).divide_sqrt_rounded(&BigUint::from(1u8));
+            assert_eq!(root, Some(value.sqrt()), "√{value}");
+        }
+        assert_eq!(
+            Dyadic::from_f64(-1.0).divide_sqrt_rounded(&BigUint::from(1u8)),
+            None
+        );
+    }
+
+    #[test]
+    fn a_root_just_above_a_tie_is_not_a_tie() {
+        let tie = (1u64 << 53) + 1;
+        let root = |square: BigInt| Dyadic::new(square, 0).divide_sqrt_rounded(&BigUint::from(1u8));
+        assert_eq!(root(BigInt::from(tie) * tie), Some((tie - 1) as f64));
+        assert_eq!(root(BigInt::from(tie) * tie + 1), Some((tie + 1) as f64));
+        assert_eq!(root(BigInt::from(tie) * tie - 1), Some((tie - 1) as f64));
     }
 }

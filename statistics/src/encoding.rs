@@ -18,13 +18,12 @@
 //!
 //! Every state has one encoding, and [`decode`] accepts no other: equal bytes if and only if equal states.
 
-use num_bigint::{BigInt, BigUint, Sign};
-
 use crate::dyadic::{Dyadic, MIN_EXPONENT};
 use crate::error::DecodeError;
 use crate::exact_sum::{ExactSum, ExactSumOfSquares};
 use crate::quantile_sketch::{BUCKET_INDEXES, BucketIndex, QuantileSketch, bucket_of};
 use crate::running_statistics::{Extremes, MAX_COUNT, RunningStatistics};
+use crate::wire::{Reader, write_exact, write_varint};
 
 /// The version of the format that is written, and the only one that is read.
 pub const FORMAT_VERSION: u8 = 1;
@@ -33,7 +32,7 @@ impl RunningStatistics {
     /// The canonical bytes of the state: equal states have equal bytes, whatever their history.
     ///
     /// Size: about 60 bytes and one or two for every bucket with values (at most 64 an octave); 1 000 latencies
-    /// of a log-normal distribution take some 400 bytes.
+    /// of a log-normal distribution take some 300 bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT_VERSION];
         write_varint(&mut bytes, self.count);
@@ -50,17 +49,15 @@ impl RunningStatistics {
     /// The state that [`Self::to_bytes`] wrote.
     ///
     /// The parts are checked against each other, so that a state that is returned behaves as one of real values:
-    /// nothing panics or overflows later. Memory is in proportion to the bytes until all checks have passed.
+    /// nothing panics or overflows later. Memory is in proportion to the bytes, and that of the state returned.
     ///
     /// # Errors
     /// The bytes are not exactly one canonical encoding of a state that values can have.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut reader = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
         let state = decode(&mut reader)?;
-        match reader.rest.len() {
-            0 => Ok(state),
-            count => Err(DecodeError::TrailingBytes { count }),
-        }
+        reader.finish()?;
+        Ok(state)
     }
 }
 
@@ -217,97 +214,111 @@ fn read_buckets(reader: &mut Reader<'_>, total: u64) -> Result<Vec<Bucket>, Deco
     }
 }
 
-fn write_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push((value & 0x7f) as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push((value & 0x7f) as u8);
-}
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
 
-fn write_exact(bytes: &mut Vec<u8>, value: &Dyadic, unit_exponent: i64) {
-    let (sign, magnitude) = value.mantissa().to_bytes_le();
-    if sign == Sign::NoSign {
-        return write_varint(bytes, 0);
-    }
-    write_varint(
-        bytes,
-        (magnitude.len() as u64) << 1 | u64::from(sign == Sign::Minus),
-    );
-    write_varint(bytes, (value.exponent() - unit_exponent).unsigned_abs());
-    bytes.extend(magnitude);
-}
+    use super::*;
 
-/// What is left of the bytes.
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn bytes(&mut self, length: u64, field: &'static str) -> Result<&'a [u8], DecodeError> {
-        let split = usize::try_from(length)
-            .ok()
-            .and_then(|length| self.rest.split_at_checked(length));
-        let (taken, rest) = split.ok_or(DecodeError::Truncated { field })?;
-        self.rest = rest;
-        Ok(taken)
+    fn of(values: &[f64]) -> RunningStatistics {
+        RunningStatistics::try_from(values).unwrap()
     }
 
-    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
-        let (taken, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or(DecodeError::Truncated { field })?;
-        self.rest = rest;
-        Ok(*taken)
+    /// Stored states outlive the program: another form needs another version.
+    #[test]
+    fn the_format_of_version_1_is_fixed() {
+        assert_eq!(RunningStatistics::new().to_bytes(), [1, 0]);
+        let mut expected = vec![1, 4];
+        expected.extend((-1.5_f64).to_le_bytes());
+        expected.extend(2.0_f64.to_le_bytes());
+        // Σx = 2.5 = 5 · 2^-1, which is 2^1073 units.
+        expected.extend([2, 0xb1, 0x08, 5]);
+        // Σx² = 10.25 = 41 · 2^-2, which is 2^2146 units.
+        expected.extend([2, 0xe2, 0x10, 41]);
+        // −1.5 is in bucket 32 of octave 1074: index !68768, place −68769, zigzag 137537.
+        expected.extend([0xc1, 0xb2, 0x08, 1]);
+        // Up to 0, 68768 places are left out, and up to 2.0 (index 68800, place 68801) 68800.
+        expected.extend([3, 0x9f, 0x99, 0x04]);
+        expected.extend([5, 0xbf, 0x99, 0x04]);
+        let state = of(&[2.0, -1.5, 0.0, 2.0]);
+        assert_eq!(state.to_bytes(), expected);
+        assert_eq!(RunningStatistics::from_bytes(&expected), Ok(state));
     }
 
-    fn byte(&mut self, field: &'static str) -> Result<u8, DecodeError> {
-        self.array(field).map(|[byte]| byte)
-    }
-
-    fn varint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
-        let mut value = 0;
-        for shift in (0..u64::BITS).step_by(7) {
-            let byte = self.byte(field)?;
-            let digit = u64::from(byte & 0x7f);
-            if digit << shift >> shift != digit {
-                return Err(DecodeError::OutOfRange { field });
-            }
-            value |= digit << shift;
-            if byte & 0x80 == 0 {
-                let superfluous = byte == 0 && shift > 0;
-                return if superfluous {
-                    Err(DecodeError::NotCanonical { field })
-                } else {
-                    Ok(value)
-                };
-            }
+    #[test]
+    fn every_fault_has_its_error() {
+        let inconsistent = |what| DecodeError::Inconsistent { what };
+        let out_of_range = |field| DecodeError::OutOfRange { field };
+        let not_canonical = |field| DecodeError::NotCanonical { field };
+        let faults: &[(Range<usize>, &[u8], DecodeError)] = &[
+            (0..1, &[2], DecodeError::UnsupportedVersion { found: 2 }),
+            (1..2, &[0], DecodeError::TrailingBytes { count: 36 }),
+            (
+                1..2,
+                &[3],
+                inconsistent("the buckets hold as many values as are counted"),
+            ),
+            (1..2, &[5], DecodeError::Truncated { field: "buckets" }),
+            (1..2, &[0x84, 0], not_canonical("count")),
+            (
+                1..2,
+                &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1],
+                out_of_range("count"),
+            ),
+            (
+                1..2,
+                &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 2],
+                out_of_range("count"),
+            ),
+            (2..10, &f64::NAN.to_le_bytes(), out_of_range("min")),
+            (2..10, &3.0_f64.to_le_bytes(), inconsistent("min is at most max")),
+            (
+                2..10,
+                &(-1.0_f64).to_le_bytes(),
+                inconsistent("min and max are in the first and the last bucket"),
+            ),
+            (10..18, &(-0.0_f64).to_le_bytes(), not_canonical("max")),
+            (18..19, &[1], not_canonical("sum")),
+            (19..21, &[0xff, 0x7f], out_of_range("sum")),
+            (21..22, &[4], not_canonical("sum")),
+            (21..22, &[17], inconsistent("the mean lies between min and max")),
+            (
+                22..23,
+                &[3],
+                inconsistent("the sum of squares fits sum, min and max"),
+            ),
+            (23..25, &[0xff, 0x7f], out_of_range("squares")),
+            (
+                25..26,
+                &[55],
+                inconsistent("the sum of squares fits sum, min and max"),
+            ),
+            (
+                25..26,
+                &[5],
+                inconsistent("the sum of squares fits sum, min and max"),
+            ),
+            (26..29, &[0xff, 0xff, 0x7f], out_of_range("buckets")),
+            (29..30, &[0], not_canonical("buckets")),
+        ];
+        let valid = of(&[2.0, -1.5, 0.0, 2.0]).to_bytes();
+        for (range, replacement, error) in faults {
+            let mut bytes = valid.clone();
+            bytes.splice(range.clone(), replacement.iter().copied());
+            let decoded = RunningStatistics::from_bytes(&bytes);
+            assert_eq!(decoded, Err(*error), "{replacement:?} at {range:?}");
         }
-        Err(DecodeError::OutOfRange { field })
     }
 
-    fn exact(&mut self, field: &'static str, unit_exponent: i64) -> Result<Dyadic, DecodeError> {
-        let head = self.varint(field)?;
-        if head == 0 {
-            return Ok(Dyadic::new(BigInt::ZERO, 0));
+    #[test]
+    fn a_cut_anywhere_is_noticed() {
+        let valid = of(&[2.0, -1.5, 0.0, 2.0]).to_bytes();
+        for length in 0..valid.len() {
+            let cut = RunningStatistics::from_bytes(&valid[..length]);
+            assert!(
+                matches!(cut, Err(DecodeError::Truncated { .. })),
+                "{length} bytes: {cut:?}"
+            );
         }
-        let position = self.varint(field)?;
-        let magnitude = self.bytes(head >> 1, field)?;
-        let (Some(lowest), Some(highest)) = (magnitude.first(), magnitude.last()) else {
-            return Err(DecodeError::NotCanonical { field });
-        };
-        if lowest & 1 == 0 || *highest == 0 {
-            return Err(DecodeError::NotCanonical { field });
-        }
-        let sign = if head & 1 == 1 { Sign::Minus } else { Sign::Plus };
-        let exponent = i64::try_from(position)
-            .ok()
-            .and_then(|position| position.checked_add(unit_exponent))
-            .ok_or(DecodeError::OutOfRange { field })?;
-        Ok(Dyadic::new(
-            BigInt::from_biguint(sign, BigUint::from_bytes_le(magnitude)),
-            exponent,
-        ))
     }
 }

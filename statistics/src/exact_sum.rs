@@ -31,12 +31,13 @@ impl ExactSum {
     pub(crate) fn add_finite(&mut self, values: &[f64]) {
         self.accumulator.add_terms(values, |chunks, value| {
             let (mantissa, position) = decompose(value);
-            let chunk = (position / 32) as usize;
-            let shifted = u128::from(mantissa) << (position % 32);
+            let (chunk, shift) = ((position / 32) as usize, position % 32);
             // Negation without a branch: signs of data are hard to predict.
             let sign = value.to_bits().cast_signed() >> 63;
-            chunks[chunk] += (((shifted as u64 & CHUNK_MASK) as i64) ^ sign) - sign;
-            chunks[chunk + 1] += (((shifted >> 32) as i64) ^ sign) - sign;
+            let low = (mantissa << shift & CHUNK_MASK) as i64;
+            let high = (mantissa >> (32 - shift)) as i64;
+            chunks[chunk] += (low ^ sign) - sign;
+            chunks[chunk + 1] += (high ^ sign) - sign;
         });
     }
 
@@ -80,15 +81,13 @@ impl ExactSumOfSquares {
         self.accumulator.add_terms(values, |chunks, value| {
             let (mantissa, position) = decompose(value);
             // The square of a 53-bit integer is exact in 106 bits; its position is twice that of the root.
-            let square = u128::from(mantissa) * u128::from(mantissa);
-            let chunk = (2 * position / 32) as usize;
-            let shift = 2 * position % 32;
-            let low = u128::from(square as u64) << shift;
-            let high = ((square >> 64) << shift) + (low >> 64);
-            chunks[chunk] += (low as u64 & CHUNK_MASK) as i64;
-            chunks[chunk + 1] += (low as u64 >> 32) as i64;
-            chunks[chunk + 2] += (high as u64 & CHUNK_MASK) as i64;
-            chunks[chunk + 3] += (high >> 32) as i64;
+            let (low, high) = mantissa.carrying_mul(mantissa, 0);
+            let (chunk, shift) = ((2 * position / 32) as usize, 2 * position % 32);
+            chunks[chunk] += (low << shift & CHUNK_MASK) as i64;
+            chunks[chunk + 1] += (low >> (32 - shift) & CHUNK_MASK) as i64;
+            // `low >> (64 - shift)` for a shift that may be 0.
+            chunks[chunk + 2] += ((high << shift | low >> 1 >> (63 - shift)) & CHUNK_MASK) as i64;
+            chunks[chunk + 3] += (high >> (32 - shift)) as i64;
         });
     }
 

@@ -23,6 +23,7 @@ mod quantile_sketch;
 mod running_statistics;
 mod student_t;
 mod superaccumulator;
+mod wire;
 
 pub use encoding::FORMAT_VERSION;
 pub use error::{CountOverflow, DecodeError, ExtendError, NonFinite};

@@ -18,7 +18,7 @@ pub const MAX_COUNT: u64 = i64::MAX.cast_unsigned();
 /// [bytes](Self::to_bytes) and answer every question with equal bits, on every platform. −0.0 counts as 0.0.
 ///
 /// Memory: 1.7 KB and the quantile sketch, which is 512 bytes for every octave (factor of 2) with values and 8
-/// for every octave between the lowest and the highest of them; 4 KB for values between 50 ms and 10 s, never
+/// for every octave between the lowest and the highest of them; 5 KB for values between 50 ms and 10 s, never
 /// more than 2.2 MB, however many values there are.
 ///
 /// ```
@@ -57,7 +57,7 @@ impl RunningStatistics {
 
     /// Adds all values, or none of them.
     ///
-    /// A call costs about as much as fifty values, whatever their number, so add values in batches.
+    /// A call has a fixed cost of about that of twenty values, so add values in batches.
     ///
     /// # Errors
     /// A value is NaN or infinite, or there would be more than [`MAX_COUNT`] values. The state is unchanged.
@@ -253,4 +253,147 @@ fn rank_of_quantile(q: f64, count: u64) -> Option<u64> {
         reason = "0 ≤ rank ≤ count as a double"
     )]
     Some((rank as u64).clamp(1, count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: &[f64]) -> RunningStatistics {
+        RunningStatistics::try_from(values).unwrap()
+    }
+
+    #[test]
+    fn without_values_nothing_is_known() {
+        let empty = RunningStatistics::default();
+        assert_eq!(empty.count(), 0);
+        assert_eq!(empty.sum(), Some(0.0));
+        for unknown in [
+            empty.mean(),
+            empty.min(),
+            empty.max(),
+            empty.variance(),
+            empty.stddev(),
+        ] {
+            assert_eq!(unknown, None);
+        }
+        assert_eq!(empty.quantile(0.5), None);
+        assert_eq!(empty.ci95(), None);
+    }
+
+    #[test]
+    fn one_value_has_a_mean_but_no_spread() {
+        let one = of(&[0.1]);
+        assert_eq!(
+            (one.mean(), one.min(), one.max()),
+            (Some(0.1), Some(0.1), Some(0.1))
+        );
+        assert_eq!(one.quantile(0.99), Some(0.1));
+        assert_eq!((one.variance(), one.stddev(), one.ci95()), (None, None, None));
+    }
+
+    #[test]
+    fn a_textbook_sample() {
+        let sample = of(&[2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]);
+        assert_eq!(sample.mean(), Some(5.0));
+        assert_eq!(sample.variance(), Some(32.0 / 7.0));
+        assert_eq!(sample.stddev(), Some((32.0_f64 / 7.0).sqrt()));
+        let (low, high) = sample.ci95().unwrap();
+        // 5 ± 2.364624 · 2.138090 / √8
+        assert!(
+            (low - 3.212_512).abs() < 1e-6 && (high - 6.787_488).abs() < 1e-6,
+            "{low} {high}"
+        );
+    }
+
+    #[test]
+    fn a_non_finite_value_leaves_the_state_as_it_was() {
+        let mut state = of(&[1.0]);
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let error = state.try_extend(&[2.0, bad, 3.0, bad]).unwrap_err();
+            assert!(
+                matches!(error, ExtendError::NonFinite(NonFinite { index: 1, .. })),
+                "{error}"
+            );
+        }
+        assert_eq!(state, of(&[1.0]));
+    }
+
+    #[test]
+    fn the_sign_of_zero_does_not_show() {
+        let zeros = of(&[-0.0]);
+        assert_eq!(zeros, of(&[0.0]));
+        assert_eq!(zeros.min().map(f64::to_bits), Some(0));
+        assert_eq!(zeros.max().map(f64::to_bits), Some(0));
+        assert_eq!(zeros.mean().map(f64::to_bits), Some(0));
+    }
+
+    #[test]
+    fn the_count_ends_at_its_limit_and_the_sums_hold_that_many_extreme_values() {
+        for value in [f64::MAX, f64::MIN, 5e-324, -5e-324] {
+            let mut state = of(&[value]);
+            for _ in 0..62 {
+                state.merge(&state.clone()).unwrap();
+            }
+            assert_eq!(state.count(), 1 << 62);
+            assert_eq!((state.mean(), state.variance()), (Some(value), Some(0.0)));
+            assert_eq!(state.quantile(0.5), Some(value));
+            let before = state.clone();
+            let refused = CountOverflow {
+                count: 1 << 62,
+                added: 1 << 62,
+            };
+            assert_eq!(state.merge(&before), Err(refused));
+            assert_eq!(state, before);
+            assert_eq!(RunningStatistics::from_bytes(&before.to_bytes()), Ok(before));
+        }
+    }
+
+    #[test]
+    fn carries_hold_for_blocks_of_full_mantissas_at_every_position() {
+        // One more than a multiple of the values between two carries.
+        let count = 4 * crate::superaccumulator::TERMS_PER_CARRY + 1;
+        for exponent in 900..=964 {
+            let value = f64::from_bits(exponent << 52 | ((1 << 52) - 1));
+            for value in [value, -value] {
+                let state = of(&vec![value; count]);
+                assert_eq!((state.mean(), state.variance()), (Some(value), Some(0.0)));
+            }
+        }
+    }
+
+    #[test]
+    fn the_deviation_exists_where_the_variance_does_not() {
+        let large = of(&[1e300, -1e300]);
+        assert_eq!((large.mean(), large.variance()), (Some(0.0), None));
+        assert_eq!(large.stddev(), Some(1e300 * std::f64::consts::SQRT_2));
+        let small = of(&[1e-300, 3e-300]);
+        assert_eq!(small.variance(), Some(0.0));
+        assert!(small.stddev().unwrap() > 1.4e-300);
+        assert_eq!(of(&[f64::MAX, f64::MIN]).stddev(), None);
+        assert_eq!(of(&[f64::MAX, f64::MAX]).sum(), None);
+    }
+
+    #[test]
+    fn ranks_are_those_of_the_decimal_fraction() {
+        for count in 1..=3000 {
+            for thousandths in 0..=1000_u64 {
+                let exact = (thousandths * count).div_ceil(1000).max(1);
+                let q = thousandths as f64 / 1000.0;
+                assert_eq!(rank_of_quantile(q, count), Some(exact), "q = {q}, n = {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_quantile_is_asked_for_between_0_and_1() {
+        let state = of(&[1.0, 2.0]);
+        assert_eq!(
+            (state.quantile(0.0), state.quantile(1.0)),
+            (Some(1.0078125), Some(2.0))
+        );
+        for q in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+            assert_eq!(state.quantile(q), None);
+        }
+    }
 }

@@ -9,13 +9,16 @@ use num_bigint::{BigInt, BigUint, Sign};
 use crate::dyadic::Dyadic;
 
 const CHUNK_BITS: u32 = 32;
-const CHUNK_MASK: i64 = 0xffff_ffff;
+const CHUNK_MASK: i64 = u32::MAX as i64;
+const DIGIT_MASK: u64 = u32::MAX as u64;
 
 /// Terms that may be added between two carries. Terms add less than 2^52 to a chunk, and a chunk starts
 /// below 2^32, so that 1024 of them stay below 2^63.
 pub(crate) const TERMS_PER_CARRY: usize = 1024;
 
 /// The integer `Σ chunks[i] · 2^(32 i)`; the owner knows the weight of its unit.
+///
+/// The owner's terms and their number must keep it below `2^(32 CHUNKS − 1)` in magnitude.
 ///
 /// Between calls the form is canonical: every chunk but the last lies in `0..2^32`, the last carries the sign.
 /// One value has one form, which makes the derived equality exact.
@@ -76,11 +79,10 @@ impl<const CHUNKS: usize> Superaccumulator<CHUNKS> {
             absolute.negate();
         }
         let low_zeros = absolute.chunks.iter().take_while(|&&chunk| chunk == 0).count();
-        let mut digits: Vec<u32> = absolute.chunks[low_zeros..]
+        let digits = absolute.chunks[low_zeros..]
             .iter()
-            .map(|chunk| (chunk & CHUNK_MASK) as u32)
+            .map(|chunk| (chunk.cast_unsigned() & DIGIT_MASK) as u32)
             .collect();
-        digits.push((absolute.chunks[CHUNKS - 1] >> CHUNK_BITS) as u32);
         let sign = if negative { Sign::Minus } else { Sign::Plus };
         let left_out = low_zeros as i64 * i64::from(CHUNK_BITS);
         Dyadic::new(
@@ -93,7 +95,6 @@ impl<const CHUNKS: usize> Superaccumulator<CHUNKS> {
     pub(crate) fn from_dyadic(value: &Dyadic, unit_exponent: i64) -> Option<Self> {
         let shift = u32::try_from(value.exponent() - unit_exponent).ok()?;
         let bits = value.mantissa().bits() + u64::from(shift);
-        // Keeps a bit for the sign of the last chunk.
         if bits >= u64::from(CHUNK_BITS) * CHUNKS as u64 {
             return None;
         }

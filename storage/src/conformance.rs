@@ -1,1 +1,125 @@
-//! (being written)
+//! What every backend must do, as cases that each backend runs as tests of its own.
+//!
+//! A backend's test writes `storage::conformance_tests!(open);` where `open` is an async function that gives an
+//! `Arc<dyn Storage>` on an empty database of its own and whatever must live as long. A case that is written and not
+//! listed below is dead code, which the compiler reports.
+
+mod archive;
+mod concurrency;
+mod ledger;
+mod maintenance;
+mod outbox;
+mod registry;
+mod samples;
+mod statistics;
+
+use std::sync::Arc;
+
+use crate::{BoxError, Storage};
+
+/// An empty, not yet migrated database.
+pub type Empty = Arc<dyn Storage>;
+
+/// What a case ends with.
+pub type Outcome = std::result::Result<(), BoxError>;
+
+macro_rules! cases {
+    ($dollar:tt $($module:ident { $($case:ident),+ $(,)? })+) => {
+        /// The cases, one function each.
+        pub mod cases {
+            $($(
+                #[doc = concat!("`", stringify!($module), "`: ", stringify!($case))]
+                ///
+                /// # Errors
+                /// Those of the storage.
+                ///
+                /// # Panics
+                /// The backend does not do what it must.
+                pub async fn $case(storage: super::Empty) -> super::Outcome {
+                    super::$module::$case(storage).await
+                }
+            )+)+
+        }
+
+        /// Every case as a test of its own, on what the given async function opens.
+        #[macro_export]
+        macro_rules! conformance_tests {
+            ($dollar open:path) => {
+                $($(
+                    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                    async fn $case() -> $dollar crate::conformance::Outcome {
+                        let (storage, _kept) = $dollar open().await;
+                        $dollar crate::conformance::cases::$case(storage).await
+                    }
+                )+)+
+            };
+        }
+    };
+}
+
+cases! { $
+    registry {
+        seeding_fills_empty_tables_once,
+        seeding_leaves_tables_with_rows_alone,
+        concurrent_seeding_seeds_once,
+        llms_are_created_changed_and_archived,
+        metrics_are_created_changed_and_archived,
+        archived_names_come_back_as_the_same_row,
+        changes_that_make_bounds_invalid_are_refused,
+    }
+    outbox {
+        nothing_to_record_is_nothing,
+        new_batches_are_stored_and_queued,
+        a_repetition_is_told_apart_from_other_content,
+        a_batch_twice_in_one_call_is_stored_once,
+        batches_that_can_never_be_stored_are_refused,
+        unknown_llms_are_registered,
+        a_stored_batch_stays_admitted_when_its_metric_changes_unit,
+        hundreds_of_batches_are_recorded_in_one_call,
+        claims_come_oldest_first_and_once,
+        claims_lapse_and_confirmed_batches_do_not_come_back,
+        young_batches_are_left_to_their_producer,
+    }
+    ledger {
+        nothing_to_apply_is_nothing,
+        new_batches_are_counted_and_redeliveries_are_not,
+        a_batch_twice_in_one_call_counts_once,
+        batches_of_other_producers_are_stored,
+        batches_that_can_never_be_counted_are_refused,
+        archived_llms_and_metrics_still_count,
+        refused_batches_do_not_keep_others_from_counting,
+    }
+    statistics {
+        statistics_are_the_direct_fold_of_the_values,
+        changes_are_given_once,
+        hours_before_the_horizon_are_left_out,
+        history_has_the_hours_asked_for,
+        a_rebuild_changes_nothing_where_nothing_is_wrong,
+        a_rebuild_starts_a_new_generation,
+        the_rebuild_of_nothing_is_nothing,
+        unusual_doubles_are_kept_bit_for_bit,
+    }
+    archive {
+        pages_have_neither_gaps_nor_repeats,
+        filters_restrict,
+        a_batch_is_read_back_bit_for_bit,
+        the_largest_batch_is_kept,
+    }
+    maintenance {
+        migrating_is_idempotent,
+        concurrent_migrations_apply_each_once,
+        a_database_without_tables_is_a_fault,
+        a_ping_is_answered,
+        api_keys_are_kept_and_revoked,
+        the_first_seed_stays,
+        ticks_are_taken_once,
+    }
+    concurrency {
+        concurrent_consumers_count_exactly,
+        concurrent_producers_store_once,
+        concurrent_sweepers_get_different_batches,
+        a_reader_misses_no_change,
+        consumers_and_a_rebuild_agree,
+        readers_see_all_of_a_rebuild_or_nothing,
+    }
+}

@@ -1,3 +1,7 @@
+use shared_types::{LlmId, LlmName, MetricId, MetricTitle};
+
+use crate::ApiKeyId;
+
 /// A cause, whatever its type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -51,5 +55,35 @@ impl StorageError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// There is another LLM of this name.
+    #[must_use]
+    pub fn llm_taken(name: &LlmName) -> Self {
+        Self::NameTaken { kind: "LLM", name: name.to_string() }
+    }
+
+    /// There is another metric of this title.
+    #[must_use]
+    pub fn metric_taken(title: &MetricTitle) -> Self {
+        Self::NameTaken { kind: "metric", name: title.to_string() }
+    }
+
+    /// There is no LLM in this row.
+    #[must_use]
+    pub fn no_llm(id: LlmId) -> Self {
+        Self::NotFound { kind: "LLM", id: id.to_string() }
+    }
+
+    /// There is no metric in this row.
+    #[must_use]
+    pub fn no_metric(id: MetricId) -> Self {
+        Self::NotFound { kind: "metric", id: id.to_string() }
+    }
+
+    /// There is no API key of this id.
+    #[must_use]
+    pub fn no_api_key(id: &ApiKeyId) -> Self {
+        Self::NotFound { kind: "API key", id: id.0.clone() }
     }
 }

@@ -84,6 +84,9 @@ impl Partials {
 const ALL_TIME: i64 = i64::MIN;
 
 impl Period {
+    /// The first hour that a column can hold beside [`Period::AllTime`].
+    pub const FIRST_HOUR: Hour = Hour(ALL_TIME + 1);
+
     /// The form in a database column: hours since the Unix epoch, `i64::MIN` for all time. Keeps the order.
     #[must_use]
     pub fn to_column(self) -> i64 {

@@ -6,7 +6,7 @@
 //!
 //! To add a method: add it to its port here, say what is atomic and what a retry does, add its cases to the
 //! conformance suite, then implement it in both backends. What the backends have in common is here: [`step`] decides what
-//! is stored and counted, [`fold`] makes statistics rows of batches, [`columns`] reads rows.
+//! is stored and counted, [`rebuild`] recomputes, [`fold`] makes statistics rows of batches, [`columns`] reads rows.
 //!
 //! Every method may be called again after [`StorageError::Unavailable`], also when the first attempt was in fact
 //! committed: a lost reply to a commit cannot be told from a lost commit, so every step is idempotent or says how a
@@ -20,6 +20,7 @@ pub mod fold;
 mod maintenance;
 mod outbox;
 mod projection;
+pub mod rebuild;
 mod registry;
 mod simulation_log;
 pub mod step;
@@ -30,7 +31,7 @@ pub mod conformance;
 pub use api_keys::{ApiKeyId, ApiKeyRecord, ApiKeys, Scope};
 pub use archive::{BatchArchive, BatchCursor, BatchFilter, BatchPage, StoredBatch};
 pub use error::{BoxError, Result, StorageError};
-pub use maintenance::{DatabaseInfo, Maintenance};
+pub use maintenance::{DatabaseInfo, Maintenance, migrated};
 pub use outbox::{Outbox, OutboxDepth, Recorded};
 pub use projection::{
     Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Refusal, Revision, StatisticsChange,

@@ -1,10 +1,6 @@
 //! The user that a server runs as: oneself, or an unprivileged user where oneself is root.
 
-use std::{
-    os::unix::process::CommandExt,
-    path::Path,
-    process::Command,
-};
+use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
 use nix::unistd::{Gid, Uid, User, chown};
 
@@ -21,7 +17,10 @@ pub(crate) enum Account {
 
 impl Account {
     /// Oneself, or, where that is root, the first of `candidates` that the system knows.
-    pub(crate) fn for_server(server: &'static str, candidates: &'static [&'static str]) -> Result<Self, Error> {
+    pub(crate) fn for_server(
+        server: &'static str,
+        candidates: &'static [&'static str],
+    ) -> Result<Self, Error> {
         if !Uid::effective().is_root() {
             return Ok(Self::Oneself);
         }
@@ -43,8 +42,9 @@ impl Account {
     pub(crate) fn give(self, path: &Path) -> Result<(), Error> {
         match self {
             Self::Oneself => Ok(()),
-            Self::Unprivileged(uid, gid) => chown(path, Some(uid), Some(gid))
-                .map_err(|errno| Error::io(format!("give {} to the server's user", path.display()))(errno.into())),
+            Self::Unprivileged(uid, gid) => chown(path, Some(uid), Some(gid)).map_err(|errno| {
+                Error::io(format!("give {} to the server's user", path.display()))(errno.into())
+            }),
         }
     }
 }

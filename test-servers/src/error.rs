@@ -8,7 +8,9 @@ use crate::installation::INSTALL_COMMAND;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The machine lacks a server's programs. The message is one line that says how to get them.
-    #[error("{what} is not installed; install it with `{INSTALL_COMMAND}` or `make services`, or set {variable}")]
+    #[error(
+        "{what} is not installed; install it with `{INSTALL_COMMAND}` or `make services`, or set {variable}"
+    )]
     NotInstalled {
         /// The missing programs.
         what: &'static str,
@@ -26,7 +28,9 @@ pub enum Error {
     },
 
     /// The server was started by somebody else, who alone may stop, freeze or kill it.
-    #[error("cannot {verb} the server of {variable}: it is not ours to stop; start a private one for this test")]
+    #[error(
+        "cannot {verb} the server of {variable}: it is not ours to stop; start a private one for this test"
+    )]
     NotOurs {
         /// What was asked for.
         verb: &'static str,
@@ -89,8 +93,15 @@ pub enum Error {
         output: String,
     },
 
+    /// PostgreSQL did not accept a connection.
+    #[error("could not connect to PostgreSQL: {source}")]
+    Connect {
+        /// Why.
+        source: sqlx::Error,
+    },
+
     /// A statement failed on PostgreSQL.
-    #[error("PostgreSQL refused `{statement}`")]
+    #[error("PostgreSQL refused `{statement}`: {source}")]
     Sql {
         /// The statement.
         statement: String,
@@ -99,7 +110,7 @@ pub enum Error {
     },
 
     /// The URL of somebody else's server cannot be understood. The URL itself is not shown: it holds a password.
-    #[error("{variable} is not a URL of a PostgreSQL server")]
+    #[error("{variable} is not the URL of a PostgreSQL server")]
     Url {
         /// The variable.
         variable: &'static str,

@@ -9,7 +9,8 @@ use std::{
 use crate::Error;
 
 /// Installs both servers on Debian and its relatives.
-pub const INSTALL_COMMAND: &str = "sudo apt-get install -y --no-install-recommends postgresql rabbitmq-server";
+pub const INSTALL_COMMAND: &str =
+    "sudo apt-get install -y --no-install-recommends postgresql rabbitmq-server";
 
 const OLDEST_POSTGRESQL: u32 = 15;
 
@@ -24,7 +25,10 @@ pub(crate) fn postgresql_programs() -> Result<PathBuf, Error> {
         .filter(|(major, _)| *major >= OLDEST_POSTGRESQL)
         .max_by_key(|(major, _)| *major)
         .map(|(_, programs)| programs)
-        .ok_or(Error::NotInstalled { what: "PostgreSQL 15 or newer", variable: "DATABASE_URL" })
+        .ok_or(Error::NotInstalled {
+            what: "PostgreSQL 15 or newer",
+            variable: "DATABASE_URL",
+        })
 }
 
 /// The directory of RabbitMQ's own `rabbitmq-server` and `rabbitmqctl`.
@@ -38,8 +42,13 @@ pub(crate) fn rabbitmq_programs() -> Result<PathBuf, Error> {
             let script = fs::canonicalize(directory.join("rabbitmq-server")).ok()?;
             Some(script.parent()?.to_owned())
         }))
-        .find(|programs| programs.join("rabbitmq-server").is_file() && programs.join("rabbitmq-env").is_file())
-        .ok_or(Error::NotInstalled { what: "RabbitMQ", variable: "AMQP_URL" })
+        .find(|programs| {
+            programs.join("rabbitmq-server").is_file() && programs.join("rabbitmq-env").is_file()
+        })
+        .ok_or(Error::NotInstalled {
+            what: "RabbitMQ",
+            variable: "AMQP_URL",
+        })
 }
 
 /// Erlang's port mapper.
@@ -47,7 +56,10 @@ pub(crate) fn epmd_program() -> Result<PathBuf, Error> {
     search_path()
         .map(|directory| directory.join("epmd"))
         .find(|program| program.is_file())
-        .ok_or(Error::NotInstalled { what: "epmd, a part of Erlang and RabbitMQ,", variable: "AMQP_URL" })
+        .ok_or(Error::NotInstalled {
+            what: "epmd, a part of Erlang and RabbitMQ,",
+            variable: "AMQP_URL",
+        })
 }
 
 /// `<root>/<prefix>*/<leaf>`.
@@ -69,13 +81,20 @@ fn search_path() -> impl Iterator<Item = PathBuf> {
 
 /// 15 of `postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)`.
 fn postgresql_major(programs: &Path) -> Option<u32> {
-    let output = Command::new(programs.join("postgres")).arg("--version").output().ok()?;
+    let output = Command::new(programs.join("postgres"))
+        .arg("--version")
+        .output()
+        .ok()?;
     parse_major(&String::from_utf8_lossy(&output.stdout))
 }
 
 fn parse_major(version: &str) -> Option<u32> {
     let digits = version.trim_start_matches(|character: char| !character.is_ascii_digit());
-    digits.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+    digits
+        .split(|character: char| !character.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -84,7 +103,10 @@ mod tests {
 
     #[test]
     fn the_major_version_is_read_from_releases_and_betas() {
-        assert_eq!(parse_major("postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)\n"), Some(15));
+        assert_eq!(
+            parse_major("postgres (PostgreSQL) 15.13 (Debian 15.13-0+deb12u1)\n"),
+            Some(15)
+        );
         assert_eq!(parse_major("postgres (PostgreSQL) 18beta1\n"), Some(18));
         assert_eq!(parse_major("no version"), None);
     }

@@ -17,6 +17,7 @@ mod installation;
 mod ports;
 mod postgres;
 mod processes;
+mod program;
 mod rabbitmq;
 mod secret;
 mod server_home;

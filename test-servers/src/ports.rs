@@ -39,7 +39,11 @@ fn below_ephemeral_range() -> Range<u16> {
         .ok()
         .and_then(|range| range.split_whitespace().next()?.parse().ok())
         .unwrap_or(32_768);
-    if first_ephemeral > 20_000 { 16_000..first_ephemeral } else { 20_000..u16::MAX }
+    if first_ephemeral > 20_000 {
+        16_000..first_ephemeral
+    } else {
+        20_000..u16::MAX
+    }
 }
 
 #[cfg(test)]

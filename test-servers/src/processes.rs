@@ -1,7 +1,7 @@
 //! All processes of one server: the one that was started, and what it started in turn.
 
 use std::{
-    fs,
+    fs, io, iter,
     path::{Path, PathBuf},
 };
 
@@ -25,12 +25,18 @@ pub(crate) struct Processes {
 impl Processes {
     /// Every process whose working directory is `working_directory`.
     pub(crate) fn in_directory(working_directory: PathBuf) -> Self {
-        Self { working_directory, program: None }
+        Self {
+            working_directory,
+            program: None,
+        }
     }
 
     /// As [`Self::in_directory`], but only those that run `program`.
     pub(crate) fn of_program(working_directory: PathBuf, program: &'static str) -> Self {
-        Self { working_directory, program: Some(program) }
+        Self {
+            working_directory,
+            program: Some(program),
+        }
     }
 
     /// Those that live now. A zombie is not among them.
@@ -52,7 +58,10 @@ impl Processes {
         let mut signalled = Vec::new();
         loop {
             let living = self.living();
-            let new: Vec<Pid> = living.into_iter().filter(|pid| !signalled.contains(pid)).collect();
+            let new: Vec<Pid> = living
+                .into_iter()
+                .filter(|pid| !signalled.contains(pid))
+                .collect();
             if new.is_empty() {
                 return;
             }
@@ -64,11 +73,39 @@ impl Processes {
         }
     }
 
-    fn includes(&self, process: &Path) -> bool {
-        let runs_here = fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == self.working_directory);
-        runs_here
-            && self.program.is_none_or(|program| {
-                fs::read_link(process.join("exe")).is_ok_and(|exe| exe.file_name().is_some_and(|name| name == program))
-            })
+    /// Whether all are frozen. SIGSTOP takes effect a moment after it was sent.
+    pub(crate) fn are_stopped(&self) -> bool {
+        self.living().into_iter().all(|pid| {
+            // pid (name) state …, where the name may hold spaces and parentheses; one that is gone runs no more.
+            fs::read_to_string(format!("/proc/{pid}/stat"))
+                .ok()
+                .and_then(|stat| {
+                    stat.rsplit_once(')')
+                        .map(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
+                })
+                .unwrap_or(true)
+        })
     }
+
+    fn includes(&self, process: &Path) -> bool {
+        living_threads(process).any(|thread| {
+            let runs_here = fs::read_link(thread.join("cwd")).is_ok_and(|cwd| cwd == self.working_directory);
+            runs_here && self.program.is_none_or(|program| runs_program(&thread, program))
+        })
+    }
+}
+
+/// The process as `/proc` shows it, or its threads where the first of them has ended: the others may still hold the
+/// listening sockets of a process that was killed.
+fn living_threads(process: &Path) -> Box<dyn Iterator<Item = PathBuf>> {
+    let is_zombie =
+        fs::read_link(process.join("cwd")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    match fs::read_dir(process.join("task")) {
+        Ok(threads) if is_zombie => Box::new(threads.filter_map(Result::ok).map(|thread| thread.path())),
+        _ => Box::new(iter::once(process.to_owned())),
+    }
+}
+
+fn runs_program(thread: &Path, program: &str) -> bool {
+    fs::read_link(thread.join("exe")).is_ok_and(|exe| exe.file_name().is_some_and(|name| name == program))
 }

@@ -16,5 +16,8 @@ pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], Error> {
 
 /// `2 * N` hexadecimal digits, safe in a URL, a file name and an SQL identifier.
 pub(crate) fn random_hex<const N: usize>() -> Result<String, Error> {
-    Ok(random_bytes::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(random_bytes::<N>()?
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

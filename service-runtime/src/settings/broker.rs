@@ -47,6 +47,22 @@ impl BrokerSettings {
         }
         Ok(Self { kind, queue })
     }
+
+    /// For services that run as processes of their own: a queue inside one of them would reach no other.
+    ///
+    /// # Errors
+    /// There is no broker between the processes.
+    pub fn between_processes(&self) -> Result<(), Invalid> {
+        match self.kind {
+            BrokerKind::RabbitMq { .. } => Ok(()),
+            BrokerKind::InProcess => Err(Invalid::new(
+                "AMQP_URL",
+                "nothing",
+                "RabbitMQ's URL, since this service runs as a process of its own; `llm-bench up` runs both services \
+                 in one process and needs no broker",
+            )),
+        }
+    }
 }
 
 fn from_url(url: String) -> Result<BrokerKind, Invalid> {

@@ -183,4 +183,19 @@ mod tests {
             assert_eq!(probably_meant(foreign), None, "{foreign}");
         }
     }
+
+    #[test]
+    fn the_sample_file_lists_exactly_these_variables() {
+        let sample = include_str!("../../../.env.sample");
+        let mut listed: Vec<&str> = sample
+            .lines()
+            .filter_map(|line| line.trim_start_matches("# ").split_once('='))
+            .map(|(name, _)| name)
+            .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+            .collect();
+        let mut catalogued: Vec<&str> = CATALOGUE.iter().map(|variable| variable.name).collect();
+        listed.sort_unstable();
+        catalogued.sort_unstable();
+        assert_eq!(listed, catalogued);
+    }
 }

@@ -8,12 +8,14 @@ mod broker;
 mod catalogue;
 mod database;
 mod log;
+mod registry;
 mod variables;
 
 pub use broker::{BrokerKind, BrokerSettings};
 pub use catalogue::{CATALOGUE, Variable};
 pub use database::{DatabaseKind, DatabaseSettings};
 pub use log::{LogFormat, LogSettings};
+pub use registry::registry_seed;
 pub use variables::Variables;
 
 use std::path::PathBuf;

@@ -1,1 +1,29 @@
-//! (being written)
+//! The storage ports on SQLite: the embedded default.
+//!
+//! | module | ports |
+//! |---|---|
+//! | `registry` | `Registry` |
+//! | `intake` | the transaction behind `Outbox::record` and `Projection::apply`: batches, ledger, statistics |
+//! | `outbox` | `Outbox` |
+//! | `projection`, `rebuild` | `Projection` |
+//! | `archive`, `api_keys`, `simulation_log`, `maintenance` | the ports of these names |
+//!
+//! There is one writer at a time, in this process by a pool of one connection, among processes by `BEGIN IMMEDIATE`;
+//! readers see the last commit and never wait (write-ahead log). The database's clock is the one given to
+//! [`SqliteStorage::open`].
+
+mod api_keys;
+mod archive;
+mod batch_rows;
+mod connection;
+mod fault;
+mod intake;
+mod maintenance;
+mod outbox;
+mod projection;
+mod rebuild;
+mod registry;
+mod simulation_log;
+mod time_columns;
+
+pub use connection::{Location, SqliteStorage};

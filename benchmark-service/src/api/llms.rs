@@ -1,0 +1,162 @@
+//! The LLMs of the registry.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::StatusCode,
+    web::{Data, Path, Payload},
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use shared_types::{Creator, Llm, LlmId, LlmName, NewLlm};
+use storage::LlmChange;
+use utoipa::ToSchema;
+
+use super::{State, answer::{Success, success}, request::read_json, row_id};
+use crate::{
+    auth::{Administer, Allowed, Read},
+    problem::{Problem, ProblemBody},
+};
+
+/// An LLM.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Llm)]
+pub(super) struct LlmView {
+    /// Its row.
+    id: i64,
+    /// Its name, unique.
+    #[schema(example = "GPT-4o")]
+    name: String,
+    /// Who makes it.
+    #[schema(example = "OpenAI")]
+    creator: String,
+    /// When it was registered.
+    created_at: DateTime<Utc>,
+    /// When its row last changed.
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Llm> for LlmView {
+    fn from(llm: Llm) -> Self {
+        Self {
+            id: llm.id.0,
+            name: llm.name.into(),
+            creator: llm.creator.into(),
+            created_at: llm.created_at,
+            updated_at: llm.updated_at,
+        }
+    }
+}
+
+/// An LLM to register.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LlmInput {
+    /// 1 to 200 characters.
+    #[schema(value_type = String, example = "GPT-4o", min_length = 1, max_length = 200)]
+    name: LlmName,
+    /// 1 to 200 characters.
+    #[schema(value_type = String, example = "OpenAI", min_length = 1, max_length = 200)]
+    creator: Creator,
+}
+
+/// What changes on an LLM. The name is fixed: messages are addressed by it.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LlmPatch {
+    /// 1 to 200 characters.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    creator: Option<Creator>,
+}
+
+/// The LLMs, in the order of their registration.
+#[utoipa::path(
+    get, path = "/api/v1/llms", tag = "registry",
+    responses(
+        (status = 200, description = "the LLMs", body = Success<Vec<LlmView>>),
+        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let llms = state.storage.llms().await?;
+    Ok(success(
+        StatusCode::OK,
+        llms.into_iter().map(LlmView::from).collect::<Vec<_>>(),
+    ))
+}
+
+/// Registers an LLM, or brings an archived one back.
+#[utoipa::path(
+    post, path = "/api/v1/llms", tag = "registry", request_body = LlmInput,
+    responses(
+        (status = 201, description = "the LLM", body = Success<LlmView>),
+        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "the name exists", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 422, description = "a field was refused", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn create(
+    _: Allowed<Administer>,
+    request: HttpRequest,
+    state: Data<State>,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let LlmInput { name, creator } = read_json(&request, payload).await?;
+    let created = state
+        .storage
+        .create_llm(&NewLlm { name, creator }, state.clock.now())
+        .await?;
+    state.rankings.refresh_soon();
+    Ok(success(StatusCode::CREATED, LlmView::from(created)))
+}
+
+/// Changes an LLM.
+#[utoipa::path(
+    patch, path = "/api/v1/llms/{id}", tag = "registry", request_body = LlmPatch,
+    params(("id" = i64, Path, description = "the LLM's row")),
+    responses(
+        (status = 200, description = "the LLM as it is now", body = Success<LlmView>),
+        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "no such LLM", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn update(
+    _: Allowed<Administer>,
+    request: HttpRequest,
+    state: Data<State>,
+    id: Path<String>,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let id = LlmId(row_id(&id)?);
+    let LlmPatch { creator } = read_json(&request, payload).await?;
+    let updated = state
+        .storage
+        .update_llm(id, &LlmChange { creator }, state.clock.now())
+        .await?;
+    state.rankings.refresh_soon();
+    Ok(success(StatusCode::OK, LlmView::from(updated)))
+}
+
+/// Archives an LLM: it leaves the rankings and the simulation, its batches stay.
+#[utoipa::path(
+    delete, path = "/api/v1/llms/{id}", tag = "registry",
+    params(("id" = i64, Path, description = "the LLM's row")),
+    responses(
+        (status = 204, description = "archived"),
+        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "no such LLM", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn archive(
+    _: Allowed<Administer>,
+    state: Data<State>,
+    id: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let id = LlmId(row_id(&id)?);
+    state.storage.archive_llm(id, state.clock.now()).await?;
+    state.rankings.refresh_soon();
+    Ok(HttpResponse::NoContent().finish())
+}

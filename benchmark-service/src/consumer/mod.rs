@@ -1,0 +1,286 @@
+//! Counts what the queue delivers: micro-batches, one transaction each, acknowledged after the commit.
+//!
+//! - A message is one unit: if any of its batches is refused, the message goes to the dead letters with the reason.
+//!   Its other batches have been counted by then; a replay of the message does not count them again.
+//! - A database that is away **holds** the deliveries: nothing more is read, the same transaction is tried again
+//!   with growing pauses, nothing goes back to the queue (RabbitMQ counts redeliveries and would give up on the
+//!   innocent). Whether an attempt was committed does not matter: the ledger decides.
+//! - A permanent fault of a transaction is narrowed down by halving the micro-batch until one message is left; that
+//!   message goes to the dead letters, unless the database cannot do anything else either.
+
+mod group;
+mod intake;
+
+use std::{
+    num::NonZeroU16,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use broker::{Broker, Delivery, SettleError};
+use shared_types::{Clock, MetricBatch, message};
+use storage::{Applied, Refusal, Storage, StorageError};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    metrics::{ConsumerMetrics, RejectionKind},
+    projector::Rankings,
+};
+use group::{Group, Message};
+use intake::MicroBatching;
+
+/// Whether the consumer works, for `/readyz`.
+#[derive(Debug, Default)]
+pub(crate) struct ConsumerState {
+    running: AtomicBool,
+    holding: AtomicBool,
+}
+
+impl ConsumerState {
+    /// What is wrong; `None` where nothing is.
+    pub(crate) fn trouble(&self) -> Option<&'static str> {
+        if !self.running.load(Ordering::Relaxed) {
+            Some("not started")
+        } else if self.holding.load(Ordering::Relaxed) {
+            Some("holding batches until the database is back")
+        } else {
+            None
+        }
+    }
+}
+
+/// The consumer of the queue of batches.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) rankings: Arc<Rankings>,
+    pub(crate) state: Arc<ConsumerState>,
+    pub(crate) metrics: ConsumerMetrics,
+}
+
+/// The process is ending: what is held goes back to the queue.
+struct ShuttingDown;
+
+impl Consumer {
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+    /// Twice a micro-batch, so that the next one is here when one is committed.
+    const PREFETCH: NonZeroU16 = NonZeroU16::new(128).expect("not zero");
+
+    /// Consumes until shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut subscription = self.broker.subscribe(Self::PREFETCH);
+        self.state.running.store(true, Ordering::Relaxed);
+        while let Some(deliveries) = MicroBatching::DEFAULT
+            .collect(subscription.as_mut(), &shutdown)
+            .await
+        {
+            let mut messages = Vec::with_capacity(deliveries.len());
+            for delivery in deliveries {
+                match message::decode(&delivery.body) {
+                    Ok(batches) => messages.push(Message { delivery, batches }),
+                    Err(poison) => {
+                        self.reject(delivery, RejectionKind::Undecodable, &poison.to_string())
+                            .await;
+                    }
+                }
+            }
+            if self.count(Group::of(messages), &shutdown).await.is_err() {
+                break;
+            }
+        }
+        self.state.running.store(false, Ordering::Relaxed);
+        drop(subscription);
+    }
+
+    /// Counts and settles every message of the group, splitting it where a fault hides in it.
+    async fn count(&self, group: Group, shutdown: &CancellationToken) -> Result<(), ShuttingDown> {
+        let mut groups = vec![group];
+        while let Some(group) = groups.pop() {
+            if group.is_empty() {
+                continue;
+            }
+            match self.apply(&group.batches, shutdown).await? {
+                Ok(applied) => self.settle(group, applied).await,
+                Err(fault) => match group.halves() {
+                    Ok((first, second)) => groups.extend([second, first]),
+                    Err(culprit) => self.dispose(culprit, fault, shutdown).await?,
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the batches, holding while the database is away. Gives a permanent fault back.
+    async fn apply(
+        &self,
+        batches: &[MetricBatch],
+        shutdown: &CancellationToken,
+    ) -> Result<Result<Vec<Applied>, StorageError>, ShuttingDown> {
+        let mut pause = Self::SHORTEST_PAUSE;
+        loop {
+            let started = Instant::now();
+            let error = match self.storage.apply(batches).await {
+                Err(error) if error.is_transient() => error,
+                done => {
+                    self.metrics
+                        .commit_seconds
+                        .observe(started.elapsed().as_secs_f64());
+                    self.hold(false);
+                    return Ok(done);
+                }
+            };
+            if !self.state.holding.load(Ordering::Relaxed) {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    batches = batches.len(),
+                    "the database is away; holding the batches"
+                );
+            }
+            self.hold(true);
+            tokio::select! {
+                () = shutdown.cancelled() => return Err(ShuttingDown),
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.metrics.hold_retries.inc();
+            pause = (pause * 2).min(Self::LONGEST_PAUSE);
+        }
+    }
+
+    fn hold(&self, holding: bool) {
+        let before = self.state.holding.swap(holding, Ordering::Relaxed);
+        self.metrics.holding.set(holding.into());
+        if before && !holding {
+            tracing::info!("the database is back; going on");
+        }
+    }
+
+    /// Acknowledges what was counted and rejects what was refused: the transaction is committed.
+    async fn settle(&self, group: Group, applied: Vec<Applied>) {
+        self.rankings.refresh_soon();
+        self.metrics
+            .micro_batch_messages
+            .observe(f64::from(u32::try_from(group.len()).unwrap_or(u32::MAX)));
+        self.tally(&group.batches, &applied);
+        for (delivery, outcomes) in group.outcomes(&applied) {
+            let refusal = outcomes.iter().find_map(|outcome| match outcome {
+                Applied::Refused(refusal) => Some(refusal),
+                Applied::Counted | Applied::Duplicate => None,
+            });
+            match refusal {
+                None => self.note(delivery.ack().await),
+                Some(refusal) => self.send_to_dead_letters(delivery, &refusal.to_string()).await,
+            }
+        }
+    }
+
+    fn tally(&self, batches: &[MetricBatch], applied: &[Applied]) {
+        let now = self.clock.now();
+        for (batch, applied) in batches.iter().zip(applied) {
+            match applied {
+                Applied::Counted => {
+                    self.metrics.consumed.inc();
+                    if let Some(lag) = lag_seconds(batch, now) {
+                        self.metrics.lag_seconds.observe(lag);
+                    }
+                }
+                Applied::Duplicate => self.metrics.deduplicated.inc(),
+                Applied::Refused(refusal) => self.metrics.rejected(kind_of(refusal)).inc(),
+            }
+        }
+    }
+
+    /// A message that the database refuses on its own. Where the database refuses everything, it is not the
+    /// message's fault, and it is held.
+    async fn dispose(
+        &self,
+        culprit: Message,
+        fault: StorageError,
+        shutdown: &CancellationToken,
+    ) -> Result<(), ShuttingDown> {
+        let mut pause = Self::SHORTEST_PAUSE;
+        while let Err(probe) = self.storage.counted_batches().await {
+            if !self.state.holding.load(Ordering::Relaxed) {
+                tracing::error!(
+                    error = &probe as &dyn std::error::Error,
+                    "the database refuses everything; holding the batches"
+                );
+            }
+            self.hold(true);
+            tokio::select! {
+                () = shutdown.cancelled() => return Err(ShuttingDown),
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(Self::LONGEST_PAUSE);
+        }
+        // The database answers again, or did all along: one more attempt tells whether the message is at fault.
+        match self.apply(&culprit.batches, shutdown).await? {
+            Ok(applied) => self.settle(Group::of(vec![culprit]), applied).await,
+            Err(again) => {
+                tracing::error!(
+                    error = &again as &dyn std::error::Error,
+                    first_error = &fault as &dyn std::error::Error,
+                    "the database refuses a message; sending it to the dead letters"
+                );
+                let reason = with_causes(&again);
+                self.reject(culprit.delivery, RejectionKind::StorageFault, &reason)
+                    .await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn reject(&self, delivery: Delivery, kind: RejectionKind, reason: &str) {
+        self.metrics.rejected(kind).inc();
+        self.send_to_dead_letters(delivery, reason).await;
+    }
+
+    async fn send_to_dead_letters(&self, delivery: Delivery, reason: &str) {
+        tracing::warn!(reason, bytes = delivery.body.len(), "a message goes to the dead letters");
+        self.note(delivery.reject(reason).await);
+    }
+
+    /// A delivery that could not be settled comes again; its effect is in the ledger.
+    fn note(&self, settled: Result<(), SettleError>) {
+        if let Err(error) = settled {
+            self.metrics.unsettled.inc();
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a delivery could not be settled"
+            );
+        }
+    }
+}
+
+fn kind_of(refusal: &Refusal) -> RejectionKind {
+    match refusal {
+        Refusal::UnknownMetric { .. } => RejectionKind::UnknownMetric,
+        Refusal::OtherUnit { .. } => RejectionKind::OtherUnit,
+        Refusal::OtherContent { .. } => RejectionKind::OtherContent,
+    }
+}
+
+/// Seconds from the batch's creation, which its id tells where it is a UUIDv7.
+fn lag_seconds(batch: &MetricBatch, now: chrono::DateTime<chrono::Utc>) -> Option<f64> {
+    let id = batch.id().as_uuid();
+    if id.get_version_num() != 7 {
+        return None;
+    }
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    let created = chrono::DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)?;
+    Some((now - created).as_seconds_f64().max(0.0))
+}
+
+/// The error and its causes on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}

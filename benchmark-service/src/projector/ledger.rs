@@ -1,0 +1,300 @@
+//! The statistics rows that the rankings are made of, kept in memory in their serialised form.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use statistics::{CountOverflow, DecodeError, RunningStatistics};
+use storage::{Hour, Period, StatisticsChange, StatisticsKey};
+
+use crate::snapshot::{Summaries, SummariesByKey, Summary, Window};
+
+/// The longest window, in full hours before the current one: older hours are not needed.
+const LONGEST_WINDOW: i64 = 30 * 24;
+
+/// Why a key's statistics could not be computed.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored statistics of {key:?} are not usable")]
+pub(crate) struct Unusable {
+    key: StatisticsKey,
+    #[source]
+    source: StateError,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum StateError {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Overflow(#[from] CountOverflow),
+}
+
+/// The rows by key. Memory: the number of (key, hour) rows times their serialised size, some hundred bytes each,
+/// and four running states per key.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    keys: BTreeMap<StatisticsKey, KeyRows>,
+    /// Keys whose summaries are out of date.
+    stale: BTreeSet<StatisticsKey>,
+    summaries: SummariesByKey,
+    current: Option<Hour>,
+}
+
+#[derive(Debug, Default)]
+struct KeyRows {
+    all_time: Option<Row>,
+    hours: BTreeMap<Hour, Row>,
+    /// The merge of the full hours before the current one, by window: what stays the same for an hour, so that a
+    /// new batch costs one decoded row and not 720.
+    settled: Option<[Merged; Window::ALL.len()]>,
+}
+
+#[derive(Debug)]
+struct Row {
+    state: Box<[u8]>,
+    updated_at: DateTime<Utc>,
+}
+
+impl Ledger {
+    /// The first hour that is needed when it is `now`.
+    pub(crate) fn horizon(now: DateTime<Utc>) -> Hour {
+        Hour(Hour::of(now).0 - LONGEST_WINDOW)
+    }
+
+    /// Takes in what changed, as of `now`. Gives whether anything may look different.
+    pub(crate) fn take(&mut self, change: StatisticsChange, now: DateTime<Utc>) -> bool {
+        if change.complete {
+            *self = Self::default();
+        }
+        let turned = self.current != Some(Hour::of(now));
+        if turned {
+            self.turn(now);
+        }
+        let changed = !change.rows.is_empty();
+        for row in change.rows {
+            let rows = self.keys.entry(row.key).or_default();
+            let (period, row_key) = (row.period, row.key);
+            let row = Row {
+                state: row.state.into(),
+                updated_at: row.updated_at,
+            };
+            match period {
+                Period::AllTime => rows.all_time = Some(row),
+                Period::Hour(hour) if hour < Self::horizon(now) => {}
+                Period::Hour(hour) => {
+                    rows.hours.insert(hour, row);
+                    if Some(hour) != self.current {
+                        rows.settled = None;
+                    }
+                }
+            }
+            self.stale.insert(row_key);
+        }
+        turned || changed || change.complete
+    }
+
+    /// A new hour has begun (or the clock was set back): every window has moved.
+    fn turn(&mut self, now: DateTime<Utc>) {
+        let horizon = Self::horizon(now);
+        self.current = Some(Hour::of(now));
+        for (key, rows) in &mut self.keys {
+            rows.hours = rows.hours.split_off(&horizon);
+            rows.settled = None;
+            self.stale.insert(*key);
+        }
+    }
+
+    /// The summaries of every key, with those that are out of date computed anew.
+    ///
+    /// # Errors
+    /// A row that is not a state; the key stays out of date, the others' summaries are kept.
+    pub(crate) fn summaries(&mut self) -> Result<&SummariesByKey, Unusable> {
+        while let Some(key) = self.stale.first().copied() {
+            if let (Some(rows), Some(current)) = (self.keys.get_mut(&key), self.current) {
+                let summaries = rows
+                    .summaries(current)
+                    .map_err(|source| Unusable { key, source })?;
+                let place = (key.metric, key.source, key.llm);
+                if self.summaries.get(&place).is_none_or(|known| **known != summaries) {
+                    self.summaries.insert(place, Arc::new(summaries));
+                }
+            }
+            self.stale.remove(&key);
+        }
+        Ok(&self.summaries)
+    }
+}
+
+impl KeyRows {
+    fn summaries(&mut self, current: Hour) -> Result<Summaries, StateError> {
+        if self.settled.is_none() {
+            self.settled = Some(self.settle(current)?);
+        }
+        let now = self.hours.get(&current).map(Row::decode).transpose()?;
+        let all_time = self.all_time.as_ref().map(Row::decode).transpose()?;
+        let mut summaries = Summaries::default();
+        for (&window, settled) in Window::ALL.iter().zip(self.settled.iter().flatten()) {
+            let merged = match window.full_hours() {
+                Some(_) => settled.clone().and(now.as_ref())?,
+                None => Merged(all_time.clone()),
+            };
+            summaries[window as usize] = merged
+                .0
+                .and_then(|(statistics, updated_at)| Summary::of(&statistics, updated_at));
+        }
+        Ok(summaries)
+    }
+
+    /// One pass from the newest hour to the oldest: each window is the one before it and more.
+    fn settle(&self, current: Hour) -> Result<[Merged; Window::ALL.len()], StateError> {
+        let mut settled: [Merged; Window::ALL.len()] = Default::default();
+        let mut merged = Merged::default();
+        let mut hours = self.hours.range(..current).rev().peekable();
+        for &window in Window::ALL {
+            let Some(full_hours) = window.full_hours() else {
+                continue;
+            };
+            while let Some((_, row)) = hours.next_if(|(hour, _)| hour.0 >= current.0 - full_hours) {
+                merged = merged.and(Some(&row.decode()?))?;
+            }
+            settled[window as usize] = merged.clone();
+        }
+        Ok(settled)
+    }
+}
+
+impl Row {
+    fn decode(&self) -> Result<(RunningStatistics, DateTime<Utc>), DecodeError> {
+        Ok((RunningStatistics::from_bytes(&self.state)?, self.updated_at))
+    }
+}
+
+/// A merge of rows, and when the last of them was updated; `None` of no rows.
+#[derive(Debug, Clone, Default)]
+struct Merged(Option<(RunningStatistics, DateTime<Utc>)>);
+
+impl Merged {
+    fn and(self, row: Option<&(RunningStatistics, DateTime<Utc>)>) -> Result<Self, CountOverflow> {
+        Ok(Self(match (self.0, row) {
+            (Some((mut statistics, updated_at)), Some((more, later))) => {
+                statistics.merge(more)?;
+                Some((statistics, updated_at.max(*later)))
+            }
+            (some, None) => some,
+            (None, row) => row.cloned(),
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use shared_types::{LlmId, MetricId, Source};
+    use storage::{Revision, StatisticsRow};
+
+    use super::*;
+
+    const KEY: StatisticsKey = StatisticsKey {
+        llm: LlmId(1),
+        metric: MetricId(1),
+        source: Source::Simulated,
+    };
+
+    fn noon() -> DateTime<Utc> {
+        "2026-05-01T12:30:00Z".parse().unwrap()
+    }
+
+    fn row(period: Period, values: &[f64]) -> StatisticsRow {
+        StatisticsRow {
+            key: KEY,
+            period,
+            state: RunningStatistics::try_from(values).unwrap().to_bytes(),
+            updated_at: noon(),
+        }
+    }
+
+    fn hours_ago(hours: i64) -> Period {
+        Period::Hour(Hour(Hour::of(noon()).0 - hours))
+    }
+
+    fn change(complete: bool, rows: Vec<StatisticsRow>) -> StatisticsChange {
+        StatisticsChange {
+            complete,
+            rows,
+            revision: Revision {
+                generation: 0,
+                position: 0,
+            },
+        }
+    }
+
+    /// n of each window: 1h, 24h, 7d, 30d, all.
+    fn counts(ledger: &mut Ledger) -> Vec<u64> {
+        let summaries = ledger.summaries().unwrap();
+        summaries[&(KEY.metric, KEY.source, KEY.llm)]
+            .iter()
+            .map(|summary| summary.as_ref().map_or(0, |summary| summary.n))
+            .collect()
+    }
+
+    #[test]
+    fn windows_hold_the_current_hour_and_the_full_hours_before_it() {
+        let mut ledger = Ledger::default();
+        let rows = vec![
+            row(Period::AllTime, &[0.0; 100]),
+            row(hours_ago(-1), &[1.0; 50]),
+            row(hours_ago(0), &[1.0]),
+            row(hours_ago(1), &[1.0; 2]),
+            row(hours_ago(2), &[1.0; 4]),
+            row(hours_ago(24), &[1.0; 8]),
+            row(hours_ago(25), &[1.0; 16]),
+            row(hours_ago(720), &[1.0; 32]),
+            row(hours_ago(721), &[1.0; 64]),
+        ];
+        assert!(ledger.take(change(true, rows), noon()));
+        assert_eq!(counts(&mut ledger), [3, 15, 31, 63, 100]);
+        assert!(
+            !ledger.take(change(false, vec![]), noon()),
+            "nothing new, nothing to do"
+        );
+    }
+
+    #[test]
+    fn only_what_changed_is_computed_and_late_hours_count() {
+        let mut ledger = Ledger::default();
+        ledger.take(change(true, vec![row(hours_ago(0), &[1.0])]), noon());
+        assert_eq!(counts(&mut ledger), [1, 1, 1, 1, 0]);
+        ledger.take(change(false, vec![row(hours_ago(0), &[1.0, 2.0])]), noon());
+        assert_eq!(counts(&mut ledger), [2, 2, 2, 2, 0]);
+        ledger.take(change(false, vec![row(hours_ago(30), &[1.0; 5])]), noon());
+        assert_eq!(counts(&mut ledger), [2, 2, 7, 7, 0]);
+    }
+
+    #[test]
+    fn windows_move_on_with_the_hour() {
+        let mut ledger = Ledger::default();
+        ledger.take(change(true, vec![row(hours_ago(0), &[1.0])]), noon());
+        assert_eq!(counts(&mut ledger), [1, 1, 1, 1, 0]);
+        let in_hours = |hours| noon() + TimeDelta::hours(hours);
+        assert!(ledger.take(change(false, vec![]), in_hours(1)));
+        assert_eq!(counts(&mut ledger), [1, 1, 1, 1, 0]);
+        ledger.take(change(false, vec![]), in_hours(2));
+        assert_eq!(counts(&mut ledger), [0, 1, 1, 1, 0]);
+        ledger.take(change(false, vec![]), in_hours(721));
+        assert_eq!(counts(&mut ledger), [0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn an_unreadable_row_is_an_error_and_not_a_gap() {
+        let mut ledger = Ledger::default();
+        let mut broken = row(Period::AllTime, &[1.0]);
+        broken.state.pop();
+        ledger.take(change(true, vec![broken]), noon());
+        assert!(ledger.summaries().is_err());
+        assert!(ledger.summaries().is_err(), "the key stays out of date");
+        ledger.take(change(false, vec![row(Period::AllTime, &[1.0])]), noon());
+        assert_eq!(counts(&mut ledger), [0, 0, 0, 0, 1]);
+    }
+}

@@ -1,0 +1,198 @@
+//! Keeps the rankings snapshot in step with the database.
+
+mod ledger;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use shared_types::Clock;
+use storage::{Revision, Storage, StorageError};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::snapshot::{Selection, Shape, Snapshot, Target};
+use ledger::{Ledger, Unusable};
+
+/// The current rankings: read by any number of requests without a lock, replaced as a whole by the projector.
+#[derive(Debug)]
+pub(crate) struct Rankings {
+    current: ArcSwap<Snapshot>,
+    version: watch::Sender<u64>,
+    confirmed: Mutex<Option<Instant>>,
+    refresh: Notify,
+}
+
+impl Rankings {
+    pub(crate) fn new() -> Self {
+        Self {
+            current: ArcSwap::from_pointee(Snapshot::empty()),
+            version: watch::Sender::new(0),
+            confirmed: Mutex::new(None),
+            refresh: Notify::new(),
+        }
+    }
+
+    /// The current snapshot, for the time of one request.
+    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// Tells of every new snapshot by its version.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Something was committed that the rankings should show soon.
+    pub(crate) fn refresh_soon(&self) {
+        self.refresh.notify_one();
+    }
+
+    /// How long ago the snapshot was last known to be what the database says; `None` before the first time.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        confirmed.map(|at| at.elapsed())
+    }
+
+    fn confirm(&self, at: Instant) {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    fn publish(&self, snapshot: Snapshot) {
+        let version = snapshot.version;
+        self.current.store(Arc::new(snapshot));
+        self.version.send_replace(version);
+    }
+}
+
+/// Why a refresh was not done; the snapshot stays as it is.
+#[derive(Debug, thiserror::Error)]
+enum RefreshError {
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    #[error("computing the summaries panicked")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// The task that makes snapshots.
+#[derive(Debug)]
+pub(crate) struct Projector {
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+    rankings: Arc<Rankings>,
+    default_selection: Selection,
+    failures: prometheus::IntCounter,
+    since: Option<Revision>,
+    ledger: Ledger,
+}
+
+impl Projector {
+    /// The most often that a snapshot is made.
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+    /// How long other processes' commits and changes of the registry may go unnoticed.
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+    pub(crate) fn new(
+        storage: Arc<dyn Storage>,
+        clock: Arc<dyn Clock>,
+        rankings: Arc<Rankings>,
+        default_selection: Selection,
+        failures: prometheus::IntCounter,
+    ) -> Self {
+        Self {
+            storage,
+            clock,
+            rankings,
+            default_selection,
+            failures,
+            since: None,
+            ledger: Ledger::default(),
+        }
+    }
+
+    /// Refreshes until shutdown: soon after a commit of this process, and every second in any case.
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+        let rankings = Arc::clone(&self.rankings);
+        let mut failing = false;
+        loop {
+            let started = Instant::now();
+            match self.refresh().await {
+                Ok(()) => {
+                    if failing {
+                        tracing::info!("the rankings are up to date again");
+                    }
+                    failing = false;
+                }
+                Err(error) => {
+                    self.failures.inc();
+                    if !failing {
+                        tracing::warn!(
+                            error = &error as &dyn std::error::Error,
+                            "the rankings could not be refreshed; serving the last ones"
+                        );
+                    }
+                    failing = true;
+                }
+            }
+            // At least nine times as long as the work took: refreshing never takes more than a tenth of a core.
+            let pause = Self::SHORTEST_PAUSE.max(started.elapsed() * 9);
+            let wait = async {
+                tokio::time::sleep(pause).await;
+                tokio::time::timeout(Self::LONGEST_PAUSE, rankings.refresh.notified())
+                    .await
+                    .ok();
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = wait => {}
+            }
+        }
+    }
+
+    async fn refresh(&mut self) -> Result<(), RefreshError> {
+        let (asked_at, now) = (Instant::now(), self.clock.now());
+        let (llms, metrics) = (self.storage.llms().await?, self.storage.metrics().await?);
+        let change = self
+            .storage
+            .statistics_since(self.since, Ledger::horizon(now))
+            .await?;
+        let revision = change.revision;
+        let moved = self.ledger.take(change, now);
+        self.since = Some(revision);
+
+        let previous = self.rankings.current.load_full();
+        if moved || !previous.has_registry(&llms, &metrics) {
+            let mut ledger = std::mem::take(&mut self.ledger);
+            let selection = self.default_selection;
+            let (ledger, snapshot) = tokio::task::spawn_blocking(move || {
+                let snapshot = ledger
+                    .summaries()
+                    .map(|summaries| Snapshot::next(&previous, now, llms, metrics, summaries));
+                if let Ok(snapshot) = &snapshot {
+                    prepare_default_bodies(snapshot, selection);
+                }
+                (ledger, snapshot)
+            })
+            .await?;
+            self.ledger = ledger;
+            self.rankings.publish(snapshot?);
+        }
+        self.rankings.confirm(asked_at);
+        Ok(())
+    }
+}
+
+/// What is asked for most is ready before the snapshot is seen; the rest is serialised on first use.
+fn prepare_default_bodies(snapshot: &Snapshot, selection: Selection) {
+    snapshot.body(selection, Target::All, Shape::Json);
+    for place in 0..snapshot.titles().count() {
+        snapshot.body(selection, Target::Metric(place), Shape::Json);
+    }
+}

@@ -1,0 +1,136 @@
+use std::{net::SocketAddr, num::NonZeroU32};
+
+use service_runtime::settings::Variables;
+use shared_types::{Invalid, LlmName, RegistrySeed};
+
+use crate::{
+    auth::AccessPolicy,
+    snapshot::{Selection, SourceFilter},
+};
+
+/// Requests a second of each caller (API key, or peer address where no key was needed) that are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// Everything is answered.
+    Off,
+    /// Limits what costs a database query. Rankings are spared: a ready-made body costs no more than a refusal.
+    Queries(NonZeroU32),
+    /// Limits every request that needs a scope.
+    Everything(NonZeroU32),
+}
+
+/// What the benchmark service is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the API listens; port 0 lets the system choose.
+    pub http_addr: SocketAddr,
+    /// Who may do what.
+    pub access: AccessPolicy,
+    /// What the rankings show where a request does not say.
+    pub default_selection: Selection,
+    /// How many requests a caller may make.
+    pub rate_limit: RateLimit,
+    /// What an empty registry is filled with.
+    pub registry_seed: RegistrySeed,
+    /// Whether missing migrations are applied at start.
+    pub migrate_at_start: bool,
+}
+
+impl Settings {
+    /// Reads the variables of this service.
+    ///
+    /// # Errors
+    /// The first variable that is refused: its name, what was found and what is expected.
+    pub fn read(variables: &Variables) -> Result<Self, Invalid> {
+        const SHORTEST_KEY: usize = 16;
+        const SHORTEST_PEPPER: usize = 32;
+        Ok(Self {
+            http_addr: variables
+                .parsed("HTTP_ADDR", "an address such as 127.0.0.1:8000", |_| true)?
+                .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8000))),
+            access: AccessPolicy {
+                anonymous_read: variables.flag("ANONYMOUS_READ")?.unwrap_or(false),
+                bootstrap_key: variables.secret("API_KEY", SHORTEST_KEY)?,
+                pepper: variables.secret("API_KEY_PEPPER", SHORTEST_PEPPER)?,
+            },
+            default_selection: Selection {
+                source: variables
+                    .parsed::<SourceFilter>("RANKING_SOURCE", SourceFilter::EXPECTED, |_| true)?
+                    .unwrap_or_default(),
+                ..Selection::default()
+            },
+            rate_limit: rate_limit(variables)?,
+            registry_seed: registry_seed(variables)?,
+            migrate_at_start: variables.flag("MIGRATE_AT_START")?.unwrap_or(true),
+        })
+    }
+}
+
+fn rate_limit(variables: &Variables) -> Result<RateLimit, Invalid> {
+    const DEFAULT: NonZeroU32 = NonZeroU32::new(1000).expect("not zero");
+    let given = variables.parsed::<u32>("RATE_LIMIT_PER_SECOND", "a whole number, 0 for no limit", |_| true)?;
+    Ok(match given.map(NonZeroU32::new) {
+        None => RateLimit::Queries(DEFAULT),
+        Some(None) => RateLimit::Off,
+        Some(Some(per_second)) => RateLimit::Everything(per_second),
+    })
+}
+
+fn registry_seed(variables: &Variables) -> Result<RegistrySeed, Invalid> {
+    const NAME: &str = "LLM_MODELS_STR";
+    let standard = RegistrySeed::standard()?;
+    let Some(list) = variables.text(NAME)? else {
+        return Ok(standard);
+    };
+    let mut names = Vec::new();
+    for name in list.split(',').filter(|name| !name.trim().is_empty()) {
+        let name = LlmName::new(name).map_err(|refused| refused.within(NAME))?;
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return Err(Invalid::new(NAME, list, "comma-separated names"));
+    }
+    Ok(standard.with_llms(names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Settings, Invalid> {
+        Settings::read(&Variables::from_map(
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())),
+        )?)
+    }
+
+    #[test]
+    fn without_variables_reading_needs_a_key_and_rankings_are_simulated() {
+        let settings = read(&[]).unwrap();
+        assert!(!settings.access.anonymous_read);
+        assert_eq!(settings.default_selection, Selection::default());
+        assert_eq!(settings.http_addr.to_string(), "127.0.0.1:8000");
+    }
+
+    #[test]
+    fn a_limit_that_is_asked_for_covers_everything() {
+        let limit = |value| read(&[("RATE_LIMIT_PER_SECOND", value)]).unwrap().rate_limit;
+        assert_eq!(limit("0"), RateLimit::Off);
+        assert_eq!(limit("5"), RateLimit::Everything(NonZeroU32::new(5).unwrap()));
+        assert!(matches!(read(&[]).unwrap().rate_limit, RateLimit::Queries(_)));
+    }
+
+    #[test]
+    fn refusals_name_the_variable() {
+        for (name, value, told) in [
+            ("HTTP_ADDR", "everywhere", "HTTP_ADDR: found everywhere, expected"),
+            ("RANKING_SOURCE", "guessed", "RANKING_SOURCE: found guessed, expected"),
+            ("API_KEY", "short", "API_KEY: found 5 characters"),
+            ("LLM_MODELS_STR", " , ", "LLM_MODELS_STR: found"),
+        ] {
+            let refused = read(&[(name, value)]).unwrap_err().to_string();
+            assert!(refused.starts_with(told), "{refused}");
+        }
+    }
+}

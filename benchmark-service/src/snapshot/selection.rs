@@ -1,0 +1,189 @@
+use std::str::FromStr;
+
+use serde::Serialize;
+use shared_types::{Invalid, Source};
+use utoipa::ToSchema;
+
+/// A choice of a fixed list, by its name on the wire.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident, $field:literal, $expected:literal, default $default:ident,
+     $($(#[$variant_doc:meta])* $variant:ident = $wire:literal),+) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $wire)] $variant),+
+        }
+
+        impl $name {
+            /// Every choice, in the order of the wire names' documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+            /// The choices in words.
+            pub const EXPECTED: &str = $expected;
+
+            /// The name on the wire.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $wire),+ }
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::$default
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Invalid;
+
+            fn from_str(raw: &str) -> Result<Self, Invalid> {
+                match raw {
+                    $($wire => Ok(Self::$variant),)+
+                    _ => Err(Invalid::new($field, raw, Self::EXPECTED)),
+                }
+            }
+        }
+    };
+}
+
+choice!(
+    /// Whose values are ranked. Values of different sources are never merged nor ranked against each other: `all`
+    /// gives the rankings of every source one after the other, each row labelled with its source.
+    SourceFilter, "source", "simulated, measured, imported or all", default Simulated,
+    /// The simulation's.
+    Simulated = "simulated",
+    /// The load tests'.
+    Measured = "measured",
+    /// Everybody else's.
+    Imported = "imported",
+    /// Every source's, side by side.
+    All = "all"
+);
+
+impl SourceFilter {
+    /// Whether values of `source` are asked for.
+    #[must_use]
+    pub fn includes(self, source: Source) -> bool {
+        match self {
+            Self::Simulated => source == Source::Simulated,
+            Self::Measured => source == Source::Measured,
+            Self::Imported => source == Source::Imported,
+            Self::All => true,
+        }
+    }
+
+    /// The one source that is asked for; `None` for all of them.
+    #[must_use]
+    pub fn only(self) -> Option<Source> {
+        Source::ALL
+            .into_iter()
+            .find(|source| source.as_str() == self.as_str())
+    }
+}
+
+choice!(
+    /// How far back values count. A window of N hours holds the N full hours before the current one and the current
+    /// hour so far, so it spans at least N hours and less than one more. Batches dated in later hours than the
+    /// current one count in `all` only, until their hour comes.
+    Window, "window", "1h, 24h, 7d, 30d or all", default All,
+    /// One hour.
+    Hour = "1h",
+    /// 24 hours.
+    Day = "24h",
+    /// 7 days of 24 hours.
+    Week = "7d",
+    /// 30 days of 24 hours.
+    Month = "30d",
+    /// Everything there is.
+    All = "all"
+);
+
+impl Window {
+    /// The full hours before the current one; `None` for all of them.
+    pub(crate) fn full_hours(self) -> Option<i64> {
+        match self {
+            Self::Hour => Some(1),
+            Self::Day => Some(24),
+            Self::Week => Some(7 * 24),
+            Self::Month => Some(30 * 24),
+            Self::All => None,
+        }
+    }
+}
+
+choice!(
+    /// What is ranked by.
+    Statistic, "statistic", "mean, p50, p90, p95 or p99", default Mean,
+    /// The arithmetic mean.
+    Mean = "mean",
+    /// The median.
+    P50 = "p50",
+    /// The 90th percentile.
+    P90 = "p90",
+    /// The 95th percentile.
+    P95 = "p95",
+    /// The 99th percentile.
+    P99 = "p99"
+);
+
+/// Which rankings are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Selection {
+    /// Whose values.
+    pub source: SourceFilter,
+    /// How far back.
+    pub window: Window,
+    /// What is ranked by.
+    pub statistic: Statistic,
+}
+
+impl Selection {
+    /// How many different selections there are.
+    pub(crate) const COUNT: usize = SourceFilter::ALL.len() * Window::ALL.len() * Statistic::ALL.len();
+
+    /// The selection's place among all of them.
+    pub(crate) fn index(self) -> usize {
+        (self.source as usize * Window::ALL.len() + self.window as usize) * Statistic::ALL.len()
+            + self.statistic as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_selection_has_its_own_place() {
+        let mut places = BTreeSet::new();
+        for &source in SourceFilter::ALL {
+            for &window in Window::ALL {
+                for &statistic in Statistic::ALL {
+                    places.insert(
+                        Selection {
+                            source,
+                            window,
+                            statistic,
+                        }
+                        .index(),
+                    );
+                }
+            }
+        }
+        assert_eq!(places, (0..Selection::COUNT).collect());
+    }
+
+    #[test]
+    fn names_read_back_and_others_are_refused() {
+        for &window in Window::ALL {
+            assert_eq!(window.as_str().parse(), Ok(window));
+        }
+        assert_eq!(
+            "2h".parse::<Window>().unwrap_err().to_string(),
+            "window: found 2h, expected 1h, 24h, 7d, 30d or all"
+        );
+        assert_eq!(SourceFilter::Measured.only(), Some(Source::Measured));
+        assert_eq!(SourceFilter::All.only(), None);
+    }
+}

@@ -1,0 +1,87 @@
+use std::{num::NonZeroU16, sync::Arc};
+
+use async_trait::async_trait;
+use broker::{Delivery, Receipt, SettleError, Subscription};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::queue::{Closed, Message, Queue};
+
+/// One of the consumers that compete for the queue.
+#[derive(Debug)]
+pub(crate) struct InProcessSubscription {
+    queue: Arc<Queue>,
+    prefetch: Arc<Semaphore>,
+}
+
+impl InProcessSubscription {
+    pub(crate) fn new(queue: Arc<Queue>, prefetch: NonZeroU16) -> Self {
+        Self {
+            queue,
+            prefetch: Arc::new(Semaphore::new(usize::from(prefetch.get()))),
+        }
+    }
+}
+
+#[async_trait]
+impl Subscription for InProcessSubscription {
+    async fn next(&mut self) -> Option<Delivery> {
+        let take = async {
+            // Nobody closes this semaphore.
+            let turn = Arc::clone(&self.prefetch).acquire_owned().await.ok()?;
+            Some((self.queue.take().await, turn))
+        };
+        let (message, turn) = tokio::select! {
+            biased;
+            () = self.queue.closed() => return None,
+            taken = take => taken?,
+        };
+        let (body, redelivered) = (message.body.clone(), message.redelivered);
+        let receipt = QueueReceipt {
+            queue: Arc::clone(&self.queue),
+            message: Some(message),
+            _turn: turn,
+        };
+        Some(Delivery::new(body, redelivered, Box::new(receipt)))
+    }
+}
+
+/// Settles one message; dropped before that, it puts the message back.
+struct QueueReceipt {
+    queue: Arc<Queue>,
+    message: Option<Message>,
+    /// One of the subscription's prefetched deliveries.
+    _turn: OwnedSemaphorePermit,
+}
+
+impl QueueReceipt {
+    fn settle(&mut self, how: impl FnOnce(&Queue, Message) -> Result<(), Closed>) -> Result<(), SettleError> {
+        let Some(message) = self.message.take() else {
+            return Ok(());
+        };
+        how(&self.queue, message).map_err(|closed| SettleError {
+            source: Box::new(closed),
+        })
+    }
+}
+
+#[async_trait]
+impl Receipt for QueueReceipt {
+    async fn ack(mut self: Box<Self>) -> Result<(), SettleError> {
+        self.settle(|queue, message| queue.acknowledge(&message))
+    }
+
+    async fn retry(mut self: Box<Self>) -> Result<(), SettleError> {
+        self.settle(Queue::requeue)
+    }
+
+    async fn reject(mut self: Box<Self>, reason: &str) -> Result<(), SettleError> {
+        self.settle(|queue, message| queue.bury(message, reason))
+    }
+}
+
+impl Drop for QueueReceipt {
+    fn drop(&mut self) {
+        // Where the broker is closed there is no queue to put it back to, and its publisher knows.
+        let _ = self.settle(Queue::requeue);
+    }
+}

@@ -1,0 +1,5 @@
+//! The ports' suite, on the broker in memory.
+
+use broker_in_process::InProcessBroker;
+
+broker::conformance_tests!(async { InProcessBroker::new(64) });

@@ -1,0 +1,204 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use broker::{BoxError, DeadLetter, DeadLetterError, DeadLetters, Selection};
+use lapin::{
+    Channel, Confirmation,
+    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions},
+    types::{DeliveryTag, ShortString},
+};
+use tokio::{sync::Mutex, time::timeout};
+
+use crate::{
+    RabbitMqSettings, consuming::Received, dead_letter, error::LinkError, link::Link, topology::Topology,
+};
+
+/// Looks after the queue of dead letters, over a connection that lasts for one operation.
+#[derive(Debug)]
+pub(crate) struct RabbitMqDeadLetters {
+    settings: Arc<RabbitMqSettings>,
+    topology: Topology,
+    /// One operation at a time: what one holds, the others would not see.
+    turn: Mutex<()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum OperationError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("the broker's client failed")]
+    Client(#[from] lapin::Error),
+    #[error("the copy of {id} was not confirmed within {} s", .after.as_secs_f32())]
+    Unconfirmed { id: String, after: Duration },
+    #[error("the broker refused the copy of {id}: {reason}")]
+    Refused { id: String, reason: String },
+}
+
+impl RabbitMqDeadLetters {
+    pub(crate) fn new(settings: Arc<RabbitMqSettings>, topology: Topology) -> Self {
+        Self {
+            settings,
+            topology,
+            turn: Mutex::default(),
+        }
+    }
+
+    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, OperationError> {
+        let mut walk = Walk::begin(&self.settings, &self.topology).await?;
+        let mut letters = Vec::new();
+        while letters.len() < limit
+            && let Some((_, letter)) = walk.next().await?
+        {
+            letters.push(dead_letter::describe(letter));
+        }
+        walk.end().await?;
+        Ok(letters)
+    }
+
+    async fn replay(&self, selection: &Selection) -> Result<Vec<String>, OperationError> {
+        let mut walk = Walk::begin(&self.settings, &self.topology).await?;
+        let mut ids = Vec::new();
+        while let Some((tag, letter)) = walk.next().await? {
+            let id = dead_letter::id(&letter.properties, &letter.body);
+            if selection.includes(&id) {
+                self.publish_again(&walk.channel, &id, &letter).await?;
+                walk.remove(tag).await?;
+                ids.push(id);
+            }
+        }
+        walk.end().await?;
+        Ok(ids)
+    }
+
+    async fn discard(&self, selection: &Selection) -> Result<Vec<String>, OperationError> {
+        let mut walk = Walk::begin(&self.settings, &self.topology).await?;
+        let mut ids = Vec::new();
+        while let Some((tag, letter)) = walk.next().await? {
+            let id = dead_letter::id(&letter.properties, &letter.body);
+            if selection.includes(&id) {
+                walk.remove(tag).await?;
+                ids.push(id);
+            }
+        }
+        walk.end().await?;
+        Ok(ids)
+    }
+
+    async fn publish_again(
+        &self,
+        channel: &Channel,
+        id: &str,
+        letter: &Received,
+    ) -> Result<(), OperationError> {
+        let message = dead_letter::replayed(letter, &self.topology);
+        let mandatory = BasicPublishOptions {
+            mandatory: true,
+            immediate: false,
+        };
+        let publish = async {
+            let confirm = channel
+                .basic_publish(
+                    message.exchange,
+                    message.routing_key,
+                    mandatory,
+                    &message.body,
+                    message.properties,
+                )
+                .await?;
+            confirm.await
+        };
+        let after = self.settings.publish_timeout;
+        let refused = |reason: String| OperationError::Refused {
+            id: id.to_owned(),
+            reason,
+        };
+        match timeout(after, publish).await {
+            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
+            Ok(Ok(Confirmation::Ack(Some(returned)))) => Err(refused(returned.reply_text.to_string())),
+            Ok(Ok(_)) => Err(refused("not acknowledged".to_owned())),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_elapsed) => Err(OperationError::Unconfirmed {
+                id: id.to_owned(),
+                after,
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl DeadLetters for RabbitMqDeadLetters {
+    async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, DeadLetterError> {
+        let _turn = self.turn.lock().await;
+        self.list(limit).await.map_err(failed("list"))
+    }
+
+    async fn replay(&self, selection: &Selection) -> Result<Vec<String>, DeadLetterError> {
+        let _turn = self.turn.lock().await;
+        self.replay(selection).await.map_err(failed("replay"))
+    }
+
+    async fn discard(&self, selection: &Selection) -> Result<Vec<String>, DeadLetterError> {
+        let _turn = self.turn.lock().await;
+        self.discard(selection).await.map_err(failed("discard"))
+    }
+}
+
+fn failed(operation: &'static str) -> impl FnOnce(OperationError) -> DeadLetterError {
+    move |error| {
+        let source: BoxError = Box::new(error);
+        DeadLetterError { operation, source }
+    }
+}
+
+/// One pass over the queue, oldest letter first. Every letter is held unacknowledged until the end, so that none is
+/// met twice; then all that was not removed goes back to its place, also when the pass fails and its link is dropped.
+struct Walk {
+    link: Link,
+    channel: Channel,
+    queue: ShortString,
+    /// How many letters the queue had at the beginning and are not yet seen: a pass over a queue that grows ends.
+    left: u32,
+}
+
+impl Walk {
+    async fn begin(settings: &RabbitMqSettings, topology: &Topology) -> Result<Self, LinkError> {
+        let link = Link::open_declared(settings, topology, "dead letters").await?;
+        let left = topology.depth(&link, &topology.dead_queue).await?;
+        let channel = link.confirming_channel().await?;
+        Ok(Self {
+            link,
+            channel,
+            queue: topology.dead_queue.clone(),
+            left,
+        })
+    }
+
+    async fn next(&mut self) -> lapin::Result<Option<(DeliveryTag, Received)>> {
+        let Some(left) = self.left.checked_sub(1) else {
+            return Ok(None);
+        };
+        self.left = left;
+        let letter = self
+            .channel
+            .basic_get(self.queue.clone(), BasicGetOptions { no_ack: false })
+            .await?;
+        Ok(letter.map(|letter| (letter.delivery_tag, Received::from(letter.delivery))))
+    }
+
+    async fn remove(&self, tag: DeliveryTag) -> lapin::Result<()> {
+        self.channel
+            .basic_ack(tag, BasicAckOptions { multiple: false })
+            .await
+    }
+
+    async fn end(self) -> lapin::Result<()> {
+        const ALL: DeliveryTag = 0;
+        let requeue = BasicNackOptions {
+            multiple: true,
+            requeue: true,
+        };
+        self.channel.basic_nack(ALL, requeue).await?;
+        self.link.close().await;
+        Ok(())
+    }
+}

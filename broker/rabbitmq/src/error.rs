@@ -1,0 +1,48 @@
+use std::{error::Error, time::Duration};
+
+/// Why there is no link, or no longer one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("could not connect")]
+    Connect(#[source] lapin::Error),
+    #[error("the broker did not answer within {} s", .0.as_secs_f32())]
+    Silent(Duration),
+    #[error("could not declare {what}")]
+    Declare {
+        what: String,
+        #[source]
+        source: lapin::Error,
+    },
+    #[error("could not prepare the channel")]
+    Channel(#[source] lapin::Error),
+    #[error("the link was lost")]
+    Lost(#[source] lapin::Error),
+    #[error("the channel was closed")]
+    ChannelClosed,
+    #[error("the broker cancelled the consumer: the queue is gone")]
+    ConsumerCancelled,
+    #[error("the broker was closed by this process")]
+    Closed,
+    #[error("nobody consumes any more")]
+    Unsubscribed,
+}
+
+/// The link ended before an answer came.
+#[derive(Debug, thiserror::Error)]
+#[error("the link was lost before the broker answered")]
+pub(crate) struct LinkLost;
+
+/// The error and its causes in one line. Some of the client's errors repeat their cause: it is said once.
+pub(crate) fn in_one_line(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}

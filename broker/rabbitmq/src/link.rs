@@ -1,0 +1,142 @@
+use std::{io, time::Duration};
+
+use futures::Stream;
+use lapin::{
+    Channel, Connection, ConnectionProperties, Event,
+    options::ConfirmSelectOptions,
+    tcp::{AsyncTcpStream, OwnedTLSConfig},
+    uri::{AMQPScheme, AMQPUri},
+};
+use tokio::{sync::OnceCell, time::timeout};
+
+use crate::{RabbitMqSettings, error::LinkError, server_version, socket::SocketHold, topology::Topology};
+
+/// How often a link is looked at, beside the errors that it reports by itself.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the broker may take to answer a close before the socket is shut down.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_SUCCESS: u16 = 200;
+
+/// One connection, of one generation: it is never repaired, but replaced.
+#[derive(Debug)]
+pub(crate) struct Link {
+    connection: Connection,
+    uri: AMQPUri,
+    server_version: OnceCell<String>,
+    /// After the connection: a connection that is dropped says goodbye first.
+    _hold: SocketHold,
+}
+
+impl Link {
+    /// Connects; `purpose` is shown in the management UI.
+    ///
+    /// The client's own recovery stays off: it can end in a state from which it never reports anything again.
+    pub(crate) async fn open(settings: &RabbitMqSettings, purpose: &str) -> Result<Self, LinkError> {
+        let hold = SocketHold::default();
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("{}: {purpose}", settings.app_id).into());
+        let connect = connect(
+            settings.uri(),
+            hold.socket(),
+            settings.connect_timeout,
+            properties,
+        );
+        let connection = timeout(settings.connect_timeout, connect)
+            .await
+            .map_err(|_elapsed| LinkError::Silent(settings.connect_timeout))?
+            .map_err(LinkError::Connect)?;
+        Ok(Self {
+            connection,
+            uri: settings.uri(),
+            server_version: OnceCell::new(),
+            _hold: hold,
+        })
+    }
+
+    /// Connects, and makes sure that the topology exists.
+    pub(crate) async fn open_declared(
+        settings: &RabbitMqSettings,
+        topology: &Topology,
+        purpose: &str,
+    ) -> Result<Self, LinkError> {
+        let link = Self::open(settings, purpose).await?;
+        timeout(settings.connect_timeout, topology.declare(&link))
+            .await
+            .map_err(|_elapsed| LinkError::Silent(settings.connect_timeout))??;
+        Ok(link)
+    }
+
+    pub(crate) async fn channel(&self) -> Result<Channel, LinkError> {
+        self.connection.create_channel().await.map_err(LinkError::Channel)
+    }
+
+    /// A channel whose publishes are confirmed.
+    pub(crate) async fn confirming_channel(&self) -> Result<Channel, LinkError> {
+        let channel = self.channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .map_err(LinkError::Channel)?;
+        Ok(channel)
+    }
+
+    /// Blocked, unblocked, and errors of the connection.
+    pub(crate) fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + 'static {
+        Box::pin(self.connection.events_listener())
+    }
+
+    /// Fails where the connection or the channel ended without an event.
+    pub(crate) fn check(&self, channel: &Channel) -> Result<(), LinkError> {
+        if self.connection.status().connected() && channel.status().connected() {
+            Ok(())
+        } else {
+            Err(LinkError::ChannelClosed)
+        }
+    }
+
+    /// Such as `RabbitMQ 3.10.8`.
+    pub(crate) async fn server_version(&self) -> io::Result<&str> {
+        self.server_version
+            .get_or_try_init(|| server_version::ask(&self.uri))
+            .await
+            .map(String::as_str)
+    }
+
+    /// Says goodbye, for a bounded time. What is unsettled goes back to its queue.
+    pub(crate) async fn close(&self) {
+        // Either way the link is over.
+        let _ = timeout(CLOSE_PATIENCE, self.connection.close(REPLY_SUCCESS, "OK".into())).await;
+    }
+}
+
+/// As [`Connection::connect_uri`], with a hold on the socket, a bounded connect, and without Nagle's delay of the
+/// small frames that settle deliveries.
+async fn connect(
+    uri: AMQPUri,
+    socket: crate::socket::Socket,
+    patience: Duration,
+    properties: ConnectionProperties,
+) -> lapin::Result<Connection> {
+    let runtime = lapin::runtime::default_runtime()?;
+    // Written in place, because only the signature of `connector` says of which type the runtime is.
+    Connection::connector(
+        uri,
+        runtime,
+        async move |uri: AMQPUri, runtime| {
+            let (host, port) = (uri.authority.host.as_str(), uri.authority.port);
+            let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
+            let connected = timeout(patience, AsyncTcpStream::connect(&runtime, addresses)).await;
+            let stream = connected.map_err(io::Error::from)??;
+            if let AsyncTcpStream::Plain(stream) = &stream {
+                stream.get_ref().set_nodelay(true)?;
+                socket.connected(stream.get_ref())?;
+            }
+            match uri.scheme {
+                AMQPScheme::AMQP => Ok(stream),
+                AMQPScheme::AMQPS => Ok(stream.into_tls(host, OwnedTLSConfig::default().as_ref()).await?),
+            }
+        },
+        properties,
+    )
+    .await
+}

@@ -1,0 +1,90 @@
+use broker::OutgoingMessage;
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use shared_types::message::SCHEMA_VERSION;
+
+use crate::topology::EXCHANGE;
+
+/// AMQP's `delivery_mode` of messages that survive a restart of the broker.
+pub(crate) const PERSISTENT: u8 = 2;
+const MAX_SHORT_STRING_BYTES: usize = 255;
+
+/// A message as AMQP sends it.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
+    /// With a `message_id`, by which a message that the broker returns is recognised.
+    pub(crate) properties: BasicProperties,
+    pub(crate) body: Bytes,
+}
+
+impl Outgoing {
+    pub(crate) fn batch(message: &OutgoingMessage, app_id: &str) -> Self {
+        let mut properties = BasicProperties::default()
+            .with_message_id(short(&message.id.to_string()))
+            .with_type("metric.batch".into())
+            .with_content_type(short(message.content_type))
+            .with_delivery_mode(PERSISTENT)
+            // Seconds, as AMQP has it; times before 1970 do not occur in a valid batch.
+            .with_timestamp(message.timestamp.timestamp().try_into().unwrap_or(0))
+            .with_app_id(short(app_id))
+            .with_headers(headers(message));
+        if let Some(run_id) = &message.run_id {
+            properties = properties.with_correlation_id(short(run_id));
+        }
+        Self {
+            exchange: EXCHANGE.into(),
+            routing_key: short(&message.routing_key),
+            properties,
+            body: message.body.clone(),
+        }
+    }
+
+    pub(crate) fn message_id(&self) -> &str {
+        self.properties
+            .message_id()
+            .as_ref()
+            .map_or("", ShortString::as_str)
+    }
+}
+
+fn headers(message: &OutgoingMessage) -> FieldTable {
+    let mut headers = FieldTable::default();
+    headers
+        .insert(
+            "schema_version".into(),
+            AMQPValue::LongLongInt(SCHEMA_VERSION.into()),
+        )
+        .insert("llm".into(), text(&message.llm))
+        .insert("metric".into(), text(&message.metric))
+        .insert(
+            "n".into(),
+            AMQPValue::LongLongInt(i64::try_from(message.n).unwrap_or(i64::MAX)),
+        );
+    headers
+}
+
+pub(crate) fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+/// A short string of AMQP, cut at its 255 bytes: a name of 200 characters may have more, and the names in full are in
+/// the headers and the body.
+pub(crate) fn short(text: &str) -> ShortString {
+    text[..text.floor_char_boundary(MAX_SHORT_STRING_BYTES)].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_cut_between_characters() {
+        assert_eq!(short(&"語".repeat(200)).as_str(), "語".repeat(85));
+        assert_eq!(short("batch.gpt-4o.ttft").as_str(), "batch.gpt-4o.ttft");
+    }
+}

@@ -1,0 +1,53 @@
+use std::{io, time::Duration};
+
+use futures::io::{AsyncReadExt, AsyncWriteExt};
+use lapin::{
+    protocol::{AMQPClass, connection::AMQPMethod, parse_class},
+    tcp::{AMQPUriTcpExt, TLSConfig},
+    types::{AMQPValue, FieldTable},
+    uri::AMQPUri,
+};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(3);
+const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
+/// A frame's type (1 byte), channel (2) and size (4).
+const FRAME_HEADER_BYTES: usize = 7;
+/// Far above what any server says of itself.
+const MAX_FRAME_BYTES: usize = 128 * 1024;
+
+/// Asks the server for its name and version, such as `RabbitMQ 3.10.8`.
+///
+/// The client does not show what the server says of itself, so this begins a handshake of its own, and hangs up.
+/// Source: AMQP 0-9-1 specification, 1.4.2.1 (`connection.start`) and 2.3.5 (frames).
+pub(crate) async fn ask(uri: &AMQPUri) -> io::Result<String> {
+    let properties = timeout(PATIENCE, server_properties(uri)).await??;
+    let text = |key: &str| match properties.inner().get(key) {
+        Some(AMQPValue::LongString(text)) => text.to_string(),
+        _ => "?".to_owned(),
+    };
+    Ok(format!("{} {}", text("product"), text("version")))
+}
+
+async fn server_properties(uri: &AMQPUri) -> io::Result<FieldTable> {
+    let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
+    let mut stream = uri
+        .connect_with_config_async(TLSConfig::default(), &runtime)
+        .await?;
+    stream.write_all(PROTOCOL_HEADER).await?;
+    stream.flush().await?;
+
+    let mut header = [0; FRAME_HEADER_BYTES];
+    stream.read_exact(&mut header).await?;
+    let [_, _, _, size @ ..] = header;
+    let size = usize::try_from(u32::from_be_bytes(size)).map_err(io::Error::other)?;
+    if size > MAX_FRAME_BYTES {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    }
+    let mut payload = vec![0; size];
+    stream.read_exact(&mut payload).await?;
+    match parse_class(payload.as_slice()) {
+        Ok((_, AMQPClass::Connection(AMQPMethod::Start(start)))) => Ok(start.server_properties),
+        _ => Err(io::Error::from(io::ErrorKind::InvalidData)),
+    }
+}

@@ -1,0 +1,156 @@
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use lapin::uri::AMQPUri;
+use shared_types::{Clock, SystemClock};
+
+/// Leaves room for the suffix of the queue of dead letters: AMQP's names have at most 255 bytes.
+const MAX_QUEUE_NAME_BYTES: usize = 240;
+
+/// How RabbitMQ is reached, and how it is used. `Debug` shows no password.
+#[derive(Clone)]
+pub struct RabbitMqSettings {
+    pub(crate) uri: AMQPUri,
+    pub(crate) queue: String,
+    /// The `app_id` of what is published, and part of the connections' names in the management UI.
+    pub app_id: String,
+    /// How many messages may be sent and not confirmed.
+    pub publish_window: NonZeroUsize,
+    /// How long a `publish` waits for room in the window and its confirmation together.
+    pub publish_timeout: Duration,
+    /// How long it may take to connect and declare the topology.
+    pub connect_timeout: Duration,
+    /// The longest pause between two attempts to connect.
+    pub reconnect_delay_max: Duration,
+    /// In seconds; a broker that is silent for twice as long is taken for dead.
+    pub heartbeat_seconds: u16,
+    /// Says when a message was rejected.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The URL or the queue's name cannot be used. Says why without repeating the URL, which holds a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSettings {
+    /// Not a URL that AMQP clients understand.
+    #[error("found a URL that is not AMQP's, expected amqp://user:password@host:port/vhost or amqps://…")]
+    Url,
+    /// The queue's name is empty or too long.
+    #[error("found a queue name of {bytes} bytes, expected 1 to {MAX_QUEUE_NAME_BYTES}")]
+    QueueName {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+impl RabbitMqSettings {
+    /// The settings for the queue `queue` of the broker at `url` (`amqp://…`, or `amqps://…` with the machine's root
+    /// certificates), with the defaults for everything else: a window of 256 messages and 10 s to confirm, 5 s to
+    /// connect, at most 3 s between attempts, a heartbeat of 10 s.
+    ///
+    /// # Errors
+    /// The URL or the name cannot be used.
+    pub fn new(url: &str, queue: &str) -> Result<Self, InvalidSettings> {
+        if !(1..=MAX_QUEUE_NAME_BYTES).contains(&queue.len()) {
+            return Err(InvalidSettings::QueueName { bytes: queue.len() });
+        }
+        Ok(Self {
+            uri: parse(url)?,
+            queue: queue.to_owned(),
+            app_id: "llm-bench".to_owned(),
+            publish_window: const { NonZeroUsize::new(256).expect("not zero") },
+            publish_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            reconnect_delay_max: Duration::from_secs(3),
+            heartbeat_seconds: 10,
+            clock: Arc::new(SystemClock),
+        })
+    }
+
+    /// The URL as the client wants it, with our heartbeat where the URL asks for none.
+    pub(crate) fn uri(&self) -> AMQPUri {
+        let mut uri = self.uri.clone();
+        uri.query.heartbeat.get_or_insert(self.heartbeat_seconds);
+        uri
+    }
+}
+
+/// The client's own error is dropped, because some of its messages quote the URL.
+fn parse(url: &str) -> Result<AMQPUri, InvalidSettings> {
+    let mut uri: AMQPUri = url.parse().map_err(|_quotes_the_url| InvalidSettings::Url)?;
+    if let Some(address) = ipv6_address(url) {
+        // The client's parser takes an IPv6 address for a missing host, and would connect to localhost.
+        uri.authority.host = address.to_owned();
+    }
+    Ok(uri)
+}
+
+fn ipv6_address(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    host.strip_prefix('[')?
+        .split_once(']')
+        .map(|(address, _)| address)
+}
+
+impl fmt::Debug for RabbitMqSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let authority = &self.uri.authority;
+        f.debug_struct("RabbitMqSettings")
+            .field("scheme", &self.uri.scheme)
+            .field("user", &authority.userinfo.username)
+            .field("host", &authority.host)
+            .field("port", &authority.port)
+            .field("vhost", &self.uri.vhost)
+            .field("queue", &self.queue)
+            .field("app_id", &self.app_id)
+            .field("publish_window", &self.publish_window)
+            .field("publish_timeout", &self.publish_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("reconnect_delay_max", &self.reconnect_delay_max)
+            .field("heartbeat_seconds", &self.heartbeat_seconds)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_shows_the_password() {
+        let settings = RabbitMqSettings::new("amqp://user:canary@host/v", "q").unwrap();
+        assert!(!format!("{settings:?}").contains("canary"));
+        for wrong in [
+            "amqp:user:canary@host",
+            "http://user:canary@host",
+            "amqp://user:canary@host:x",
+        ] {
+            let refused = RabbitMqSettings::new(wrong, "q").unwrap_err();
+            assert_eq!(refused, InvalidSettings::Url, "{wrong}");
+            assert!(!format!("{refused} {refused:?}").contains("canary"));
+        }
+    }
+
+    #[test]
+    fn an_ipv6_address_is_not_localhost() {
+        for url in ["amqp://[fd00::7]:5673/v", "amqp://user:pass@[fd00::7]"] {
+            let settings = RabbitMqSettings::new(url, "q").unwrap();
+            assert_eq!(settings.uri.authority.host, "fd00::7", "{url}");
+        }
+    }
+
+    #[test]
+    fn the_heartbeat_of_the_url_wins() {
+        let heartbeat = |url| RabbitMqSettings::new(url, "q").unwrap().uri().query.heartbeat;
+        assert_eq!(heartbeat("amqp://host"), Some(10));
+        assert_eq!(heartbeat("amqp://host?heartbeat=3"), Some(3));
+    }
+
+    #[test]
+    fn a_queue_name_fits_into_amqp() {
+        for name in ["", &"q".repeat(241)] {
+            let refused = RabbitMqSettings::new("amqp://host", name).unwrap_err();
+            assert_eq!(refused, InvalidSettings::QueueName { bytes: name.len() });
+        }
+    }
+}

@@ -1,0 +1,120 @@
+use std::{future::Future, time::Duration};
+
+use tokio::time::{Instant, sleep};
+use tokio_retry::strategy::{ExponentialBackoff, jitter};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{LinkError, in_one_line};
+
+const FIRST_DELAY_MS: u64 = 100;
+
+/// What works over a link and needs a new one whenever it is lost.
+pub(crate) trait Supervised: Send {
+    /// For the logs.
+    const NAME: &'static str;
+
+    /// Connects and works until the link is lost or the broker is being closed; says which.
+    fn run(&mut self) -> impl Future<Output = LinkError> + Send;
+
+    /// There is no link now.
+    fn down(&mut self, reason: String);
+
+    /// Whether another generation is wanted at all.
+    fn is_wanted(&self) -> bool {
+        true
+    }
+}
+
+/// Runs one generation after the other, with a pause in between, for as long as it takes. There is no largest number
+/// of attempts: a service that gives up is one more thing to repair.
+pub(crate) async fn supervise(
+    mut work: impl Supervised,
+    closing: CancellationToken,
+    longest_delay: Duration,
+) {
+    let mut delays = Delays::up_to(longest_delay);
+    let mut last_reason = String::new();
+    for generation in 1_u64.. {
+        let started = Instant::now();
+        let reason = in_one_line(&work.run().await);
+        work.down(reason.clone());
+        if closing.is_cancelled() || !work.is_wanted() {
+            return;
+        }
+        let lasted = started.elapsed();
+        if lasted > longest_delay {
+            // A link that lives shorter than this is no reason to hurry.
+            delays = Delays::up_to(longest_delay);
+        }
+        // A broker that is away for an hour is one line in the log.
+        if reason == last_reason {
+            tracing::debug!(
+                link = name(&work),
+                link.generation = generation,
+                reason,
+                "no link"
+            );
+        } else {
+            tracing::warn!(
+                link = name(&work),
+                link.generation = generation,
+                link.lasted_s = lasted.as_secs_f64(),
+                reason,
+                "no link: connecting again until it succeeds"
+            );
+        }
+        last_reason = reason;
+        if closing.run_until_cancelled(sleep(delays.next())).await.is_none() {
+            return;
+        }
+    }
+}
+
+fn name<W: Supervised>(_: &W) -> &'static str {
+    W::NAME
+}
+
+/// Doubling delays, each with its upper half at random: a broker that comes back is not met by everybody at once.
+struct Delays {
+    growing: ExponentialBackoff,
+    longest: Duration,
+}
+
+impl Delays {
+    fn up_to(longest: Duration) -> Self {
+        const DOUBLING: u64 = 2;
+        let factor = FIRST_DELAY_MS / DOUBLING;
+        Self {
+            growing: ExponentialBackoff::from_millis(DOUBLING)
+                .factor(factor)
+                .max_delay(longest),
+            longest,
+        }
+    }
+
+    fn next(&mut self) -> Duration {
+        let half = self.growing.next().unwrap_or(self.longest) / 2;
+        half + jitter(half)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_grow_to_their_limit_and_stay_there() {
+        let longest = Duration::from_secs(3);
+        let mut delays = Delays::up_to(longest);
+        let first = delays.next();
+        assert!(
+            (FIRST_DELAY_MS / 2..=FIRST_DELAY_MS).contains(&(first.as_millis() as u64)),
+            "{first:?}"
+        );
+        for _ in 0..100 {
+            delays.next();
+        }
+        let late = delays.next();
+        assert!((longest / 2..=longest).contains(&late), "{late:?}");
+    }
+}

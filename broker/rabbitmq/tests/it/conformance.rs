@@ -1,0 +1,3 @@
+use crate::servers::connected;
+
+broker::conformance_tests!(connected());

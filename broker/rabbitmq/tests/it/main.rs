@@ -1,0 +1,4 @@
+//! The backend on real brokers.
+
+mod conformance;
+mod servers;

@@ -1,0 +1,103 @@
+use std::{collections::BTreeSet, time::Duration};
+
+use super::messages::{message, next, nothing, number_of, prefetch, publishing};
+use crate::Broker;
+
+/// A message that could not be processed now comes again, and is marked.
+pub async fn retried_message_comes_again(broker: &dyn Broker) {
+    let mut subscription = broker.subscribe(prefetch(1));
+    publishing(broker, [message(1)], async {
+        let first = next(&mut *subscription).await;
+        first.retry().await.expect("settled");
+        let again = next(&mut *subscription).await;
+        assert!(again.redelivered);
+        assert_eq!(number_of(&again), 1);
+        again.ack().await.expect("settled");
+    })
+    .await;
+    nothing(&mut *subscription).await;
+}
+
+/// A delivery that is dropped unsettled, as by a task that panics, comes again.
+pub async fn dropped_delivery_comes_again(broker: &dyn Broker) {
+    let mut subscription = broker.subscribe(prefetch(1));
+    publishing(broker, [message(1)], async {
+        drop(next(&mut *subscription).await);
+        let again = next(&mut *subscription).await;
+        assert!(again.redelivered);
+        again.ack().await.expect("settled");
+    })
+    .await;
+}
+
+/// No more than the prefetched deliveries are unsettled, and settling one lets the next come.
+pub async fn prefetch_bounds_what_is_unsettled(broker: &dyn Broker) {
+    let mut subscription = broker.subscribe(prefetch(2));
+    publishing(broker, (1..=3).map(message), async {
+        let first = next(&mut *subscription).await;
+        let second = next(&mut *subscription).await;
+        nothing(&mut *subscription).await;
+        second.ack().await.expect("settled");
+        let third = next(&mut *subscription).await;
+        nothing(&mut *subscription).await;
+        first.ack().await.expect("settled");
+        third.ack().await.expect("settled");
+    })
+    .await;
+}
+
+/// Each message goes to one of the subscriptions, and neither is left out.
+pub async fn subscriptions_compete(broker: &dyn Broker) {
+    const MESSAGES: u64 = 100;
+    let mut one = broker.subscribe(prefetch(1));
+    let mut other = broker.subscribe(prefetch(1));
+    publishing(broker, (0..MESSAGES).map(message), async {
+        let mut arrived = BTreeSet::new();
+        while arrived.len() < 100 {
+            // Each holds one before either is settled.
+            let deliveries = [next(&mut *one).await, next(&mut *other).await];
+            for delivery in deliveries {
+                assert!(!delivery.redelivered);
+                assert!(arrived.insert(number_of(&delivery)), "{delivery:?} came twice");
+                delivery.ack().await.expect("settled");
+            }
+        }
+    })
+    .await;
+    nothing(&mut *one).await;
+    nothing(&mut *other).await;
+}
+
+/// Waiting for the next delivery may be given up at any point without losing one.
+pub async fn given_up_next_loses_nothing(broker: &dyn Broker) {
+    let mut subscription = broker.subscribe(prefetch(3));
+    publishing(broker, (0..50).map(message), async {
+        let mut arrived = BTreeSet::new();
+        while arrived.len() < 50 {
+            let patience = Duration::from_micros(100);
+            if let Ok(delivery) = tokio::time::timeout(patience, subscription.next()).await {
+                let delivery = delivery.expect("the broker is open");
+                assert!(!delivery.redelivered);
+                assert!(arrived.insert(number_of(&delivery)));
+                delivery.ack().await.expect("settled");
+            }
+        }
+    })
+    .await;
+}
+
+/// A delivery can be settled after its subscription is gone; what the subscription had not handed out goes to others.
+pub async fn held_delivery_outlives_its_subscription(broker: &dyn Broker) {
+    let mut leaving = broker.subscribe(prefetch(10));
+    publishing(broker, (1..=2).map(message), async {
+        let held = next(&mut *leaving).await;
+        drop(leaving);
+        let mut staying = broker.subscribe(prefetch(10));
+        let other = next(&mut *staying).await;
+        assert_ne!(number_of(&held), number_of(&other));
+        held.ack().await.expect("settled");
+        other.ack().await.expect("settled");
+        nothing(&mut *staying).await;
+    })
+    .await;
+}

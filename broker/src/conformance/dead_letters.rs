@@ -1,0 +1,107 @@
+use super::messages::{message, next, nothing, number_of, prefetch, publishing, until};
+use crate::{Broker, OutgoingMessage, Selection};
+
+/// A message that can never be processed is kept aside, with the reason and unchanged; its publisher need not care.
+pub async fn rejected_message_becomes_a_dead_letter(broker: &dyn Broker) {
+    let message = message(1);
+    reject(broker, std::slice::from_ref(&message), "no such metric: ttfb").await;
+
+    let letters = broker.dead_letters().list(10).await.expect("listed");
+    let [letter] = letters.as_slice() else {
+        panic!("expected one letter, found {letters:?}");
+    };
+    assert_eq!(letter.id, message.id.to_string());
+    assert_eq!(letter.reason, "no such metric: ttfb");
+    assert_eq!(letter.routing_key, message.routing_key);
+    assert!(letter.rejected_at.is_some());
+    assert!(letter.body == message.body);
+}
+
+/// Looking changes nothing: neither which letters there are, nor their order.
+pub async fn listing_leaves_the_letters_where_they_are(broker: &dyn Broker) {
+    let messages: Vec<_> = (1..=5).map(message).collect();
+    reject(broker, &messages, "wrong").await;
+    let all: Vec<_> = messages.iter().map(|message| message.id.to_string()).collect();
+    for (limit, expected) in [
+        (2, &all[..2]),
+        (100, &all[..]),
+        (3, &all[..3]),
+        (0, &[]),
+        (5, &all[..]),
+    ] {
+        // What one look held may take a moment to be back.
+        until("the letters are back", async || {
+            broker.info().await.is_ok_and(|info| info.dead == 5)
+        })
+        .await;
+        let letters = broker.dead_letters().list(limit).await.expect("listed");
+        let ids: Vec<_> = letters.into_iter().map(|letter| letter.id).collect();
+        assert_eq!(ids, expected);
+    }
+}
+
+/// The selected letters are delivered again, unchanged; the others stay.
+pub async fn replayed_letters_are_delivered_again(broker: &dyn Broker) {
+    let messages: Vec<_> = (1..=3).map(message).collect();
+    reject(broker, &messages, "wrong").await;
+    let second = messages[1].id.to_string();
+
+    let letters = broker.dead_letters();
+    let replayed = letters.replay(&Selection::Ids(vec![second.clone()])).await;
+    assert_eq!(replayed.expect("replayed"), [second]);
+    let mut subscription = broker.subscribe(prefetch(1));
+    let delivery = next(&mut *subscription).await;
+    assert_eq!(number_of(&delivery), 2);
+    assert!(delivery.body == messages[1].body);
+    delivery.ack().await.expect("settled");
+    nothing(&mut *subscription).await;
+
+    let rest = letters.replay(&Selection::All).await.expect("replayed");
+    assert_eq!(rest, [messages[0].id.to_string(), messages[2].id.to_string()]);
+    for number in [1, 3] {
+        let delivery = next(&mut *subscription).await;
+        assert_eq!(number_of(&delivery), number);
+        delivery.ack().await.expect("settled");
+    }
+    assert_eq!(letters.list(10).await.expect("listed"), []);
+}
+
+/// The selected letters are gone for good; the others stay.
+pub async fn discarded_letters_are_gone(broker: &dyn Broker) {
+    let messages: Vec<_> = (1..=3).map(message).collect();
+    reject(broker, &messages, "wrong").await;
+    let ids: Vec<_> = messages.iter().map(|message| message.id.to_string()).collect();
+
+    let letters = broker.dead_letters();
+    let selection = Selection::Ids(vec![ids[2].clone(), "no such letter".to_owned()]);
+    assert_eq!(letters.discard(&selection).await.expect("discarded"), ids[2..]);
+    let left: Vec<_> = letters.list(10).await.expect("listed");
+    let left: Vec<_> = left.into_iter().map(|letter| letter.id).collect();
+    assert_eq!(left, ids[..2]);
+    assert_eq!(
+        letters.discard(&Selection::All).await.expect("discarded"),
+        ids[..2]
+    );
+    assert_eq!(letters.list(10).await.expect("listed"), []);
+    let mut subscription = broker.subscribe(prefetch(1));
+    nothing(&mut *subscription).await;
+}
+
+/// Publishes the messages and rejects them, one after the other.
+async fn reject(broker: &dyn Broker, messages: &[OutgoingMessage], reason: &str) {
+    let mut subscription = broker.subscribe(prefetch(1));
+    for message in messages {
+        publishing(broker, [message.clone()], async {
+            let delivery = next(&mut *subscription).await;
+            delivery.reject(reason).await.expect("settled");
+        })
+        .await;
+    }
+    until("the letters are counted", async || {
+        broker
+            .info()
+            .await
+            .is_ok_and(|info| info.dead == messages.len() as u64)
+    })
+    .await;
+}

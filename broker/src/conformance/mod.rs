@@ -1,0 +1,65 @@
+//! The suite that every backend passes.
+//!
+//! Each case takes a broker of its own, whose queues are empty and which nobody else uses, and panics where a promise
+//! of the ports is broken. A backend's tests instantiate all of them by [`conformance_tests!`](crate::conformance_tests).
+//!
+//! The limit of the window is not among them: how it is seen from outside differs by what a confirmation means.
+
+mod closing;
+mod consuming;
+mod dead_letters;
+mod messages;
+mod publishing;
+
+pub use closing::{close_ends_subscriptions_and_publishing, settling_after_close_fails};
+pub use consuming::{
+    dropped_delivery_comes_again, given_up_next_loses_nothing, held_delivery_outlives_its_subscription,
+    prefetch_bounds_what_is_unsettled, retried_message_comes_again, subscriptions_compete,
+};
+pub use dead_letters::{
+    discarded_letters_are_gone, listing_leaves_the_letters_where_they_are,
+    rejected_message_becomes_a_dead_letter, replayed_letters_are_delivered_again,
+};
+pub use publishing::{
+    acknowledged_message_is_gone, bodies_arrive_bit_for_bit, given_up_publishes_wedge_nothing,
+    thousand_concurrent_publishes_arrive_once,
+};
+
+/// Makes a test of every case. Takes the expression of a future that gives an empty broker of one's own.
+///
+/// ```ignore
+/// broker::conformance_tests!(async { MyBroker::start() });
+/// ```
+#[macro_export]
+macro_rules! conformance_tests {
+    ($broker:expr) => {
+        $crate::conformance_tests! { $broker;
+            acknowledged_message_is_gone
+            bodies_arrive_bit_for_bit
+            close_ends_subscriptions_and_publishing
+            discarded_letters_are_gone
+            dropped_delivery_comes_again
+            given_up_next_loses_nothing
+            given_up_publishes_wedge_nothing
+            held_delivery_outlives_its_subscription
+            listing_leaves_the_letters_where_they_are
+            prefetch_bounds_what_is_unsettled
+            rejected_message_becomes_a_dead_letter
+            replayed_letters_are_delivered_again
+            retried_message_comes_again
+            settling_after_close_fails
+            subscriptions_compete
+            thousand_concurrent_publishes_arrive_once
+        }
+    };
+    ($broker:expr; $($case:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let broker = $broker.await;
+                $crate::conformance::$case(&broker).await;
+                $crate::Broker::close(&broker).await;
+            }
+        )*
+    };
+}

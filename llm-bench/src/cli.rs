@@ -1,0 +1,152 @@
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Collects LLM performance measurements and ranks LLMs by them.
+///
+/// Settings come from the environment and from a `.env` file (see .env.sample). Without DATABASE_URL and AMQP_URL
+/// everything is embedded: SQLite in the data directory, a queue in the process.
+///
+/// Exit status: 0 done, 1 failed, 2 wrong usage.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run both services in this process until Ctrl+C
+    Up(Up),
+    /// Simulate ticks now, and wait until their batches are on their way
+    Simulate(Simulate),
+    /// Show the rankings as tables
+    Rankings(Rankings),
+    /// Bring the database's schema up to date
+    Migrate(Migrate),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Look after messages that were rejected
+    #[command(subcommand)]
+    DeadLetters(DeadLetters),
+    /// Recompute every statistic from the stored batches
+    Rebuild,
+    /// Check settings, database and broker, and say what to do
+    Doctor,
+    /// Exit with 0 if a URL answers with a 2xx status: a health check for images without curl
+    Probe(Probe),
+}
+
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where the embedded database lives [default: DATA_DIR, else the platform's data directory]
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "ephemeral")]
+    pub data_dir: Option<PathBuf>,
+    /// The API's port on 127.0.0.1; 0 chooses a free one [default: HTTP_ADDR, else 8000]
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Keep everything in a temporary directory that is removed at the end
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// Serve and consume, but simulate nothing
+    #[arg(long)]
+    pub no_simulation: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// How many ticks, one right after the other
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub ticks: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct Rankings {
+    /// Only this metric, such as ttft
+    pub metric: Option<String>,
+    /// Ask a running service instead of the database; its key is API_KEY
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// simulated, measured, imported or all [default: RANKING_SOURCE, else simulated]
+    #[arg(long)]
+    pub source: Option<String>,
+    /// 1h, 24h, 7d, 30d or all
+    #[arg(long, default_value = "all")]
+    pub window: String,
+    /// What is ranked by: mean, p50, p90, p95 or p99
+    #[arg(long, default_value = "mean")]
+    pub statistic: String,
+    /// table, json or csv
+    #[arg(long, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// Apply nothing; wait until somebody else has brought the schema up to date
+    #[arg(long)]
+    pub wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make a key and show it, once
+    Create {
+        /// What people call it
+        name: String,
+        /// read, write (read and send batches) or admin (everything)
+        #[arg(long, default_value = "read")]
+        scope: storage::Scope,
+        /// Days until it expires [default: never]
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        expires_in: Option<u32>,
+    },
+    /// List the keys: never their secrets, which are not stored
+    List,
+    /// Refuse a key from now on; running services notice within 30 seconds
+    Revoke {
+        /// The key's id: the middle part of llmb_<id>_<secret>
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List them, oldest first
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show one in full
+    Show { id: String },
+    /// Send them to the queue of batches again
+    Replay(Selected),
+    /// Remove them for good
+    Discard(Selected),
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Selected {
+    /// Their ids
+    pub ids: Vec<String>,
+    /// All of them
+    #[arg(long)]
+    pub all: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Probe {
+    /// Such as http://127.0.0.1:8000/healthz
+    pub url: String,
+}

@@ -1,0 +1,105 @@
+use std::{sync::Arc, time::Duration};
+
+use service_runtime::settings::{BrokerKind, DatabaseKind, Variables};
+
+use crate::context::{Context, UsageError};
+
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was found, and what to do about it.
+enum Finding {
+    Well(String),
+    Ill { found: String, advice: String },
+}
+
+pub async fn run() -> anyhow::Result<()> {
+    let context = match Variables::from_process().map_err(UsageError).map_err(anyhow::Error::from).and_then(read) {
+        Ok(context) => context,
+        Err(refused) => {
+            show("settings", &ill(format!("{refused:#}"), "correct this variable in the environment or in .env"));
+            return Err(refused.context("one check failed"));
+        }
+    };
+    let findings = [
+        ("settings", Finding::Well("every variable is understood".to_owned())),
+        ("database", database(&context).await),
+        ("broker", broker(&context).await),
+    ];
+    for (name, finding) in &findings {
+        show(name, finding);
+    }
+    let failed = findings.iter().filter(|(_, finding)| matches!(finding, Finding::Ill { .. })).count();
+    anyhow::ensure!(failed == 0, "{failed} of {} checks failed", findings.len());
+    Ok(())
+}
+
+/// Reads what every program reads, so that each refused variable shows here.
+fn read(variables: Variables) -> anyhow::Result<Context> {
+    simulation_service::SimulationSettings::read(&variables).map_err(UsageError)?;
+    benchmark_service::Settings::read(&variables).map_err(UsageError)?;
+    Context::from_variables(variables)
+}
+
+async fn database(context: &Context) -> Finding {
+    let place = match &context.settings.database.kind {
+        DatabaseKind::Postgres { .. } => "PostgreSQL".to_owned(),
+        DatabaseKind::Sqlite { path } => format!("SQLite, {}", path.display()),
+    };
+    let advice = "is the server up, and are DATABASE_URL or POSTGRES_* right? `make services` starts one to try";
+    let storage = match context.storage_as_it_is() {
+        Ok(storage) => storage,
+        Err(error) => return ill(format!("{place}: {error:#}"), advice),
+    };
+    match tokio::time::timeout(PATIENCE, storage.database_info()).await {
+        Err(_elapsed) => ill(format!("{place}: no answer within {PATIENCE:?}"), advice),
+        Ok(Err(error)) => ill(format!("{place}: {:#}", anyhow::Error::from(error)), advice),
+        Ok(Ok(info)) if info.pending_migrations > 0 => ill(
+            format!("{place}: {}; {} migrations are missing", info.version, info.pending_migrations),
+            "run `llm-bench migrate`, or start a service (MIGRATE_AT_START)",
+        ),
+        Ok(Ok(info)) => {
+            Finding::Well(format!("{place}: {}; schema up to date ({})", info.version, info.applied_migrations))
+        }
+    }
+}
+
+async fn broker(context: &Context) -> Finding {
+    if matches!(context.settings.broker.kind, BrokerKind::InProcess) {
+        return Finding::Well("in-process: `llm-bench up` runs both services in one process".to_owned());
+    }
+    let advice = "is the server up, and are AMQP_URL or RABBITMQ_* right? `make services` starts one to try";
+    let broker = match context.broker() {
+        Ok(broker) => broker,
+        Err(error) => return ill(format!("{error:#}"), advice),
+    };
+    let asked = async {
+        loop {
+            if let Ok(info) = broker.info().await {
+                return info;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let finding = match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(info) if info.dead > 0 => ill(
+            format!("{}; {} messages queued, {} dead letters", info.version, info.queued, info.dead),
+            "`llm-bench dead-letters list` says why they were rejected",
+        ),
+        Ok(info) => Finding::Well(format!("{}; {} messages queued, no dead letters", info.version, info.queued)),
+        Err(_elapsed) => ill(format!("not usable: {:?}", Arc::clone(&broker).publisher().link()), advice),
+    };
+    broker.close().await;
+    finding
+}
+
+fn ill(found: String, advice: &str) -> Finding {
+    Finding::Ill { found, advice: advice.to_owned() }
+}
+
+fn show(name: &str, finding: &Finding) {
+    match finding {
+        Finding::Well(found) => println!("ok      {name:9} {found}"),
+        Finding::Ill { found, advice } => println!("FAILED  {name:9} {found}\n                  → {advice}"),
+    }
+}

@@ -1,0 +1,40 @@
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use storage::Storage;
+
+use crate::{cli::Migrate, context::Context};
+
+/// How long `--wait` waits.
+const PATIENCE: Duration = Duration::from_secs(300);
+const PAUSE: Duration = Duration::from_secs(1);
+
+pub async fn run(options: Migrate, context: Context) -> anyhow::Result<()> {
+    let storage = context.storage_as_it_is()?;
+    if options.wait {
+        tokio::time::timeout(PATIENCE, until_current(storage.as_ref()))
+            .await
+            .with_context(|| format!("the schema was not brought up to date within {PATIENCE:?}"))??;
+        println!("the schema is up to date");
+    } else {
+        match storage.migrate().await.context("migrating")? {
+            0 => println!("the schema is up to date; nothing to do"),
+            n => println!("applied {n} migrations; the schema is up to date"),
+        }
+    }
+    Ok(())
+}
+
+async fn until_current(storage: &dyn Storage) -> anyhow::Result<()> {
+    loop {
+        match storage.database_info().await {
+            Ok(info) if info.pending_migrations == 0 => return Ok(()),
+            Ok(info) => tracing::warn!(schema.pending = info.pending_migrations, "waiting for migrations"),
+            Err(error) if error.is_transient() => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
+            }
+            Err(error) => bail!(error),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

@@ -1,0 +1,59 @@
+use std::sync::Arc;
+
+use broker::Broker;
+use service_runtime::settings::{BrokerKind, CommonSettings, Variables};
+use shared_types::{Clock, Invalid, SystemClock};
+use storage::Storage;
+
+/// The command line or a setting is wrong: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct UsageError(#[from] pub Invalid);
+
+/// What every command starts from.
+pub struct Context {
+    pub variables: Variables,
+    pub settings: CommonSettings,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    /// Settings from the process's environment, with logs for people who run a command: warnings only, unless
+    /// `RUST_LOG` says otherwise.
+    pub fn read() -> anyhow::Result<Self> {
+        let variables = Variables::from_process().map_err(UsageError)?;
+        let quiet = if variables.is_set("RUST_LOG") { variables } else { variables.with("RUST_LOG", "warn") };
+        let context = Self::from_variables(quiet)?;
+        service_runtime::telemetry::init(&context.settings.log)?;
+        Ok(context)
+    }
+
+    pub fn from_variables(variables: Variables) -> anyhow::Result<Self> {
+        let settings = CommonSettings::read(&variables).map_err(UsageError)?;
+        Ok(Self { variables, settings, clock: Arc::new(SystemClock) })
+    }
+
+    /// The database, its schema brought up to date.
+    pub async fn storage(&self) -> anyhow::Result<Arc<dyn Storage>> {
+        let storage = self.storage_as_it_is()?;
+        if self.settings.migrate_at_start {
+            storage.migrate().await?;
+        }
+        Ok(storage)
+    }
+
+    /// The database with whatever schema it has.
+    pub fn storage_as_it_is(&self) -> anyhow::Result<Arc<dyn Storage>> {
+        Ok(backends::storage(&self.settings.database, Arc::clone(&self.clock))?)
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> anyhow::Result<Arc<dyn Broker>> {
+        Ok(backends::broker(&self.settings.broker, Arc::clone(&self.clock))?)
+    }
+
+    /// Whether the broker lives only within one process.
+    pub fn embedded_broker(&self) -> bool {
+        matches!(self.settings.broker.kind, BrokerKind::InProcess)
+    }
+}

@@ -1,0 +1,42 @@
+//! The one command: see `llm-bench --help`.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to people")]
+
+mod cli;
+mod commands;
+mod context;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    cli::{Cli, Command},
+    context::{Context, UsageError},
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("llm-bench: {error:#}");
+            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Up(options) => commands::up::run(options).await,
+        Command::Simulate(options) => commands::simulate::run(options, Context::read()?).await,
+        Command::Rankings(options) => commands::rankings::run(options, Context::read()?).await,
+        Command::Migrate(options) => commands::migrate::run(options, Context::read()?).await,
+        Command::Keys(action) => commands::keys::run(action, Context::read()?).await,
+        Command::DeadLetters(action) => commands::dead_letters::run(action, Context::read()?).await,
+        Command::Rebuild => commands::rebuild::run(Context::read()?).await,
+        Command::Doctor => commands::doctor::run().await,
+        Command::Probe(options) => commands::probe::run(options).await,
+    }
+}

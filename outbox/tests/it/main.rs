@@ -1,0 +1,185 @@
+//! The outbox against the embedded backends, with a publisher that can be told to fail.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use broker::{LinkState, OutgoingMessage, PublishError, Publisher};
+use chrono::DateTime;
+use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use prometheus::Registry;
+use service_runtime::lifecycle::Lifecycle;
+use shared_types::{
+    BatchContent, BatchId, LlmName, MetricBatch, MetricTitle, Provenance, RegistrySeed, SystemClock, Values,
+};
+use storage::{Outbox as _, Recorded, Registry as _, Storage};
+use storage_sqlite::{Location, SqliteStorage};
+
+/// A broker that counts what it is given, and refuses or hangs while it is told to.
+#[derive(Debug, Default)]
+struct ScriptedPublisher {
+    away: AtomicBool,
+    hanging: AtomicBool,
+    received: Mutex<BTreeMap<BatchId, usize>>,
+}
+
+impl ScriptedPublisher {
+    fn received(&self) -> BTreeMap<BatchId, usize> {
+        self.received.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Publisher for ScriptedPublisher {
+    async fn publish(&self, message: &OutgoingMessage) -> Result<(), PublishError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(PublishError::Unavailable { reason: "told to be away".to_owned() });
+        }
+        if self.hanging.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        *self.received.lock().unwrap().entry(message.id).or_default() += 1;
+        Ok(())
+    }
+
+    fn link(&self) -> LinkState {
+        LinkState::Ready
+    }
+}
+
+struct Bench {
+    storage: Arc<SqliteStorage>,
+    publisher: Arc<ScriptedPublisher>,
+    life: Lifecycle,
+    outbox: Outbox,
+}
+
+fn eager() -> OutboxSettings {
+    OutboxSettings {
+        grace: Duration::from_millis(50),
+        lease: Duration::from_millis(100),
+        sweep_interval: Duration::from_millis(20),
+        drain: Duration::from_millis(100),
+        ..OutboxSettings::default()
+    }
+}
+
+async fn bench(settings: OutboxSettings) -> Bench {
+    let storage = Arc::new(SqliteStorage::open(Location::Ephemeral, Arc::new(SystemClock)).unwrap());
+    storage::migrated(storage.as_ref()).await.unwrap();
+    storage.seed(&RegistrySeed::standard().unwrap(), DateTime::UNIX_EPOCH).await.unwrap();
+    let (publisher, life) = (Arc::new(ScriptedPublisher::default()), Lifecycle::new());
+    let outbox = Outbox::start(
+        &life,
+        Arc::clone(&storage) as Arc<dyn Storage>,
+        Arc::clone(&publisher) as Arc<dyn Publisher>,
+        settings,
+        OutboxMetrics::register(&Registry::new()).unwrap(),
+    );
+    Bench { storage, publisher, life, outbox }
+}
+
+fn batch(number: u32, metric: &str) -> MetricBatch {
+    MetricBatch::with_derived_id(BatchContent {
+        llm: LlmName::new("GPT-4o").unwrap(),
+        metric: MetricTitle::new(metric).unwrap(),
+        unit: None,
+        values: Values::new(vec![f64::from(number)]).unwrap(),
+        timestamp: DateTime::UNIX_EPOCH,
+        provenance: Provenance::imported(),
+    })
+}
+
+async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("waited for {what}"));
+}
+
+async fn until_empty(bench: &Bench) {
+    until("an empty outbox", async || bench.storage.outbox_depth().await.unwrap().unpublished == 0).await;
+}
+
+#[tokio::test]
+async fn what_is_submitted_is_published_once_and_leaves_the_outbox() {
+    let bench = bench(OutboxSettings::default()).await;
+    let batches: Vec<_> = (0..100).map(|n| batch(n, "ttft")).collect();
+    let outcomes = bench.outbox.submit(batches.clone()).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| *outcome == Recorded::Stored));
+    until_empty(&bench).await;
+    let received = bench.publisher.received();
+    assert_eq!(received.len(), 100);
+    assert!(received.values().all(|times| *times == 1));
+    bench.life.end();
+    bench.life.drained().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_retry_is_stored_and_published_once_and_a_refusal_not_at_all() {
+    let bench = bench(OutboxSettings::default()).await;
+    assert_eq!(bench.outbox.submit(vec![batch(1, "ttft")]).await.unwrap(), [Recorded::Stored]);
+    let outcomes = bench.outbox.submit(vec![batch(1, "ttft"), batch(2, "nonsense")]).await.unwrap();
+    assert_eq!(outcomes[0], Recorded::AlreadyStored);
+    let Recorded::Refused(refusal) = &outcomes[1] else { panic!("{outcomes:?}") };
+    assert!(refusal.to_string().contains("nonsense"), "{refusal}");
+    until_empty(&bench).await;
+    assert_eq!(bench.publisher.received(), BTreeMap::from([(batch(1, "ttft").id(), 1)]));
+}
+
+#[tokio::test]
+async fn what_a_broker_that_is_away_did_not_take_is_swept_when_it_is_back() {
+    let bench = bench(eager()).await;
+    bench.publisher.away.store(true, Ordering::SeqCst);
+    bench.outbox.submit((0..300).map(|n| batch(n, "ttft")).collect()).await.unwrap();
+    until("a sweep that fails", async || bench.storage.outbox_depth().await.unwrap().unpublished == 300).await;
+    bench.publisher.away.store(false, Ordering::SeqCst);
+    until_empty(&bench).await;
+    assert_eq!(bench.publisher.received().len(), 300);
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_is_swept_by_another() {
+    let bench = bench(eager()).await;
+    bench.storage.record(&[batch(1, "ttft")]).await.unwrap();
+    until_empty(&bench).await;
+    assert_eq!(bench.publisher.received().len(), 1);
+}
+
+#[tokio::test]
+async fn the_sweeper_leaves_alone_what_this_process_is_publishing() {
+    let bench = bench(eager()).await;
+    bench.publisher.hanging.store(true, Ordering::SeqCst);
+    bench.outbox.submit(vec![batch(1, "ttft")]).await.unwrap();
+    // Recorded by somebody else and hanging too: once the sweeper has claimed it, it has also passed by the first.
+    bench.storage.record(&[batch(2, "ttft")]).await.unwrap();
+    until("claims that lapsed", async || {
+        let due = bench.storage.claim_unpublished(10, Duration::ZERO, Duration::ZERO).await.unwrap();
+        due.len() == 2
+    })
+    .await;
+    assert_eq!(bench.publisher.received(), BTreeMap::new());
+    bench.life.end();
+    bench.life.drained().await.unwrap();
+    assert_eq!(bench.storage.outbox_depth().await.unwrap().unpublished, 2, "unconfirmed batches stay");
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_the_producer_wait() {
+    let settings = OutboxSettings { queue: 4, window: 2, ..OutboxSettings::default() };
+    let bench = bench(settings).await;
+    bench.publisher.hanging.store(true, Ordering::SeqCst);
+    let submitting = bench.outbox.submit((0..50).map(|n| batch(n, "ttft")).collect());
+    assert!(tokio::time::timeout(Duration::from_millis(300), submitting).await.is_err(), "it did not wait");
+    assert_eq!(bench.storage.outbox_depth().await.unwrap().unpublished, 50, "stored all the same");
+}

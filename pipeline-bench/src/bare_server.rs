@@ -1,0 +1,22 @@
+//! The limit of an HTTP answer: a bare actix-web handler that returns the same bytes.
+
+use actix_web::{App, HttpResponse, HttpServer, web};
+use anyhow::Context;
+
+/// The line that tells the parent where the server listens.
+pub const LISTENING: &str = "listening on ";
+
+/// Serves the file's bytes at every path, until the process is ended.
+pub async fn run(body_file: &str) -> anyhow::Result<()> {
+    let body = web::Bytes::from(std::fs::read(body_file).context("reading the body")?);
+    let server = HttpServer::new(move || {
+        let body = body.clone();
+        App::new().default_service(web::to(move || {
+            let body = body.clone();
+            async move { HttpResponse::Ok().content_type("application/json").body(body) }
+        }))
+    })
+    .bind(("127.0.0.1", 0))?;
+    println!("{LISTENING}{}", server.addrs().first().context("an address")?);
+    Ok(server.run().await?)
+}

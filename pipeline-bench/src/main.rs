@@ -1,0 +1,38 @@
+//! `make bench`: what llm-bench costs, as ratios to a limit measured in the same run.
+//!
+//! Each result is one line, `bench NAME ratio=R …figures…`. A ratio of 1 means: as fast as the same work done by
+//! bare sqlx, lapin or actix-web code on this machine at this moment.
+
+#![expect(clippy::print_stdout, reason = "the result of a benchmark is what it prints")]
+
+mod bare_pipeline;
+mod bare_server;
+mod http_load;
+mod memory;
+mod pipeline;
+mod rankings;
+mod services;
+mod workload;
+
+use anyhow::Context;
+use test_servers::{shared_postgres, shared_rabbitmq};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        // The peer of the rankings benchmark runs as a process of its own, like the service it is compared with.
+        Some("bare-server") => bare_server::run(arguments.get(1).context("the body's file")?).await,
+        Some(other) => anyhow::bail!("found {other}, expected no arguments"),
+        None => all().await,
+    }
+}
+
+async fn all() -> anyhow::Result<()> {
+    let (postgres, rabbitmq) = (shared_postgres().await, shared_rabbitmq().await);
+    pipeline::bench(postgres, rabbitmq).await.context("pipeline")?;
+    let services = services::Services::start(postgres, rabbitmq).await.context("starting the services")?;
+    rankings::bench(&services).await.context("rankings")?;
+    memory::bench(&services)?;
+    services.stop().await
+}

@@ -1,0 +1,115 @@
+//! (a) From the generator to committed statistics, over the bare legs one after the other.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use broker::OutgoingMessage;
+use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use prometheus::Registry;
+use service_runtime::{lifecycle::Lifecycle, settings::{CommonSettings, Variables}};
+use shared_types::{Clock, MetricBatch, SystemClock};
+use storage::{BatchFilter, Storage};
+use test_servers::{PostgresServer, RabbitMqServer};
+
+use crate::{bare_pipeline, workload};
+
+const TICKS: usize = 40;
+/// The legs are run in turn this often; the median counts.
+const ROUNDS: usize = 3;
+
+pub async fn bench(postgres: &PostgresServer, rabbitmq: &RabbitMqServer) -> anyhow::Result<()> {
+    let mut ratios = Vec::new();
+    let mut figures = Vec::new();
+    for _ in 0..ROUNDS {
+        let database = postgres.create_database().await?;
+        let vhost = rabbitmq.create_vhost().await?;
+        let (ours, batches) = ours(&database, &vhost).await?;
+        let messages: Vec<OutgoingMessage> = batches.iter().map(OutgoingMessage::of).collect();
+        let inserted = bare_pipeline::insert(&database, &batches).await?;
+        let passed = bare_pipeline::publish_and_consume(&vhost, &messages).await?;
+        let rate = |took: Duration| batches.len() as f64 / took.as_secs_f64();
+        let bare = rate(inserted + passed);
+        ratios.push(rate(ours) / bare);
+        figures.push(format!(
+            "ours={:.0}/s bare={bare:.0}/s bare_insert={:.0}/s bare_broker={:.0}/s",
+            rate(ours),
+            rate(inserted),
+            rate(passed)
+        ));
+    }
+    let median = median_index(&ratios);
+    println!(
+        "bench pipeline ratio={:.2} {} batches={} values_per_batch={} rounds={ratios:.2?} goal=0.80",
+        ratios[median],
+        figures[median],
+        TICKS * workload::BATCHES_PER_TICK,
+        workload::VALUES,
+    );
+    Ok(())
+}
+
+fn median_index(ratios: &[f64]) -> usize {
+    let mut order: Vec<usize> = (0..ratios.len()).collect();
+    order.sort_by(|a, b| ratios[*a].total_cmp(&ratios[*b]));
+    order[order.len() / 2]
+}
+
+/// Runs the whole pipeline; gives the time until the last batch was counted, and the batches.
+async fn ours(database: &str, vhost: &str) -> anyhow::Result<(Duration, Vec<MetricBatch>)> {
+    let variables: HashMap<String, String> =
+        [("DATABASE_URL", database), ("AMQP_URL", vhost)].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let settings = CommonSettings::read(&Variables::from_map(variables)?)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let storage = backends::storage(&settings.database, Arc::clone(&clock))?;
+    storage::migrated(storage.as_ref()).await?;
+    let broker = backends::broker(&settings.broker, Arc::clone(&clock))?;
+    while !(broker.publisher().link().is_ready()) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    let (life, metrics) = (Lifecycle::new(), Registry::new());
+    benchmark_service::consume(&life, Arc::clone(&storage), broker.as_ref(), Arc::clone(&clock), &metrics)?;
+    let outbox = Outbox::start(
+        &life,
+        Arc::clone(&storage),
+        broker.publisher(),
+        OutboxSettings::default(),
+        OutboxMetrics::register(&metrics)?,
+    );
+    let simulation =
+        simulation_service::prepare(Arc::clone(&storage), outbox, clock, &workload::settings()?, false).await?;
+
+    let expected = (TICKS * workload::BATCHES_PER_TICK) as u64;
+    let started = Instant::now();
+    for _ in 0..TICKS {
+        simulation.tick().await?;
+    }
+    while storage.counted_batches().await? < expected {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let took = started.elapsed();
+
+    let batches = stored(storage.as_ref()).await?;
+    drop(simulation);
+    life.end();
+    life.drained().await?;
+    broker.close().await;
+    storage.close().await;
+    anyhow::ensure!(batches.len() as u64 == expected, "{} batches are stored, expected {expected}", batches.len());
+    Ok((took, batches))
+}
+
+async fn stored(storage: &dyn Storage) -> anyhow::Result<Vec<MetricBatch>> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = storage.batches(&BatchFilter::default(), after, 500).await?;
+        all.extend(page.batches.into_iter().map(|stored| stored.batch));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(all),
+        }
+    }
+}

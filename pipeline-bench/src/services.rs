@@ -1,0 +1,108 @@
+//! The two services as an operator runs them: processes of their own, told by their environment.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Stdio,
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::process::{Child, Command};
+
+use test_servers::{PostgresServer, RabbitMqServer};
+
+/// How long a service may take for what it is asked to.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A running benchmark service, and what its simulations need.
+pub struct Services {
+    pub api: SocketAddr,
+    pub benchmark: Child,
+    urls: [(&'static str, String); 2],
+}
+
+impl Services {
+    /// Starts the benchmark service on an empty database.
+    pub async fn start(postgres: &PostgresServer, rabbitmq: &RabbitMqServer) -> anyhow::Result<Self> {
+        let urls = [("DATABASE_URL", postgres.create_database().await?), ("AMQP_URL", rabbitmq.create_vhost().await?)];
+        let api = free_address()?;
+        let benchmark = service("benchmark-service")?
+            .envs(urls.clone())
+            .env("HTTP_ADDR", api.to_string())
+            .env("ANONYMOUS_READ", "true")
+            .env("RATE_LIMIT_PER_SECOND", "0")
+            .spawn()?;
+        let services = Self { api, benchmark, urls };
+        until("the API answers", || async {
+            Ok(reqwest::get(format!("http://{api}/readyz")).await.is_ok_and(|answer| answer.status().is_success()))
+        })
+        .await?;
+        Ok(services)
+    }
+
+    /// Runs a simulation service with `points` values a batch until `values` values are ranked; gives its process,
+    /// which then only waits.
+    pub async fn simulate(&self, points: u64, interval: &str, values: u64) -> anyhow::Result<Child> {
+        let simulation = service("simulation-service")?
+            .envs(self.urls.clone())
+            .env("SIMULATION_HTTP_ADDR", free_address()?.to_string())
+            .env("RANDOM_SEED", "42")
+            .env("NUM_DATA_POINTS", points.to_string())
+            .env("SIMULATION_INTERVAL", interval)
+            .spawn()?;
+        until("the values are ranked", || async { Ok(self.ranked_values().await? >= values) }).await?;
+        Ok(simulation)
+    }
+
+    /// Values in the rankings over all time.
+    async fn ranked_values(&self) -> anyhow::Result<u64> {
+        let url = format!("http://{}/api/v1/benchmarks/rankings", self.api);
+        let answer: serde_json::Value = reqwest::get(url).await?.error_for_status()?.json().await?;
+        let metrics = answer["data"].as_array().context("rankings")?;
+        let rows = metrics.iter().filter_map(|metric| metric.as_object()).flat_map(|metric| metric.values());
+        Ok(rows.filter_map(|rows| rows.as_array()).flatten().filter_map(|row| row["n"].as_u64()).sum())
+    }
+
+    /// Ends the service in an orderly way.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        end(self.benchmark).await
+    }
+}
+
+/// Sends SIGTERM and expects an orderly end.
+pub async fn end(mut child: Child) -> anyhow::Result<()> {
+    let pid = child.id().context("the process has ended by itself")?;
+    let told = Command::new("kill").arg(pid.to_string()).status().await?;
+    anyhow::ensure!(told.success(), "SIGTERM could not be sent");
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await.context("the process does not end")??;
+    anyhow::ensure!(status.success(), "the process ended with {status}");
+    Ok(())
+}
+
+/// A port nobody listens on now.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}
+
+/// A program of this build, with a clean environment.
+fn service(name: &str) -> anyhow::Result<Command> {
+    let path = PathBuf::from(std::env::current_exe()?).with_file_name(name);
+    anyhow::ensure!(path.exists(), "{} is not built; `make bench` builds it", path.display());
+    let mut command = Command::new(path);
+    command.env_clear().env("RUST_LOG", "warn").stdin(Stdio::null()).kill_on_drop(true);
+    Ok(command)
+}
+
+async fn until<F>(what: &str, check: impl Fn() -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<bool>>,
+{
+    let polling = async {
+        while !check().await? {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(PATIENCE, polling).await.with_context(|| format!("waited {PATIENCE:?} until {what}"))?
+}

@@ -1,0 +1,48 @@
+//! The simulation service as a process of its own: settings → logs → connect → run → drain.
+
+#![expect(clippy::print_stderr, reason = "one line when the start fails, whatever the logs are set to")]
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use service_runtime::{
+    lifecycle::Lifecycle,
+    operations::metrics_registry,
+    settings::{CommonSettings, Variables},
+    telemetry,
+};
+use shared_types::{Clock, SystemClock};
+use simulation_service::{Service, SimulationSettings};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("simulation-service: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
+    let variables = Variables::from_process()?;
+    let (common, settings) = (CommonSettings::read(&variables)?, SimulationSettings::read(&variables)?);
+    common.broker.between_processes()?;
+    telemetry::init(&common.log)?;
+
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let storage = backends::storage(&common.database, Arc::clone(&clock))?;
+    let broker = backends::broker(&common.broker, Arc::clone(&clock))?;
+    let life = Lifecycle::new();
+    let service =
+        Service::build(settings, Arc::clone(&storage), Arc::clone(&broker), clock, &metrics_registry()?)?;
+    tracing::info!(http.addr = %service.operations_addr(), "simulation service: health and metrics");
+    service.start(&life, common.migrate_at_start);
+
+    life.until_signalled().await.context("listening for signals")?;
+    let drained = life.drained().await;
+    broker.close().await;
+    storage.close().await;
+    Ok(drained?)
+}

@@ -1,0 +1,123 @@
+use std::{fmt, time::Duration};
+
+use futures::future::BoxFuture;
+use sqlx::{
+    PgConnection, Postgres, Transaction,
+    pool::PoolConnection,
+    postgres::{PgPool, PgPoolOptions},
+};
+use storage::Result;
+use tokio_retry::{
+    RetryIf,
+    strategy::{ExponentialBackoff, jitter},
+};
+
+use crate::{PostgresSettings, fault::SqlError};
+
+/// Beyond this age, an idle connection may have died without anybody noticing.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// The longest wait between two tries.
+const LONGEST_DELAY: Duration = Duration::from_secs(10);
+
+/// The storage ports on one PostgreSQL database.
+pub struct PostgresStorage {
+    pub(crate) pool: PgPool,
+    pub(crate) settings: PostgresSettings,
+}
+
+impl PostgresStorage {
+    /// Storage that connects when it is first used, so that a service may be started before its database.
+    #[must_use]
+    pub fn connect(mut settings: PostgresSettings) -> Self {
+        settings.server = settings
+            .server
+            .clone()
+            .application_name(&settings.application_name);
+        let pool = pool_options(&settings).connect_lazy_with(settings.server.clone());
+        Self { pool, settings }
+    }
+
+    /// Runs `attempt`, again after a growing delay where it fails for a reason that passes.
+    pub(crate) async fn retrying<T, A, F>(&self, operation: &'static str, attempt: A) -> Result<T>
+    where
+        A: FnMut() -> F,
+        F: Future<Output = std::result::Result<T, SqlError>>,
+    {
+        let mut attempt = attempt;
+        // The strategy yields 2, 4, 8, … times its factor in milliseconds.
+        let factor = u64::try_from(self.settings.retry_delay.as_millis()).unwrap_or(u64::MAX) / 2;
+        let delays = ExponentialBackoff::from_millis(2)
+            .factor(factor.max(1))
+            .max_delay(LONGEST_DELAY)
+            .map(jitter)
+            .take(self.settings.max_retries);
+        RetryIf::start(
+            delays,
+            || {
+                let attempt = attempt();
+                async move { attempt.await.map_err(|error| error.during(operation)) }
+            },
+            |error: &storage::StorageError| {
+                if error.is_transient() {
+                    tracing::debug!(storage.operation = operation, "transient database fault");
+                }
+                error.is_transient()
+            },
+        )
+        .await
+    }
+
+    pub(crate) async fn begin(&self) -> std::result::Result<Transaction<'static, Postgres>, SqlError> {
+        Ok(self.pool.begin().await?)
+    }
+
+    pub(crate) async fn acquire(&self) -> std::result::Result<PoolConnection<Postgres>, SqlError> {
+        Ok(self.pool.acquire().await?)
+    }
+}
+
+impl fmt::Debug for PostgresStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStorage")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+fn pool_options(settings: &PostgresSettings) -> PgPoolOptions {
+    let statement_timeout = settings.statement_timeout;
+    let lock_timeout = settings.lock_timeout;
+    PgPoolOptions::new()
+        .max_connections(settings.max_connections)
+        .acquire_timeout(settings.acquire_timeout)
+        // A round trip before every step, unless the connection was in use a moment ago.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| -> BoxFuture<'_, sqlx::Result<bool>> {
+            Box::pin(async move {
+                if meta.idle_for > TRUSTED_IDLE {
+                    sqlx::Connection::ping(connection).await?;
+                }
+                Ok(true)
+            })
+        })
+        // Not as options of the connection: poolers such as PgBouncer refuse those.
+        .after_connect(move |connection, _| {
+            Box::pin(configure(connection, statement_timeout, lock_timeout))
+        })
+}
+
+async fn configure(
+    connection: &mut PgConnection,
+    statement_timeout: Duration,
+    lock_timeout: Duration,
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
+                set_config('timezone', 'UTC', false)",
+    )
+    .bind(format!("{}ms", statement_timeout.as_millis()))
+    .bind(format!("{}ms", lock_timeout.as_millis()))
+    .execute(connection)
+    .await?;
+    Ok(())
+}

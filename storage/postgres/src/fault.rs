@@ -1,0 +1,69 @@
+use storage::{
+    StorageError,
+    step::StepError,
+};
+
+/// An error of a step, already told apart into transient and permanent, not yet named after its operation.
+#[derive(Debug)]
+pub(crate) struct SqlError(StepError);
+
+impl SqlError {
+    pub(crate) fn during(self, operation: &'static str) -> StorageError {
+        self.0.during(operation)
+    }
+
+    /// A refusal that the port's caller is to see as it is.
+    pub(crate) fn answer(error: StorageError) -> Self {
+        Self(StepError::Answer(error))
+    }
+}
+
+impl From<StepError> for SqlError {
+    fn from(error: StepError) -> Self {
+        Self(error)
+    }
+}
+
+impl From<sqlx::Error> for SqlError {
+    fn from(error: sqlx::Error) -> Self {
+        Self(if is_transient(&error) {
+            StepError::Unavailable(error.into())
+        } else {
+            StepError::Fault(error.into())
+        })
+    }
+}
+
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        // A server that dies in mid-message leaves half of one behind.
+        | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| is_transient_state(&code)),
+        _ => false,
+    }
+}
+
+/// By SQLSTATE (PostgreSQL's documentation, appendix A).
+fn is_transient_state(code: &str) -> bool {
+    const CLASSES: [&str; 2] = [
+        "08", // connection exception
+        "53", // insufficient resources: disk full, out of memory, too many connections
+    ];
+    const CODES: [&str; 9] = [
+        "57P01", // admin shutdown
+        "57P02", // crash shutdown
+        "57P03", // cannot connect now: starting up or in recovery
+        "57P05", // idle session timeout
+        "40001", // serialization failure
+        "40P01", // deadlock detected
+        "55P03", // lock timeout
+        "57014", // statement timeout, or cancelled
+        "25006", // read-only transaction: a standby that is not promoted yet
+    ];
+    CLASSES.iter().any(|class| code.starts_with(class)) || CODES.contains(&code)
+}

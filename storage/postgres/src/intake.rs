@@ -1,0 +1,190 @@
+//! The transaction behind [`storage::step`]: batches, ledger and statistics, a whole call at a time.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use shared_types::{BatchId, LlmName, MetricBatch};
+use sqlx::{PgConnection, Row};
+use statistics::RunningStatistics;
+use storage::{
+    columns::{known_metric, statistics_key, stored_identity},
+    fold::{RowKey, RowState},
+    step::{KnownMetric, Publication, StepTransaction, StoredIdentity},
+};
+use storage::Period;
+use uuid::Uuid;
+
+use crate::{
+    batch_rows::{self, Units, uuids},
+    fault::SqlError,
+};
+
+/// A connection with an open transaction.
+pub(crate) struct Intake<'c>(pub(crate) &'c mut PgConnection);
+
+#[async_trait]
+impl StepTransaction for Intake<'_> {
+    type Error = SqlError;
+
+    async fn known_metrics(&mut self) -> Result<Vec<KnownMetric>, SqlError> {
+        let rows: Vec<(String, String)> = sqlx::query_as("SELECT title, unit FROM metrics ORDER BY id")
+            .fetch_all(&mut *self.0)
+            .await?;
+        rows.iter()
+            .map(|(title, unit)| Ok(known_metric(title, unit)?))
+            .collect()
+    }
+
+    async fn register_llms(&mut self, names: &[&LlmName]) -> Result<(), SqlError> {
+        // The names that are known are left out first: a conflict would use up an id.
+        sqlx::query(
+            "INSERT INTO llms (name, creator, created_at, updated_at)
+             SELECT name, 'unknown', now(), now()
+             FROM unnest($1::text[]) WITH ORDINALITY AS given (name, position)
+             WHERE NOT EXISTS (SELECT FROM llms WHERE llms.name = given.name)
+             ORDER BY position
+             ON CONFLICT (name) DO NOTHING",
+        )
+        .bind(names.iter().map(|name| name.as_str()).collect::<Vec<_>>())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn stored(&mut self, ids: &[BatchId]) -> Result<HashMap<BatchId, StoredIdentity>, SqlError> {
+        let rows = sqlx::query(
+            "SELECT id, llm_id, metric_id, source, checksum FROM batches WHERE id = ANY($1)",
+        )
+        .bind(uuids(ids))
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let identity = stored_identity(
+                    row.try_get("llm_id")?,
+                    row.try_get("metric_id")?,
+                    row.try_get("source")?,
+                    row.try_get("checksum")?,
+                )?;
+                Ok((row.try_get::<Uuid, _>("id")?.into(), identity))
+            })
+            .collect()
+    }
+
+    async fn insert(
+        &mut self,
+        batches: &[&MetricBatch],
+        publication: Publication,
+    ) -> Result<HashSet<BatchId>, SqlError> {
+        let mut stored = HashSet::with_capacity(batches.len());
+        for piece in batch_rows::statements(batches) {
+            stored.extend(batch_rows::insert(&mut *self.0, piece, Units::Checked, publication).await?);
+        }
+        Ok(stored)
+    }
+
+    async fn enter_ledger(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, SqlError> {
+        let entered: Vec<Uuid> = sqlx::query_scalar(
+            "INSERT INTO ledger (batch_id)
+             SELECT id FROM unnest($1::uuid[]) WITH ORDINALITY AS given (id, position) ORDER BY position
+             ON CONFLICT (batch_id) DO NOTHING
+             RETURNING batch_id",
+        )
+        .bind(uuids(ids))
+        .fetch_all(&mut *self.0)
+        .await?;
+        Ok(entered.into_iter().map(BatchId::from).collect())
+    }
+
+    /// Missing rows are inserted before existing ones are locked. Whoever waits for an uncommitted insert therefore
+    /// holds nothing but inserts that sort before it, and whoever waits for a row lock only locks that do: there is
+    /// no circle. Two consumers that bring the same new row meet at the insert, and the later one then sees it.
+    async fn lock_statistics(&mut self, rows: &[RowKey]) -> Result<Vec<(RowKey, Vec<u8>)>, SqlError> {
+        let keys = KeyColumns::of(rows.iter());
+        sqlx::query(
+            "INSERT INTO statistics (llm_id, metric_id, source, period, state, n)
+             SELECT llm_id, metric_id, source, period, $5, 0
+             FROM ROWS FROM (
+                 unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::text[]), unnest($4::bigint[])
+             ) WITH ORDINALITY AS given (llm_id, metric_id, source, period, position)
+             ORDER BY position
+             ON CONFLICT (llm_id, metric_id, source, period) DO NOTHING",
+        )
+        .bind(&keys.llms)
+        .bind(&keys.metrics)
+        .bind(&keys.sources)
+        .bind(&keys.periods)
+        .bind(RunningStatistics::new().to_bytes())
+        .execute(&mut *self.0)
+        .await?;
+        let rows = sqlx::query(
+            "SELECT s.llm_id, s.metric_id, s.source, s.period, s.state
+             FROM ROWS FROM (
+                 unnest($1::bigint[]), unnest($2::bigint[]), unnest($3::text[]), unnest($4::bigint[])
+             ) WITH ORDINALITY AS given (llm_id, metric_id, source, period, position)
+             JOIN statistics s USING (llm_id, metric_id, source, period)
+             ORDER BY given.position
+             FOR UPDATE OF s",
+        )
+        .bind(keys.llms)
+        .bind(keys.metrics)
+        .bind(keys.sources)
+        .bind(keys.periods)
+        .fetch_all(&mut *self.0)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let key = statistics_key(
+                    row.try_get("llm_id")?,
+                    row.try_get("metric_id")?,
+                    row.try_get("source")?,
+                )?;
+                let period = Period::from_column(row.try_get("period")?);
+                Ok((RowKey { key, period }, row.try_get("state")?))
+            })
+            .collect()
+    }
+
+    async fn write_statistics(&mut self, rows: &[RowState]) -> Result<(), SqlError> {
+        let keys = KeyColumns::of(rows.iter().map(|row| &row.row));
+        sqlx::query(
+            "UPDATE statistics s
+             SET state = given.state, n = given.n, revision = pg_current_xact_id(), updated_at = now()
+             FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bytea[], $6::bigint[])
+                  AS given (llm_id, metric_id, source, period, state, n)
+             WHERE (s.llm_id, s.metric_id, s.source, s.period)
+                 = (given.llm_id, given.metric_id, given.source, given.period)",
+        )
+        .bind(keys.llms)
+        .bind(keys.metrics)
+        .bind(keys.sources)
+        .bind(keys.periods)
+        .bind(rows.iter().map(|row| row.state.as_slice()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.n).collect::<Vec<_>>())
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+}
+
+/// The keys of statistics rows as one array per column.
+#[derive(Default)]
+pub(crate) struct KeyColumns {
+    pub(crate) llms: Vec<i64>,
+    pub(crate) metrics: Vec<i64>,
+    pub(crate) sources: Vec<&'static str>,
+    pub(crate) periods: Vec<i64>,
+}
+
+impl KeyColumns {
+    pub(crate) fn of<'a>(rows: impl Iterator<Item = &'a RowKey>) -> Self {
+        let mut columns = Self::default();
+        for RowKey { key, period } in rows {
+            columns.llms.push(key.llm.0);
+            columns.metrics.push(key.metric.0);
+            columns.sources.push(key.source.as_str());
+            columns.periods.push(period.to_column());
+        }
+        columns
+    }
+}

@@ -1,0 +1,83 @@
+use async_trait::async_trait;
+use sqlx::{ConnectOptions, Connection, PgConnection, migrate::{Migrate, MigrateError, Migrator}};
+use storage::{DatabaseInfo, Maintenance, Result, step::StepError};
+
+use crate::{PostgresStorage, fault::SqlError};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+
+#[async_trait]
+impl Maintenance for PostgresStorage {
+    async fn migrate(&self) -> Result<u32> {
+        self.retrying("migrate", async || {
+            // A connection without time limits: a migration may take long, and another process may be at it. The
+            // advisory lock goes with the connection, whatever happens.
+            let mut connection = self.settings.server.connect().await?;
+            let applied = run_missing(&mut connection).await?;
+            connection.close().await?;
+            Ok(applied)
+        })
+        .await
+    }
+
+    async fn database_info(&self) -> Result<DatabaseInfo> {
+        self.retrying("read the database's version", async || {
+            let mut connection = self.acquire().await?;
+            let version: String = sqlx::query_scalar("SELECT current_setting('server_version')")
+                .fetch_one(&mut *connection)
+                .await?;
+            let applied = applied(&mut connection).await?;
+            let all = u32::try_from(MIGRATIONS.iter().count()).unwrap_or(u32::MAX);
+            Ok(DatabaseInfo {
+                version: format!("PostgreSQL {version}"),
+                applied_migrations: applied,
+                pending_migrations: all.saturating_sub(applied),
+            })
+        })
+        .await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1")
+            .execute(&self.pool)
+            .await
+            .map(|_| ())
+            .map_err(|error| SqlError::from(error).during("ping"))
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// How many were applied, by this process or another one that held the lock before: counted under a lock of our own,
+/// so that of processes that start together exactly one reports each migration.
+async fn run_missing(connection: &mut PgConnection) -> std::result::Result<u32, SqlError> {
+    connection.lock().await.map_err(failed)?;
+    let before = applied(connection).await?;
+    // Advisory locks are counted: the migrator takes and releases it once more.
+    MIGRATIONS.run_direct(None, connection, false).await.map_err(failed)?;
+    let after = applied(connection).await?;
+    connection.unlock().await.map_err(failed)?;
+    Ok(after - before)
+}
+
+async fn applied(connection: &mut PgConnection) -> std::result::Result<u32, SqlError> {
+    let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !exists {
+        return Ok(0);
+    }
+    let applied: i64 = sqlx::query_scalar("SELECT count(*) FROM _sqlx_migrations WHERE success")
+        .fetch_one(connection)
+        .await?;
+    Ok(u32::try_from(applied).unwrap_or(u32::MAX))
+}
+
+fn failed(error: MigrateError) -> SqlError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        other => StepError::fault(other).into(),
+    }
+}

@@ -1,0 +1,82 @@
+use async_trait::async_trait;
+use shared_types::MetricBatch;
+use sqlx::{Row, postgres::PgRow};
+use storage::{
+    Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Result, Revision, StatisticsChange, StatisticsRow,
+    columns::{statistics_key, statistics_row},
+    step,
+};
+
+use crate::{PostgresStorage, fault::SqlError, intake::Intake};
+
+#[async_trait]
+impl Projection for PostgresStorage {
+    async fn apply(&self, batches: &[MetricBatch]) -> Result<Vec<Applied>> {
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.retrying("apply batches", async || {
+            let mut transaction = self.begin().await?;
+            let applied = step::apply(&mut Intake(&mut transaction), batches).await?;
+            transaction.commit().await?;
+            Ok(applied)
+        })
+        .await
+    }
+
+    async fn statistics_since(&self, since: Option<Revision>, horizon: Hour) -> Result<StatisticsChange> {
+        self.retrying("read changed statistics", || self.changes(since, horizon))
+            .await
+    }
+
+    async fn history(&self, filter: &HistoryFilter) -> Result<Vec<StatisticsRow>> {
+        self.retrying("read history", async || {
+            sqlx::query(
+                "SELECT llm_id, metric_id, source, period, state, updated_at FROM statistics
+                 WHERE llm_id = $1 AND metric_id = $2 AND ($3::text IS NULL OR source = $3)
+                   AND period >= $4 AND period < $5
+                 ORDER BY period, array_position(ARRAY['simulated', 'measured', 'imported'], source)",
+            )
+            .bind(filter.llm.0)
+            .bind(filter.metric.0)
+            .bind(filter.source.map(|source| source.as_str()))
+            .bind(filter.from.0.max(Period::FIRST_HOUR.0))
+            .bind(filter.until.0)
+            .fetch_all(&self.pool)
+            .await?
+            .iter()
+            .map(decode)
+            .collect()
+        })
+        .await
+    }
+
+    async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport> {
+        self.retrying("rebuild statistics", || self.rebuild_once(progress))
+            .await
+    }
+
+    async fn counted_batches(&self) -> Result<u64> {
+        self.retrying("count the ledger", async || {
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger")
+                .fetch_one(&self.pool)
+                .await?;
+            Ok(count.cast_unsigned())
+        })
+        .await
+    }
+}
+
+pub(crate) fn decode(row: &PgRow) -> std::result::Result<StatisticsRow, SqlError> {
+    let key = statistics_key(
+        row.try_get("llm_id")?,
+        row.try_get("metric_id")?,
+        row.try_get("source")?,
+    )?;
+    Ok(statistics_row(
+        key,
+        row.try_get("period")?,
+        row.try_get("state")?,
+        row.try_get("updated_at")?,
+    ))
+}

@@ -1,0 +1,125 @@
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use shared_types::Clock;
+use sqlx::{
+    Sqlite, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use storage::{Result, StorageError};
+
+use crate::fault::SqlError;
+
+/// How long a statement waits for another process that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a step waits for its turn to write in this process. A rebuild may take this long.
+const TURN_TIMEOUT: Duration = Duration::from_secs(30);
+const READERS: u32 = 4;
+
+/// Where a database lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In a file, which is made where it is missing, directory included, for this user only.
+    File(PathBuf),
+    /// In memory, gone when the storage is dropped.
+    Ephemeral,
+}
+
+/// The storage ports on one SQLite database.
+pub struct SqliteStorage {
+    pub(crate) writer: SqlitePool,
+    pub(crate) readers: SqlitePool,
+    location: Location,
+    clock: Arc<dyn Clock>,
+}
+
+impl SqliteStorage {
+    /// Storage in `location`, whose own clock is `clock`. To be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// `Fault` where the file or its directory cannot be made.
+    pub fn open(location: Location, clock: Arc<dyn Clock>) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        // A connection that is closed takes an ephemeral database with it.
+        let one = SqlitePoolOptions::new()
+            .max_connections(1)
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .acquire_timeout(TURN_TIMEOUT)
+            .test_before_acquire(false);
+        let (writer, readers) = match &location {
+            Location::Ephemeral => {
+                let only = one.connect_lazy_with(options.in_memory(true));
+                (only.clone(), only)
+            }
+            Location::File(path) => {
+                make_private(path).map_err(|source| StorageError::Fault {
+                    operation: "make the database file",
+                    source: source.into(),
+                })?;
+                let options = options
+                    .filename(path)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // What `record` has answered is promised to survive. With NORMAL a write-ahead log may lose its
+                    // last commits when the power fails.
+                    .synchronous(SqliteSynchronous::Full);
+                let readers = SqlitePoolOptions::new()
+                    .max_connections(READERS)
+                    .acquire_timeout(TURN_TIMEOUT)
+                    .test_before_acquire(false)
+                    .connect_lazy_with(options.clone().pragma("query_only", "on"));
+                (one.connect_lazy_with(options), readers)
+            }
+        };
+        Ok(Self { writer, readers, location, clock })
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    /// Names an error after its operation.
+    pub(crate) async fn step<T, F>(&self, operation: &'static str, step: impl FnOnce() -> F) -> Result<T>
+    where
+        F: Future<Output = std::result::Result<T, SqlError>>,
+    {
+        step().await.map_err(|error| error.during(operation))
+    }
+
+    /// A transaction that is the only one to write from its start on, so that it never has to give up half-way.
+    pub(crate) async fn begin(&self) -> std::result::Result<Transaction<'static, Sqlite>, SqlError> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+impl fmt::Debug for SqliteStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStorage")
+            .field("location", &self.location)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes the file, empty, so that SQLite finds it with our permissions; its companions (`-wal`, `-shm`) get the same.
+fn make_private(path: &Path) -> io::Result<()> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(directory)?;
+    }
+    let mut options = fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}

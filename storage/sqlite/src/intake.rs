@@ -1,0 +1,149 @@
+//! The transaction behind [`storage::step`]: batches, ledger and statistics. Statements are local calls here, so rows
+//! go one by one where that is simpler. Nobody else writes meanwhile, so nothing needs locks or an order.
+
+use std::collections::{HashMap, HashSet};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use shared_types::{BatchId, LlmName, MetricBatch};
+use sqlx::{Row, SqliteConnection};
+use storage::{
+    columns::{known_metric, stored_identity},
+    fold::{RowKey, RowState},
+    step::{KnownMetric, Publication, StepTransaction, StoredIdentity},
+};
+use uuid::Uuid;
+
+use crate::{
+    batch_rows::{self, id_list},
+    fault::SqlError,
+    time_columns::to_column,
+};
+
+/// A connection with an open write transaction, and the time it takes place.
+pub(crate) struct Intake<'c> {
+    pub(crate) connection: &'c mut SqliteConnection,
+    pub(crate) now: DateTime<Utc>,
+}
+
+#[async_trait]
+impl StepTransaction for Intake<'_> {
+    type Error = SqlError;
+
+    async fn known_metrics(&mut self) -> Result<Vec<KnownMetric>, SqlError> {
+        let rows: Vec<(String, String)> = sqlx::query_as("SELECT title, unit FROM metrics ORDER BY id")
+            .fetch_all(&mut *self.connection)
+            .await?;
+        rows.iter()
+            .map(|(title, unit)| Ok(known_metric(title, unit)?))
+            .collect()
+    }
+
+    async fn register_llms(&mut self, names: &[&LlmName]) -> Result<(), SqlError> {
+        for name in names {
+            sqlx::query(
+                "INSERT INTO llms (name, creator, created_at, updated_at)
+                 SELECT $1, 'unknown', $2, $2 WHERE NOT EXISTS (SELECT 1 FROM llms WHERE name = $1)",
+            )
+            .bind(name.as_str())
+            .bind(to_column(self.now))
+            .execute(&mut *self.connection)
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn stored(&mut self, ids: &[BatchId]) -> Result<HashMap<BatchId, StoredIdentity>, SqlError> {
+        let rows = sqlx::query(
+            "SELECT id, llm_id, metric_id, source, checksum FROM batches
+             WHERE id IN (SELECT unhex(value) FROM json_each($1))",
+        )
+        .bind(id_list(ids))
+        .fetch_all(&mut *self.connection)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let identity = stored_identity(
+                    row.try_get("llm_id")?,
+                    row.try_get("metric_id")?,
+                    row.try_get("source")?,
+                    row.try_get("checksum")?,
+                )?;
+                Ok((row.try_get::<Uuid, _>("id")?.into(), identity))
+            })
+            .collect()
+    }
+
+    async fn insert(
+        &mut self,
+        batches: &[&MetricBatch],
+        publication: Publication,
+    ) -> Result<HashSet<BatchId>, SqlError> {
+        let mut stored = HashSet::with_capacity(batches.len());
+        for batch in batches {
+            if batch_rows::insert(&mut *self.connection, batch, publication, self.now).await? {
+                stored.insert(batch.id());
+            }
+        }
+        Ok(stored)
+    }
+
+    async fn enter_ledger(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, SqlError> {
+        let entered: Vec<Uuid> = sqlx::query_scalar(
+            "INSERT INTO ledger (batch_id, counted_at)
+             SELECT unhex(value), $2 FROM json_each($1) WHERE true
+             ON CONFLICT (batch_id) DO NOTHING
+             RETURNING batch_id",
+        )
+        .bind(id_list(ids))
+        .bind(to_column(self.now))
+        .fetch_all(&mut *self.connection)
+        .await?;
+        Ok(entered.into_iter().map(BatchId::from).collect())
+    }
+
+    async fn lock_statistics(&mut self, rows: &[RowKey]) -> Result<Vec<(RowKey, Vec<u8>)>, SqlError> {
+        let mut states = Vec::with_capacity(rows.len());
+        for row in rows {
+            let state: Option<Vec<u8>> = sqlx::query_scalar(
+                "SELECT state FROM statistics
+                 WHERE llm_id = $1 AND metric_id = $2 AND source = $3 AND period = $4",
+            )
+            .bind(row.key.llm.0)
+            .bind(row.key.metric.0)
+            .bind(row.key.source.as_str())
+            .bind(row.period.to_column())
+            .fetch_optional(&mut *self.connection)
+            .await?;
+            states.extend(state.map(|state| (*row, state)));
+        }
+        Ok(states)
+    }
+
+    async fn write_statistics(&mut self, rows: &[RowState]) -> Result<(), SqlError> {
+        let revision: i64 =
+            sqlx::query_scalar("UPDATE statistics_revision SET revision = revision + 1 RETURNING revision")
+                .fetch_one(&mut *self.connection)
+                .await?;
+        for row in rows {
+            sqlx::query(
+                "INSERT INTO statistics (llm_id, metric_id, source, period, state, n, revision, updated_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                 ON CONFLICT (llm_id, metric_id, source, period) DO UPDATE
+                     SET state = excluded.state, n = excluded.n, revision = excluded.revision,
+                         updated_at = excluded.updated_at",
+            )
+            .bind(row.row.key.llm.0)
+            .bind(row.row.key.metric.0)
+            .bind(row.row.key.source.as_str())
+            .bind(row.row.period.to_column())
+            .bind(row.state.as_slice())
+            .bind(row.n)
+            .bind(revision)
+            .bind(to_column(self.now))
+            .execute(&mut *self.connection)
+            .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+use std::{collections::HashSet, time::Duration};
+
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use shared_types::{BatchId, MetricBatch};
+use storage::{Outbox, OutboxDepth, Recorded, Result, step};
+
+use crate::{
+    SqliteStorage,
+    batch_rows::{id_list, stored_batch},
+    fault::SqlError,
+    intake::Intake,
+    time_columns::{from_optional_column, to_column},
+};
+
+#[async_trait]
+impl Outbox for SqliteStorage {
+    async fn record(&self, batches: &[MetricBatch]) -> Result<Vec<Recorded>> {
+        if batches.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.step("record batches", async || {
+            let mut transaction = self.begin().await?;
+            let mut intake = Intake { connection: &mut transaction, now: self.now() };
+            let recorded = step::record(&mut intake, batches, HashSet::new()).await?;
+            transaction.commit().await?;
+            Ok(recorded)
+        })
+        .await
+    }
+
+    async fn claim_unpublished(
+        &self,
+        limit: u32,
+        grace: Duration,
+        lease: Duration,
+    ) -> Result<Vec<MetricBatch>> {
+        self.step("claim unpublished batches", || self.claim(limit, grace, lease))
+            .await
+    }
+
+    async fn mark_published(&self, ids: &[BatchId]) -> Result<()> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        self.step("mark batches as published", async || {
+            sqlx::query("DELETE FROM outbox WHERE batch_id IN (SELECT unhex(value) FROM json_each($1))")
+                .bind(id_list(ids))
+                .execute(&self.writer)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn outbox_depth(&self) -> Result<OutboxDepth> {
+        self.step("count unpublished batches", async || {
+            let (unpublished, oldest): (i64, Option<i64>) =
+                sqlx::query_as("SELECT count(*), min(recorded_at) FROM outbox")
+                    .fetch_one(&self.readers)
+                    .await?;
+            let age = from_optional_column(oldest)?.map(|oldest| self.now() - oldest);
+            Ok(OutboxDepth {
+                unpublished: unpublished.cast_unsigned(),
+                // A clock that was set back makes rows from the future: their age is nothing.
+                oldest: age.map(|age| age.to_std().unwrap_or_default()),
+            })
+        })
+        .await
+    }
+}
+
+impl SqliteStorage {
+    async fn claim(
+        &self,
+        limit: u32,
+        grace: Duration,
+        lease: Duration,
+    ) -> std::result::Result<Vec<MetricBatch>, SqlError> {
+        let now = self.now();
+        let ago = |duration| {
+            let age = TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX);
+            now.checked_sub_signed(age).map_or(i64::MIN, to_column)
+        };
+        let mut transaction = self.begin().await?;
+        let rows = sqlx::query(
+            "SELECT b.id, l.name AS llm, m.title AS metric, m.unit, b.source, b.run_id, b.seed, b.sequence,
+                    b.batch_at, b.data_points, b.checksum, b.recorded_at
+             FROM (
+                 SELECT batch_id, recorded_at AS queued_at FROM outbox
+                 WHERE recorded_at <= $2 AND (claimed_at IS NULL OR claimed_at <= $3)
+                 ORDER BY recorded_at, batch_id
+                 LIMIT $1
+             ) due
+             JOIN batches b ON b.id = due.batch_id
+             JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id
+             ORDER BY due.queued_at, due.batch_id",
+        )
+        .bind(i64::from(limit))
+        .bind(ago(grace))
+        .bind(ago(lease))
+        .fetch_all(&mut *transaction)
+        .await?;
+        let claimed = rows
+            .iter()
+            .map(|row| Ok(stored_batch(row)?.batch))
+            .collect::<std::result::Result<Vec<_>, SqlError>>()?;
+        let ids: Vec<BatchId> = claimed.iter().map(MetricBatch::id).collect();
+        sqlx::query(
+            "UPDATE outbox SET claimed_at = $2 WHERE batch_id IN (SELECT unhex(value) FROM json_each($1))",
+        )
+        .bind(id_list(&ids))
+        .bind(to_column(now))
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(claimed)
+    }
+}

@@ -1,0 +1,209 @@
+//! A private RabbitMQ.
+
+mod node;
+mod options;
+mod probe;
+
+use std::fs;
+
+use nix::sys::signal::Signal;
+
+use self::node::Node;
+pub use self::options::RabbitMqOptions;
+use crate::{Error, secret::random_hex};
+
+const SERVER: &str = "RabbitMQ";
+const VARIABLE: &str = "AMQP_URL";
+/// The administrator. Not `guest`, so that nothing comes to rely on that name.
+const USER: &str = "llm_bench";
+const START_ATTEMPTS: usize = 3;
+
+/// A RabbitMQ server: a private node, or somebody else's that is only used.
+///
+/// Dropping a private one ends it and removes its data, unless [`RabbitMqOptions::directory`] keeps them; that blocks
+/// for some tens of milliseconds.
+///
+/// Unlike PostgreSQL, RabbitMQ has no quick end between the good order of [`Self::stop`] and [`Self::kill`].
+#[derive(Debug)]
+pub struct RabbitMqServer {
+    url: String,
+    private: Option<Node>,
+}
+
+impl RabbitMqServer {
+    /// Starts a private node with [`RabbitMqOptions::default`].
+    ///
+    /// # Errors
+    /// The programs are missing ([`Error::NotInstalled`]), or the server does not come up.
+    pub async fn start() -> Result<Self, Error> {
+        Self::start_with(RabbitMqOptions::default()).await
+    }
+
+    /// Starts a private node that listens on 127.0.0.1 alone, with a random password and a port mapper of its own.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; [`Error::DirectoryInUse`] where another server runs on the kept directory.
+    pub async fn start_with(options: RabbitMqOptions) -> Result<Self, Error> {
+        for _ in 1..START_ATTEMPTS {
+            match Node::start(options.clone()).await {
+                // Somebody took a port between our look and the server's bind.
+                Err(Error::Ended { log_tail, .. })
+                    if ["could_not_start_listener", "eaddrinuse", "already in use"]
+                        .iter()
+                        .any(|sign| log_tail.contains(sign)) => {}
+                outcome => return outcome.map(Self::from),
+            }
+        }
+        Node::start(options).await.map(Self::from)
+    }
+
+    /// Uses the broker at `url` (`amqp://…`) that somebody else runs.
+    #[must_use]
+    pub fn external(url: String) -> Self {
+        Self { url, private: None }
+    }
+
+    /// The administrator's URL, of the virtual host `/` (or the given URL of somebody else's broker).
+    #[must_use]
+    pub fn amqp_url(&self) -> &str {
+        &self.url
+    }
+
+    /// The port of AMQP, where the server is ours.
+    #[must_use]
+    pub fn port(&self) -> Option<u16> {
+        self.private.as_ref().map(|node| node.ports.amqp)
+    }
+
+    /// The address of the management plugin, with user and password, where it was asked for.
+    #[must_use]
+    pub fn management_url(&self) -> Option<String> {
+        let node = self.private.as_ref()?;
+        let port = node.ports.management?;
+        Some(format!("http://{USER}:{}@127.0.0.1:{port}/", node.password))
+    }
+
+    /// Creates an empty virtual host of a new name and gives its URL, so that many tests share one broker. Takes some
+    /// tenths of a second.
+    ///
+    /// Somebody else's broker cannot be administered over AMQP: there this gives the URL as it is, and says so on the
+    /// standard error.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn create_vhost(&self) -> Result<String, Error> {
+        let Some(node) = &self.private else {
+            say_that_vhosts_are_shared();
+            return Ok(self.url.clone());
+        };
+        let name = format!("test_{}", random_hex::<8>()?);
+        // One call where `add_vhost` and `set_permissions` would be two starts of an Erlang machine.
+        let definitions = node.home.write_file(
+            &format!("{name}.json"),
+            &format!(
+                r#"{{"vhosts": [{{"name": "{name}"}}], "permissions": [{{"user": "{USER}", "vhost": "{name}",
+                     "configure": ".*", "write": ".*", "read": ".*"}}]}}"#
+            ),
+        )?;
+        node.rabbitmqctl(&["import_definitions", &definitions.to_string_lossy()])
+            .await?;
+        fs::remove_file(&definitions).map_err(Error::io("remove the definitions"))?;
+        Ok(node.url(&name))
+    }
+
+    /// Runs `rabbitmqctl` against the node and gives what it printed. Takes some tenths of a second.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`]; [`Error::Command`] with what it printed, where it failed.
+    pub async fn rabbitmqctl(&self, arguments: &[&str]) -> Result<String, Error> {
+        self.private("administer")?.rabbitmqctl(arguments).await
+    }
+
+    /// Makes the broker close all clients' connections, of every virtual host (`rabbitmqctl close_all_connections`
+    /// alone spares all but `/`). They go one after another, shortly after this returns.
+    ///
+    /// # Errors
+    /// As [`Self::rabbitmqctl`].
+    pub async fn close_all_connections(&self, reason: &str) -> Result<(), Error> {
+        self.rabbitmqctl(&["close_all_connections", "--global", reason])
+            .await
+            .map(drop)
+    }
+
+    /// Ends the node in good order.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`]; [`Error::WrongState`] where it does not run; it does not end.
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.private("stop")?
+            .process
+            .end_by("stop", Signal::SIGTERM)
+            .await
+    }
+
+    /// `kill -9` to the node and all its helpers. What the operating system has buffered is written all the same:
+    /// this does not test lost fsyncs.
+    ///
+    /// # Errors
+    /// As [`Self::stop`].
+    pub async fn kill(&self) -> Result<(), Error> {
+        self.private("kill")?.process.kill().await
+    }
+
+    /// Freezes the node (SIGSTOP): connections stay open, nothing is answered, heartbeats included.
+    ///
+    /// # Errors
+    /// As [`Self::stop`].
+    pub async fn freeze(&self) -> Result<(), Error> {
+        self.private("freeze")?.process.freeze().await
+    }
+
+    /// Lets a frozen node go on (SIGCONT).
+    ///
+    /// # Errors
+    /// As [`Self::stop`].
+    pub fn thaw(&self) -> Result<(), Error> {
+        self.private("thaw")?.process.thaw()
+    }
+
+    /// Starts a stopped or killed node again, on the same ports and data.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`]; [`Error::WrongState`] where it runs; it does not come up.
+    pub async fn start_again(&self) -> Result<(), Error> {
+        self.private("start")?.launch().await
+    }
+
+    /// [`Self::stop`] and [`Self::start_again`].
+    ///
+    /// # Errors
+    /// As those two.
+    pub async fn restart(&self) -> Result<(), Error> {
+        self.stop().await?;
+        self.start_again().await
+    }
+
+    fn private(&self, verb: &'static str) -> Result<&Node, Error> {
+        self.private.as_ref().ok_or(Error::NotOurs {
+            verb,
+            variable: VARIABLE,
+        })
+    }
+}
+
+impl From<Node> for RabbitMqServer {
+    fn from(node: Node) -> Self {
+        Self {
+            url: node.url("%2f"),
+            private: Some(node),
+        }
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "this is for who runs the tests; a test process has no log"
+)]
+fn say_that_vhosts_are_shared() {
+    eprintln!("{VARIABLE} is set: tests share its virtual host instead of having one each");
+}

@@ -1,0 +1,56 @@
+//! One server per process, for the tests that only use it.
+
+use std::env;
+
+use tokio::sync::OnceCell;
+
+use crate::{PostgresOptions, PostgresServer, RabbitMqOptions, RabbitMqServer};
+
+/// The process's PostgreSQL: that of `DATABASE_URL`, else a private one (without fsync), started by the first call.
+///
+/// Tests share it, each with a database of its own from [`PostgresServer::create_database`]. A test that stops,
+/// freezes or kills a server starts one for itself.
+///
+/// # Panics
+/// With the error's one line, where the server cannot be started: a test without its server has failed.
+pub async fn shared_postgres() -> &'static PostgresServer {
+    static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
+    SERVER
+        .get_or_init(|| async {
+            match url_of("DATABASE_URL") {
+                Some(url) => PostgresServer::external(url),
+                None => PostgresServer::start_with(PostgresOptions::without_fsync())
+                    .await
+                    .unwrap_or_else(|error| panic!("{error}")),
+            }
+        })
+        .await
+}
+
+/// The process's RabbitMQ: that of `AMQP_URL`, else a private one, started by the first call.
+///
+/// Tests share it, each with a virtual host of its own from [`RabbitMqServer::create_vhost`].
+///
+/// # Panics
+/// As [`shared_postgres`].
+pub async fn shared_rabbitmq() -> &'static RabbitMqServer {
+    static SERVER: OnceCell<RabbitMqServer> = OnceCell::const_new();
+    SERVER
+        .get_or_init(|| async {
+            match url_of("AMQP_URL") {
+                Some(url) => RabbitMqServer::external(url),
+                None => RabbitMqServer::start_with(RabbitMqOptions::default())
+                    .await
+                    .unwrap_or_else(|error| panic!("{error}")),
+            }
+        })
+        .await
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests have no settings: where their servers are comes from outside"
+)]
+fn url_of(variable: &str) -> Option<String> {
+    env::var(variable).ok().filter(|url| !url.is_empty())
+}
