@@ -32,10 +32,7 @@ pub enum BackendError {
 ///
 /// # Errors
 /// The driver refuses the URL, or the SQLite file cannot be opened.
-pub fn storage(
-    settings: &DatabaseSettings,
-    clock: Arc<dyn Clock>,
-) -> Result<Arc<dyn Storage>, BackendError> {
+pub fn storage(settings: &DatabaseSettings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Storage>, BackendError> {
     match &settings.kind {
         DatabaseKind::Postgres { url } => {
             let postgres = PostgresSettings {
@@ -48,7 +45,9 @@ pub fn storage(
         }
         DatabaseKind::Sqlite { path } => {
             let file = Location::File(path.clone());
-            Ok(Arc::new(SqliteStorage::open(file, clock).map_err(BackendError::Sqlite)?))
+            Ok(Arc::new(
+                SqliteStorage::open(file, clock).map_err(BackendError::Sqlite)?,
+            ))
         }
     }
 }
@@ -59,9 +58,10 @@ pub fn storage(
 /// The client refuses the URL.
 pub fn broker(settings: &BrokerSettings, clock: Arc<dyn Clock>) -> Result<Arc<dyn Broker>, BackendError> {
     Ok(match &settings.kind {
-        BrokerKind::RabbitMq { url } => {
-            Arc::new(RabbitMqBroker::start(RabbitMqSettings::new(url.expose(), &settings.queue)?))
-        }
+        BrokerKind::RabbitMq { url } => Arc::new(RabbitMqBroker::start(RabbitMqSettings::new(
+            url.expose(),
+            &settings.queue,
+        )?)),
         BrokerKind::InProcess => Arc::new(InProcessBroker::with_clock(IN_PROCESS_CAPACITY, clock)),
     })
 }

@@ -73,7 +73,11 @@ impl ConsumerMetrics {
             rejected.with_label_values(&[kind.label()]);
         }
         Ok(Self {
-            consumed: counter(registry, "llm_bench_batches_consumed_total", "Batches that were counted.")?,
+            consumed: counter(
+                registry,
+                "llm_bench_batches_consumed_total",
+                "Batches that were counted.",
+            )?,
             deduplicated: counter(
                 registry,
                 "llm_bench_batches_deduplicated_total",
@@ -131,7 +135,11 @@ pub(crate) struct QueueMetrics {
 impl QueueMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
-            queued: gauge(registry, "llm_bench_queue_messages", "Messages that wait in the queue of batches.")?,
+            queued: gauge(
+                registry,
+                "llm_bench_queue_messages",
+                "Messages that wait in the queue of batches.",
+            )?,
             dead: gauge(
                 registry,
                 "llm_bench_dead_letter_messages",
@@ -152,12 +160,18 @@ pub(crate) struct HttpMetrics {
 impl HttpMetrics {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
         let requests = IntCounterVec::new(
-            Opts::new("llm_bench_http_requests_total", "HTTP requests, by route, method and status."),
+            Opts::new(
+                "llm_bench_http_requests_total",
+                "HTTP requests, by route, method and status.",
+            ),
             &["route", "method", "status"],
         )?;
         let seconds = HistogramVec::new(
-            HistogramOpts::new("llm_bench_http_seconds", "Time until the answer's head, by route.")
-                .buckets(prometheus::exponential_buckets(0.000_1, 4.0, 9)?),
+            HistogramOpts::new(
+                "llm_bench_http_seconds",
+                "Time until the answer's head, by route.",
+            )
+            .buckets(prometheus::exponential_buckets(0.000_1, 4.0, 9)?),
             &["route"],
         )?;
         registry.register(Box::new(requests.clone()))?;
@@ -165,7 +179,11 @@ impl HttpMetrics {
         Ok(Self {
             requests,
             seconds,
-            event_streams: gauge(registry, "llm_bench_event_streams", "Open streams of /api/v1/events.")?,
+            event_streams: gauge(
+                registry,
+                "llm_bench_event_streams",
+                "Open streams of /api/v1/events.",
+            )?,
         })
     }
 
@@ -218,7 +236,10 @@ impl RouteMetrics {
 }
 
 /// The projector's failures, and the age of the snapshot at the moment of the scrape.
-pub(crate) fn register_snapshot(registry: &Registry, rankings: &Arc<Rankings>) -> prometheus::Result<IntCounter> {
+pub(crate) fn register_snapshot(
+    registry: &Registry,
+    rankings: &Arc<Rankings>,
+) -> prometheus::Result<IntCounter> {
     registry.register(Box::new(SnapshotAge::new(Arc::clone(rankings))?))?;
     counter(
         registry,
@@ -266,7 +287,12 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntG
     Ok(gauge)
 }
 
-fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> prometheus::Result<Histogram> {
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    buckets: Vec<f64>,
+) -> prometheus::Result<Histogram> {
     let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
     registry.register(Box::new(histogram.clone()))?;
     Ok(histogram)

@@ -11,7 +11,7 @@ use actix_web::{
     },
 };
 use serde::Serialize;
-use shared_types::{Invalid, message};
+use shared_types::{Invalid, MetricTitle, message};
 use storage::{BoxError, Refusal, StorageError};
 use utoipa::ToSchema;
 
@@ -64,7 +64,12 @@ pub(crate) struct ProblemBody<'a> {
 }
 
 impl Problem {
-    fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+    fn new(
+        status: StatusCode,
+        kind: &'static str,
+        title: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self(Box::new(Inner {
             status,
             kind,
@@ -78,7 +83,12 @@ impl Problem {
 
     /// A part of the request is malformed: 400.
     pub(crate) fn invalid(refused: Vec<Invalid>) -> Self {
-        Self::refused(StatusCode::BAD_REQUEST, "invalid-request", "The request is not valid", refused)
+        Self::refused(
+            StatusCode::BAD_REQUEST,
+            "invalid-request",
+            "The request is not valid",
+            refused,
+        )
     }
 
     /// The request is well-formed and says what cannot be: 422.
@@ -92,7 +102,11 @@ impl Problem {
     }
 
     fn refused(status: StatusCode, kind: &'static str, title: &'static str, refused: Vec<Invalid>) -> Self {
-        let detail = refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let detail = refused
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ");
         let mut problem = Self::new(status, kind, title, detail);
         problem.0.errors = refused.into_iter().map(FieldError::from).collect();
         problem
@@ -100,7 +114,12 @@ impl Problem {
 
     /// The body cannot be read as JSON: 400.
     pub(crate) fn malformed(detail: String) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "malformed-body", "The body cannot be read", detail)
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "malformed-body",
+            "The body cannot be read",
+            detail,
+        )
     }
 
     /// What was asked for does not exist: 404.
@@ -112,7 +131,12 @@ impl Problem {
     pub(crate) fn unknown_metric<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Self {
         let known = known.collect::<Vec<_>>().join(", ");
         let refused = Invalid::new("metric", found, format!("one of {known}"));
-        Self::refused(StatusCode::NOT_FOUND, "unknown-metric", "There is no such metric", vec![refused])
+        Self::refused(
+            StatusCode::NOT_FOUND,
+            "unknown-metric",
+            "There is no such metric",
+            vec![refused],
+        )
     }
 
     /// The route exists, for other methods: 405.
@@ -128,14 +152,27 @@ impl Problem {
 
     /// No key, or not one of ours: 401.
     pub(crate) fn unauthorized(detail: &'static str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "An API key is needed", detail)
-            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"llm-bench\""))
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "An API key is needed",
+            detail,
+        )
+        .with_header(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Bearer realm=\"llm-bench\""),
+        )
     }
 
     /// The key may not do this: 403.
     pub(crate) fn forbidden(needed: &'static str) -> Self {
         let detail = format!("this needs a key with the scope {needed}");
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "The API key lacks the scope", detail)
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "forbidden",
+            "The API key lacks the scope",
+            detail,
+        )
     }
 
     /// Too many requests of one caller: 429.
@@ -151,14 +188,24 @@ impl Problem {
 
     /// The service has as many of these as it can bear: 503.
     pub(crate) fn overloaded(detail: &'static str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The service is at its limit", detail)
-            .with_retry_after(Duration::from_secs(5))
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "overloaded",
+            "The service is at its limit",
+            detail,
+        )
+        .with_retry_after(Duration::from_secs(5))
     }
 
     /// The body is over the route's limit: 413.
     pub(crate) fn too_large(limit: usize) -> Self {
         let detail = format!("the body may have at most {limit} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", detail)
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "The body is too large",
+            detail,
+        )
     }
 
     /// The body is not in a form that is read: 415.
@@ -181,6 +228,18 @@ impl Problem {
         )
     }
 
+    /// A fault of ours: 500. The cause goes to the log.
+    pub(crate) fn internal(cause: impl Into<BoxError>) -> Self {
+        let mut problem = Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "The service failed",
+            "the fault is in the service's log",
+        );
+        problem.0.source = Some(cause.into());
+        problem
+    }
+
     /// What another layer answered, in our form.
     pub(crate) fn of_status(status: StatusCode, detail: String) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
@@ -193,9 +252,17 @@ impl Problem {
             .iter()
             .any(|(_, refusal)| matches!(refusal, Refusal::OtherContent { .. }));
         let (status, kind, title) = if conflict {
-            (StatusCode::CONFLICT, "id-taken", "Another batch is stored under the same id")
+            (
+                StatusCode::CONFLICT,
+                "id-taken",
+                "Another batch is stored under the same id",
+            )
         } else {
-            (StatusCode::UNPROCESSABLE_ENTITY, "refused-batches", "Batches were refused")
+            (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "refused-batches",
+                "Batches were refused",
+            )
         };
         let refused = refusals
             .into_iter()
@@ -203,7 +270,10 @@ impl Problem {
             .collect();
         let mut problem = Self::refused(status, kind, title, refused);
         if others_stored > 0 {
-            let detail = format!("{}; the other {others_stored} batches are stored", problem.0.detail);
+            let detail = format!(
+                "{}; other batches of the request, stored: {others_stored}",
+                problem.0.detail
+            );
             problem.0.detail = detail.into();
         }
         problem
@@ -223,12 +293,18 @@ impl Problem {
 fn invalid_of(refusal: Refusal) -> Invalid {
     match refusal {
         Refusal::UnknownMetric { found, known } => {
-            let known = known.iter().map(|title| title.as_str()).collect::<Vec<_>>().join(", ");
+            let known = known
+                .iter()
+                .map(MetricTitle::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
             Invalid::new("metric", found, format!("one of {known}"))
         }
-        Refusal::OtherUnit { metric, found, expected } => {
-            Invalid::new("unit", found, format!("{expected}, the unit of {metric}"))
-        }
+        Refusal::OtherUnit {
+            metric,
+            found,
+            expected,
+        } => Invalid::new("unit", found, format!("{expected}, the unit of {metric}")),
         Refusal::OtherContent { id } => Invalid::new(
             "id",
             format_args!("{id} with other content"),
@@ -238,8 +314,18 @@ fn invalid_of(refusal: Refusal) -> Invalid {
 }
 
 impl From<Invalid> for FieldError {
-    fn from(Invalid { field, found, expected }: Invalid) -> Self {
-        Self { field, found, expected }
+    fn from(
+        Invalid {
+            field,
+            found,
+            expected,
+        }: Invalid,
+    ) -> Self {
+        Self {
+            field,
+            found,
+            expected,
+        }
     }
 }
 
@@ -259,15 +345,13 @@ impl From<StorageError> for Problem {
                 "nothing is wrong with the request; send it again later",
             )
             .with_retry_after(Duration::from_secs(2)),
-            StorageError::Fault { .. } => Self::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "The service failed",
-                "the fault is in the service's log",
+            StorageError::Fault { .. } => return Self::internal(error),
+            StorageError::NameTaken { .. } => Self::new(
+                StatusCode::CONFLICT,
+                "name-taken",
+                "The name is taken",
+                error.to_string(),
             ),
-            StorageError::NameTaken { .. } => {
-                Self::new(StatusCode::CONFLICT, "name-taken", "The name is taken", error.to_string())
-            }
             StorageError::NotFound { .. } => Self::not_found(error.to_string()),
             StorageError::Invalid(refused) => Self::unprocessable(vec![refused.clone()]),
         };

@@ -68,7 +68,9 @@ impl Settings {
 
 fn rate_limit(variables: &Variables) -> Result<RateLimit, Invalid> {
     const DEFAULT: NonZeroU32 = NonZeroU32::new(1000).expect("not zero");
-    let given = variables.parsed::<u32>("RATE_LIMIT_PER_SECOND", "a whole number, 0 for no limit", |_| true)?;
+    let given = variables.parsed::<u32>("RATE_LIMIT_PER_SECOND", "a whole number, 0 for no limit", |_| {
+        true
+    })?;
     Ok(match given.map(NonZeroU32::new) {
         None => RateLimit::Queries(DEFAULT),
         Some(None) => RateLimit::Off,
@@ -125,7 +127,11 @@ mod tests {
     fn refusals_name_the_variable() {
         for (name, value, told) in [
             ("HTTP_ADDR", "everywhere", "HTTP_ADDR: found everywhere, expected"),
-            ("RANKING_SOURCE", "guessed", "RANKING_SOURCE: found guessed, expected"),
+            (
+                "RANKING_SOURCE",
+                "guessed",
+                "RANKING_SOURCE: found guessed, expected",
+            ),
             ("API_KEY", "short", "API_KEY: found 5 characters"),
             ("LLM_MODELS_STR", " , ", "LLM_MODELS_STR: found"),
         ] {

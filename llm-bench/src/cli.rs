@@ -10,13 +10,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Exit status: 0 done, 1 failed, 2 wrong usage.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run both services in this process until Ctrl+C
     Up(Up),
     /// Simulate ticks now, and wait until their batches are on their way
@@ -40,7 +40,7 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Up {
+pub(crate) struct Up {
     /// Where the embedded database lives [default: DATA_DIR, else the platform's data directory]
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "ephemeral")]
     pub data_dir: Option<PathBuf>,
@@ -56,14 +56,14 @@ pub struct Up {
 }
 
 #[derive(Debug, Args)]
-pub struct Simulate {
+pub(crate) struct Simulate {
     /// How many ticks, one right after the other
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub ticks: u64,
 }
 
 #[derive(Debug, Args)]
-pub struct Rankings {
+pub(crate) struct Rankings {
     /// Only this metric, such as ttft
     pub metric: Option<String>,
     /// Ask a running service instead of the database; its key is API_KEY
@@ -84,21 +84,21 @@ pub struct Rankings {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     Table,
     Json,
     Csv,
 }
 
 #[derive(Debug, Args)]
-pub struct Migrate {
+pub(crate) struct Migrate {
     /// Apply nothing; wait until somebody else has brought the schema up to date
     #[arg(long)]
     pub wait: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Keys {
+pub(crate) enum Keys {
     /// Make a key and show it, once
     Create {
         /// What people call it
@@ -120,7 +120,7 @@ pub enum Keys {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum DeadLetters {
+pub(crate) enum DeadLetters {
     /// List them, oldest first
     List {
         /// At most this many
@@ -137,7 +137,7 @@ pub enum DeadLetters {
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-pub struct Selected {
+pub(crate) struct Selected {
     /// Their ids
     pub ids: Vec<String>,
     /// All of them
@@ -146,7 +146,7 @@ pub struct Selected {
 }
 
 #[derive(Debug, Args)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// Such as http://127.0.0.1:8000/healthz
     pub url: String,
 }

@@ -8,10 +8,10 @@ use storage::Storage;
 /// The command line or a setting is wrong: exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct UsageError(#[from] pub Invalid);
+pub(crate) struct UsageError(#[from] pub Invalid);
 
 /// What every command starts from.
-pub struct Context {
+pub(crate) struct Context {
     pub variables: Variables,
     pub settings: CommonSettings,
     pub clock: Arc<dyn Clock>,
@@ -20,7 +20,7 @@ pub struct Context {
 impl Context {
     /// Settings from the process's environment, with logs for people who run a command: warnings only, unless
     /// `RUST_LOG` says otherwise.
-    pub fn read() -> anyhow::Result<Self> {
+    pub(crate) fn read() -> anyhow::Result<Self> {
         let variables = Variables::from_process().map_err(UsageError)?;
         let quiet = if variables.is_set("RUST_LOG") { variables } else { variables.with("RUST_LOG", "warn") };
         let context = Self::from_variables(quiet)?;
@@ -28,13 +28,13 @@ impl Context {
         Ok(context)
     }
 
-    pub fn from_variables(variables: Variables) -> anyhow::Result<Self> {
+    pub(crate) fn from_variables(variables: Variables) -> anyhow::Result<Self> {
         let settings = CommonSettings::read(&variables).map_err(UsageError)?;
         Ok(Self { variables, settings, clock: Arc::new(SystemClock) })
     }
 
     /// The database, its schema brought up to date.
-    pub async fn storage(&self) -> anyhow::Result<Arc<dyn Storage>> {
+    pub(crate) async fn storage(&self) -> anyhow::Result<Arc<dyn Storage>> {
         let storage = self.storage_as_it_is()?;
         if self.settings.migrate_at_start {
             storage.migrate().await?;
@@ -43,17 +43,17 @@ impl Context {
     }
 
     /// The database with whatever schema it has.
-    pub fn storage_as_it_is(&self) -> anyhow::Result<Arc<dyn Storage>> {
+    pub(crate) fn storage_as_it_is(&self) -> anyhow::Result<Arc<dyn Storage>> {
         Ok(backends::storage(&self.settings.database, Arc::clone(&self.clock))?)
     }
 
     /// The broker.
-    pub fn broker(&self) -> anyhow::Result<Arc<dyn Broker>> {
+    pub(crate) fn broker(&self) -> anyhow::Result<Arc<dyn Broker>> {
         Ok(backends::broker(&self.settings.broker, Arc::clone(&self.clock))?)
     }
 
     /// Whether the broker lives only within one process.
-    pub fn embedded_broker(&self) -> bool {
+    pub(crate) fn embedded_broker(&self) -> bool {
         matches!(self.settings.broker.kind, BrokerKind::InProcess)
     }
 }

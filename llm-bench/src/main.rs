@@ -2,9 +2,11 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to people")]
 
+mod assembly;
 mod cli;
 mod commands;
 mod context;
+mod pepper;
 mod table;
 
 use std::process::ExitCode;

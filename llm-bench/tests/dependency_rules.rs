@@ -8,28 +8,52 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Normal dependencies of each of our crates: ours and others'.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
-    let metadata = MetadataCommand::new().no_deps().other_options(vec!["--offline".to_owned()]).exec().unwrap();
+    let metadata = MetadataCommand::new()
+        .no_deps()
+        .other_options(vec!["--offline".to_owned()])
+        .exec()
+        .unwrap();
     metadata
         .workspace_packages()
         .into_iter()
         .map(|package| {
-            let normal = package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
-            (package.name.to_string(), normal.map(|dependency| dependency.name.clone()).collect())
+            let normal = package
+                .dependencies
+                .iter()
+                .filter(|dependency| dependency.kind == DependencyKind::Normal);
+            (
+                package.name.to_string(),
+                normal.map(|dependency| dependency.name.clone()).collect(),
+            )
         })
         .collect()
 }
 
 /// Everything that `package` builds with, directly or not, tests aside.
 fn closure(package: &str) -> BTreeSet<String> {
-    let metadata: Metadata = MetadataCommand::new().other_options(vec!["--offline".to_owned()]).exec().unwrap();
+    let metadata: Metadata = MetadataCommand::new()
+        .other_options(vec!["--offline".to_owned()])
+        .exec()
+        .unwrap();
     let resolve = metadata.resolve.as_ref().unwrap();
     let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-    let names: BTreeMap<_, _> = metadata.packages.iter().map(|p| (&p.id, p.name.to_string())).collect();
-    let start = metadata.packages.iter().find(|p| p.name.as_str() == package).unwrap();
+    let names: BTreeMap<_, _> = metadata
+        .packages
+        .iter()
+        .map(|p| (&p.id, p.name.to_string()))
+        .collect();
+    let start = metadata
+        .packages
+        .iter()
+        .find(|p| p.name.as_str() == package)
+        .unwrap();
     let (mut seen, mut open) = (BTreeSet::new(), vec![&start.id]);
     while let Some(id) = open.pop() {
         for dependency in &nodes[id].deps {
-            let normal = dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
+            let normal = dependency
+                .dep_kinds
+                .iter()
+                .any(|kind| kind.kind == DependencyKind::Normal);
             if normal && seen.insert(&dependency.pkg) {
                 open.push(&dependency.pkg);
             }
@@ -39,7 +63,10 @@ fn closure(package: &str) -> BTreeSet<String> {
 }
 
 fn assert_without(package: &str, dependencies: &BTreeSet<String>, banned: &[&str]) {
-    let found: Vec<_> = banned.iter().filter(|banned| dependencies.contains(**banned)).collect();
+    let found: Vec<_> = banned
+        .iter()
+        .filter(|banned| dependencies.contains(**banned))
+        .collect();
     assert!(found.is_empty(), "{package} must not depend on {found:?}");
 }
 
@@ -54,7 +81,14 @@ fn pure_crates_do_no_io() {
 #[test]
 fn ports_know_no_backend() {
     for package in ["storage", "broker", "outbox"] {
-        let banned = ["sqlx", "lapin", "storage-postgres", "storage-sqlite", "broker-rabbitmq", "broker-in-process"];
+        let banned = [
+            "sqlx",
+            "lapin",
+            "storage-postgres",
+            "storage-sqlite",
+            "broker-rabbitmq",
+            "broker-in-process",
+        ];
         assert_without(package, &closure(package), &banned);
     }
 }
@@ -62,10 +96,18 @@ fn ports_know_no_backend() {
 #[test]
 fn services_know_neither_each_other_nor_a_driver() {
     let all = dependencies();
-    let banned = ["sqlx", "lapin", "storage-postgres", "storage-sqlite", "broker-rabbitmq", "broker-in-process"];
-    for (package, other) in
-        [("simulation-service", "benchmark-service"), ("benchmark-service", "simulation-service")]
-    {
+    let banned = [
+        "sqlx",
+        "lapin",
+        "storage-postgres",
+        "storage-sqlite",
+        "broker-rabbitmq",
+        "broker-in-process",
+    ];
+    for (package, other) in [
+        ("simulation-service", "benchmark-service"),
+        ("benchmark-service", "simulation-service"),
+    ] {
         assert_without(package, &all[package], &banned);
         assert_without(package, &closure(package), &[other]);
     }
@@ -76,8 +118,12 @@ fn services_know_neither_each_other_nor_a_driver() {
 fn only_one_crate_speaks_to_each_server() {
     let all = dependencies();
     let users = |driver: &str| -> Vec<&str> {
-        let ours = all.iter().filter(|(name, _)| *name != "pipeline-bench" && *name != "test-servers");
-        ours.filter(|(_, normal)| normal.contains(driver)).map(|(name, _)| name.as_str()).collect()
+        let ours = all
+            .iter()
+            .filter(|(name, _)| *name != "pipeline-bench" && *name != "test-servers");
+        ours.filter(|(_, normal)| normal.contains(driver))
+            .map(|(name, _)| name.as_str())
+            .collect()
     };
     assert_eq!(users("sqlx"), ["storage-postgres", "storage-sqlite"]);
     assert_eq!(users("lapin"), ["broker-rabbitmq"]);
@@ -88,8 +134,15 @@ fn only_one_crate_speaks_to_each_server() {
 #[test]
 fn every_main_only_wires() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-    for main in ["simulation-service/src/main.rs", "benchmark-service/src/main.rs", "llm-bench/src/main.rs"] {
-        let lines = std::fs::read_to_string(format!("{root}/{main}")).unwrap().lines().count();
+    for main in [
+        "simulation-service/src/main.rs",
+        "benchmark-service/src/main.rs",
+        "llm-bench/src/main.rs",
+    ] {
+        let lines = std::fs::read_to_string(format!("{root}/{main}"))
+            .unwrap()
+            .lines()
+            .count();
         assert!(lines < 60, "{main} has {lines} lines, expected fewer than 60");
     }
 }

@@ -22,10 +22,17 @@ const WINDOW: usize = 256;
 const QUEUE: &str = "bare";
 
 /// Inserts every batch as a row with a float8[]; gives the time.
-pub async fn insert(url: &str, batches: &[MetricBatch]) -> anyhow::Result<Duration> {
-    let pool = PgPoolOptions::new().max_connections(u32::try_from(CONNECTIONS)?).connect(url).await?;
-    sqlx::query("CREATE TABLE bare (id uuid PRIMARY KEY, data_points float8[] NOT NULL)").execute(&pool).await?;
-    sqlx::query("ALTER TABLE bare ALTER data_points SET STORAGE EXTERNAL").execute(&pool).await?;
+pub(crate) async fn insert(url: &str, batches: &[MetricBatch]) -> anyhow::Result<Duration> {
+    let pool = PgPoolOptions::new()
+        .max_connections(u32::try_from(CONNECTIONS)?)
+        .connect(url)
+        .await?;
+    sqlx::query("CREATE TABLE bare (id uuid PRIMARY KEY, data_points float8[] NOT NULL)")
+        .execute(&pool)
+        .await?;
+    sqlx::query("ALTER TABLE bare ALTER data_points SET STORAGE EXTERNAL")
+        .execute(&pool)
+        .await?;
     let started = Instant::now();
     stream::iter(batches.chunks(ROWS))
         .map(|rows| insert_rows(&pool, rows))
@@ -49,7 +56,7 @@ async fn insert_rows(pool: &PgPool, rows: &[MetricBatch]) -> sqlx::Result<()> {
 
 /// Publishes every body, persistent and confirmed, through a quorum queue while another connection consumes and
 /// acknowledges; gives the time until the last acknowledgement.
-pub async fn publish_and_consume(url: &str, messages: &[OutgoingMessage]) -> anyhow::Result<Duration> {
+pub(crate) async fn publish_and_consume(url: &str, messages: &[OutgoingMessage]) -> anyhow::Result<Duration> {
     let (publishing, consuming) = (connect(url).await?, connect(url).await?);
     let publisher = publishing.create_channel().await?;
     publisher.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -58,7 +65,9 @@ pub async fn publish_and_consume(url: &str, messages: &[OutgoingMessage]) -> any
     let started = Instant::now();
     tokio::try_join!(publish(&publisher, messages), consume(&consumer, messages.len()))?;
     let took = started.elapsed();
-    consumer.queue_delete(QUEUE.into(), lapin::options::QueueDeleteOptions::default()).await?;
+    consumer
+        .queue_delete(QUEUE.into(), lapin::options::QueueDeleteOptions::default())
+        .await?;
     publishing.close(200, "done".into()).await?;
     consuming.close(200, "done".into()).await?;
     Ok(took)
@@ -71,12 +80,26 @@ async fn connect(url: &str) -> lapin::Result<Connection> {
 async fn declare(channel: &Channel) -> lapin::Result<()> {
     let mut quorum = FieldTable::default();
     quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
     channel.queue_declare(QUEUE.into(), durable, quorum).await?;
-    let topic = lapin::options::ExchangeDeclareOptions { durable: true, ..Default::default() };
-    channel.exchange_declare("bare".into(), ExchangeKind::Topic, topic, FieldTable::default()).await?;
+    let topic = lapin::options::ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
     channel
-        .queue_bind(QUEUE.into(), "bare".into(), "batch.#".into(), Default::default(), FieldTable::default())
+        .exchange_declare("bare".into(), ExchangeKind::Topic, topic, FieldTable::default())
+        .await?;
+    channel
+        .queue_bind(
+            QUEUE.into(),
+            "bare".into(),
+            "batch.#".into(),
+            Default::default(),
+            FieldTable::default(),
+        )
         .await
 }
 
@@ -85,8 +108,13 @@ async fn publish(channel: &Channel, messages: &[OutgoingMessage]) -> anyhow::Res
         .map(|message| async move {
             let persistent = BasicProperties::default().with_delivery_mode(2);
             let key = message.routing_key.as_str().into();
-            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let confirm = channel.basic_publish("bare".into(), key, options, &message.body, persistent).await?;
+            let options = BasicPublishOptions {
+                mandatory: true,
+                ..BasicPublishOptions::default()
+            };
+            let confirm = channel
+                .basic_publish("bare".into(), key, options, &message.body, persistent)
+                .await?;
             anyhow::ensure!(confirm.await?.is_ack(), "the broker refused a message");
             Ok(())
         })
@@ -98,10 +126,18 @@ async fn publish(channel: &Channel, messages: &[OutgoingMessage]) -> anyhow::Res
 async fn consume(channel: &Channel, expected: usize) -> anyhow::Result<()> {
     channel.basic_qos(128, BasicQosOptions::default()).await?;
     let mut deliveries = channel
-        .basic_consume(QUEUE.into(), "bare".into(), BasicConsumeOptions::default(), FieldTable::default())
+        .basic_consume(
+            QUEUE.into(),
+            "bare".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        )
         .await?;
     for _ in 0..expected {
-        let delivery = deliveries.next().await.ok_or_else(|| anyhow::anyhow!("the stream ended"))??;
+        let delivery = deliveries
+            .next()
+            .await
+            .ok_or_else(|| anyhow::anyhow!("the stream ended"))??;
         delivery.ack(BasicAckOptions::default()).await?;
     }
     Ok(())

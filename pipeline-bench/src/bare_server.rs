@@ -4,10 +4,10 @@ use actix_web::{App, HttpResponse, HttpServer, web};
 use anyhow::Context;
 
 /// The line that tells the parent where the server listens.
-pub const LISTENING: &str = "listening on ";
+pub(crate) const LISTENING: &str = "listening on ";
 
 /// Serves the file's bytes at every path, until the process is ended.
-pub async fn run(body_file: &str) -> anyhow::Result<()> {
+pub(crate) async fn run(body_file: &str) -> anyhow::Result<()> {
     let body = web::Bytes::from(std::fs::read(body_file).context("reading the body")?);
     let server = HttpServer::new(move || {
         let body = body.clone();

@@ -17,21 +17,23 @@ use tokio::{
 
 /// What a server did under load.
 #[derive(Debug, Clone, Copy)]
-pub struct Load {
+pub(crate) struct Load {
     pub requests_per_s: f64,
     pub p99: Duration,
 }
 
 /// Loads `GET path` at `addr` with `connections` for `duration`. Every answer must have status 200 and a body of
 /// `body_bytes`.
-pub async fn load(
+pub(crate) async fn load(
     addr: SocketAddr,
     path: &str,
     connections: usize,
     duration: Duration,
     body_bytes: usize,
 ) -> anyhow::Result<Load> {
-    let request: Arc<[u8]> = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n").into_bytes().into();
+    let request: Arc<[u8]> = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n")
+        .into_bytes()
+        .into();
     let (started, end) = (Instant::now(), Instant::now() + duration);
     let mut running = JoinSet::new();
     for _ in 0..connections {
@@ -83,16 +85,27 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>, body_bytes: u
             n => filled += n,
         }
         if complete == usize::MAX
-            && let Some(head) = buffer[..filled].windows(4).position(|window| window == b"\r\n\r\n")
+            && let Some(head) = buffer[..filled]
+                .windows(4)
+                .position(|window| window == b"\r\n\r\n")
         {
             anyhow::ensure!(
                 buffer.starts_with(b"HTTP/1.1 200 "),
                 "the server answered {}",
-                String::from_utf8_lossy(buffer[..filled].split(|byte| *byte == b'\r').next().context("a line")?)
+                String::from_utf8_lossy(
+                    buffer[..filled]
+                        .split(|byte| *byte == b'\r')
+                        .next()
+                        .context("a line")?
+                )
             );
             complete = head + 4 + body_bytes;
         }
     }
-    anyhow::ensure!(filled == complete, "the body has {} bytes more than expected", filled - complete);
+    anyhow::ensure!(
+        filled == complete,
+        "the body has {} bytes more than expected",
+        filled - complete
+    );
     Ok(())
 }

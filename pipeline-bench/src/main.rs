@@ -31,7 +31,9 @@ async fn main() -> anyhow::Result<()> {
 async fn all() -> anyhow::Result<()> {
     let (postgres, rabbitmq) = (shared_postgres().await, shared_rabbitmq().await);
     pipeline::bench(postgres, rabbitmq).await.context("pipeline")?;
-    let services = services::Services::start(postgres, rabbitmq).await.context("starting the services")?;
+    let services = services::Services::start(postgres, rabbitmq)
+        .await
+        .context("starting the services")?;
     rankings::bench(&services).await.context("rankings")?;
     memory::bench(&services)?;
     services.stop().await

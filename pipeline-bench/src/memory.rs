@@ -6,12 +6,12 @@ use crate::services::Services;
 
 const GOAL_MIB: f64 = 64.0;
 
-pub fn bench(services: &Services) -> anyhow::Result<()> {
+pub(crate) fn bench(services: &Services) -> anyhow::Result<()> {
     report("benchmark-service", services.benchmark.id().context("its pid")?)
 }
 
 /// Prints a process's resident memory, now and at its peak, over the goal.
-pub fn report(name: &str, pid: u32) -> anyhow::Result<()> {
+pub(crate) fn report(name: &str, pid: u32) -> anyhow::Result<()> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let (resident, peak) = (mib(&status, "VmRSS:")?, mib(&status, "VmHWM:")?);
     println!(
@@ -22,7 +22,10 @@ pub fn report(name: &str, pid: u32) -> anyhow::Result<()> {
 }
 
 fn mib(status: &str, field: &str) -> anyhow::Result<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field))
+        .with_context(|| format!("no {field}"))?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib / 1024.0)
 }

@@ -9,7 +9,10 @@ use std::{
 use broker::OutgoingMessage;
 use outbox::{Outbox, OutboxMetrics, OutboxSettings};
 use prometheus::Registry;
-use service_runtime::{lifecycle::Lifecycle, settings::{CommonSettings, Variables}};
+use service_runtime::{
+    lifecycle::Lifecycle,
+    settings::{CommonSettings, Variables},
+};
 use shared_types::{Clock, MetricBatch, SystemClock};
 use storage::{BatchFilter, Storage};
 use test_servers::{PostgresServer, RabbitMqServer};
@@ -20,7 +23,7 @@ const TICKS: usize = 40;
 /// The legs are run in turn this often; the median counts.
 const ROUNDS: usize = 3;
 
-pub async fn bench(postgres: &PostgresServer, rabbitmq: &RabbitMqServer) -> anyhow::Result<()> {
+pub(crate) async fn bench(postgres: &PostgresServer, rabbitmq: &RabbitMqServer) -> anyhow::Result<()> {
     let mut ratios = Vec::new();
     let mut figures = Vec::new();
     for _ in 0..ROUNDS {
@@ -59,19 +62,14 @@ fn median_index(ratios: &[f64]) -> usize {
 
 /// Runs the whole pipeline; gives the time until the last batch was counted, and the batches.
 async fn ours(database: &str, vhost: &str) -> anyhow::Result<(Duration, Vec<MetricBatch>)> {
-    let variables: HashMap<String, String> =
-        [("DATABASE_URL", database), ("AMQP_URL", vhost)].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+    let variables: HashMap<String, String> = [("DATABASE_URL", database), ("AMQP_URL", vhost)]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into();
     let settings = CommonSettings::read(&Variables::from_map(variables)?)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let storage = backends::storage(&settings.database, Arc::clone(&clock))?;
-    storage::migrated(storage.as_ref()).await?;
     let broker = backends::broker(&settings.broker, Arc::clone(&clock))?;
-    while !(broker.publisher().link().is_ready()) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-
     let (life, metrics) = (Lifecycle::new(), Registry::new());
-    benchmark_service::consume(&life, Arc::clone(&storage), broker.as_ref(), Arc::clone(&clock), &metrics)?;
     let outbox = Outbox::start(
         &life,
         Arc::clone(&storage),
@@ -79,8 +77,27 @@ async fn ours(database: &str, vhost: &str) -> anyhow::Result<(Duration, Vec<Metr
         OutboxSettings::default(),
         OutboxMetrics::register(&metrics)?,
     );
-    let simulation =
-        simulation_service::prepare(Arc::clone(&storage), outbox, clock, &workload::settings()?, false).await?;
+    let simulation = simulation_service::Dependencies {
+        storage: Arc::clone(&storage),
+        broker: Arc::clone(&broker),
+        outbox: outbox.clone(),
+        clock: Arc::clone(&clock),
+        metrics: metrics.clone(),
+    };
+    let simulation = simulation_service::prepare(&workload::settings()?, &simulation).await?;
+    let benchmark = benchmark_service::Dependencies {
+        storage: Arc::clone(&storage),
+        broker: Arc::clone(&broker),
+        outbox,
+        clock,
+        metrics,
+    };
+    let anywhere = [("HTTP_ADDR".to_owned(), "127.0.0.1:0".to_owned())];
+    let benchmark_settings = benchmark_service::Settings::read(&Variables::from_map(anywhere)?)?;
+    benchmark_service::Service::build(benchmark_settings, benchmark, &life)?.start();
+    while !(broker.publisher().link().is_ready() && broker.consume_link().is_ready()) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 
     let expected = (TICKS * workload::BATCHES_PER_TICK) as u64;
     let started = Instant::now();
@@ -98,7 +115,11 @@ async fn ours(database: &str, vhost: &str) -> anyhow::Result<(Duration, Vec<Metr
     life.drained().await?;
     broker.close().await;
     storage.close().await;
-    anyhow::ensure!(batches.len() as u64 == expected, "{} batches are stored, expected {expected}", batches.len());
+    anyhow::ensure!(
+        batches.len() as u64 == expected,
+        "{} batches are stored, expected {expected}",
+        batches.len()
+    );
     Ok((took, batches))
 }
 

@@ -21,7 +21,7 @@ const ROUND: Duration = Duration::from_secs(2);
 /// Both servers are loaded in turn this often; the median ratio counts.
 const ROUNDS: usize = 5;
 
-pub async fn bench(services: &Services) -> anyhow::Result<()> {
+pub(crate) async fn bench(services: &Services) -> anyhow::Result<()> {
     let few = services.simulate(250, "3600", 4_000).await?;
     end(few).await?;
     measure(services, "4000").await?;
@@ -34,7 +34,10 @@ pub async fn bench(services: &Services) -> anyhow::Result<()> {
 }
 
 async fn measure(services: &Services, values: &str) -> anyhow::Result<()> {
-    let body = reqwest::get(format!("http://{}{PATH}", services.api)).await?.bytes().await?;
+    let body = reqwest::get(format!("http://{}{PATH}", services.api))
+        .await?
+        .bytes()
+        .await?;
     let file = std::env::temp_dir().join(format!("llm-bench-rankings-{}.json", std::process::id()));
     std::fs::write(&file, &body)?;
     let (mut bare, bare_addr) = bare(&file).await?;
@@ -71,6 +74,9 @@ async fn bare(body: &std::path::Path) -> anyhow::Result<(Child, SocketAddr)> {
         .spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
     let line = lines.next_line().await?.context("the bare server ended")?;
-    let addr = line.strip_prefix(bare_server::LISTENING).context("its address")?.parse()?;
+    let addr = line
+        .strip_prefix(bare_server::LISTENING)
+        .context("its address")?
+        .parse()?;
     Ok((child, addr))
 }

@@ -2,7 +2,6 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
     process::Stdio,
     time::Duration,
 };
@@ -16,7 +15,7 @@ use test_servers::{PostgresServer, RabbitMqServer};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running benchmark service, and what its simulations need.
-pub struct Services {
+pub(crate) struct Services {
     pub api: SocketAddr,
     pub benchmark: Child,
     urls: [(&'static str, String); 2],
@@ -24,8 +23,11 @@ pub struct Services {
 
 impl Services {
     /// Starts the benchmark service on an empty database.
-    pub async fn start(postgres: &PostgresServer, rabbitmq: &RabbitMqServer) -> anyhow::Result<Self> {
-        let urls = [("DATABASE_URL", postgres.create_database().await?), ("AMQP_URL", rabbitmq.create_vhost().await?)];
+    pub(crate) async fn start(postgres: &PostgresServer, rabbitmq: &RabbitMqServer) -> anyhow::Result<Self> {
+        let urls = [
+            ("DATABASE_URL", postgres.create_database().await?),
+            ("AMQP_URL", rabbitmq.create_vhost().await?),
+        ];
         let api = free_address()?;
         let benchmark = service("benchmark-service")?
             .envs(urls.clone())
@@ -35,7 +37,9 @@ impl Services {
             .spawn()?;
         let services = Self { api, benchmark, urls };
         until("the API answers", || async {
-            Ok(reqwest::get(format!("http://{api}/readyz")).await.is_ok_and(|answer| answer.status().is_success()))
+            Ok(reqwest::get(format!("http://{api}/readyz"))
+                .await
+                .is_ok_and(|answer| answer.status().is_success()))
         })
         .await?;
         Ok(services)
@@ -43,7 +47,7 @@ impl Services {
 
     /// Runs a simulation service with `points` values a batch until `values` values are ranked; gives its process,
     /// which then only waits.
-    pub async fn simulate(&self, points: u64, interval: &str, values: u64) -> anyhow::Result<Child> {
+    pub(crate) async fn simulate(&self, points: u64, interval: &str, values: u64) -> anyhow::Result<Child> {
         let simulation = service("simulation-service")?
             .envs(self.urls.clone())
             .env("SIMULATION_HTTP_ADDR", free_address()?.to_string())
@@ -51,7 +55,10 @@ impl Services {
             .env("NUM_DATA_POINTS", points.to_string())
             .env("SIMULATION_INTERVAL", interval)
             .spawn()?;
-        until("the values are ranked", || async { Ok(self.ranked_values().await? >= values) }).await?;
+        until("the values are ranked", || async {
+            Ok(self.ranked_values().await? >= values)
+        })
+        .await?;
         Ok(simulation)
     }
 
@@ -60,22 +67,31 @@ impl Services {
         let url = format!("http://{}/api/v1/benchmarks/rankings", self.api);
         let answer: serde_json::Value = reqwest::get(url).await?.error_for_status()?.json().await?;
         let metrics = answer["data"].as_array().context("rankings")?;
-        let rows = metrics.iter().filter_map(|metric| metric.as_object()).flat_map(|metric| metric.values());
-        Ok(rows.filter_map(|rows| rows.as_array()).flatten().filter_map(|row| row["n"].as_u64()).sum())
+        let rows = metrics
+            .iter()
+            .filter_map(|metric| metric.as_object())
+            .flat_map(|metric| metric.values());
+        Ok(rows
+            .filter_map(|rows| rows.as_array())
+            .flatten()
+            .filter_map(|row| row["n"].as_u64())
+            .sum())
     }
 
     /// Ends the service in an orderly way.
-    pub async fn stop(self) -> anyhow::Result<()> {
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
         end(self.benchmark).await
     }
 }
 
 /// Sends SIGTERM and expects an orderly end.
-pub async fn end(mut child: Child) -> anyhow::Result<()> {
+pub(crate) async fn end(mut child: Child) -> anyhow::Result<()> {
     let pid = child.id().context("the process has ended by itself")?;
     let told = Command::new("kill").arg(pid.to_string()).status().await?;
     anyhow::ensure!(told.success(), "SIGTERM could not be sent");
-    let status = tokio::time::timeout(PATIENCE, child.wait()).await.context("the process does not end")??;
+    let status = tokio::time::timeout(PATIENCE, child.wait())
+        .await
+        .context("the process does not end")??;
     anyhow::ensure!(status.success(), "the process ended with {status}");
     Ok(())
 }
@@ -87,10 +103,18 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 
 /// A program of this build, with a clean environment.
 fn service(name: &str) -> anyhow::Result<Command> {
-    let path = PathBuf::from(std::env::current_exe()?).with_file_name(name);
-    anyhow::ensure!(path.exists(), "{} is not built; `make bench` builds it", path.display());
+    let path = std::env::current_exe()?.with_file_name(name);
+    anyhow::ensure!(
+        path.exists(),
+        "{} is not built; `make bench` builds it",
+        path.display()
+    );
     let mut command = Command::new(path);
-    command.env_clear().env("RUST_LOG", "warn").stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .env_clear()
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     Ok(command)
 }
 
@@ -104,5 +128,7 @@ where
         }
         Ok(())
     };
-    tokio::time::timeout(PATIENCE, polling).await.with_context(|| format!("waited {PATIENCE:?} until {what}"))?
+    tokio::time::timeout(PATIENCE, polling)
+        .await
+        .with_context(|| format!("waited {PATIENCE:?} until {what}"))?
 }

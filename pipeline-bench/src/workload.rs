@@ -4,21 +4,25 @@ use service_runtime::settings::Variables;
 use simulation_service::SimulationSettings;
 
 /// LLMs of the benchmark; times four metrics gives the batches of one tick.
-pub const LLMS: usize = 64;
+pub(crate) const LLMS: usize = 64;
 /// Batches of one tick.
-pub const BATCHES_PER_TICK: usize = LLMS * 4;
+pub(crate) const BATCHES_PER_TICK: usize = LLMS * 4;
 /// Values of one batch.
-pub const VALUES: usize = 1000;
+pub(crate) const VALUES: usize = 1000;
 
 /// The simulation's settings: many LLMs, a fixed seed.
-pub fn settings() -> anyhow::Result<SimulationSettings> {
+pub(crate) fn settings() -> anyhow::Result<SimulationSettings> {
     Ok(SimulationSettings::read(&Variables::from_map(variables())?)?)
 }
 
 /// The same, for a process of its own.
-pub fn variables() -> HashMap<String, String> {
+pub(crate) fn variables() -> HashMap<String, String> {
     let llms: Vec<String> = (1..=LLMS).map(|n| format!("Model {n}")).collect();
-    [("LLM_MODELS_STR", llms.join(",")), ("RANDOM_SEED", "42".to_owned()), ("NUM_DATA_POINTS", VALUES.to_string())]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+    [
+        ("LLM_MODELS_STR", llms.join(",")),
+        ("RANDOM_SEED", "42".to_owned()),
+        ("NUM_DATA_POINTS", VALUES.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
 }

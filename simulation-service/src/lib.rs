@@ -11,6 +11,6 @@ mod settings;
 mod tick;
 
 pub use metrics::SimulationMetrics;
-pub use service::{Service, ServiceError, prepare};
+pub use service::{Dependencies, Service, ServiceError, prepare};
 pub use settings::SimulationSettings;
 pub use tick::{Simulation, TickError, TickReport};

@@ -1,10 +1,14 @@
 //! The simulation service as a process of its own: settings → logs → connect → run → drain.
 
-#![expect(clippy::print_stderr, reason = "one line when the start fails, whatever the logs are set to")]
+#![expect(
+    clippy::print_stderr,
+    reason = "one line when the start fails, whatever the logs are set to"
+)]
 
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
+use outbox::{Outbox, OutboxMetrics, OutboxSettings};
 use service_runtime::{
     lifecycle::Lifecycle,
     operations::metrics_registry,
@@ -12,7 +16,7 @@ use service_runtime::{
     telemetry,
 };
 use shared_types::{Clock, SystemClock};
-use simulation_service::{Service, SimulationSettings};
+use simulation_service::{Dependencies, Service, SimulationSettings};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -27,18 +31,32 @@ async fn main() -> ExitCode {
 
 async fn run() -> anyhow::Result<()> {
     let variables = Variables::from_process()?;
-    let (common, settings) = (CommonSettings::read(&variables)?, SimulationSettings::read(&variables)?);
+    let (common, settings) = (
+        CommonSettings::read(&variables)?,
+        SimulationSettings::read(&variables)?,
+    );
     common.broker.between_processes()?;
     telemetry::init(&common.log)?;
 
+    let (life, metrics) = (Lifecycle::new(), metrics_registry()?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let storage = backends::storage(&common.database, Arc::clone(&clock))?;
     let broker = backends::broker(&common.broker, Arc::clone(&clock))?;
-    let life = Lifecycle::new();
-    let service =
-        Service::build(settings, Arc::clone(&storage), Arc::clone(&broker), clock, &metrics_registry()?)?;
-    tracing::info!(http.addr = %service.operations_addr(), "simulation service: health and metrics");
-    service.start(&life, common.migrate_at_start);
+    let (outbox_settings, outbox_metrics) = (OutboxSettings::default(), OutboxMetrics::register(&metrics)?);
+    let dependencies = Dependencies {
+        outbox: Outbox::start(
+            &life,
+            Arc::clone(&storage),
+            broker.publisher(),
+            outbox_settings,
+            outbox_metrics,
+        ),
+        storage: Arc::clone(&storage),
+        broker: Arc::clone(&broker),
+        clock,
+        metrics,
+    };
+    Service::build(settings, dependencies)?.start(&life);
 
     life.until_signalled().await.context("listening for signals")?;
     let drained = life.drained().await;

@@ -2,7 +2,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::dev::Server;
 use broker::{Broker, LinkState};
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use outbox::Outbox;
 use prometheus::Registry;
 use rand::{TryRng, rngs::SysRng};
 use service_runtime::{
@@ -15,14 +15,26 @@ use storage::{Storage, StorageError};
 
 use crate::{Simulation, SimulationMetrics, SimulationSettings, schedule};
 
+/// What the service works with. Several services of one process share all of it.
+#[derive(Debug, Clone)]
+pub struct Dependencies {
+    /// The database.
+    pub storage: Arc<dyn Storage>,
+    /// The broker that the outbox publishes to; here only its health is asked for.
+    pub broker: Arc<dyn Broker>,
+    /// Where the batches go.
+    pub outbox: Outbox,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where metrics are registered; `/metrics` shows all of it.
+    pub metrics: Registry,
+}
+
 /// The simulation service, built and bound but not running.
 pub struct Service {
-    storage: Arc<dyn Storage>,
-    broker: Arc<dyn Broker>,
-    clock: Arc<dyn Clock>,
     settings: SimulationSettings,
+    dependencies: Dependencies,
     metrics: SimulationMetrics,
-    outbox_metrics: OutboxMetrics,
     operations: (Server, SocketAddr),
 }
 
@@ -30,15 +42,15 @@ pub struct Service {
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// The address of health and metrics is taken or not ours.
-    #[error("SIMULATION_HTTP_ADDR: cannot listen on {addr}")]
+    #[error("cannot listen on {addr} (SIMULATION_HTTP_ADDR)")]
     Bind {
         /// The address.
         addr: SocketAddr,
         /// What the system said.
         source: io::Error,
     },
-    /// Two services registered the same metrics.
-    #[error("metrics")]
+    /// The registry has metrics of this name already.
+    #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
     /// The database refused.
     #[error(transparent)]
@@ -55,25 +67,16 @@ impl Service {
     /// Registers metrics and binds the address of health and metrics; touches neither database nor broker.
     ///
     /// # Errors
-    /// The address cannot be bound.
-    pub fn build(
-        settings: SimulationSettings,
-        storage: Arc<dyn Storage>,
-        broker: Arc<dyn Broker>,
-        clock: Arc<dyn Clock>,
-        registry: &Registry,
-    ) -> Result<Self, ServiceError> {
-        let addr = settings.http_addr;
-        let health = health(&storage, &broker);
+    /// The address cannot be bound, or the registry has the service's metrics already.
+    pub fn build(settings: SimulationSettings, dependencies: Dependencies) -> Result<Self, ServiceError> {
+        let (addr, registry) = (settings.http_addr, &dependencies.metrics);
+        let health = health(&dependencies.storage, &dependencies.broker);
         let operations = operations::serve(addr, health, registry.clone())
             .map_err(|source| ServiceError::Bind { addr, source })?;
         Ok(Self {
             metrics: SimulationMetrics::register(registry)?,
-            outbox_metrics: OutboxMetrics::register(registry)?,
-            storage,
-            broker,
-            clock,
             settings,
+            dependencies,
             operations,
         })
     }
@@ -84,15 +87,8 @@ impl Service {
         self.operations.1
     }
 
-    /// Starts the service's tasks; they end with the life. With `migrate`, missing migrations are applied first.
-    pub fn start(self, life: &Lifecycle, migrate: bool) {
-        let outbox = Outbox::start(
-            life,
-            Arc::clone(&self.storage),
-            self.broker.publisher(),
-            OutboxSettings::default(),
-            self.outbox_metrics.clone(),
-        );
+    /// Starts the service's tasks; they end with the life.
+    pub fn start(self, life: &Lifecycle) {
         let (server, _) = self.operations;
         let (handle, shutdown) = (server.handle(), life.shutdown());
         life.spawn_fallible("simulation operations", server);
@@ -100,18 +96,12 @@ impl Service {
             shutdown.cancelled().await;
             handle.stop(true).await;
         });
-        let parts = (
-            self.storage,
-            self.clock,
-            self.settings,
-            self.metrics,
-            life.shutdown(),
-        );
+        let (settings, dependencies, metrics, shutdown) =
+            (self.settings, self.dependencies, self.metrics, life.shutdown());
         life.spawn_fallible("simulation", async move {
-            let (storage, clock, settings, metrics, shutdown) = parts;
             let simulation = tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
-                simulation = prepare(storage, outbox, clock, &settings, migrate) => simulation?,
+                simulation = prepare(&settings, &dependencies) => simulation?,
             };
             schedule::run(simulation, settings.interval, metrics, shutdown).await;
             Ok::<_, ServiceError>(())
@@ -119,52 +109,57 @@ impl Service {
     }
 }
 
-/// Seeds an empty registry and settles the simulation's seed, after the migrations where `migrate` says so. Waits
-/// for a database that is away.
+/// Prepares the database and settles the seed. Waits for a database that is away; cancel-safe.
 ///
 /// # Errors
 /// The database is there and refuses.
 pub async fn prepare(
-    storage: Arc<dyn Storage>,
-    outbox: Outbox,
-    clock: Arc<dyn Clock>,
     settings: &SimulationSettings,
-    migrate: bool,
+    dependencies: &Dependencies,
 ) -> Result<Simulation, ServiceError> {
-    const PAUSE: Duration = Duration::from_secs(1);
-    if migrate {
-        storage::migrated(storage.as_ref()).await?;
-    }
-    loop {
-        match seeded(&storage, &clock, settings).await {
-            Ok(seed) => {
-                tracing::info!(
-                    simulation.seed = seed,
-                    "simulating; RANDOM_SEED={seed} repeats these values"
-                );
-                return Ok(Simulation::new(storage, outbox, clock, seed, settings)?);
-            }
-            Err(ServiceError::Storage(error)) if error.is_transient() => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "waiting for the database"
-                );
-            }
-            Err(error) => return Err(error),
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
+    let Dependencies {
+        storage,
+        outbox,
+        clock,
+        ..
+    } = dependencies;
+    storage::prepared(
+        storage.as_ref(),
+        settings.migrate_at_start,
+        &settings.registry,
+        clock.as_ref(),
+    )
+    .await?;
+    let seed = match settings.seed {
+        Some(seed) => seed,
+        None => stored_seed(storage.as_ref(), SysRng.try_next_u64()?).await?,
+    };
+    tracing::info!(
+        simulation.seed = seed,
+        "simulating; RANDOM_SEED={seed} repeats these values"
+    );
+    Ok(Simulation::new(
+        Arc::clone(storage),
+        outbox.clone(),
+        Arc::clone(clock),
+        seed,
+        settings,
+    )?)
 }
 
-async fn seeded(
-    storage: &Arc<dyn Storage>,
-    clock: &Arc<dyn Clock>,
-    settings: &SimulationSettings,
-) -> Result<u64, ServiceError> {
-    storage.seed(&settings.registry, clock.now()).await?;
-    match settings.seed {
-        Some(seed) => Ok(seed),
-        None => Ok(storage.seed_or_store(SysRng.try_next_u64()?).await?),
+async fn stored_seed(storage: &dyn Storage, drawn: u64) -> Result<u64, StorageError> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        match storage.seed_or_store(drawn).await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the database is away; waiting for it"
+                );
+            }
+            settled => return settled,
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

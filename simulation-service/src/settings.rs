@@ -20,6 +20,8 @@ pub struct SimulationSettings {
     pub registry: RegistrySeed,
     /// Where health and metrics are served.
     pub http_addr: SocketAddr,
+    /// Whether missing migrations are applied at start.
+    pub migrate_at_start: bool,
 }
 
 impl SimulationSettings {
@@ -51,6 +53,7 @@ impl SimulationSettings {
                     |_| true,
                 )?
                 .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8001))),
+            migrate_at_start: variables.flag("MIGRATE_AT_START")?.unwrap_or(true),
         })
     }
 }

@@ -7,7 +7,8 @@ use crate::Result;
 /// A batch as it is stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredBatch {
-    /// The batch.
+    /// The batch, its content checked against the stored checksum. Its unit is the registry's, whatever unit (or none)
+    /// the producer stated.
     pub batch: MetricBatch,
     /// When it was stored, by the database's clock.
     pub recorded_at: DateTime<Utc>,
@@ -49,10 +50,13 @@ impl BatchPage {
         let limit = limit as usize;
         let another_follows = batches.len() > limit;
         batches.truncate(limit);
-        let next = batches.last().filter(|_| another_follows).map(|StoredBatch { batch, .. }| BatchCursor {
-            timestamp: batch.timestamp(),
-            id: batch.id(),
-        });
+        let next = batches
+            .last()
+            .filter(|_| another_follows)
+            .map(|StoredBatch { batch, .. }| BatchCursor {
+                timestamp: batch.timestamp(),
+                id: batch.id(),
+            });
         Self { batches, next }
     }
 }

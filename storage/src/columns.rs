@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use shared_types::{
-    BatchContent, BatchId, Bounds, Checksum, Creator, InvalidChecksum, Llm, LlmId, LlmName, Metric, MetricBatch,
-    MetricId, MetricTitle, Provenance, RunId, Unit, Values,
+    BatchContent, BatchId, Bounds, Checksum, Creator, InvalidChecksum, Llm, LlmId, LlmName, Metric,
+    MetricBatch, MetricId, MetricTitle, Provenance, RunId, Unit, Values,
 };
 use uuid::Uuid;
 
@@ -26,7 +26,10 @@ impl From<InvalidChecksum> for StepError {
 
 /// The columns of a batch, its LLM's name and its metric's title and unit.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the columns' names in the database, explained in the migrations")]
+#[expect(
+    missing_docs,
+    reason = "the columns' names in the database, explained in the migrations"
+)]
 pub struct BatchColumns {
     pub id: Uuid,
     pub llm: String,
@@ -63,9 +66,14 @@ impl TryFrom<BatchColumns> for StoredBatch {
         };
         let batch = MetricBatch::new(id, content);
         if batch.checksum() != Checksum::try_from(columns.checksum.as_slice())? {
-            return Err(StepError::fault(format!("the stored batch {id} does not match its checksum")));
+            return Err(StepError::fault(format!(
+                "the stored batch {id} does not match its checksum"
+            )));
         }
-        Ok(Self { batch, recorded_at: columns.recorded_at })
+        Ok(Self {
+            batch,
+            recorded_at: columns.recorded_at,
+        })
     }
 }
 
@@ -90,7 +98,11 @@ pub fn stored_identity(
 /// # Errors
 /// A fault where they do not decode.
 pub fn statistics_key(llm_id: i64, metric_id: i64, source: &str) -> Result<StatisticsKey, StepError> {
-    Ok(StatisticsKey { llm: LlmId(llm_id), metric: MetricId(metric_id), source: source.parse()? })
+    Ok(StatisticsKey {
+        llm: LlmId(llm_id),
+        metric: MetricId(metric_id),
+        source: source.parse()?,
+    })
 }
 
 /// The columns of a statistics row.
@@ -103,7 +115,12 @@ pub fn statistics_row(
     state: Vec<u8>,
     updated_at: DateTime<Utc>,
 ) -> StatisticsRow {
-    StatisticsRow { key, period: Period::from_column(period), state, updated_at }
+    StatisticsRow {
+        key,
+        period: Period::from_column(period),
+        state,
+        updated_at,
+    }
 }
 
 /// The columns of a metric that a batch must agree with.
@@ -111,7 +128,10 @@ pub fn statistics_row(
 /// # Errors
 /// A fault where they do not decode.
 pub fn known_metric(title: &str, unit: &str) -> Result<KnownMetric, StepError> {
-    Ok(KnownMetric { title: MetricTitle::new(title)?, unit: Unit::new(unit)? })
+    Ok(KnownMetric {
+        title: MetricTitle::new(title)?,
+        unit: Unit::new(unit)?,
+    })
 }
 
 /// The columns of an LLM.

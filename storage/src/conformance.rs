@@ -1,7 +1,7 @@
 //! What every backend must do, as cases that each backend runs as tests of its own.
 //!
-//! A backend's test writes `storage::conformance_tests!(open);` where `open` is an async function that gives an
-//! `Arc<dyn Storage>` on an empty database of its own and whatever must live as long. A case that is written and not
+//! A backend's test writes `storage::conformance_tests!(open);` where `open` is an async function that gives
+//! `Result<(Arc<dyn Storage>, T), BoxError>`: an empty database of its own and whatever must live as long. A case that is written and not
 //! listed below is dead code, which the compiler reports.
 
 mod archive;
@@ -10,7 +10,7 @@ mod ledger;
 mod maintenance;
 mod outbox;
 mod registry;
-mod samples;
+pub mod samples;
 mod statistics;
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::{BoxError, Storage};
 pub type Empty = Arc<dyn Storage>;
 
 /// What a case ends with.
-pub type Outcome = std::result::Result<(), BoxError>;
+pub type Outcome = Result<(), BoxError>;
 
 macro_rules! cases {
     ($dollar:tt $($module:ident { $($case:ident),+ $(,)? })+) => {
@@ -48,7 +48,7 @@ macro_rules! cases {
                 $($(
                     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                     async fn $case() -> $dollar crate::conformance::Outcome {
-                        let (storage, _kept) = $dollar open().await;
+                        let (storage, _kept) = $dollar open().await?;
                         $dollar crate::conformance::cases::$case(storage).await
                     }
                 )+)+

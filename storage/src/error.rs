@@ -60,30 +60,45 @@ impl StorageError {
     /// There is another LLM of this name.
     #[must_use]
     pub fn llm_taken(name: &LlmName) -> Self {
-        Self::NameTaken { kind: "LLM", name: name.to_string() }
+        Self::NameTaken {
+            kind: "LLM",
+            name: name.to_string(),
+        }
     }
 
     /// There is another metric of this title.
     #[must_use]
     pub fn metric_taken(title: &MetricTitle) -> Self {
-        Self::NameTaken { kind: "metric", name: title.to_string() }
+        Self::NameTaken {
+            kind: "metric",
+            name: title.to_string(),
+        }
     }
 
     /// There is no LLM in this row.
     #[must_use]
     pub fn no_llm(id: LlmId) -> Self {
-        Self::NotFound { kind: "LLM", id: id.to_string() }
+        Self::NotFound {
+            kind: "LLM",
+            id: id.to_string(),
+        }
     }
 
     /// There is no metric in this row.
     #[must_use]
     pub fn no_metric(id: MetricId) -> Self {
-        Self::NotFound { kind: "metric", id: id.to_string() }
+        Self::NotFound {
+            kind: "metric",
+            id: id.to_string(),
+        }
     }
 
     /// There is no API key of this id.
     #[must_use]
     pub fn no_api_key(id: &ApiKeyId) -> Self {
-        Self::NotFound { kind: "API key", id: id.0.clone() }
+        Self::NotFound {
+            kind: "API key",
+            id: id.0.clone(),
+        }
     }
 }

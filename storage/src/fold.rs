@@ -31,7 +31,11 @@ impl RowState {
     /// The row of these statistics.
     #[must_use]
     pub fn new(row: RowKey, statistics: &RunningStatistics) -> Self {
-        Self { row, state: statistics.to_bytes(), n: statistics.count().cast_signed() }
+        Self {
+            row,
+            state: statistics.to_bytes(),
+            n: statistics.count().cast_signed(),
+        }
     }
 }
 
@@ -70,11 +74,20 @@ impl Partials {
     pub fn into_rows(self) -> Result<BTreeMap<RowKey, RunningStatistics>, StepError> {
         let mut rows: BTreeMap<RowKey, RunningStatistics> = BTreeMap::new();
         for ((key, hour), statistics) in self.0 {
-            rows.entry(RowKey { key, period: Period::AllTime })
-                .or_default()
-                .merge(&statistics)
-                .map_err(StepError::fault)?;
-            rows.insert(RowKey { key, period: Period::Hour(hour) }, statistics);
+            rows.entry(RowKey {
+                key,
+                period: Period::AllTime,
+            })
+            .or_default()
+            .merge(&statistics)
+            .map_err(StepError::fault)?;
+            rows.insert(
+                RowKey {
+                    key,
+                    period: Period::Hour(hour),
+                },
+                statistics,
+            );
         }
         Ok(rows)
     }
@@ -99,6 +112,10 @@ impl Period {
     /// Reads what [`to_column`](Self::to_column) wrote.
     #[must_use]
     pub fn from_column(column: i64) -> Self {
-        if column == ALL_TIME { Self::AllTime } else { Self::Hour(Hour(column)) }
+        if column == ALL_TIME {
+            Self::AllTime
+        } else {
+            Self::Hour(Hour(column))
+        }
     }
 }

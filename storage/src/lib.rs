@@ -19,6 +19,7 @@ mod error;
 pub mod fold;
 mod maintenance;
 mod outbox;
+mod preparation;
 mod projection;
 pub mod rebuild;
 mod registry;
@@ -31,8 +32,9 @@ pub mod conformance;
 pub use api_keys::{ApiKeyId, ApiKeyRecord, ApiKeys, Scope};
 pub use archive::{BatchArchive, BatchCursor, BatchFilter, BatchPage, StoredBatch};
 pub use error::{BoxError, Result, StorageError};
-pub use maintenance::{DatabaseInfo, Maintenance, migrated};
+pub use maintenance::{DatabaseInfo, Maintenance};
 pub use outbox::{Outbox, OutboxDepth, Recorded};
+pub use preparation::prepared;
 pub use projection::{
     Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Refusal, Revision, StatisticsChange,
     StatisticsKey, StatisticsRow,

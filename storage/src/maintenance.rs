@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use async_trait::async_trait;
 
 use crate::Result;
@@ -33,26 +31,4 @@ pub trait Maintenance: Send + Sync {
 
     /// Closes the connections, waiting for those in use.
     async fn close(&self);
-}
-
-/// Brings the schema up to date, waiting for a database that is away.
-///
-/// # Errors
-/// The database is there and refuses.
-pub async fn migrated(storage: &dyn Maintenance) -> Result<()> {
-    const PAUSE: Duration = Duration::from_secs(1);
-    loop {
-        match storage.migrate().await {
-            Ok(0) => return Ok(()),
-            Ok(applied) => {
-                tracing::info!(schema.applied = applied, "migrated");
-                return Ok(());
-            }
-            Err(error) if error.is_transient() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
-            }
-            Err(error) => return Err(error),
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
 }

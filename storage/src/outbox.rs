@@ -31,10 +31,12 @@ pub struct OutboxDepth {
 /// producers whose clocks disagree still share one outbox.
 #[async_trait]
 pub trait Outbox: Send + Sync {
-    /// Stores the batches, each with a small outbox row that carries no payload, in one transaction; gives one
-    /// outcome per batch, in the order given. Unknown LLMs are registered (creator `unknown`).
+    /// Stores each of the batches together with a small outbox row that carries no payload; gives one outcome per
+    /// batch, in the order given. Unknown LLMs are registered (creator `unknown`).
     ///
-    /// A batch that is in `batches` twice is stored once.
+    /// A batch that is in `batches` twice is stored once. A large call may take several transactions, so one that
+    /// failed may have stored some of the batches: they are `AlreadyStored` when the call is repeated, and their
+    /// outbox rows see to it that they are published.
     async fn record(&self, batches: &[MetricBatch]) -> Result<Vec<Recorded>>;
 
     /// Claims up to `limit` batches, oldest first, that were recorded at least `grace` ago, are not published and

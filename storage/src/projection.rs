@@ -150,6 +150,7 @@ pub trait Projection: Send + Sync {
     /// Enters the batches into the ledger and folds those that are new to it into the statistics, all in one
     /// transaction; gives one outcome per batch, in the order given. A batch without a stored row (a foreign
     /// producer published it directly) is stored in the same transaction, its unknown LLM registered.
+    /// One that is stored is counted whatever has become of its metric's unit since.
     ///
     /// Folding: per batch into the hour of its timestamp and into all time; rows are locked in key order, so that
     /// concurrent callers neither deadlock nor lose updates. A batch that is in `batches` twice counts once.

@@ -92,7 +92,11 @@ pub async fn run<T: RebuildTransaction>(
     }
     transaction.keep(&fold.finish()?).await?;
     let Swapped { rows, changed } = transaction.swap().await?;
-    Ok(RebuildReport { batches, rows, changed })
+    Ok(RebuildReport {
+        batches,
+        rows,
+        changed,
+    })
 }
 
 /// Folds batches that come oldest first, one hour at a time.
@@ -128,7 +132,13 @@ impl ChronologicalFold {
                     .or_default()
                     .merge(&statistics)
                     .map_err(StepError::fault)?;
-                Ok(RowState::new(RowKey { key, period: Period::Hour(hour) }, &statistics))
+                Ok(RowState::new(
+                    RowKey {
+                        key,
+                        period: Period::Hour(hour),
+                    },
+                    &statistics,
+                ))
             })
             .collect()
     }
@@ -140,7 +150,13 @@ impl ChronologicalFold {
             None => Vec::new(),
         };
         rows.extend(self.all_time.iter().map(|(key, statistics)| {
-            RowState::new(RowKey { key: *key, period: Period::AllTime }, statistics)
+            RowState::new(
+                RowKey {
+                    key: *key,
+                    period: Period::AllTime,
+                },
+                statistics,
+            )
         }));
         Ok(rows)
     }

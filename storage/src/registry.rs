@@ -29,6 +29,8 @@ pub struct MetricChange {
 ///
 /// Archived rows are invisible here: they leave the lists, the rankings and the simulation, while their batches and
 /// statistics stay. Registering an archived name again brings the same row back, with the new fields.
+///
+/// Where the first attempt of a call was committed and its reply lost, a repetition shows as `NameTaken` or `NotFound`.
 #[async_trait]
 pub trait Registry: Send + Sync {
     /// Fills each of the two tables that is empty (archived rows count as rows). Atomic; a repetition does nothing.

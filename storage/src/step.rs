@@ -131,7 +131,10 @@ pub async fn apply<T: StepTransaction>(
         .map(|(batch, _)| batch.id())
         .collect();
     if countable.is_empty() {
-        return Ok(outcomes.into_iter().map(|outcome| counted(outcome, false)).collect());
+        return Ok(outcomes
+            .into_iter()
+            .map(|outcome| counted(outcome, false))
+            .collect());
     }
     let countable: Vec<BatchId> = countable.into_iter().collect();
     let mut new = transaction.enter_ledger(&countable).await?;

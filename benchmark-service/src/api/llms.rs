@@ -11,7 +11,12 @@ use shared_types::{Creator, Llm, LlmId, LlmName, NewLlm};
 use storage::LlmChange;
 use utoipa::ToSchema;
 
-use super::{State, answer::{Success, success}, request::read_json, row_id};
+use super::{
+    State,
+    answer::{Success, success},
+    request::read_json,
+    row_id,
+};
 use crate::{
     auth::{Administer, Allowed, Read},
     problem::{Problem, ProblemBody},
@@ -70,7 +75,7 @@ pub(super) struct LlmPatch {
 
 /// The LLMs, in the order of their registration.
 #[utoipa::path(
-    get, path = "/api/v1/llms", tag = "registry",
+    get, path = "/api/v1/llms", tag = "registry", operation_id = "list_llms",
     responses(
         (status = 200, description = "the LLMs", body = Success<Vec<LlmView>>),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
@@ -87,7 +92,7 @@ pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpRes
 
 /// Registers an LLM, or brings an archived one back.
 #[utoipa::path(
-    post, path = "/api/v1/llms", tag = "registry", request_body = LlmInput,
+    post, path = "/api/v1/llms", tag = "registry", operation_id = "create_llm", request_body = LlmInput,
     responses(
         (status = 201, description = "the LLM", body = Success<LlmView>),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
@@ -113,7 +118,7 @@ pub(super) async fn create(
 
 /// Changes an LLM.
 #[utoipa::path(
-    patch, path = "/api/v1/llms/{id}", tag = "registry", request_body = LlmPatch,
+    patch, path = "/api/v1/llms/{id}", tag = "registry", operation_id = "update_llm", request_body = LlmPatch,
     params(("id" = i64, Path, description = "the LLM's row")),
     responses(
         (status = 200, description = "the LLM as it is now", body = Success<LlmView>),
@@ -141,7 +146,7 @@ pub(super) async fn update(
 
 /// Archives an LLM: it leaves the rankings and the simulation, its batches stay.
 #[utoipa::path(
-    delete, path = "/api/v1/llms/{id}", tag = "registry",
+    delete, path = "/api/v1/llms/{id}", tag = "registry", operation_id = "archive_llm",
     params(("id" = i64, Path, description = "the LLM's row")),
     responses(
         (status = 204, description = "archived"),

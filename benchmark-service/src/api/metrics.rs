@@ -11,7 +11,12 @@ use shared_types::{Bounds, Direction, Invalid, Metric, MetricId, MetricTitle, Ne
 use storage::MetricChange;
 use utoipa::ToSchema;
 
-use super::{State, answer::{Success, success}, request::read_json, row_id};
+use super::{
+    State,
+    answer::{Success, success},
+    request::read_json,
+    row_id,
+};
 use crate::{
     auth::{Administer, Allowed, Read},
     problem::{Problem, ProblemBody},
@@ -110,7 +115,7 @@ pub(super) struct MetricPatch {
 
 /// The metrics, in the order of their registration.
 #[utoipa::path(
-    get, path = "/api/v1/metrics", tag = "registry",
+    get, path = "/api/v1/metrics", tag = "registry", operation_id = "list_metrics",
     responses(
         (status = 200, description = "the metrics", body = Success<Vec<MetricView>>),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
@@ -127,7 +132,7 @@ pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpRes
 
 /// Registers a metric, or brings an archived one back.
 #[utoipa::path(
-    post, path = "/api/v1/metrics", tag = "registry", request_body = MetricInput,
+    post, path = "/api/v1/metrics", tag = "registry", operation_id = "create_metric", request_body = MetricInput,
     responses(
         (status = 201, description = "the metric", body = Success<MetricView>),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
@@ -143,7 +148,9 @@ pub(super) async fn create(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let input: MetricInput = read_json(&request, payload).await?;
-    let new = input.checked().map_err(|refused| Problem::unprocessable(vec![refused]))?;
+    let new = input
+        .checked()
+        .map_err(|refused| Problem::unprocessable(vec![refused]))?;
     let created = state.storage.create_metric(&new, state.clock.now()).await?;
     state.rankings.refresh_soon();
     Ok(success(StatusCode::CREATED, MetricView::from(created)))
@@ -151,7 +158,7 @@ pub(super) async fn create(
 
 /// Changes a metric.
 #[utoipa::path(
-    patch, path = "/api/v1/metrics/{id}", tag = "registry", request_body = MetricPatch,
+    patch, path = "/api/v1/metrics/{id}", tag = "registry", operation_id = "update_metric", request_body = MetricPatch,
     params(("id" = i64, Path, description = "the metric's row")),
     responses(
         (status = 200, description = "the metric as it is now", body = Success<MetricView>),
@@ -191,7 +198,7 @@ pub(super) async fn update(
 
 /// Archives a metric: it leaves the rankings and the simulation, its batches stay.
 #[utoipa::path(
-    delete, path = "/api/v1/metrics/{id}", tag = "registry",
+    delete, path = "/api/v1/metrics/{id}", tag = "registry", operation_id = "archive_metric",
     params(("id" = i64, Path, description = "the metric's row")),
     responses(
         (status = 204, description = "archived"),

@@ -16,8 +16,8 @@ use crate::{
     auth::{Allowed, ReadRankings},
     problem::{Problem, ProblemBody},
     snapshot::{
-        AllRankings, Body, MetricRanking, NumberedRanking, PlainRow, Rounding, Selection, Shape, SourceFilter,
-        Statistic, Target, Window,
+        AllRankings, Body, MetricRanking, NumberedRanking, PlainRow, Rounding, Selection, Shape,
+        SourceFilter, Statistic, Target, Window,
     },
 };
 
@@ -25,7 +25,7 @@ type Permit = Allowed<ReadRankings>;
 
 /// Every metric's ranking.
 #[utoipa::path(
-    get, path = "/api/v1/benchmarks/rankings", tag = "rankings",
+    get, path = "/api/v1/benchmarks/rankings", tag = "rankings", operation_id = "rankings",
     params(
         ("source" = inline(Option<SourceFilter>), Query, description = "whose values; the service's default where it is not given"),
         ("window" = inline(Option<Window>), Query, description = "how far back values count (default all)"),
@@ -42,13 +42,17 @@ type Permit = Allowed<ReadRankings>;
         (status = 429, description = "too many requests", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
-pub(super) async fn all(_: Permit, request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn all(
+    _: Permit,
+    request: HttpRequest,
+    state: Data<State>,
+) -> Result<HttpResponse, Problem> {
     serve(&request, &state, None, Shape::Json)
 }
 
 /// One metric's ranking. A metric without values yet has an empty list.
 #[utoipa::path(
-    get, path = "/api/v1/benchmarks/rankings/{metric}", tag = "rankings",
+    get, path = "/api/v1/benchmarks/rankings/{metric}", tag = "rankings", operation_id = "ranking",
     params(
         ("metric" = String, Path, description = "the metric's title, in any case"),
         ("source" = inline(Option<SourceFilter>), Query, description = "whose values"),
@@ -78,7 +82,7 @@ pub(super) async fn one(
 
 /// One metric's ranking, under the shorter path.
 #[utoipa::path(
-    get, path = "/api/v1/rankings/{metric}", tag = "rankings",
+    get, path = "/api/v1/rankings/{metric}", tag = "rankings", operation_id = "ranking_short_path",
     params(("metric" = String, Path, description = "the metric's title, in any case")),
     responses(
         (status = 200, description = "as /api/v1/benchmarks/rankings/{metric}, with the same parameters",
@@ -98,7 +102,7 @@ pub(super) async fn one_shorter(
 
 /// One metric's ranking as a plain array, for older clients.
 #[utoipa::path(
-    get, path = "/ranking/{metric}", tag = "rankings for older clients",
+    get, path = "/ranking/{metric}", tag = "rankings for older clients", operation_id = "plain_ranking",
     params(("metric" = String, Path, description = "the metric's title, in any case")),
     responses(
         (status = 200, description = "best first; the same parameters as the other rankings", body = Vec<PlainRow>),
@@ -117,7 +121,7 @@ pub(super) async fn plain(
 
 /// One metric's ranking with numbered rows, for older clients.
 #[utoipa::path(
-    get, path = "/api/v1/benchmark/{metric}", tag = "rankings for older clients",
+    get, path = "/api/v1/benchmark/{metric}", tag = "rankings for older clients", operation_id = "numbered_ranking",
     params(("metric" = String, Path, description = "the metric's title, in any case")),
     responses(
         (status = 200, description = "best first; the same parameters as the other rankings", body = NumberedRanking),

@@ -24,7 +24,11 @@ const BODY_DEADLINE: Duration = Duration::from_secs(30);
 /// # Errors
 /// 415 for another media type and for every content encoding (what is never unpacked cannot be a bomb), 413 over the
 /// limit, 408 after the deadline, 400 for a body that breaks off.
-pub(super) async fn read_body(request: &HttpRequest, payload: Payload, limit: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read_body(
+    request: &HttpRequest,
+    payload: Payload,
+    limit: usize,
+) -> Result<Bytes, Problem> {
     check_form(request)?;
     let declared = request
         .headers()
@@ -75,7 +79,10 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
 ///
 /// # Errors
 /// As [`read_body`]; 400 where it is not JSON, 422 where a field is not accepted, with the field's path.
-pub(super) async fn read_json<T: DeserializeOwned>(request: &HttpRequest, payload: Payload) -> Result<T, Problem> {
+pub(super) async fn read_json<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<T, Problem> {
     let body = read_body(request, payload, SMALL_BODY).await?;
     let mut deserializer = serde_json::Deserializer::from_slice(&body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|refused| {
@@ -148,7 +155,8 @@ impl Parameters {
         match raw.parse() {
             Ok(value) if accept(&value) => Some(value),
             Ok(_) | Err(_) => {
-                self.refused.push(Invalid::new(name, raw.escape_debug(), expected));
+                self.refused
+                    .push(Invalid::new(name, raw.escape_debug(), expected));
                 None
             }
         }
@@ -200,7 +208,11 @@ mod tests {
         let problem = given.finish().unwrap_err();
         let told = problem.to_string();
         assert_eq!(problem.status_code(), 400);
-        for name in ["llm: found the control character", "limit: found x", "extra: found an unknown"] {
+        for name in [
+            "llm: found the control character",
+            "limit: found x",
+            "extra: found an unknown",
+        ] {
             assert!(told.contains(name), "{told}");
         }
     }
@@ -211,7 +223,13 @@ mod tests {
         let mut given = parameters("");
         let missing = given.take::<LlmName>("llm");
         assert!(given.require("llm", missing).is_none());
-        assert!(given.finish().unwrap_err().to_string().contains("llm: found nothing"));
+        assert!(
+            given
+                .finish()
+                .unwrap_err()
+                .to_string()
+                .contains("llm: found nothing")
+        );
         assert!(parameters("").finish().is_ok());
     }
 }

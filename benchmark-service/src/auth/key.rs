@@ -117,7 +117,13 @@ mod tests {
 
     #[test]
     fn other_forms_are_not_keys() {
-        for text in ["", "llmb_", "llmb_0123456789abcdef_", "sk-0123456789abcdef", "llmb_é_é"] {
+        for text in [
+            "",
+            "llmb_",
+            "llmb_0123456789abcdef_",
+            "sk-0123456789abcdef",
+            "llmb_é_é",
+        ] {
             assert!(ApiKey::parse(text).is_none(), "{text}");
         }
     }

@@ -85,11 +85,7 @@ impl KeyRing {
     }
 
     /// Keeps the stored keys in step with the database until shutdown.
-    pub(crate) async fn keep_fresh(
-        self: Arc<Self>,
-        storage: Arc<dyn Storage>,
-        shutdown: CancellationToken,
-    ) {
+    pub(crate) async fn keep_fresh(self: Arc<Self>, storage: Arc<dyn Storage>, shutdown: CancellationToken) {
         let mut failing = false;
         loop {
             match storage.api_keys().await {
@@ -115,7 +111,8 @@ impl KeyRing {
 }
 
 fn is_live(record: &ApiKeyRecord, now: DateTime<Utc>) -> bool {
-    record.revoked_at.is_none_or(|revoked| now < revoked) && record.expires_at.is_none_or(|expires| now < expires)
+    record.revoked_at.is_none_or(|revoked| now < revoked)
+        && record.expires_at.is_none_or(|expires| now < expires)
 }
 
 #[cfg(test)]

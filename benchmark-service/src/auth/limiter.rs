@@ -104,7 +104,11 @@ mod tests {
 
     fn peer(address: &str) -> Caller {
         let request = TestRequest::default().peer_addr(address.parse().unwrap());
-        Caller::peer(&request.insert_header(("X-Forwarded-For", "9.9.9.9")).to_http_request())
+        Caller::peer(
+            &request
+                .insert_header(("X-Forwarded-For", "9.9.9.9"))
+                .to_http_request(),
+        )
     }
 
     #[test]

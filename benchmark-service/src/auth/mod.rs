@@ -99,7 +99,11 @@ fn presented_key(request: &HttpRequest) -> Option<&str> {
     if let Some(key) = plain {
         return key.to_str().ok().map(str::trim);
     }
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
@@ -184,7 +188,9 @@ mod tests {
             ("Authorization", "Bearer", None),
             ("X-Key", "k", None),
         ] {
-            let request = TestRequest::default().insert_header((name, value)).to_http_request();
+            let request = TestRequest::default()
+                .insert_header((name, value))
+                .to_http_request();
             assert_eq!(presented_key(&request), key, "{name}: {value}");
         }
     }

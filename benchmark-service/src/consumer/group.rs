@@ -57,10 +57,12 @@ impl Group {
     /// Each delivery with what became of its batches. `applied` has one outcome per batch; were there fewer, a panic
     /// is better than an acknowledgement of what was not counted.
     pub(super) fn outcomes(self, applied: &[Applied]) -> impl Iterator<Item = (Delivery, &[Applied])> {
-        self.deliveries.into_iter().scan(applied, |rest, (delivery, count)| {
-            let (outcomes, after) = rest.split_at(count);
-            *rest = after;
-            Some((delivery, outcomes))
-        })
+        self.deliveries
+            .into_iter()
+            .scan(applied, |rest, (delivery, count)| {
+                let (outcomes, after) = rest.split_at(count);
+                *rest = after;
+                Some((delivery, outcomes))
+            })
     }
 }

@@ -242,7 +242,11 @@ impl Consumer {
     }
 
     async fn send_to_dead_letters(&self, delivery: Delivery, reason: &str) {
-        tracing::warn!(reason, bytes = delivery.body.len(), "a message goes to the dead letters");
+        tracing::warn!(
+            reason,
+            bytes = delivery.body.len(),
+            "a message goes to the dead letters"
+        );
         self.note(delivery.reject(reason).await);
     }
 

@@ -117,7 +117,11 @@ impl Ledger {
                     .summaries(current)
                     .map_err(|source| Unusable { key, source })?;
                 let place = (key.metric, key.source, key.llm);
-                if self.summaries.get(&place).is_none_or(|known| **known != summaries) {
+                if self
+                    .summaries
+                    .get(&place)
+                    .is_none_or(|known| **known != summaries)
+                {
                     self.summaries.insert(place, Arc::new(summaries));
                 }
             }

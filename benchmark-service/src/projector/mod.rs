@@ -1,6 +1,7 @@
 //! Keeps the rankings snapshot in step with the database.
 
 mod ledger;
+mod one_shot;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::snapshot::{Selection, Shape, Snapshot, Target};
 use ledger::{Ledger, Unusable};
+pub use one_shot::{RankingsError, rankings_now};
 
 /// The current rankings: read by any number of requests without a lock, replaced as a whole by the projector.
 #[derive(Debug)]

@@ -57,7 +57,11 @@ mod tests {
             ("abc", false),
             ("", false),
         ] {
-            assert_eq!(names_tag(&HeaderValue::from_static(given), &etag), matches, "{given}");
+            assert_eq!(
+                names_tag(&HeaderValue::from_static(given), &etag),
+                matches,
+                "{given}"
+            );
         }
     }
 }

@@ -19,7 +19,7 @@ pub(crate) use rows::{AllRankings, MetricRanking, NumberedRanking, PlainRow, Rou
 pub use selection::{Selection, SourceFilter, Statistic, Window};
 
 use ranking::ranked;
-use rows::{CSV_COLUMNS, Place, Titled, csv_cells};
+use rows::{CSV_COLUMNS, Place, Titled, csv_cells, rfc3339};
 
 /// The summaries of one key, by window; `None` where a window holds no values.
 pub(crate) type Summaries = [Option<Summary>; Window::ALL.len()];
@@ -51,6 +51,9 @@ pub(crate) enum Target {
     Metric(usize),
 }
 
+/// Filled by the first request that needs it.
+type BodyCell = OnceLock<Body>;
+
 /// The rankings at one moment.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -61,7 +64,8 @@ pub(crate) struct Snapshot {
     llms: Vec<Llm>,
     metrics: Vec<RankedMetric>,
     place_of: HashMap<MetricTitle, usize>,
-    bodies: Box<[OnceLock<Box<[OnceLock<Body>]>>]>,
+    /// By selection, then by target and shape.
+    bodies: Box<[OnceLock<Box<[BodyCell]>>]>,
 }
 
 #[derive(Debug)]
@@ -102,11 +106,12 @@ impl Snapshot {
             .map(|metric| {
                 let entries = entries_of(&metric, &llms, summaries);
                 let before = previous.ranked(&metric.title);
-                let changed_in =
-                    Source::ALL.map(|source| match before.filter(|old| old.same(source, &metric, &entries)) {
+                let changed_in = Source::ALL.map(|source| {
+                    match before.filter(|old| old.same(source, &metric, &entries)) {
                         Some(old) => old.changed_in[source as usize],
                         None => version,
-                    });
+                    }
+                });
                 RankedMetric {
                     metric,
                     entries,
@@ -129,7 +134,9 @@ impl Snapshot {
             llms,
             metrics,
             place_of,
-            bodies: std::iter::repeat_with(OnceLock::new).take(Selection::COUNT).collect(),
+            bodies: std::iter::repeat_with(OnceLock::new)
+                .take(Selection::COUNT)
+                .collect(),
         }
     }
 
@@ -177,7 +184,13 @@ impl Snapshot {
     }
 
     /// Serialises a body.
-    pub(crate) fn render(&self, selection: Selection, target: Target, shape: Shape, rounding: Rounding) -> Vec<u8> {
+    pub(crate) fn render(
+        &self,
+        selection: Selection,
+        target: Target,
+        shape: Shape,
+        rounding: Rounding,
+    ) -> Vec<u8> {
         match (shape, target) {
             (Shape::Json, Target::All) => json(&AllRankings {
                 status: "success",
@@ -229,7 +242,7 @@ impl Snapshot {
     }
 
     fn csv(&self, selection: Selection, target: Target, rounding: Rounding) -> Vec<u8> {
-        let as_of = self.as_of.to_rfc3339();
+        let as_of = rfc3339(self.as_of);
         let mut writer = csv::Writer::from_writer(Vec::new());
         let written: csv::Result<()> = std::iter::once(Ok(CSV_COLUMNS.map(str::to_owned)))
             .chain(

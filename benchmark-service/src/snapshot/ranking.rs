@@ -180,10 +180,7 @@ mod tests {
         assert_eq!((summary.n, summary.mean.value), (100, 50.5));
         let median = summary.p50.interval.unwrap();
         assert!((39.0..42.0).contains(&median.low) && (59.0..62.0).contains(&median.high));
-        assert_eq!(
-            Summary::of(&RunningStatistics::new(), DateTime::UNIX_EPOCH),
-            None
-        );
+        assert_eq!(Summary::of(&RunningStatistics::new(), DateTime::UNIX_EPOCH), None);
 
         let single = RunningStatistics::try_from([4.0].as_slice()).unwrap();
         let single = Summary::of(&single, DateTime::UNIX_EPOCH).unwrap();

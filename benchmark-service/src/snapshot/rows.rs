@@ -1,6 +1,6 @@
 //! The rows of the rankings, in the four shapes that clients know.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use shared_types::{Direction, Metric};
 use utoipa::ToSchema;
@@ -113,7 +113,9 @@ impl<'a> Place<'a> {
 fn rounded(value: f64, digits: Rounding) -> f64 {
     match digits {
         None => value,
-        Some(digits) => format!("{value:.*}", usize::from(digits)).parse().unwrap_or(value),
+        Some(digits) => format!("{value:.*}", usize::from(digits))
+            .parse()
+            .unwrap_or(value),
     }
 }
 
@@ -248,8 +250,22 @@ pub(crate) struct NumberedRanking<'a> {
 
 /// The header line of the CSV form.
 pub(crate) const CSV_COLUMNS: [&str; 16] = [
-    "metric", "unit", "source", "llm", "rank", "mean", "n", "stddev", "p50", "p90", "p95", "p99", "ci95_low",
-    "ci95_high", "updated_at", "as_of",
+    "metric",
+    "unit",
+    "source",
+    "llm",
+    "rank",
+    "mean",
+    "n",
+    "stddev",
+    "p50",
+    "p90",
+    "p95",
+    "p99",
+    "ci95_low",
+    "ci95_high",
+    "updated_at",
+    "as_of",
 ];
 
 /// One line of the CSV form. What is null in JSON is an empty cell.
@@ -271,9 +287,14 @@ pub(crate) fn csv_cells(metric: &Metric, row: &RankingRow<'_>, as_of: &str) -> [
         row.p99.to_string(),
         end(0),
         end(1),
-        row.updated_at.to_rfc3339(),
+        rfc3339(row.updated_at),
         as_of.to_owned(),
     ]
+}
+
+/// As JSON writes it.
+pub(crate) fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 #[cfg(test)]

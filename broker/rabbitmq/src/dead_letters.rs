@@ -10,7 +10,12 @@ use lapin::{
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
-    RabbitMqSettings, consuming::Received, dead_letter, error::LinkError, link::Link, topology::Topology,
+    RabbitMqSettings,
+    consuming::Received,
+    dead_letter,
+    error::{LinkError, answered},
+    link::Link,
+    topology::Topology,
 };
 
 /// Looks after the queue of dead letters, over a connection that lasts for one operation.
@@ -163,8 +168,12 @@ struct Walk {
 impl Walk {
     async fn begin(settings: &RabbitMqSettings, topology: &Topology) -> Result<Self, LinkError> {
         let link = Link::open_declared(settings, topology, "dead letters").await?;
-        let left = topology.depth(&link, &topology.dead_queue).await?;
-        let channel = link.confirming_channel().await?;
+        let begin = async {
+            let left = topology.depth(&link, &topology.dead_queue).await?;
+            Ok((left, link.confirming_channel().await?))
+        };
+        let (left, channel) =
+            answered("looking at the dead letters", settings.connect_timeout, begin).await?;
         Ok(Self {
             link,
             channel,

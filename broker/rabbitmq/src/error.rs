@@ -1,12 +1,14 @@
-use std::{error::Error, time::Duration};
+use std::{error::Error, future::Future, time::Duration};
+
+use tokio::time::timeout;
 
 /// Why there is no link, or no longer one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error("could not connect")]
     Connect(#[source] lapin::Error),
-    #[error("the broker did not answer within {} s", .0.as_secs_f32())]
-    Silent(Duration),
+    #[error("the broker did not answer within {} s: {doing}", .after.as_secs_f32())]
+    Silent { doing: &'static str, after: Duration },
     #[error("could not declare {what}")]
     Declare {
         what: String,
@@ -31,6 +33,17 @@ pub(crate) enum LinkError {
 #[derive(Debug, thiserror::Error)]
 #[error("the link was lost before the broker answered")]
 pub(crate) struct LinkLost;
+
+/// Bounds a step that needs the broker's answer: a frozen broker, or a broken queue, never gives it.
+pub(crate) async fn answered<T>(
+    doing: &'static str,
+    after: Duration,
+    step: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    timeout(after, step)
+        .await
+        .unwrap_or(Err(LinkError::Silent { doing, after }))
+}
 
 /// The error and its causes in one line. Some of the client's errors repeat their cause: it is said once.
 pub(crate) fn in_one_line(error: &dyn Error) -> String {

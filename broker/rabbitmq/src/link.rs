@@ -1,6 +1,6 @@
 use std::{io, time::Duration};
 
-use futures::Stream;
+use futures::{Stream, TryFutureExt};
 use lapin::{
     Channel, Connection, ConnectionProperties, Event,
     options::ConfirmSelectOptions,
@@ -9,7 +9,13 @@ use lapin::{
 };
 use tokio::{sync::OnceCell, time::timeout};
 
-use crate::{RabbitMqSettings, error::LinkError, server_version, socket::SocketHold, topology::Topology};
+use crate::{
+    RabbitMqSettings,
+    error::{LinkError, answered},
+    server_version,
+    socket::SocketHold,
+    topology::Topology,
+};
 
 /// How often a link is looked at, beside the errors that it reports by itself.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -35,16 +41,10 @@ impl Link {
         let hold = SocketHold::default();
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("{}: {purpose}", settings.app_id).into());
-        let connect = connect(
-            settings.uri(),
-            hold.socket(),
-            settings.connect_timeout,
-            properties,
-        );
-        let connection = timeout(settings.connect_timeout, connect)
-            .await
-            .map_err(|_elapsed| LinkError::Silent(settings.connect_timeout))?
-            .map_err(LinkError::Connect)?;
+        let patience = settings.connect_timeout;
+        let connect =
+            connect(settings.uri(), hold.socket(), patience, properties).map_err(LinkError::Connect);
+        let connection = answered("connecting", patience, connect).await?;
         Ok(Self {
             connection,
             uri: settings.uri(),
@@ -60,9 +60,13 @@ impl Link {
         purpose: &str,
     ) -> Result<Self, LinkError> {
         let link = Self::open(settings, purpose).await?;
-        timeout(settings.connect_timeout, topology.declare(&link))
-            .await
-            .map_err(|_elapsed| LinkError::Silent(settings.connect_timeout))??;
+        let patience = settings.connect_timeout;
+        answered(
+            "declaring exchanges and queues",
+            patience,
+            topology.declare(&link),
+        )
+        .await?;
         Ok(link)
     }
 

@@ -13,7 +13,7 @@ const EVERY: usize = 100_000;
 /// How long the broker may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub async fn run(action: DeadLetters, context: Context) -> anyhow::Result<()> {
+pub(crate) async fn run(action: DeadLetters, context: Context) -> anyhow::Result<()> {
     if context.embedded_broker() {
         bail!(
             "the embedded broker keeps dead letters in the memory of `llm-bench up` only (its log names each one); \

@@ -13,7 +13,7 @@ enum Finding {
     Ill { found: String, advice: String },
 }
 
-pub async fn run() -> anyhow::Result<()> {
+pub(crate) async fn run() -> anyhow::Result<()> {
     let context = match Variables::from_process().map_err(UsageError).map_err(anyhow::Error::from).and_then(read) {
         Ok(context) => context,
         Err(refused) => {

@@ -9,7 +9,7 @@ use crate::{cli::Migrate, context::Context};
 const PATIENCE: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_secs(1);
 
-pub async fn run(options: Migrate, context: Context) -> anyhow::Result<()> {
+pub(crate) async fn run(options: Migrate, context: Context) -> anyhow::Result<()> {
     let storage = context.storage_as_it_is()?;
     if options.wait {
         tokio::time::timeout(PATIENCE, until_current(storage.as_ref()))

@@ -1,11 +1,11 @@
 //! One file a command.
 
-pub mod dead_letters;
-pub mod doctor;
-pub mod keys;
-pub mod migrate;
-pub mod probe;
-pub mod rankings;
-pub mod rebuild;
-pub mod simulate;
-pub mod up;
+pub(crate) mod dead_letters;
+pub(crate) mod doctor;
+pub(crate) mod keys;
+pub(crate) mod migrate;
+pub(crate) mod probe;
+pub(crate) mod rankings;
+pub(crate) mod rebuild;
+pub(crate) mod simulate;
+pub(crate) mod up;

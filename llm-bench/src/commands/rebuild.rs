@@ -3,7 +3,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::context::Context;
 
-pub async fn run(context: Context) -> anyhow::Result<()> {
+pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
     let storage = context.storage().await?;
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} batches, {per_sec}, {eta} left",

@@ -1,14 +1,13 @@
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
+use benchmark_service::{Service as BenchmarkService, Settings as BenchmarkSettings};
 use indicatif::{ProgressBar, ProgressStyle};
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
-use prometheus::Registry;
-use service_runtime::lifecycle::Lifecycle;
-use simulation_service::{SimulationSettings, prepare};
+use simulation_service::{SimulationSettings, TickReport, prepare};
 use storage::Storage;
 
 use crate::{
+    assembly::Assembly,
     cli::Simulate,
     context::{Context, UsageError},
 };
@@ -16,45 +15,56 @@ use crate::{
 /// How long the last batches may take to leave.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub async fn run(options: Simulate, context: Context) -> anyhow::Result<()> {
+pub(crate) async fn run(options: Simulate, context: Context) -> anyhow::Result<()> {
     let settings = SimulationSettings::read(&context.variables).map_err(UsageError)?;
-    let (storage, broker) = (context.storage().await?, context.broker()?);
-    let (life, metrics) = (Lifecycle::new(), Registry::new());
+    let assembly = Assembly::of(&context, context.storage().await?)?;
     if context.embedded_broker() {
-        // Nobody else can consume what this process publishes.
-        benchmark_service::consume(&life, Arc::clone(&storage), broker.as_ref(), Arc::clone(&context.clock), &metrics)?;
+        count_here(&context, &assembly)?;
     }
-    let outbox = Outbox::start(
-        &life,
-        Arc::clone(&storage),
-        broker.publisher(),
-        OutboxSettings::default(),
-        OutboxMetrics::register(&metrics)?,
-    );
-    let simulation = prepare(Arc::clone(&storage), outbox, Arc::clone(&context.clock), &settings, false).await?;
-
-    let bar = ProgressBar::new(options.ticks)
-        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} ticks, {per_sec}, {eta} left")?);
-    let (mut batches, mut values) = (0, 0);
-    for _ in 0..options.ticks {
-        let done = simulation.tick().await?;
-        batches += done.batches;
-        values += done.values;
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    drop(simulation);
-
-    let sent = tokio::time::timeout(PATIENCE, until_sent(storage.as_ref())).await;
-    life.end();
-    let drained = life.drained().await;
-    broker.close().await;
+    let total = tick(&options, &settings, &assembly).await?;
+    let sent = tokio::time::timeout(PATIENCE, until_sent(assembly.storage.as_ref())).await;
+    assembly.end().await?;
     sent.with_context(|| {
         format!("stored, but not all published within {PATIENCE:?}: is the broker up? A service publishes the rest")
     })??;
-    drained?;
-    println!("simulated {} ticks: {batches} batches, {values} values, stored and published", options.ticks);
+    println!(
+        "simulated {} ticks: {} batches, {} values, stored and published",
+        options.ticks, total.batches, total.values
+    );
     Ok(())
+}
+
+/// Nobody else can consume what is published within this process.
+fn count_here(context: &Context, assembly: &Assembly) -> anyhow::Result<()> {
+    let settings = BenchmarkSettings {
+        http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+        ..BenchmarkSettings::read(&context.variables).map_err(UsageError)?
+    };
+    BenchmarkService::build(settings, assembly.for_benchmark(), &assembly.life)?.start();
+    Ok(())
+}
+
+/// Runs the ticks; gives the last one's number and the sums.
+async fn tick(
+    options: &Simulate,
+    settings: &SimulationSettings,
+    assembly: &Assembly,
+) -> anyhow::Result<TickReport> {
+    let simulation = prepare(settings, &assembly.for_simulation()).await?;
+    let bar = ProgressBar::new(options.ticks)
+        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} ticks, {per_sec}, {eta} left")?);
+    let mut total = TickReport { tick: 0, batches: 0, values: 0 };
+    for _ in 0..options.ticks {
+        let done = simulation.tick().await?;
+        total = TickReport {
+            tick: done.tick,
+            batches: total.batches + done.batches,
+            values: total.values + done.values,
+        };
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(total)
 }
 
 async fn until_sent(storage: &dyn Storage) -> anyhow::Result<()> {

@@ -1,20 +1,21 @@
-use std::{io::IsTerminal, path::PathBuf, sync::Arc};
+use std::net::SocketAddr;
 
-use benchmark_service::{AccessPolicy, Service as BenchmarkService, Settings as BenchmarkSettings};
+use benchmark_service::{RateLimit, Service as BenchmarkService, Settings as BenchmarkSettings};
+use benchmark_service::auth::ApiKey;
 use service_runtime::{
-    Secret,
-    lifecycle::Lifecycle,
-    operations::metrics_registry,
-    settings::{DatabaseKind, Variables, data_dir},
+    settings::{DatabaseKind, Variables},
     telemetry,
 };
 use simulation_service::{Service as SimulationService, SimulationSettings};
+use storage::{Scope, Storage};
 use tempfile::TempDir;
 
 use super::keys;
 use crate::{
+    assembly::Assembly,
     cli::Up,
     context::{Context, UsageError},
+    pepper::pepper,
 };
 
 /// Everything that `up` was told.
@@ -26,44 +27,95 @@ struct Plan {
     _ephemeral: Option<TempDir>,
 }
 
-pub async fn run(options: Up) -> anyhow::Result<()> {
+pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
     let mut plan = plan(options)?;
     telemetry::init(&plan.context.settings.log)?;
     let storage = plan.context.storage_as_it_is()?;
-    let life = Lifecycle::new();
-    if plan.context.settings.migrate_at_start {
-        storage::migrated(storage.as_ref()).await?;
-    }
+    let seed = &plan.benchmark.registry_seed;
+    storage::prepared(storage.as_ref(), plan.benchmark.migrate_at_start, seed, plan.context.clock.as_ref()).await?;
     let first_key = open_to_loopback(&mut plan, storage.as_ref()).await?;
 
-    let broker = plan.context.broker()?;
-    let (metrics, clock) = (metrics_registry()?, &plan.context.clock);
-    let benchmark = BenchmarkService::build(
-        plan.benchmark.clone(),
-        Arc::clone(&storage),
-        Arc::clone(&broker),
-        Arc::clone(clock),
-        &metrics,
-    )?;
-    let address = benchmark.addr();
-    benchmark.start(&life);
+    let assembly = Assembly::of(&plan.context, storage)?;
+    let benchmark = BenchmarkService::build(plan.benchmark.clone(), assembly.for_benchmark(), &assembly.life)?;
+    let url = format!("http://{}", benchmark.addr());
+    benchmark.start();
     if let Some(settings) = plan.simulation.clone() {
-        let simulation = SimulationService::build(
-            settings,
-            Arc::clone(&storage),
-            Arc::clone(&broker),
-            Arc::clone(clock),
-            &metrics,
-        )?;
-        simulation.start(&life, false);
+        SimulationService::build(settings, assembly.for_simulation())?.start(&assembly.life);
     }
-    announce(&plan, &format!("http://{address}"), first_key.as_ref());
+    announce(&plan, &url, first_key.as_ref());
 
-    life.until_signalled().await?;
-    let drained = life.drained().await;
-    broker.close().await;
-    storage.close().await;
-    drained?;
+    assembly.life.until_signalled().await?;
+    assembly.end().await?;
     println!("stopped; everything that was under way is stored");
     Ok(())
+}
+
+/// Settings with what the command line says on top.
+fn plan(options: Up) -> anyhow::Result<Plan> {
+    let mut variables = Variables::from_process().map_err(UsageError)?;
+    let mut ephemeral = None;
+    if options.ephemeral {
+        let directory = tempfile::Builder::new().prefix("llm-bench-").tempdir()?;
+        variables = variables.with("DATA_DIR", directory.path().display());
+        ephemeral = Some(directory);
+    }
+    if let Some(directory) = &options.data_dir {
+        variables = variables.with("DATA_DIR", directory.display());
+    }
+    if let Some(port) = options.port {
+        variables = variables.with("HTTP_ADDR", SocketAddr::from(([127, 0, 0, 1], port)));
+    }
+    if !variables.is_set("SIMULATION_HTTP_ADDR") && options.port == Some(0) {
+        variables = variables.with("SIMULATION_HTTP_ADDR", "127.0.0.1:0");
+    }
+    let simulation = SimulationSettings::read(&variables).map_err(UsageError)?;
+    let benchmark = BenchmarkSettings::read(&variables).map_err(UsageError)?;
+    Ok(Plan {
+        context: Context::from_variables(variables)?,
+        simulation: (!options.no_simulation).then_some(simulation),
+        benchmark,
+        _ephemeral: ephemeral,
+    })
+}
+
+/// On loopback with the embedded database reading needs no key and nobody is limited, unless the settings say so;
+/// at the first start a key for writing is made.
+async fn open_to_loopback(plan: &mut Plan, storage: &dyn Storage) -> anyhow::Result<Option<ApiKey>> {
+    let embedded = matches!(plan.context.settings.database.kind, DatabaseKind::Sqlite { .. });
+    if !embedded || !plan.benchmark.http_addr.ip().is_loopback() {
+        return Ok(None);
+    }
+    let variables = &plan.context.variables;
+    if !variables.is_set("ANONYMOUS_READ") {
+        plan.benchmark.access.anonymous_read = true;
+    }
+    if !variables.is_set("RATE_LIMIT_PER_SECOND") {
+        plan.benchmark.rate_limit = RateLimit::Off;
+    }
+    plan.benchmark.access.pepper = Some(pepper(&plan.context)?);
+    if plan.benchmark.access.bootstrap_key.is_some() || !storage.api_keys().await?.is_empty() {
+        return Ok(None);
+    }
+    let name = "made at the first start".to_owned();
+    Ok(Some(keys::create(storage, &plan.context, name, Scope::Write, None).await?))
+}
+
+fn announce(plan: &Plan, url: &str, first_key: Option<&ApiKey>) {
+    let database = match &plan.context.settings.database.kind {
+        DatabaseKind::Sqlite { path } => path.display().to_string(),
+        DatabaseKind::Postgres { .. } => "PostgreSQL".to_owned(),
+    };
+    println!("llm-bench {} serves", env!("CARGO_PKG_VERSION"));
+    println!("  dashboard  {url}/");
+    println!("  API docs   {url}/docs");
+    println!("  metrics    {url}/metrics");
+    println!("  data       {database}");
+    match &plan.simulation {
+        Some(settings) => println!("  simulation every {:?}, {} values a batch", settings.interval, settings.data_points),
+        None => println!("  simulation off"),
+    }
+    if let Some(key) = first_key {
+        println!("  key        {}  (may write; shown this once, `llm-bench keys` makes more)", key.expose());
+    }
+    println!("\n  curl {url}/api/v1/rankings/ttft\n\nCtrl+C stops it.");
 }

@@ -20,7 +20,7 @@ use service_runtime::lifecycle::Lifecycle;
 use shared_types::{
     BatchContent, BatchId, LlmName, MetricBatch, MetricTitle, Provenance, RegistrySeed, SystemClock, Values,
 };
-use storage::{Outbox as _, Recorded, Registry as _, Storage};
+use storage::{Outbox as _, Recorded, Storage};
 use storage_sqlite::{Location, SqliteStorage};
 
 /// A broker that counts what it is given, and refuses or hangs while it is told to.
@@ -41,7 +41,9 @@ impl ScriptedPublisher {
 impl Publisher for ScriptedPublisher {
     async fn publish(&self, message: &OutgoingMessage) -> Result<(), PublishError> {
         if self.away.load(Ordering::SeqCst) {
-            return Err(PublishError::Unavailable { reason: "told to be away".to_owned() });
+            return Err(PublishError::Unavailable {
+                reason: "told to be away".to_owned(),
+            });
         }
         if self.hanging.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
@@ -74,8 +76,14 @@ fn eager() -> OutboxSettings {
 
 async fn bench(settings: OutboxSettings) -> Bench {
     let storage = Arc::new(SqliteStorage::open(Location::Ephemeral, Arc::new(SystemClock)).unwrap());
-    storage::migrated(storage.as_ref()).await.unwrap();
-    storage.seed(&RegistrySeed::standard().unwrap(), DateTime::UNIX_EPOCH).await.unwrap();
+    storage::prepared(
+        storage.as_ref(),
+        true,
+        &RegistrySeed::standard().unwrap(),
+        &SystemClock,
+    )
+    .await
+    .unwrap();
     let (publisher, life) = (Arc::new(ScriptedPublisher::default()), Lifecycle::new());
     let outbox = Outbox::start(
         &life,
@@ -84,7 +92,12 @@ async fn bench(settings: OutboxSettings) -> Bench {
         settings,
         OutboxMetrics::register(&Registry::new()).unwrap(),
     );
-    Bench { storage, publisher, life, outbox }
+    Bench {
+        storage,
+        publisher,
+        life,
+        outbox,
+    }
 }
 
 fn batch(number: u32, metric: &str) -> MetricBatch {
@@ -104,11 +117,16 @@ async fn until(what: &str, condition: impl AsyncFn() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap_or_else(|_| panic!("waited for {what}"));
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("waited for {what}"));
 }
 
 async fn until_empty(bench: &Bench) {
-    until("an empty outbox", async || bench.storage.outbox_depth().await.unwrap().unpublished == 0).await;
+    until("an empty outbox", async || {
+        bench.storage.outbox_depth().await.unwrap().unpublished == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -128,21 +146,40 @@ async fn what_is_submitted_is_published_once_and_leaves_the_outbox() {
 #[tokio::test]
 async fn a_retry_is_stored_and_published_once_and_a_refusal_not_at_all() {
     let bench = bench(OutboxSettings::default()).await;
-    assert_eq!(bench.outbox.submit(vec![batch(1, "ttft")]).await.unwrap(), [Recorded::Stored]);
-    let outcomes = bench.outbox.submit(vec![batch(1, "ttft"), batch(2, "nonsense")]).await.unwrap();
+    assert_eq!(
+        bench.outbox.submit(vec![batch(1, "ttft")]).await.unwrap(),
+        [Recorded::Stored]
+    );
+    let outcomes = bench
+        .outbox
+        .submit(vec![batch(1, "ttft"), batch(2, "nonsense")])
+        .await
+        .unwrap();
     assert_eq!(outcomes[0], Recorded::AlreadyStored);
-    let Recorded::Refused(refusal) = &outcomes[1] else { panic!("{outcomes:?}") };
+    let Recorded::Refused(refusal) = &outcomes[1] else {
+        panic!("{outcomes:?}")
+    };
     assert!(refusal.to_string().contains("nonsense"), "{refusal}");
     until_empty(&bench).await;
-    assert_eq!(bench.publisher.received(), BTreeMap::from([(batch(1, "ttft").id(), 1)]));
+    assert_eq!(
+        bench.publisher.received(),
+        BTreeMap::from([(batch(1, "ttft").id(), 1)])
+    );
 }
 
 #[tokio::test]
 async fn what_a_broker_that_is_away_did_not_take_is_swept_when_it_is_back() {
     let bench = bench(eager()).await;
     bench.publisher.away.store(true, Ordering::SeqCst);
-    bench.outbox.submit((0..300).map(|n| batch(n, "ttft")).collect()).await.unwrap();
-    until("a sweep that fails", async || bench.storage.outbox_depth().await.unwrap().unpublished == 300).await;
+    bench
+        .outbox
+        .submit((0..300).map(|n| batch(n, "ttft")).collect())
+        .await
+        .unwrap();
+    until("a sweep that fails", async || {
+        bench.storage.outbox_depth().await.unwrap().unpublished == 300
+    })
+    .await;
     bench.publisher.away.store(false, Ordering::SeqCst);
     until_empty(&bench).await;
     assert_eq!(bench.publisher.received().len(), 300);
@@ -164,22 +201,43 @@ async fn the_sweeper_leaves_alone_what_this_process_is_publishing() {
     // Recorded by somebody else and hanging too: once the sweeper has claimed it, it has also passed by the first.
     bench.storage.record(&[batch(2, "ttft")]).await.unwrap();
     until("claims that lapsed", async || {
-        let due = bench.storage.claim_unpublished(10, Duration::ZERO, Duration::ZERO).await.unwrap();
+        let due = bench
+            .storage
+            .claim_unpublished(10, Duration::ZERO, Duration::ZERO)
+            .await
+            .unwrap();
         due.len() == 2
     })
     .await;
     assert_eq!(bench.publisher.received(), BTreeMap::new());
     bench.life.end();
     bench.life.drained().await.unwrap();
-    assert_eq!(bench.storage.outbox_depth().await.unwrap().unpublished, 2, "unconfirmed batches stay");
+    assert_eq!(
+        bench.storage.outbox_depth().await.unwrap().unpublished,
+        2,
+        "unconfirmed batches stay"
+    );
 }
 
 #[tokio::test]
 async fn a_full_queue_makes_the_producer_wait() {
-    let settings = OutboxSettings { queue: 4, window: 2, ..OutboxSettings::default() };
+    let settings = OutboxSettings {
+        queue: 4,
+        window: 2,
+        ..OutboxSettings::default()
+    };
     let bench = bench(settings).await;
     bench.publisher.hanging.store(true, Ordering::SeqCst);
     let submitting = bench.outbox.submit((0..50).map(|n| batch(n, "ttft")).collect());
-    assert!(tokio::time::timeout(Duration::from_millis(300), submitting).await.is_err(), "it did not wait");
-    assert_eq!(bench.storage.outbox_depth().await.unwrap().unpublished, 50, "stored all the same");
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), submitting)
+            .await
+            .is_err(),
+        "it did not wait"
+    );
+    assert_eq!(
+        bench.storage.outbox_depth().await.unwrap().unpublished,
+        50,
+        "stored all the same"
+    );
 }

@@ -6,16 +6,24 @@ use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, Subscription};
 use broker_in_process::InProcessBroker;
+use outbox::{Outbox, OutboxMetrics, OutboxSettings};
 use prometheus::Registry;
 use service_runtime::{lifecycle::Lifecycle, settings::Variables};
 use shared_types::{MetricBatch, Source, SystemClock, message};
-use simulation_service::{Service, SimulationSettings};
+use simulation_service::{Dependencies, Service, SimulationSettings};
 use storage::{Outbox as _, Storage};
 use storage_sqlite::{Location, SqliteStorage};
 
 fn settings(pairs: &[(&str, &str)]) -> SimulationSettings {
-    let always = [("SIMULATION_HTTP_ADDR", "127.0.0.1:0"), ("RANDOM_SEED", "42"), ("NUM_DATA_POINTS", "20")];
-    let all = always.iter().chain(pairs).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let always = [
+        ("SIMULATION_HTTP_ADDR", "127.0.0.1:0"),
+        ("RANDOM_SEED", "42"),
+        ("NUM_DATA_POINTS", "20"),
+    ];
+    let all = always
+        .iter()
+        .chain(pairs)
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     SimulationSettings::read(&Variables::from_map(all).unwrap()).unwrap()
 }
 
@@ -32,18 +40,31 @@ struct Running {
 
 fn start(settings: SimulationSettings, storage: &Arc<SqliteStorage>) -> Running {
     let (broker, life) = (InProcessBroker::new(1000), Lifecycle::new());
-    let service = Service::build(
-        settings,
+    let metrics = Registry::new();
+    let outbox = Outbox::start(
+        &life,
         Arc::clone(storage) as Arc<dyn Storage>,
-        Arc::new(broker.clone()),
-        Arc::new(SystemClock),
-        &Registry::new(),
-    )
-    .unwrap();
+        broker.publisher(),
+        OutboxSettings::default(),
+        OutboxMetrics::register(&metrics).unwrap(),
+    );
+    let dependencies = Dependencies {
+        storage: Arc::clone(storage) as Arc<dyn Storage>,
+        broker: Arc::new(broker.clone()),
+        outbox,
+        clock: Arc::new(SystemClock),
+        metrics,
+    };
+    let service = Service::build(settings, dependencies).unwrap();
     let operations = format!("http://{}", service.operations_addr());
-    service.start(&life, true);
+    service.start(&life);
     let deliveries = broker.subscribe(100.try_into().unwrap());
-    Running { life, broker, deliveries, operations }
+    Running {
+        life,
+        broker,
+        deliveries,
+        operations,
+    }
 }
 
 impl Running {
@@ -75,14 +96,20 @@ async fn the_first_tick_comes_at_start_with_every_llm_and_metric() {
     let pairs: std::collections::BTreeSet<_> = batches.iter().map(|b| (b.llm(), b.metric())).collect();
     assert_eq!(pairs.len(), 16);
     let provenance = batches[0].provenance();
-    assert_eq!((provenance.source, provenance.seed, provenance.sequence), (Source::Simulated, Some(42), Some(0)));
+    assert_eq!(
+        (provenance.source, provenance.seed, provenance.sequence),
+        (Source::Simulated, Some(42), Some(0))
+    );
     running.stop().await;
 }
 
 #[tokio::test]
 async fn the_same_seed_gives_the_same_values_in_another_life_and_a_restart_goes_on() {
     let values = |batches: &[MetricBatch]| -> Vec<Vec<u64>> {
-        batches.iter().map(|batch| batch.values().iter().map(|value| value.to_bits()).collect()).collect()
+        batches
+            .iter()
+            .map(|batch| batch.values().iter().map(|value| value.to_bits()).collect())
+            .collect()
     };
     let (one, other) = (storage(), storage());
     let mut running = start(settings(&[]), &one);
@@ -104,7 +131,13 @@ async fn a_seed_that_was_drawn_is_kept() {
     let storage = storage();
     let mut seeds = Vec::new();
     for _ in 0..2 {
-        let mut running = start(SimulationSettings { seed: None, ..settings(&[]) }, &storage);
+        let mut running = start(
+            SimulationSettings {
+                seed: None,
+                ..settings(&[])
+            },
+            &storage,
+        );
         seeds.push(running.receive(16).await[0].provenance().seed.unwrap());
         running.stop().await;
     }
@@ -114,11 +147,21 @@ async fn a_seed_that_was_drawn_is_kept() {
 #[tokio::test]
 async fn ticks_follow_each_other_and_other_llms_can_be_chosen() {
     let storage = storage();
-    let mut running = start(settings(&[("SIMULATION_INTERVAL", "0.01"), ("LLM_MODELS_STR", "Mine, Yours")]), &storage);
+    let mut running = start(
+        settings(&[("SIMULATION_INTERVAL", "0.01"), ("LLM_MODELS_STR", "Mine, Yours")]),
+        &storage,
+    );
     let batches = running.receive(3 * 8).await;
-    let last = batches.iter().filter_map(|batch| batch.provenance().sequence).max();
+    let last = batches
+        .iter()
+        .filter_map(|batch| batch.provenance().sequence)
+        .max();
     assert!(last >= Some(2));
-    assert!(batches.iter().all(|batch| ["Mine", "Yours"].contains(&batch.llm().as_str())));
+    assert!(
+        batches
+            .iter()
+            .all(|batch| ["Mine", "Yours"].contains(&batch.llm().as_str()))
+    );
     running.stop().await;
 }
 
@@ -139,8 +182,14 @@ async fn health_and_metrics_are_served() {
     assert_eq!(status, 200, "{ready}");
     assert!(ready.contains("database") && ready.contains("broker"), "{ready}");
     let (_, metrics) = page("/metrics").await;
-    assert!(metrics.contains("llm_bench_simulation_overruns_total 0"), "{metrics}");
-    assert!(metrics.contains(r#"llm_bench_outbox_batches_total{outcome="stored"} 16"#), "{metrics}");
+    assert!(
+        metrics.contains("llm_bench_simulation_overruns_total 0"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains(r#"llm_bench_outbox_batches_total{outcome="stored"} 16"#),
+        "{metrics}"
+    );
 
     running.broker.close().await;
     let (status, ready) = page("/readyz").await;
@@ -157,7 +206,13 @@ async fn a_stop_leaves_nothing_half_done() {
     running.receive(16).await;
     running.stop().await;
     let depth = storage.outbox_depth().await.unwrap();
-    let counted = storage::BatchArchive::batches(storage.as_ref(), &Default::default(), None, 500).await.unwrap();
+    let counted = storage::BatchArchive::batches(storage.as_ref(), &Default::default(), None, 500)
+        .await
+        .unwrap();
     assert!(depth.unpublished <= counted.batches.len() as u64);
-    assert_eq!(counted.batches.len() % 16, 0, "a tick that had begun was finished");
+    assert_eq!(
+        counted.batches.len() % 16,
+        0,
+        "a tick that had begun was finished"
+    );
 }

@@ -44,11 +44,12 @@ impl ApiKeys for PostgresStorage {
 
     async fn revoke_api_key(&self, id: &ApiKeyId, at: DateTime<Utc>) -> Result<()> {
         self.retrying("revoke an API key", async || {
-            let revoked = sqlx::query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1")
-                .bind(&id.0)
-                .bind(at)
-                .execute(&self.pool)
-                .await?;
+            let revoked =
+                sqlx::query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1")
+                    .bind(&id.0)
+                    .bind(at)
+                    .execute(&self.pool)
+                    .await?;
             match revoked.rows_affected() {
                 0 => Err(SqlError::answer(StorageError::no_api_key(id))),
                 _ => Ok(()),

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use shared_types::BatchId;
+use shared_types::{BatchId, LlmName, MetricTitle, Source};
 use storage::{BatchArchive, BatchCursor, BatchFilter, BatchPage, Result, StoredBatch};
 
 use crate::{
@@ -38,15 +38,18 @@ impl BatchArchive for PostgresStorage {
                  ORDER BY b.batch_at DESC, b.id DESC
                  LIMIT $6"
             ))
-            .bind(filter.llm.as_ref().map(|llm| llm.as_str()))
-            .bind(filter.metric.as_ref().map(|metric| metric.as_str()))
-            .bind(filter.source.map(|source| source.as_str()))
+            .bind(filter.llm.as_ref().map(LlmName::as_str))
+            .bind(filter.metric.as_ref().map(MetricTitle::as_str))
+            .bind(filter.source.map(Source::as_str))
             .bind(after.map(|cursor| cursor.timestamp))
             .bind(after.map(|cursor| cursor.id.as_uuid()))
             .bind(i64::from(limit) + 1)
             .fetch_all(&self.pool)
             .await?;
-            let batches = rows.iter().map(stored_batch).collect::<std::result::Result<_, _>>()?;
+            let batches = rows
+                .iter()
+                .map(stored_batch)
+                .collect::<std::result::Result<_, _>>()?;
             Ok(BatchPage::cut(batches, limit))
         })
         .await

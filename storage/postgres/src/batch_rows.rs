@@ -3,19 +3,29 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use shared_types::{BatchId, MetricBatch};
+use shared_types::{BatchId, MetricBatch, RunId, Unit};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use storage::{StoredBatch, columns::BatchColumns, step::Publication};
 use uuid::Uuid;
 
 use crate::fault::SqlError;
 
+/// What [`stored_batch`] reads.
+macro_rules! batch_columns {
+    () => {
+        "b.id, l.name AS llm, m.title AS metric, m.unit, b.source, b.run_id, b.seed, b.sequence,
+                    b.batch_at, b.data_points, b.checksum, b.recorded_at"
+    };
+}
+pub(crate) use batch_columns;
+
 /// A `SELECT` of what [`stored_batch`] reads, from `batches b`.
 macro_rules! select_batches {
     ($rest:literal) => {
         concat!(
-            "SELECT b.id, l.name AS llm, m.title AS metric, m.unit, b.source, b.run_id, b.seed, b.sequence,
-                    b.batch_at, b.data_points, b.checksum, b.recorded_at
+            "SELECT ",
+            crate::batch_rows::batch_columns!(),
+            "
              FROM batches b JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id ",
             $rest
         )
@@ -115,7 +125,9 @@ pub(crate) async fn insert(
 }
 
 /// The batches in pieces of which each fits a statement.
-pub(crate) fn statements<'a, 'b>(batches: &'a [&'b MetricBatch]) -> impl Iterator<Item = &'a [&'b MetricBatch]> {
+pub(crate) fn statements<'a, 'b>(
+    batches: &'a [&'b MetricBatch],
+) -> impl Iterator<Item = &'a [&'b MetricBatch]> {
     const MOST_BATCHES: usize = 256;
     /// 4 MB of doubles.
     const MOST_VALUES: usize = 524_288;
@@ -174,10 +186,9 @@ impl<'a> Columns<'a> {
         self.llms.push(batch.llm().as_str());
         self.metrics.push(batch.metric().as_str());
         self.units
-            .push(unit.filter(|_| units == Units::Compared).map(|unit| unit.as_str()));
+            .push(unit.filter(|_| units == Units::Compared).map(Unit::as_str));
         self.sources.push(provenance.source.as_str());
-        self.run_ids
-            .push(provenance.run_id.as_ref().map(|run| run.as_str()));
+        self.run_ids.push(provenance.run_id.as_ref().map(RunId::as_str));
         self.seeds.push(provenance.seed.map(u64::cast_signed));
         self.sequences.push(provenance.sequence.map(u64::cast_signed));
         self.times.push(batch.timestamp());

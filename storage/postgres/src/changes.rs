@@ -36,7 +36,10 @@ impl PostgresStorage {
             }
         }
         let everything = self.rows_from(EVERYTHING, horizon).await?;
-        Ok(StatisticsChange { complete: true, ..everything })
+        Ok(StatisticsChange {
+            complete: true,
+            ..everything
+        })
     }
 
     async fn rows_from(&self, position: i64, horizon: Hour) -> Result<StatisticsChange, SqlError> {
@@ -55,7 +58,10 @@ impl PostgresStorage {
             },
             rows: rows
                 .iter()
-                .filter(|row| row.try_get::<Option<i64>, _>("llm_id").is_ok_and(|id| id.is_some()))
+                .filter(|row| {
+                    row.try_get::<Option<i64>, _>("llm_id")
+                        .is_ok_and(|id| id.is_some())
+                })
                 .map(projection::decode)
                 .collect::<Result<_, _>>()?,
         })

@@ -6,7 +6,7 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgPool, PgPoolOptions},
 };
-use storage::Result;
+use storage::{Result, StorageError};
 use tokio_retry::{
     RetryIf,
     strategy::{ExponentialBackoff, jitter},
@@ -57,12 +57,7 @@ impl PostgresStorage {
                 let attempt = attempt();
                 async move { attempt.await.map_err(|error| error.during(operation)) }
             },
-            |error: &storage::StorageError| {
-                if error.is_transient() {
-                    tracing::debug!(storage.operation = operation, "transient database fault");
-                }
-                error.is_transient()
-            },
+            StorageError::is_transient,
         )
         .await
     }
@@ -101,9 +96,7 @@ fn pool_options(settings: &PostgresSettings) -> PgPoolOptions {
             })
         })
         // Not as options of the connection: poolers such as PgBouncer refuse those.
-        .after_connect(move |connection, _| {
-            Box::pin(configure(connection, statement_timeout, lock_timeout))
-        })
+        .after_connect(move |connection, _| Box::pin(configure(connection, statement_timeout, lock_timeout)))
 }
 
 async fn configure(
@@ -111,9 +104,12 @@ async fn configure(
     statement_timeout: Duration,
     lock_timeout: Duration,
 ) -> sqlx::Result<()> {
+    // Every statement has an index for what it looks up; but a plan that was made and kept while the tables were
+    // small would go on scanning them. Without JIT, because the planner's way to avoid scans is to call them so
+    // expensive that those without alternative would be compiled.
     sqlx::query(
         "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
-                set_config('timezone', 'UTC', false)",
+                set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)",
     )
     .bind(format!("{}ms", statement_timeout.as_millis()))
     .bind(format!("{}ms", lock_timeout.as_millis()))

@@ -1,7 +1,4 @@
-use storage::{
-    StorageError,
-    step::StepError,
-};
+use storage::{StorageError, step::StepError};
 
 /// An error of a step, already told apart into transient and permanent, not yet named after its operation.
 #[derive(Debug)]

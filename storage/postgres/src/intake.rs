@@ -6,12 +6,12 @@ use async_trait::async_trait;
 use shared_types::{BatchId, LlmName, MetricBatch};
 use sqlx::{PgConnection, Row};
 use statistics::RunningStatistics;
+use storage::Period;
 use storage::{
     columns::{known_metric, statistics_key, stored_identity},
     fold::{RowKey, RowState},
     step::{KnownMetric, Publication, StepTransaction, StoredIdentity},
 };
-use storage::Period;
 use uuid::Uuid;
 
 use crate::{
@@ -52,12 +52,11 @@ impl StepTransaction for Intake<'_> {
     }
 
     async fn stored(&mut self, ids: &[BatchId]) -> Result<HashMap<BatchId, StoredIdentity>, SqlError> {
-        let rows = sqlx::query(
-            "SELECT id, llm_id, metric_id, source, checksum FROM batches WHERE id = ANY($1)",
-        )
-        .bind(uuids(ids))
-        .fetch_all(&mut *self.0)
-        .await?;
+        let rows =
+            sqlx::query("SELECT id, llm_id, metric_id, source, checksum FROM batches WHERE id = ANY($1)")
+                .bind(uuids(ids))
+                .fetch_all(&mut *self.0)
+                .await?;
         rows.iter()
             .map(|row| {
                 let identity = stored_identity(

@@ -1,5 +1,8 @@
 use async_trait::async_trait;
-use sqlx::{ConnectOptions, Connection, PgConnection, migrate::{Migrate, MigrateError, Migrator}};
+use sqlx::{
+    ConnectOptions, Connection, PgConnection,
+    migrate::{Migrate, MigrateError, Migrator},
+};
 use storage::{DatabaseInfo, Maintenance, Result, step::StepError};
 
 use crate::{PostgresStorage, fault::SqlError};
@@ -56,7 +59,10 @@ async fn run_missing(connection: &mut PgConnection) -> std::result::Result<u32, 
     connection.lock().await.map_err(failed)?;
     let before = applied(connection).await?;
     // Advisory locks are counted: the migrator takes and releases it once more.
-    MIGRATIONS.run_direct(None, connection, false).await.map_err(failed)?;
+    MIGRATIONS
+        .run_direct(None, connection, false)
+        .await
+        .map_err(failed)?;
     let after = applied(connection).await?;
     connection.unlock().await.map_err(failed)?;
     Ok(after - before)

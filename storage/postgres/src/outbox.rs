@@ -12,7 +12,7 @@ use storage::{
 
 use crate::{
     PostgresStorage,
-    batch_rows::{self, Units, stored_batch, uuids},
+    batch_rows::{self, Units, batch_columns, stored_batch, uuids},
     fault::SqlError,
     intake::Intake,
 };
@@ -20,7 +20,8 @@ use crate::{
 #[async_trait]
 impl Outbox for PostgresStorage {
     async fn record(&self, batches: &[MetricBatch]) -> Result<Vec<Recorded>> {
-        self.retrying("record batches", || self.record_once(batches)).await
+        self.retrying("record batches", || self.record_once(batches))
+            .await
     }
 
     async fn claim_unpublished(
@@ -29,8 +30,10 @@ impl Outbox for PostgresStorage {
         grace: Duration,
         lease: Duration,
     ) -> Result<Vec<MetricBatch>> {
-        self.retrying("claim unpublished batches", || self.claim_once(limit, grace, lease))
-            .await
+        self.retrying("claim unpublished batches", || {
+            self.claim_once(limit, grace, lease)
+        })
+        .await
     }
 
     async fn mark_published(&self, ids: &[BatchId]) -> Result<()> {
@@ -100,7 +103,7 @@ impl PostgresStorage {
         grace: Duration,
         lease: Duration,
     ) -> std::result::Result<Vec<MetricBatch>, SqlError> {
-        let rows = sqlx::query(
+        let rows = sqlx::query(concat!(
             "WITH due AS (
                  SELECT batch_id FROM outbox
                  WHERE recorded_at <= now() - make_interval(secs => $2)
@@ -112,12 +115,13 @@ impl PostgresStorage {
                  UPDATE outbox o SET claimed_at = now() FROM due WHERE o.batch_id = due.batch_id
                  RETURNING o.batch_id, o.recorded_at AS queued_at
              )
-             SELECT b.id, l.name AS llm, m.title AS metric, m.unit, b.source, b.run_id, b.seed, b.sequence,
-                    b.batch_at, b.data_points, b.checksum, b.recorded_at
+             SELECT ",
+            batch_columns!(),
+            "
              FROM claimed c JOIN batches b ON b.id = c.batch_id
              JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id
-             ORDER BY c.queued_at, c.batch_id",
-        )
+             ORDER BY c.queued_at, c.batch_id"
+        ))
         .bind(i64::from(limit))
         .bind(grace.as_secs_f64())
         .bind(lease.as_secs_f64())

@@ -1,8 +1,9 @@
 use async_trait::async_trait;
-use shared_types::MetricBatch;
+use shared_types::{MetricBatch, Source};
 use sqlx::{Row, postgres::PgRow};
 use storage::{
-    Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Result, Revision, StatisticsChange, StatisticsRow,
+    Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Result, Revision, StatisticsChange,
+    StatisticsRow,
     columns::{statistics_key, statistics_row},
     step,
 };
@@ -39,7 +40,7 @@ impl Projection for PostgresStorage {
             )
             .bind(filter.llm.0)
             .bind(filter.metric.0)
-            .bind(filter.source.map(|source| source.as_str()))
+            .bind(filter.source.map(Source::as_str))
             .bind(filter.from.0.max(Period::FIRST_HOUR.0))
             .bind(filter.until.0)
             .fetch_all(&self.pool)

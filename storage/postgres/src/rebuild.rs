@@ -120,6 +120,9 @@ impl RebuildTransaction for Rebuild<'_> {
         ] {
             sqlx::query(statement).execute(&mut *self.0).await?;
         }
-        Ok(Swapped { rows: rows.cast_unsigned(), changed: changed.cast_unsigned() })
+        Ok(Swapped {
+            rows: rows.cast_unsigned(),
+            changed: changed.cast_unsigned(),
+        })
     }
 }

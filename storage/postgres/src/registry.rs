@@ -1,6 +1,8 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use shared_types::{Llm, LlmId, LlmName, Metric, MetricId, MetricTitle, NewLlm, NewMetric, RegistrySeed};
+use shared_types::{
+    Creator, Llm, LlmId, LlmName, Metric, MetricId, MetricTitle, NewLlm, NewMetric, RegistrySeed,
+};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use storage::{
     LlmChange, MetricChange, Registry, Result, StorageError,
@@ -69,7 +71,7 @@ impl Registry for PostgresStorage {
                  RETURNING id, name, creator, created_at, updated_at",
             )
             .bind(id.0)
-            .bind(change.creator.as_ref().map(|creator| creator.as_str()))
+            .bind(change.creator.as_ref().map(Creator::as_str))
             .bind(at)
             .fetch_optional(&self.pool)
             .await?
@@ -88,7 +90,11 @@ impl Registry for PostgresStorage {
             .bind(at)
             .execute(&self.pool)
             .await?;
-            if archived.rows_affected() == 0 { Err(no_llm(id)) } else { Ok(()) }
+            if archived.rows_affected() == 0 {
+                Err(no_llm(id))
+            } else {
+                Ok(())
+            }
         })
         .await
     }
@@ -173,7 +179,11 @@ impl Registry for PostgresStorage {
             .bind(at)
             .execute(&self.pool)
             .await?;
-            if archived.rows_affected() == 0 { Err(no_metric(id)) } else { Ok(()) }
+            if archived.rows_affected() == 0 {
+                Err(no_metric(id))
+            } else {
+                Ok(())
+            }
         })
         .await
     }
@@ -217,11 +227,36 @@ async fn seed_metrics(
          ORDER BY position
          ON CONFLICT (title) DO NOTHING",
     )
-    .bind(metrics.iter().map(|metric| metric.title.as_str()).collect::<Vec<_>>())
-    .bind(metrics.iter().map(|metric| metric.unit.as_str()).collect::<Vec<_>>())
-    .bind(metrics.iter().map(|metric| metric.bounds.lower()).collect::<Vec<_>>())
-    .bind(metrics.iter().map(|metric| metric.bounds.upper()).collect::<Vec<_>>())
-    .bind(metrics.iter().map(|metric| metric.better.as_str()).collect::<Vec<_>>())
+    .bind(
+        metrics
+            .iter()
+            .map(|metric| metric.title.as_str())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        metrics
+            .iter()
+            .map(|metric| metric.unit.as_str())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        metrics
+            .iter()
+            .map(|metric| metric.bounds.lower())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        metrics
+            .iter()
+            .map(|metric| metric.bounds.upper())
+            .collect::<Vec<_>>(),
+    )
+    .bind(
+        metrics
+            .iter()
+            .map(|metric| metric.better.as_str())
+            .collect::<Vec<_>>(),
+    )
     .bind(at)
     .execute(connection)
     .await?;

@@ -74,7 +74,8 @@ mod tests {
     fn the_password_is_never_shown() {
         let settings = PostgresSettings::from_url("postgres://me:canary-secret@localhost:1/db").unwrap();
         assert!(!format!("{settings:?}").contains("canary"));
-        let refused = PostgresSettings::from_url("postgres://me:canary-secret@localhost:port/db").unwrap_err();
+        let refused =
+            PostgresSettings::from_url("postgres://me:canary-secret@localhost:port/db").unwrap_err();
         assert!(!format!("{refused:?} {refused}").contains("canary"));
     }
 }

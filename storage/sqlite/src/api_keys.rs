@@ -48,11 +48,12 @@ impl ApiKeys for SqliteStorage {
 
     async fn revoke_api_key(&self, id: &ApiKeyId, at: DateTime<Utc>) -> Result<()> {
         self.step("revoke an API key", async || {
-            let revoked = sqlx::query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1")
-                .bind(&id.0)
-                .bind(to_column(at))
-                .execute(&self.writer)
-                .await?;
+            let revoked =
+                sqlx::query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1")
+                    .bind(&id.0)
+                    .bind(to_column(at))
+                    .execute(&self.writer)
+                    .await?;
             match revoked.rows_affected() {
                 0 => Err(SqlError::answer(StorageError::no_api_key(id))),
                 _ => Ok(()),

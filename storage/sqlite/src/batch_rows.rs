@@ -1,7 +1,7 @@
 //! Rows of `batches`, in and out.
 
 use chrono::{DateTime, Utc};
-use shared_types::{BatchId, MetricBatch};
+use shared_types::{BatchId, MetricBatch, RunId};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use storage::{
     StoredBatch,
@@ -14,12 +14,22 @@ use crate::{
     time_columns::{from_column, to_column},
 };
 
+/// What [`stored_batch`] reads.
+macro_rules! batch_columns {
+    () => {
+        "b.id, l.name AS llm, m.title AS metric, m.unit, b.source, b.run_id, b.seed, b.sequence,
+                    b.batch_at, b.data_points, b.checksum, b.recorded_at"
+    };
+}
+pub(crate) use batch_columns;
+
 /// A `SELECT` of what [`stored_batch`] reads, from `batches b`.
 macro_rules! select_batches {
     ($rest:literal) => {
         concat!(
-            "SELECT b.id, l.name AS llm, m.title AS metric, m.unit, b.source, b.run_id, b.seed, b.sequence,
-                    b.batch_at, b.data_points, b.checksum, b.recorded_at
+            "SELECT ",
+            crate::batch_rows::batch_columns!(),
+            "
              FROM batches b JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id ",
             $rest
         )
@@ -53,7 +63,10 @@ fn encode_values(values: &[f64]) -> Vec<u8> {
 pub(crate) fn decode_values(bytes: &[u8]) -> Result<Vec<f64>, StepError> {
     let (values, rest) = bytes.as_chunks();
     if !rest.is_empty() {
-        return Err(StepError::fault(format!("{} bytes are not whole doubles", bytes.len())));
+        return Err(StepError::fault(format!(
+            "{} bytes are not whole doubles",
+            bytes.len()
+        )));
     }
     Ok(values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
 }
@@ -86,7 +99,7 @@ pub(crate) async fn insert(
     .bind(batch.llm().as_str())
     .bind(batch.metric().as_str())
     .bind(provenance.source.as_str())
-    .bind(provenance.run_id.as_ref().map(|run| run.as_str()))
+    .bind(provenance.run_id.as_ref().map(RunId::as_str))
     .bind(provenance.seed.map(u64::cast_signed))
     .bind(provenance.sequence.map(u64::cast_signed))
     .bind(to_column(batch.timestamp()))

@@ -44,9 +44,21 @@ impl SqliteStorage {
     /// # Errors
     /// `Fault` where the file or its directory cannot be made.
     pub fn open(location: Location, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::open_with_busy_timeout(location, clock, BUSY_TIMEOUT)
+    }
+
+    /// As [`open`](Self::open), where a statement waits this long for another process that writes.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_with_busy_timeout(
+        location: Location,
+        clock: Arc<dyn Clock>,
+        busy_timeout: Duration,
+    ) -> Result<Self> {
         let options = SqliteConnectOptions::new()
             .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT);
+            .busy_timeout(busy_timeout);
         // A connection that is closed takes an ephemeral database with it.
         let one = SqlitePoolOptions::new()
             .max_connections(1)
@@ -79,7 +91,12 @@ impl SqliteStorage {
                 (one.connect_lazy_with(options), readers)
             }
         };
-        Ok(Self { writer, readers, location, clock })
+        Ok(Self {
+            writer,
+            readers,
+            location,
+            clock,
+        })
     }
 
     pub(crate) fn now(&self) -> DateTime<Utc> {
@@ -110,7 +127,10 @@ impl fmt::Debug for SqliteStorage {
 
 /// Makes the file, empty, so that SQLite finds it with our permissions; its companions (`-wal`, `-shm`) get the same.
 fn make_private(path: &Path) -> io::Result<()> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+    if let Some(directory) = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty())
+    {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]

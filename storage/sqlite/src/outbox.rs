@@ -7,7 +7,7 @@ use storage::{Outbox, OutboxDepth, Recorded, Result, step};
 
 use crate::{
     SqliteStorage,
-    batch_rows::{id_list, stored_batch},
+    batch_rows::{batch_columns, id_list, stored_batch},
     fault::SqlError,
     intake::Intake,
     time_columns::{from_optional_column, to_column},
@@ -21,7 +21,10 @@ impl Outbox for SqliteStorage {
         }
         self.step("record batches", async || {
             let mut transaction = self.begin().await?;
-            let mut intake = Intake { connection: &mut transaction, now: self.now() };
+            let mut intake = Intake {
+                connection: &mut transaction,
+                now: self.now(),
+            };
             let recorded = step::record(&mut intake, batches, HashSet::new()).await?;
             transaction.commit().await?;
             Ok(recorded)
@@ -83,9 +86,10 @@ impl SqliteStorage {
             now.checked_sub_signed(age).map_or(i64::MIN, to_column)
         };
         let mut transaction = self.begin().await?;
-        let rows = sqlx::query(
-            "SELECT b.id, l.name AS llm, m.title AS metric, m.unit, b.source, b.run_id, b.seed, b.sequence,
-                    b.batch_at, b.data_points, b.checksum, b.recorded_at
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            batch_columns!(),
+            "
              FROM (
                  SELECT batch_id, recorded_at AS queued_at FROM outbox
                  WHERE recorded_at <= $2 AND (claimed_at IS NULL OR claimed_at <= $3)
@@ -94,8 +98,8 @@ impl SqliteStorage {
              ) due
              JOIN batches b ON b.id = due.batch_id
              JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id
-             ORDER BY due.queued_at, due.batch_id",
-        )
+             ORDER BY due.queued_at, due.batch_id"
+        ))
         .bind(i64::from(limit))
         .bind(ago(grace))
         .bind(ago(lease))

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use shared_types::MetricBatch;
+use shared_types::{MetricBatch, Source};
 use sqlx::{Row, sqlite::SqliteRow};
 use storage::{
     Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Result, Revision, StatisticsChange,
@@ -8,9 +8,7 @@ use storage::{
     rebuild, step,
 };
 
-use crate::{
-    SqliteStorage, fault::SqlError, intake::Intake, rebuild::Rebuild, time_columns::from_column,
-};
+use crate::{SqliteStorage, fault::SqlError, intake::Intake, rebuild::Rebuild, time_columns::from_column};
 
 #[async_trait]
 impl Projection for SqliteStorage {
@@ -20,7 +18,10 @@ impl Projection for SqliteStorage {
         }
         self.step("apply batches", async || {
             let mut transaction = self.begin().await?;
-            let mut intake = Intake { connection: &mut transaction, now: self.now() };
+            let mut intake = Intake {
+                connection: &mut transaction,
+                now: self.now(),
+            };
             let applied = step::apply(&mut intake, batches).await?;
             transaction.commit().await?;
             Ok(applied)
@@ -43,7 +44,7 @@ impl Projection for SqliteStorage {
             )
             .bind(filter.llm.0)
             .bind(filter.metric.0)
-            .bind(filter.source.map(|source| source.as_str()))
+            .bind(filter.source.map(Source::as_str))
             .bind(filter.from.0.max(Period::FIRST_HOUR.0))
             .bind(filter.until.0)
             .fetch_all(&self.readers)
@@ -58,7 +59,10 @@ impl Projection for SqliteStorage {
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport> {
         self.step("rebuild statistics", async || {
             let mut transaction = self.begin().await?;
-            let mut steps = Rebuild { connection: &mut transaction, now: self.now() };
+            let mut steps = Rebuild {
+                connection: &mut transaction,
+                now: self.now(),
+            };
             let report = rebuild::run(&mut steps, progress).await?;
             transaction.commit().await?;
             Ok(report)
@@ -94,7 +98,10 @@ impl SqliteStorage {
             }
         }
         let everything = self.rows_after(EVERYTHING, horizon).await?;
-        Ok(StatisticsChange { complete: true, ..everything })
+        Ok(StatisticsChange {
+            complete: true,
+            ..everything
+        })
     }
 
     /// One statement sees one state of the database, so the revision belongs to the rows.
@@ -123,7 +130,10 @@ impl SqliteStorage {
             },
             rows: rows
                 .iter()
-                .filter(|row| row.try_get::<Option<i64>, _>("llm_id").is_ok_and(|id| id.is_some()))
+                .filter(|row| {
+                    row.try_get::<Option<i64>, _>("llm_id")
+                        .is_ok_and(|id| id.is_some())
+                })
                 .map(decode)
                 .collect::<std::result::Result<_, _>>()?,
         })

@@ -117,7 +117,12 @@ impl RebuildTransaction for Rebuild<'_> {
         .bind(to_column(self.now))
         .execute(&mut *self.connection)
         .await?;
-        sqlx::query("DELETE FROM rebuilt").execute(&mut *self.connection).await?;
-        Ok(Swapped { rows: rows.cast_unsigned(), changed: changed.cast_unsigned() })
+        sqlx::query("DELETE FROM rebuilt")
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(Swapped {
+            rows: rows.cast_unsigned(),
+            changed: changed.cast_unsigned(),
+        })
     }
 }

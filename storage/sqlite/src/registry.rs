@@ -1,7 +1,9 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use shared_types::{Llm, LlmId, LlmName, Metric, MetricId, MetricTitle, NewLlm, NewMetric, RegistrySeed};
-use sqlx::{SqliteConnection, Row, sqlite::SqliteRow};
+use shared_types::{
+    Creator, Llm, LlmId, LlmName, Metric, MetricId, MetricTitle, NewLlm, NewMetric, RegistrySeed,
+};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use storage::{
     LlmChange, MetricChange, Registry, Result, StorageError,
     columns::{LlmColumns, MetricColumns},
@@ -69,7 +71,7 @@ impl Registry for SqliteStorage {
                  RETURNING id, name, creator, created_at, updated_at",
             )
             .bind(id.0)
-            .bind(change.creator.as_ref().map(|creator| creator.as_str()))
+            .bind(change.creator.as_ref().map(Creator::as_str))
             .bind(to_column(at))
             .fetch_optional(&self.writer)
             .await?
@@ -88,7 +90,11 @@ impl Registry for SqliteStorage {
             .bind(to_column(at))
             .execute(&self.writer)
             .await?;
-            if archived.rows_affected() == 0 { Err(no_llm(id)) } else { Ok(()) }
+            if archived.rows_affected() == 0 {
+                Err(no_llm(id))
+            } else {
+                Ok(())
+            }
         })
         .await
     }
@@ -173,7 +179,11 @@ impl Registry for SqliteStorage {
             .bind(to_column(at))
             .execute(&self.writer)
             .await?;
-            if archived.rows_affected() == 0 { Err(no_metric(id)) } else { Ok(()) }
+            if archived.rows_affected() == 0 {
+                Err(no_metric(id))
+            } else {
+                Ok(())
+            }
         })
         .await
     }
@@ -184,7 +194,11 @@ async fn seed_llms(
     llms: &[NewLlm],
     at: DateTime<Utc>,
 ) -> std::result::Result<(), SqlError> {
-    if sqlx::query("SELECT 1 FROM llms").fetch_optional(&mut *connection).await?.is_some() {
+    if sqlx::query("SELECT 1 FROM llms")
+        .fetch_optional(&mut *connection)
+        .await?
+        .is_some()
+    {
         return Ok(());
     }
     for llm in llms {
@@ -206,7 +220,11 @@ async fn seed_metrics(
     metrics: &[NewMetric],
     at: DateTime<Utc>,
 ) -> std::result::Result<(), SqlError> {
-    if sqlx::query("SELECT 1 FROM metrics").fetch_optional(&mut *connection).await?.is_some() {
+    if sqlx::query("SELECT 1 FROM metrics")
+        .fetch_optional(&mut *connection)
+        .await?
+        .is_some()
+    {
         return Ok(());
     }
     for metric in metrics {

@@ -5,18 +5,25 @@ use super::{
     Empty, Outcome,
     samples::{batch, changed, content, id, noon, prepared},
 };
-use crate::{BatchArchive, BatchFilter, BoxError, Outbox, Recorded, Storage};
+use crate::{BatchFilter, BoxError, Recorded, Storage};
 
 pub(super) async fn pages_have_neither_gaps_nor_repeats(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
     // Many with the same timestamp, so that pages end between them.
     let mut batches = (0..50)
-        .map(|number| changed(number, |content| content.timestamp = noon() + TimeDelta::hours(i64::from(number > 30))))
+        .map(|number| {
+            let timestamp = noon() + TimeDelta::hours(i64::from(number > 30));
+            changed(number, |content| content.timestamp = timestamp)
+        })
         .collect::<Result<Vec<_>, _>>()?;
     storage.record(&batches).await?;
     batches.sort_by_key(|batch| std::cmp::Reverse((batch.timestamp(), batch.id())));
     for limit in [1, 7, 25, 49, 50, 51, 500] {
-        assert_eq!(paged(&*storage, &BatchFilter::default(), limit).await?, batches, "limit {limit}");
+        assert_eq!(
+            paged(&*storage, &BatchFilter::default(), limit).await?,
+            batches,
+            "limit {limit}"
+        );
     }
     Ok(())
 }
@@ -38,18 +45,35 @@ pub(super) async fn filters_restrict(storage: Empty) -> Outcome {
     let source = Some(Source::Measured);
     let nobody = Some(shared_types::LlmName::new("nobody")?);
     for filter in [
-        BatchFilter { llm: llm.clone(), ..BatchFilter::default() },
-        BatchFilter { metric: metric.clone(), ..BatchFilter::default() },
-        BatchFilter { source, ..BatchFilter::default() },
+        BatchFilter {
+            llm: llm.clone(),
+            ..BatchFilter::default()
+        },
+        BatchFilter {
+            metric: metric.clone(),
+            ..BatchFilter::default()
+        },
+        BatchFilter {
+            source,
+            ..BatchFilter::default()
+        },
         BatchFilter { llm, metric, source },
-        BatchFilter { llm: nobody, ..BatchFilter::default() },
+        BatchFilter {
+            llm: nobody,
+            ..BatchFilter::default()
+        },
     ] {
         let mut matching: Vec<_> = batches
             .iter()
             .filter(|batch| {
                 filter.llm.as_ref().is_none_or(|llm| llm == batch.llm())
-                    && filter.metric.as_ref().is_none_or(|metric| metric == batch.metric())
-                    && filter.source.is_none_or(|source| source == batch.provenance().source)
+                    && filter
+                        .metric
+                        .as_ref()
+                        .is_none_or(|metric| metric == batch.metric())
+                    && filter
+                        .source
+                        .is_none_or(|source| source == batch.provenance().source)
             })
             .cloned()
             .collect();
@@ -80,7 +104,10 @@ pub(super) async fn the_largest_batch_is_kept(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
     let values = Values::new((0..MAX_VALUES).map(|i| 1.0 / (i as f64 + 3.0)).collect())?;
     let largest = changed(0, |content| content.values = values)?;
-    assert_eq!(storage.record(std::slice::from_ref(&largest)).await?, [Recorded::Stored]);
+    assert_eq!(
+        storage.record(std::slice::from_ref(&largest)).await?,
+        [Recorded::Stored]
+    );
     let stored = storage.batch(id(0)).await?.ok_or("it was stored")?;
     assert_eq!(stored.batch, largest);
     Ok(())

@@ -8,11 +8,9 @@ use shared_types::{LlmName, MetricBatch};
 
 use super::{
     Empty, Outcome,
-    samples::{
-        Random, Reader, all_statistics, batches, changed, expected, prepared, unpublished,
-    },
+    samples::{Random, Reader, all_statistics, batches, changed, expected, prepared, unpublished},
 };
-use crate::{Applied, BoxError, Outbox, Projection, Recorded, Registry};
+use crate::{Applied, BoxError, Recorded};
 
 const CONSUMERS: u64 = 8;
 
@@ -35,8 +33,15 @@ pub(super) async fn concurrent_consumers_count_exactly(storage: Empty) -> Outcom
             let mut counted = 0;
             for piece in delivered.chunks(32) {
                 let outcomes = storage.apply(piece).await?;
-                counted += outcomes.iter().filter(|outcome| **outcome == Applied::Counted).count();
-                assert!(!outcomes.iter().any(|outcome| matches!(outcome, Applied::Refused(_))));
+                counted += outcomes
+                    .iter()
+                    .filter(|outcome| **outcome == Applied::Counted)
+                    .count();
+                assert!(
+                    !outcomes
+                        .iter()
+                        .any(|outcome| matches!(outcome, Applied::Refused(_)))
+                );
             }
             Ok::<_, BoxError>(counted)
         }
@@ -44,7 +49,10 @@ pub(super) async fn concurrent_consumers_count_exactly(storage: Empty) -> Outcom
     .await?;
     assert_eq!(counted.iter().sum::<usize>(), batches.len());
     assert_eq!(storage.counted_batches().await?, batches.len() as u64);
-    assert_eq!(all_statistics(&*storage).await?, expected(&*storage, &batches).await?);
+    assert_eq!(
+        all_statistics(&*storage).await?,
+        expected(&*storage, &batches).await?
+    );
     assert_eq!(storage.llms().await?.len(), 5);
     assert_eq!(storage.rebuild(&|_, _| {}).await?.changed, 0);
     Ok(())
@@ -62,7 +70,12 @@ pub(super) async fn concurrent_producers_store_once(storage: Empty) -> Outcome {
         let storage = &storage;
         async move {
             let outcomes = storage.record(&given).await?;
-            Ok::<_, BoxError>(outcomes.iter().filter(|outcome| **outcome == Recorded::Stored).count())
+            Ok::<_, BoxError>(
+                outcomes
+                    .iter()
+                    .filter(|outcome| **outcome == Recorded::Stored)
+                    .count(),
+            )
         }
     }))
     .await?;
@@ -146,7 +159,10 @@ pub(super) async fn consumers_and_a_rebuild_agree(storage: Empty) -> Outcome {
         Ok::<_, BoxError>(())
     };
     try_join(consumers, rebuilds).await?;
-    assert_eq!(all_statistics(&*storage).await?, expected(&*storage, &batches).await?);
+    assert_eq!(
+        all_statistics(&*storage).await?,
+        expected(&*storage, &batches).await?
+    );
     Ok(())
 }
 

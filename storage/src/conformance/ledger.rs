@@ -4,7 +4,7 @@ use super::{
     Empty, Outcome,
     samples::{all_statistics, batch, batches, changed, expected, id, noon, prepared, unpublished},
 };
-use crate::{Applied, BatchArchive, Outbox, Projection, Refusal, Registry};
+use crate::{Applied, Refusal};
 
 pub(super) async fn nothing_to_apply_is_nothing(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
@@ -26,7 +26,10 @@ pub(super) async fn new_batches_are_counted_and_redeliveries_are_not(storage: Em
     assert_eq!(outcomes[4..], vec![Applied::Counted; 8]);
     assert_eq!(storage.apply(&batches).await?, vec![Applied::Duplicate; 20]);
     assert_eq!(storage.counted_batches().await?, 20);
-    assert_eq!(all_statistics(&*storage).await?, expected(&*storage, &batches).await?);
+    assert_eq!(
+        all_statistics(&*storage).await?,
+        expected(&*storage, &batches).await?
+    );
     Ok(())
 }
 
@@ -44,7 +47,10 @@ pub(super) async fn a_batch_twice_in_one_call_counts_once(storage: Empty) -> Out
         ]
     );
     assert_eq!(storage.counted_batches().await?, 1);
-    assert_eq!(all_statistics(&*storage).await?, expected(&*storage, &[batch(1)?]).await?);
+    assert_eq!(
+        all_statistics(&*storage).await?,
+        expected(&*storage, &[batch(1)?]).await?
+    );
     Ok(())
 }
 
@@ -56,12 +62,25 @@ pub(super) async fn batches_of_other_producers_are_stored(storage: Empty) -> Out
         content.unit = None;
     })?;
     storage.record(&[batch(0)?]).await?;
-    assert_eq!(storage.apply(&[batch(0)?, foreign.clone()]).await?, vec![Applied::Counted; 2]);
+    assert_eq!(
+        storage.apply(&[batch(0)?, foreign.clone()]).await?,
+        vec![Applied::Counted; 2]
+    );
     let stored = storage.batch(id(1)).await?.ok_or("it was stored")?.batch;
-    assert_eq!((stored.checksum(), stored.values()), (foreign.checksum(), foreign.values()));
+    assert_eq!(
+        (stored.checksum(), stored.values()),
+        (foreign.checksum(), foreign.values())
+    );
     assert!(storage.llms().await?.iter().any(|llm| llm.name == name));
-    assert_eq!(unpublished(&*storage).await?, 1, "what came from the broker is not published again");
-    assert_eq!(all_statistics(&*storage).await?, expected(&*storage, &[batch(0)?, foreign]).await?);
+    assert_eq!(
+        unpublished(&*storage).await?,
+        1,
+        "what came from the broker is not published again"
+    );
+    assert_eq!(
+        all_statistics(&*storage).await?,
+        expected(&*storage, &[batch(0)?, foreign]).await?
+    );
     Ok(())
 }
 
@@ -73,7 +92,9 @@ pub(super) async fn batches_that_can_never_be_counted_are_refused(storage: Empty
     let unknown_metric = changed(1, |content| content.metric = title)?;
     let milliseconds = Unit::new("ms")?;
     let other_unit = changed(2, |content| content.unit = Some(milliseconds))?;
-    let outcomes = storage.apply(&[other_content, unknown_metric, other_unit]).await?;
+    let outcomes = storage
+        .apply(&[other_content, unknown_metric, other_unit])
+        .await?;
     assert!(
         matches!(
             &outcomes[..],
@@ -113,8 +134,17 @@ pub(super) async fn refused_batches_do_not_keep_others_from_counting(storage: Em
     let title = MetricTitle::new("no such metric")?;
     let refused = changed(1, |content| content.metric = title)?;
     let outcomes = storage.apply(&[batch(0)?, refused, batch(2)?]).await?;
-    assert!(matches!(outcomes[..], [Applied::Counted, Applied::Refused(_), Applied::Counted]), "{outcomes:?}");
+    assert!(
+        matches!(
+            outcomes[..],
+            [Applied::Counted, Applied::Refused(_), Applied::Counted]
+        ),
+        "{outcomes:?}"
+    );
     let counted = [batch(0)?, batch(2)?];
-    assert_eq!(all_statistics(&*storage).await?, expected(&*storage, &counted).await?);
+    assert_eq!(
+        all_statistics(&*storage).await?,
+        expected(&*storage, &counted).await?
+    );
     Ok(())
 }

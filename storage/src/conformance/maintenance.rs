@@ -5,7 +5,7 @@ use super::{
     Empty, Outcome,
     samples::{noon, prepared},
 };
-use crate::{ApiKeyId, ApiKeyRecord, ApiKeys, Maintenance, Registry, Scope, SimulationLog, StorageError};
+use crate::{ApiKeyId, ApiKeyRecord, Scope, StorageError};
 
 pub(super) async fn migrating_is_idempotent(storage: Empty) -> Outcome {
     let before = storage.database_info().await?;
@@ -14,7 +14,10 @@ pub(super) async fn migrating_is_idempotent(storage: Empty) -> Outcome {
     assert_eq!(storage.migrate().await?, before.pending_migrations);
     assert_eq!(storage.migrate().await?, 0);
     let after = storage.database_info().await?;
-    assert_eq!((after.applied_migrations, after.pending_migrations), (before.pending_migrations, 0));
+    assert_eq!(
+        (after.applied_migrations, after.pending_migrations),
+        (before.pending_migrations, 0)
+    );
     assert_eq!(after.version, before.version);
     Ok(())
 }
@@ -36,7 +39,10 @@ pub(super) async fn a_ping_is_answered(storage: Empty) -> Outcome {
     storage.ping().await?;
     storage.close().await;
     let closed = storage.ping().await;
-    assert!(matches!(closed, Err(StorageError::Unavailable { .. })), "{closed:?}");
+    assert!(
+        matches!(closed, Err(StorageError::Unavailable { .. })),
+        "{closed:?}"
+    );
     Ok(())
 }
 
@@ -55,16 +61,24 @@ pub(super) async fn api_keys_are_kept_and_revoked(storage: Empty) -> Outcome {
     for key in keys.iter().rev() {
         storage.add_api_key(key).await?;
     }
-    let again = ApiKeyRecord { name: "another".to_owned(), ..key(1, Scope::Admin) };
+    let again = ApiKeyRecord {
+        name: "another".to_owned(),
+        ..key(1, Scope::Admin)
+    };
     storage.add_api_key(&again).await?;
     assert_eq!(storage.api_keys().await?, keys);
 
     storage.revoke_api_key(&keys[1].id, noon()).await?;
-    storage.revoke_api_key(&keys[1].id, noon() + TimeDelta::hours(1)).await?;
+    storage
+        .revoke_api_key(&keys[1].id, noon() + TimeDelta::hours(1))
+        .await?;
     keys[1].revoked_at = Some(noon());
     assert_eq!(storage.api_keys().await?, keys);
     let missing = storage.revoke_api_key(&ApiKeyId("none".to_owned()), noon()).await;
-    assert!(matches!(missing, Err(StorageError::NotFound { kind: "API key", .. })), "{missing:?}");
+    assert!(
+        matches!(missing, Err(StorageError::NotFound { kind: "API key", .. })),
+        "{missing:?}"
+    );
     Ok(())
 }
 
@@ -72,7 +86,10 @@ pub(super) async fn the_first_seed_stays(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
     let drawn = [u64::MAX, 0, 7, 1 << 63];
     let seeds = try_join_all(drawn.map(|seed| storage.seed_or_store(seed))).await?;
-    assert!(drawn.contains(&seeds[0]) && seeds.iter().all(|seed| *seed == seeds[0]), "{seeds:?}");
+    assert!(
+        drawn.contains(&seeds[0]) && seeds.iter().all(|seed| *seed == seeds[0]),
+        "{seeds:?}"
+    );
     assert_eq!(storage.seed_or_store(42).await?, seeds[0]);
     Ok(())
 }

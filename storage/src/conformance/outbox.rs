@@ -6,7 +6,7 @@ use super::{
     Empty, Outcome,
     samples::{batch, batches, changed, content, id, noon, prepared, unpublished},
 };
-use crate::{BatchArchive, Maintenance, MetricChange, Outbox, Recorded, Refusal, Registry};
+use crate::{MetricChange, Recorded, Refusal};
 
 const NOW: Duration = Duration::ZERO;
 const HOUR: Duration = Duration::from_secs(3600);
@@ -46,7 +46,10 @@ pub(super) async fn a_repetition_is_told_apart_from_other_content(storage: Empty
             Recorded::Stored
         ]
     );
-    assert_eq!(storage.batch(id(1)).await?.map(|stored| stored.batch), Some(batch(1)?));
+    assert_eq!(
+        storage.batch(id(1)).await?.map(|stored| stored.batch),
+        Some(batch(1)?)
+    );
     assert_eq!(unpublished(&*storage).await?, 3);
     Ok(())
 }
@@ -83,20 +86,36 @@ pub(super) async fn batches_that_can_never_be_stored_are_refused(storage: Empty)
     let outcomes = storage
         .record(&[unknown, without_metric, other_unit.clone(), batch(3)?])
         .await?;
-    let [Recorded::Stored, Recorded::Refused(metric), Recorded::Refused(unit), Recorded::Stored] = &outcomes[..]
+    let [
+        Recorded::Stored,
+        Recorded::Refused(metric),
+        Recorded::Refused(unit),
+        Recorded::Stored,
+    ] = &outcomes[..]
     else {
         panic!("{outcomes:?}")
     };
-    let known = ["ttft", "tps", "e2e_latency", "rps"].map(MetricTitle::new).into_iter();
+    let known = ["ttft", "tps", "e2e_latency", "rps"]
+        .map(MetricTitle::new)
+        .into_iter();
     assert_eq!(
         *metric,
-        Refusal::UnknownMetric { found: no_metric, known: known.collect::<Result<_, _>>()? }
+        Refusal::UnknownMetric {
+            found: no_metric,
+            known: known.collect::<Result<_, _>>()?
+        }
     );
-    assert!(matches!(unit, Refusal::OtherUnit { found, .. } if *found == milliseconds), "{unit:?}");
+    assert!(
+        matches!(unit, Refusal::OtherUnit { found, .. } if *found == milliseconds),
+        "{unit:?}"
+    );
     assert_eq!(storage.batch(id(1)).await?, None);
     assert_eq!(storage.batch(id(2)).await?, None);
     let names: Vec<_> = storage.llms().await?.into_iter().map(|llm| llm.name).collect();
-    assert!(!names.contains(&LlmName::new("nobody")?), "a refused batch registers nothing");
+    assert!(
+        !names.contains(&LlmName::new("nobody")?),
+        "a refused batch registers nothing"
+    );
     Ok(())
 }
 
@@ -104,7 +123,9 @@ pub(super) async fn unknown_llms_are_registered(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
     let name = LlmName::new("never heard of")?;
     let of_unknown = |number| changed(number, |content| content.llm = name.clone());
-    let outcomes = storage.record(&[of_unknown(0)?, of_unknown(1)?, batch(2)?]).await?;
+    let outcomes = storage
+        .record(&[of_unknown(0)?, of_unknown(1)?, batch(2)?])
+        .await?;
     assert_eq!(outcomes, vec![Recorded::Stored; 3]);
     let llms = storage.llms().await?;
     assert_eq!(llms.len(), 5);
@@ -122,7 +143,10 @@ pub(super) async fn a_stored_batch_stays_admitted_when_its_metric_changes_unit(s
         .into_iter()
         .find(|metric| metric.title == *before.metric())
         .ok_or("the metric is registered")?;
-    let change = MetricChange { unit: Some(Unit::new("other")?), ..MetricChange::default() };
+    let change = MetricChange {
+        unit: Some(Unit::new("other")?),
+        ..MetricChange::default()
+    };
     storage.update_metric(metric.id, &change, noon()).await?;
     assert_eq!(storage.record(&[before]).await?, [Recorded::AlreadyStored]);
     Ok(())
@@ -178,7 +202,11 @@ pub(super) async fn claims_lapse_and_confirmed_batches_do_not_come_back(storage:
     lapsed.sort_by_key(MetricBatch::id);
     assert_eq!(lapsed, [batch(1)?, batch(3)?]);
     assert_eq!(storage.record(&[batch(0)?]).await?, [Recorded::AlreadyStored]);
-    assert_eq!(unpublished(&*storage).await?, 2, "what is published stays published");
+    assert_eq!(
+        unpublished(&*storage).await?,
+        2,
+        "what is published stays published"
+    );
     Ok(())
 }
 

@@ -8,14 +8,21 @@ use super::{
     Empty, Outcome,
     samples::{noon, prepared},
 };
-use crate::{LlmChange, MetricChange, Registry, StorageError};
+use crate::{LlmChange, MetricChange, StorageError};
 
 pub(super) async fn seeding_fills_empty_tables_once(storage: Empty) -> Outcome {
     let seed = RegistrySeed::standard()?;
     prepared(&*storage).await?;
     let (llms, metrics) = (storage.llms().await?, storage.metrics().await?);
-    assert!(llms.iter().map(|llm| &llm.name).eq(seed.llms.iter().map(|llm| &llm.name)));
-    assert!(llms.iter().all(|llm| (llm.created_at, llm.updated_at) == (noon(), noon())));
+    assert!(
+        llms.iter()
+            .map(|llm| &llm.name)
+            .eq(seed.llms.iter().map(|llm| &llm.name))
+    );
+    assert!(
+        llms.iter()
+            .all(|llm| (llm.created_at, llm.updated_at) == (noon(), noon()))
+    );
     for (stored, seeded) in metrics.iter().zip(&seed.metrics) {
         assert_eq!(
             (&stored.title, &stored.unit, stored.bounds, stored.better),
@@ -31,7 +38,10 @@ pub(super) async fn seeding_fills_empty_tables_once(storage: Empty) -> Outcome {
 
 pub(super) async fn seeding_leaves_tables_with_rows_alone(storage: Empty) -> Outcome {
     storage.migrate().await?;
-    let mine = NewLlm { name: LlmName::new("Mine")?, creator: Creator::new("me")? };
+    let mine = NewLlm {
+        name: LlmName::new("Mine")?,
+        creator: Creator::new("me")?,
+    };
     let id = storage.create_llm(&mine, noon()).await?.id;
     storage.archive_llm(id, noon()).await?;
     storage.seed(&RegistrySeed::standard()?, noon()).await?;
@@ -54,7 +64,10 @@ pub(super) async fn concurrent_seeding_seeds_once(storage: Empty) -> Outcome {
 
 pub(super) async fn llms_are_created_changed_and_archived(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
-    let new = NewLlm { name: LlmName::new("Ünïcode 'quoted' \"%_\\")?, creator: Creator::new("me")? };
+    let new = NewLlm {
+        name: LlmName::new("Ünïcode 'quoted' \"%_\\")?,
+        creator: Creator::new("me")?,
+    };
     let created = storage.create_llm(&new, noon()).await?;
     assert_eq!((&created.name, &created.creator), (&new.name, &new.creator));
     assert!(storage.llms().await?.contains(&created));
@@ -65,9 +78,13 @@ pub(super) async fn llms_are_created_changed_and_archived(storage: Empty) -> Out
     );
 
     let later = noon() + TimeDelta::hours(1);
-    let unchanged = storage.update_llm(created.id, &LlmChange::default(), later).await?;
+    let unchanged = storage
+        .update_llm(created.id, &LlmChange::default(), later)
+        .await?;
     assert_eq!((&unchanged.creator, unchanged.updated_at), (&new.creator, later));
-    let change = LlmChange { creator: Some(Creator::new("us")?) };
+    let change = LlmChange {
+        creator: Some(Creator::new("us")?),
+    };
     let changed = storage.update_llm(created.id, &change, later).await?;
     assert_eq!((changed.creator.as_str(), changed.created_at), ("us", noon()));
 
@@ -87,7 +104,10 @@ pub(super) async fn metrics_are_created_changed_and_archived(storage: Empty) -> 
     assert_eq!((created.bounds, created.better), (new.bounds, Direction::Lower));
     assert!(storage.metrics().await?.contains(&created));
     let taken = storage.create_metric(&new, noon()).await;
-    assert!(matches!(taken, Err(StorageError::NameTaken { kind: "metric", .. })), "{taken:?}");
+    assert!(
+        matches!(taken, Err(StorageError::NameTaken { kind: "metric", .. })),
+        "{taken:?}"
+    );
 
     let later = noon() + TimeDelta::hours(1);
     let change = MetricChange {
@@ -103,10 +123,20 @@ pub(super) async fn metrics_are_created_changed_and_archived(storage: Empty) -> 
     assert!(storage.metrics().await?.contains(&changed));
 
     storage.archive_metric(created.id, later).await?;
-    assert!(!storage.metrics().await?.iter().any(|metric| metric.id == created.id));
+    assert!(
+        !storage
+            .metrics()
+            .await?
+            .iter()
+            .any(|metric| metric.id == created.id)
+    );
     for gone in [created.id, MetricId(-1)] {
         assert_not_found(storage.archive_metric(gone, later).await, "metric", gone.0);
-        assert_not_found(storage.update_metric(gone, &change, later).await, "metric", gone.0);
+        assert_not_found(
+            storage.update_metric(gone, &change, later).await,
+            "metric",
+            gone.0,
+        );
     }
     Ok(())
 }
@@ -116,15 +146,24 @@ pub(super) async fn archived_names_come_back_as_the_same_row(storage: Empty) -> 
     let later = noon() + TimeDelta::hours(1);
     let llm = storage.llms().await?.remove(0);
     storage.archive_llm(llm.id, later).await?;
-    let again = NewLlm { name: llm.name.clone(), creator: Creator::new("another")? };
+    let again = NewLlm {
+        name: llm.name.clone(),
+        creator: Creator::new("another")?,
+    };
     let restored = storage.create_llm(&again, later).await?;
-    assert_eq!((restored.id, restored.created_at, restored.updated_at), (llm.id, llm.created_at, later));
+    assert_eq!(
+        (restored.id, restored.created_at, restored.updated_at),
+        (llm.id, llm.created_at, later)
+    );
     assert_eq!(restored.creator, again.creator);
     assert!(storage.llms().await?.contains(&restored));
 
     let metric = storage.create_metric(&tpot()?, noon()).await?;
     storage.archive_metric(metric.id, later).await?;
-    let again = NewMetric { unit: Unit::new("ms")?, ..tpot()? };
+    let again = NewMetric {
+        unit: Unit::new("ms")?,
+        ..tpot()?
+    };
     let restored = storage.create_metric(&again, later).await?;
     assert_eq!((restored.id, &restored.unit), (metric.id, &again.unit));
     assert!(storage.metrics().await?.contains(&restored));
@@ -134,10 +173,17 @@ pub(super) async fn archived_names_come_back_as_the_same_row(storage: Empty) -> 
 pub(super) async fn changes_that_make_bounds_invalid_are_refused(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
     let created = storage.create_metric(&tpot()?, noon()).await?;
-    for (lower_bound, upper_bound) in
-        [(Some(1e9), None), (None, Some(-1.0)), (Some(f64::NAN), None), (None, Some(f64::INFINITY))]
-    {
-        let change = MetricChange { lower_bound, upper_bound, ..MetricChange::default() };
+    for (lower_bound, upper_bound) in [
+        (Some(1e9), None),
+        (None, Some(-1.0)),
+        (Some(f64::NAN), None),
+        (None, Some(f64::INFINITY)),
+    ] {
+        let change = MetricChange {
+            lower_bound,
+            upper_bound,
+            ..MetricChange::default()
+        };
         let refused = storage.update_metric(created.id, &change, noon()).await;
         assert!(matches!(refused, Err(StorageError::Invalid(_))), "{refused:?}");
     }

@@ -1,15 +1,16 @@
-//! Batches, and what must become of them.
+//! Batches, and what must become of them. Also for the backends' own tests.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use shared_types::{
-    BatchContent, BatchId, LlmName, MetricBatch, MetricTitle, Provenance, RegistrySeed, RunId, Source, Unit, Values,
+    BatchContent, BatchId, LlmName, MetricBatch, MetricTitle, Provenance, RegistrySeed, RunId, Source, Unit,
+    Values,
 };
 use statistics::RunningStatistics;
 
 use crate::{
-    BoxError, Hour, Period, Result, Revision, Storage, StatisticsKey, StatisticsRow,
+    BoxError, Hour, Period, Result, Revision, StatisticsKey, StatisticsRow, Storage,
     fold::{Partials, RowKey},
 };
 
@@ -72,7 +73,11 @@ pub(super) fn changed(
     Ok(MetricBatch::new(id(number), content))
 }
 
-pub(super) fn batches(numbers: std::ops::Range<u64>) -> std::result::Result<Vec<MetricBatch>, BoxError> {
+/// The batches of these numbers: always the same.
+///
+/// # Errors
+/// Never in practice; the samples pass the same checks as any input.
+pub fn batches(numbers: std::ops::Range<u64>) -> std::result::Result<Vec<MetricBatch>, BoxError> {
     numbers.map(batch).collect()
 }
 
@@ -84,12 +89,19 @@ pub(super) async fn expected(
     let (llms, metrics) = (storage.llms().await?, storage.metrics().await?);
     let mut partials = Partials::default();
     for batch in batches {
-        let llm = llms.iter().find(|llm| llm.name == *batch.llm()).ok_or("the LLM is registered")?;
+        let llm = llms
+            .iter()
+            .find(|llm| llm.name == *batch.llm())
+            .ok_or("the LLM is registered")?;
         let metric = metrics
             .iter()
             .find(|metric| metric.title == *batch.metric())
             .ok_or("the metric is registered")?;
-        let key = StatisticsKey { llm: llm.id, metric: metric.id, source: batch.provenance().source };
+        let key = StatisticsKey {
+            llm: llm.id,
+            metric: metric.id,
+            source: batch.provenance().source,
+        };
         partials
             .add(key, batch.timestamp(), batch.values())
             .map_err(|error| error.during("fold"))?;
@@ -102,7 +114,10 @@ pub(super) fn decoded(
 ) -> std::result::Result<BTreeMap<RowKey, RunningStatistics>, BoxError> {
     rows.iter()
         .map(|row| {
-            let key = RowKey { key: row.key, period: row.period };
+            let key = RowKey {
+                key: row.key,
+                period: row.period,
+            };
             Ok((key, RunningStatistics::from_bytes(&row.state)?))
         })
         .collect()

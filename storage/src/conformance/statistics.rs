@@ -5,9 +5,11 @@ use shared_types::{Source, Values};
 
 use super::{
     Empty, Outcome,
-    samples::{LONG_AGO, Reader, all_statistics, batch, batches, changed, decoded, expected, id, noon, prepared},
+    samples::{
+        LONG_AGO, Reader, all_statistics, batch, batches, changed, decoded, expected, id, noon, prepared,
+    },
 };
-use crate::{Applied, BatchArchive, HistoryFilter, Hour, Outbox, Period, Projection, RebuildReport, Registry};
+use crate::{Applied, HistoryFilter, Hour, Period, RebuildReport};
 
 pub(super) async fn statistics_are_the_direct_fold_of_the_values(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
@@ -23,6 +25,9 @@ pub(super) async fn statistics_are_the_direct_fold_of_the_values(storage: Empty)
     Ok(())
 }
 
+/// Queries, each a good part of a millisecond: more time than any test's transaction takes.
+const MANY: u32 = 20_000;
+
 pub(super) async fn changes_are_given_once(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
     let batches = batches(0..60)?;
@@ -36,15 +41,13 @@ pub(super) async fn changes_are_given_once(storage: Empty) -> Outcome {
     reader.refresh(&*storage).await?;
     let one = &batches[..1];
     assert_eq!(storage.apply(one).await?, [Applied::Duplicate]);
-    let change = storage.statistics_since(reader.revision, LONG_AGO).await?;
-    assert!(!change.complete);
-    assert!(
-        change.rows.len() < reader.rows.len(),
-        "{} of {} rows came again although nothing changed",
-        change.rows.len(),
-        reader.rows.len()
-    );
-    Ok(())
+    // Rows may come again as long as anybody's transaction that was open when they were written still is.
+    for _ in 0..MANY {
+        if reader.refresh(&*storage).await? == 0 {
+            return Ok(());
+        }
+    }
+    panic!("rows come again although nothing changes")
 }
 
 pub(super) async fn hours_before_the_horizon_are_left_out(storage: Empty) -> Outcome {
@@ -64,7 +67,10 @@ pub(super) async fn hours_before_the_horizon_are_left_out(storage: Empty) -> Out
 
 pub(super) async fn history_has_the_hours_asked_for(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
-    let (llm, metric) = (storage.llms().await?.remove(0), storage.metrics().await?.remove(0));
+    let (llm, metric) = (
+        storage.llms().await?.remove(0),
+        storage.metrics().await?.remove(0),
+    );
     let of = |number: u64, hours: i64, source: Source| {
         changed(number, |content| {
             (content.llm, content.metric, content.unit) = (llm.name.clone(), metric.title.clone(), None);
@@ -83,7 +89,13 @@ pub(super) async fn history_has_the_hours_asked_for(storage: Empty) -> Outcome {
         ])
         .await?;
     let hour = |hours| Hour(Hour::of(noon()).0 + hours);
-    let mut filter = HistoryFilter { llm: llm.id, metric: metric.id, source: None, from: hour(-1), until: hour(6) };
+    let mut filter = HistoryFilter {
+        llm: llm.id,
+        metric: metric.id,
+        source: None,
+        from: hour(-1),
+        until: hour(6),
+    };
     let found = async |filter| -> Result<Vec<_>, crate::StorageError> {
         let rows = storage.history(&filter).await?;
         Ok(rows.into_iter().map(|row| (row.period, row.key.source)).collect())
@@ -120,10 +132,20 @@ pub(super) async fn a_rebuild_changes_nothing_where_nothing_is_wrong(storage: Em
             }
         })
         .await?;
-    assert_eq!(report, RebuildReport { batches: 140, rows: before.len() as u64, changed: 0 });
+    assert_eq!(
+        report,
+        RebuildReport {
+            batches: 140,
+            rows: before.len() as u64,
+            changed: 0
+        }
+    );
     assert_eq!(all_statistics(&*storage).await?, before);
     let steps = steps.into_inner()?;
-    assert_eq!((steps.first(), steps.last()), (Some(&(0, 140)), Some(&(140, 140))));
+    assert_eq!(
+        (steps.first(), steps.last()),
+        (Some(&(0, 140)), Some(&(140, 140)))
+    );
     assert!(steps.is_sorted() && steps.len() > 2, "{steps:?}");
     Ok(())
 }
@@ -140,7 +162,10 @@ pub(super) async fn a_rebuild_starts_a_new_generation(storage: Empty) -> Outcome
     storage.apply(&batches(10..20)?).await?;
     let next = storage.statistics_since(Some(after.revision), LONG_AGO).await?;
     assert!(!next.complete && !next.rows.is_empty());
-    assert_eq!(all_statistics(&*storage).await?, expected(&*storage, &batches(0..20)?).await?);
+    assert_eq!(
+        all_statistics(&*storage).await?,
+        expected(&*storage, &batches(0..20)?).await?
+    );
     Ok(())
 }
 
@@ -148,21 +173,43 @@ pub(super) async fn the_rebuild_of_nothing_is_nothing(storage: Empty) -> Outcome
     prepared(&*storage).await?;
     storage.record(&[batch(0)?]).await?;
     let report = storage.rebuild(&|_, _| {}).await?;
-    assert_eq!(report, RebuildReport { batches: 0, rows: 0, changed: 0 });
+    assert_eq!(
+        report,
+        RebuildReport {
+            batches: 0,
+            rows: 0,
+            changed: 0
+        }
+    );
     Ok(())
 }
 
 pub(super) async fn unusual_doubles_are_kept_bit_for_bit(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
-    let unusual = [-0.0, 0.0, f64::from_bits(1), -f64::MIN_POSITIVE / 3.0, f64::MAX, f64::MIN, 1e308, 0.1 + 0.2];
+    let unusual = [
+        -0.0,
+        0.0,
+        f64::from_bits(1),
+        -f64::MIN_POSITIVE / 3.0,
+        f64::MAX,
+        f64::MIN,
+        1e308,
+        0.1 + 0.2,
+    ];
     let values = Values::new(unusual.to_vec())?;
     let batch = changed(0, |content| content.values = values)?;
     storage.record(std::slice::from_ref(&batch)).await?;
-    assert_eq!(storage.apply(std::slice::from_ref(&batch)).await?, [Applied::Counted]);
+    assert_eq!(
+        storage.apply(std::slice::from_ref(&batch)).await?,
+        [Applied::Counted]
+    );
     let stored = storage.batch(id(0)).await?.ok_or("it was stored")?.batch;
     let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(stored.values()), bits(&unusual));
-    assert_eq!(all_statistics(&*storage).await?, expected(&*storage, &[batch]).await?);
+    assert_eq!(
+        all_statistics(&*storage).await?,
+        expected(&*storage, &[batch]).await?
+    );
     assert_eq!(storage.rebuild(&|_, _| {}).await?.changed, 0);
     Ok(())
 }

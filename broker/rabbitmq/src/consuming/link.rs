@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     RabbitMqSettings,
-    error::LinkError,
+    error::{LinkError, answered},
     link::{CHECK_INTERVAL, Link},
     publishing::Lane,
     supervisor::Supervised,
@@ -67,6 +67,12 @@ impl ConsumingLink {
 
     async fn connect(&self) -> Result<(Link, Channel, Consumer), LinkError> {
         let link = Link::open_declared(&self.settings, &self.topology, "consuming").await?;
+        let patience = self.settings.connect_timeout;
+        let (channel, consumer) = answered("consuming from the queue", patience, self.begin(&link)).await?;
+        Ok((link, channel, consumer))
+    }
+
+    async fn begin(&self, link: &Link) -> Result<(Channel, Consumer), LinkError> {
         let channel = link.channel().await?;
         // Before consuming, or the whole queue is delivered at once; per consumer, because quorum queues refuse a
         // limit for the channel.
@@ -74,16 +80,12 @@ impl ConsumingLink {
             .basic_qos(self.prefetch.get(), BasicQosOptions { global: false })
             .await
             .map_err(LinkError::Channel)?;
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumer = channel
-            .basic_consume(
-                self.topology.queue.clone(),
-                "".into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            )
+            .basic_consume(self.topology.queue.clone(), "".into(), options, arguments)
             .await
             .map_err(LinkError::Channel)?;
-        Ok((link, channel, consumer))
+        Ok((channel, consumer))
     }
 }
 

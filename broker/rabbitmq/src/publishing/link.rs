@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use futures::{Stream, StreamExt};
 use lapin::{Channel, Event};
@@ -8,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Current, Lane, LaneState, transmission::transmit};
 use crate::{
     RabbitMqSettings,
-    error::LinkError,
+    error::{LinkError, answered},
     link::{CHECK_INTERVAL, Link},
     supervisor::Supervised,
     topology::Topology,
@@ -50,7 +53,8 @@ impl PublishingLink {
 
     async fn connect(&self) -> Result<(Arc<Link>, Channel), LinkError> {
         let link = Link::open_declared(&self.settings, &self.topology, "publishing").await?;
-        let channel = link.confirming_channel().await?;
+        let patience = self.settings.connect_timeout;
+        let channel = answered("asking for confirms", patience, link.confirming_channel()).await?;
         Ok((Arc::new(link), channel))
     }
 
@@ -59,6 +63,7 @@ impl PublishingLink {
         &self,
         link: &Link,
         channel: &Channel,
+        unroutable: &AtomicBool,
         mut events: impl Stream<Item = Event> + Unpin,
     ) -> LinkError {
         let mut checks = tokio::time::interval(CHECK_INTERVAL);
@@ -71,11 +76,20 @@ impl PublishingLink {
                     Some(_) => {}
                     None => return LinkError::ChannelClosed,
                 },
-                _ = checks.tick() => if let Err(error) = link.check(channel) {
+                _ = checks.tick() => if let Err(error) = self.check(link, channel, unroutable).await {
                     return error;
                 },
             }
         }
+    }
+
+    async fn check(&self, link: &Link, channel: &Channel, unroutable: &AtomicBool) -> Result<(), LinkError> {
+        link.check(channel)?;
+        if unroutable.swap(false, Ordering::Relaxed) {
+            tracing::warn!("the broker returns messages that no queue takes: declaring the topology again");
+            self.topology.declare(link).await?;
+        }
+        Ok(())
     }
 
     fn blocked(&self, reason: Option<String>) {
@@ -109,8 +123,9 @@ impl Supervised for PublishingLink {
             blocked: None,
         }));
         tracing::info!("publishing is possible");
-        let ended = self.watch(&link, &channel, events);
-        let reason = transmit(&channel, requested, ended, &self.closing).await;
+        let unroutable = AtomicBool::new(false);
+        let ended = self.watch(&link, &channel, &unroutable, events);
+        let reason = transmit(&channel, requested, &unroutable, ended, &self.closing).await;
         link.close().await;
         reason
     }

@@ -1,4 +1,11 @@
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lapin::{Channel, Confirmation, options::BasicPublishOptions};
@@ -23,7 +30,7 @@ struct Answered {
     id: String,
     confirmation: lapin::Result<Confirmation>,
     outcome: oneshot::Sender<Outcome>,
-    _place: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 }
 
 /// Sends what is requested over one channel, and tells who asked what the broker answered.
@@ -32,10 +39,11 @@ struct Answered {
 /// tasks that publish at once can get each other's confirmations. And the answers have to be decided in order (see
 /// [`Confirms`]).
 ///
-/// Ends with the reason; whatever is in flight then is dropped, which tells its publishers.
+/// Sets `unroutable` when the broker returns a message. Ends with the reason; whatever is in flight then is dropped, which tells its publishers.
 pub(super) async fn transmit(
     channel: &Channel,
     mut requests: mpsc::Receiver<Request>,
+    unroutable: &AtomicBool,
     ended: impl Future<Output = LinkError>,
     closing: &CancellationToken,
 ) -> LinkError {
@@ -56,7 +64,7 @@ pub(super) async fn transmit(
                 while let Some(Some(answered)) = in_flight.next().now_or_never() {
                     batch.push(answered);
                 }
-                if let Err(error) = tell(batch, &mut confirms) {
+                if let Err(error) = tell(batch, &mut confirms, unroutable) {
                     return LinkError::Lost(error);
                 }
             }
@@ -103,19 +111,19 @@ async fn send(channel: Arc<Channel>, request: Request) -> Answered {
         id,
         confirmation,
         outcome,
-        _place: place,
+        place,
     }
 }
 
 /// Tells the publishers. Fails with the client's error where there was one: then the channel is over.
-fn tell(batch: Vec<Answered>, confirms: &mut Confirms) -> lapin::Result<()> {
+fn tell(batch: Vec<Answered>, confirms: &mut Confirms, unroutable: &AtomicBool) -> lapin::Result<()> {
     let mut failed = Ok(());
     let (mut answers, mut waiting) = (Vec::new(), Vec::new());
     for answered in batch {
         match answered.confirmation {
             Ok(confirmation) => {
                 answers.push(Answer::new(answered.id, confirmation));
-                waiting.push((answered.outcome, answered._place));
+                waiting.push((answered.outcome, answered.place));
             }
             Err(error) => {
                 // Whoever waited may have given up; so below.
@@ -123,6 +131,9 @@ fn tell(batch: Vec<Answered>, confirms: &mut Confirms) -> lapin::Result<()> {
                 failed = Err(error);
             }
         }
+    }
+    if answers.iter().any(|answer| answer.returned.is_some()) {
+        unroutable.store(true, Ordering::Relaxed);
     }
     for ((outcome, _place), decided) in waiting.into_iter().zip(confirms.decide(&answers)) {
         let _ = outcome.send(decided);

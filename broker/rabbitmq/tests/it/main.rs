@@ -1,4 +1,11 @@
 //! The backend on real brokers.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod conflicts;
 mod conformance;
+mod faults;
+mod messages;
+mod routing;
 mod servers;
+mod waiting;
+mod wire;

@@ -1,15 +1,19 @@
 use broker_rabbitmq::{RabbitMqBroker, RabbitMqSettings};
 use test_servers::shared_rabbitmq;
 
-pub const QUEUE: &str = "benchmarking_service";
+pub(crate) const QUEUE: &str = "benchmarking_service";
 
 /// A broker on an empty virtual host of the shared server.
-pub async fn connected() -> RabbitMqBroker {
-    RabbitMqBroker::start(settings(&empty_vhost().await))
+pub(crate) async fn connected() -> RabbitMqBroker {
+    connect_to(&empty_vhost().await)
+}
+
+pub(crate) fn connect_to(url: &str) -> RabbitMqBroker {
+    RabbitMqBroker::start(settings(url))
 }
 
 /// The URL of an empty virtual host.
-pub async fn empty_vhost() -> String {
+pub(crate) async fn empty_vhost() -> String {
     shared_rabbitmq()
         .await
         .create_vhost()
@@ -17,6 +21,6 @@ pub async fn empty_vhost() -> String {
         .expect("a virtual host")
 }
 
-pub fn settings(url: &str) -> RabbitMqSettings {
+pub(crate) fn settings(url: &str) -> RabbitMqSettings {
     RabbitMqSettings::new(url, QUEUE).expect("the server's own URL")
 }

@@ -1,0 +1,84 @@
+use std::time::Instant;
+
+use actix_web::{
+    Error, HttpResponse, ResponseError,
+    body::{BoxBody, MessageBody, to_bytes_limited},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        StatusCode, Uri,
+        header::{self, HeaderValue},
+        uri::PathAndQuery,
+    },
+    middleware::Next,
+};
+
+use crate::{metrics::RouteMetrics, problem::Problem};
+
+/// What surrounds every request: trailing slashes are accepted, errors of the framework get the form of ours, and
+/// the route's metrics are counted.
+pub(crate) async fn gate(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let started = Instant::now();
+    if request.path().ends_with('/') {
+        without_trailing_slash(&mut request);
+    }
+    let mut response = next.call(request).await?.map_into_boxed_body();
+    let status = response.status();
+    if (status.is_client_error() || status.is_server_error()) && !describes_itself(&response) {
+        response = as_problem(response, status).await;
+    }
+    let request = response.request();
+    if let Some(metrics) = request.app_data::<RouteMetrics>() {
+        metrics.observe(request.method(), status, started.elapsed());
+    }
+    Ok(response)
+}
+
+/// `/docs/` stays: the files of Swagger UI are named relative to it.
+fn without_trailing_slash(request: &mut ServiceRequest) {
+    let path = request.path().trim_end_matches('/');
+    if path.is_empty() || path == "/docs" {
+        return;
+    }
+    let path_and_query = match request.uri().query() {
+        None => PathAndQuery::try_from(path),
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
+    };
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = path_and_query.ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
+    }
+}
+
+/// Problems, and the JSON report of `/readyz`.
+fn describes_itself(response: &ServiceResponse<BoxBody>) -> bool {
+    response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|form: &HeaderValue| form.as_bytes().ends_with(b"json"))
+}
+
+/// What the framework answered, with its text as the detail.
+async fn as_problem(response: ServiceResponse<BoxBody>, status: StatusCode) -> ServiceResponse<BoxBody> {
+    const LONGEST_DETAIL: usize = 1024;
+    let (request, response) = response.into_parts();
+    let (head, body) = response.into_parts();
+    let text = match to_bytes_limited(body, LONGEST_DETAIL).await {
+        Ok(Ok(text)) => String::from_utf8_lossy(&text).into_owned(),
+        Ok(Err(_)) | Err(_) => String::new(),
+    };
+    let problem = if status == StatusCode::NOT_FOUND && text.is_empty() {
+        Problem::not_found(format!("there is nothing at {}", request.path().escape_debug()))
+    } else {
+        Problem::of_status(status, text)
+    };
+    let mut described: HttpResponse = problem.error_response();
+    if let Some(allow) = head.headers().get(header::ALLOW) {
+        described.headers_mut().insert(header::ALLOW, allow.clone());
+    }
+    ServiceResponse::new(request, described)
+}

@@ -1,0 +1,141 @@
+//! Whether the service is alive and ready, and what it counts.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{HttpResponse, http::StatusCode, web::Data};
+use broker::{Broker, LinkState};
+use prometheus::{Registry, TextEncoder};
+use service_runtime::health::{ComponentState, Health};
+use storage::Storage;
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{consumer::ConsumerState, problem::Problem, projector::Rankings};
+
+/// How old the rankings may be while the service calls itself ready.
+const OLDEST_SNAPSHOT: Duration = Duration::from_secs(10);
+
+/// The components of this service.
+pub(crate) fn components(
+    storage: Arc<dyn Storage>,
+    broker: &Arc<dyn Broker>,
+    consumer: Arc<ConsumerState>,
+    rankings: Arc<Rankings>,
+) -> Health {
+    let database = Arc::new(CachedPing::new(storage));
+    let (publisher, consume) = (broker.publisher(), Arc::clone(broker));
+    Health::default()
+        .with("database", move || {
+            let database = Arc::clone(&database);
+            async move { database.state().await }
+        })
+        .with("broker_publish", move || {
+            let link = publisher.link();
+            async move { state_of(link) }
+        })
+        .with("broker_consume", move || {
+            let link = consume.consume_link();
+            async move { state_of(link) }
+        })
+        .with("consumer", move || {
+            let trouble = consumer.trouble();
+            async move { trouble.map_or(ComponentState::Ready, ComponentState::missing) }
+        })
+        .with("rankings", move || {
+            let age = rankings.age();
+            async move {
+                match age {
+                    None => ComponentState::missing("not loaded yet"),
+                    Some(age) if age > OLDEST_SNAPSHOT => {
+                        ComponentState::missing(format!("{} s behind the database", age.as_secs()))
+                    }
+                    Some(_) => ComponentState::Ready,
+                }
+            }
+        })
+}
+
+fn state_of(link: LinkState) -> ComponentState {
+    match link {
+        LinkState::Ready => ComponentState::Ready,
+        LinkState::Blocked { reason } => ComponentState::missing(format!("blocked: {reason}")),
+        LinkState::Down { reason } => ComponentState::missing(reason),
+    }
+}
+
+/// Asks the database at most once a second, however often readiness is asked for, and gives up on an answer after
+/// a while: a database that hangs is not there.
+struct CachedPing {
+    storage: Arc<dyn Storage>,
+    last: Mutex<Option<(Instant, ComponentState)>>,
+}
+
+impl CachedPing {
+    const FRESH: Duration = Duration::from_secs(1);
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn new(storage: Arc<dyn Storage>) -> Self {
+        Self {
+            storage,
+            last: Mutex::new(None),
+        }
+    }
+
+    async fn state(&self) -> ComponentState {
+        let mut last = self.last.lock().await;
+        if let Some((asked, state)) = last.as_ref()
+            && asked.elapsed() < Self::FRESH
+        {
+            return state.clone();
+        }
+        let state = match tokio::time::timeout(Self::PATIENCE, self.storage.ping()).await {
+            Ok(Ok(())) => ComponentState::Ready,
+            // The driver's error may name hosts and users; who asks here needs no key.
+            Ok(Err(error)) => ComponentState::missing(error.to_string()),
+            Err(_elapsed) => ComponentState::missing("no answer within 2 s"),
+        };
+        *last = Some((Instant::now(), state.clone()));
+        state
+    }
+}
+
+/// The process is alive.
+#[utoipa::path(
+    get, path = "/healthz", tag = "operation", security(()),
+    responses((status = 200, description = "always, while the process lives", body = Value)),
+)]
+pub(super) async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({"status": "alive"}))
+}
+
+/// Whether every component is usable, each with its state. While the database or the broker is away, rankings are
+/// still served from memory.
+#[utoipa::path(
+    get, path = "/readyz", tag = "operation", security(()),
+    responses(
+        (status = 200, description = "every component is ready", body = Value),
+        (status = 503, description = "a component is missing", body = Value),
+    ),
+)]
+pub(super) async fn readyz(health: Data<Health>) -> HttpResponse {
+    let report = health.report().await;
+    let status = if report.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    HttpResponse::build(status).json(report)
+}
+
+/// Prometheus metrics.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operation", operation_id = "prometheus_metrics", security(()),
+    responses((status = 200, description = "text exposition format 0.0.4", body = String, content_type = "text/plain")),
+)]
+pub(super) async fn metrics(registry: Data<Registry>) -> Result<HttpResponse, Problem> {
+    let page = TextEncoder::new()
+        .encode_to_string(&registry.gather())
+        .map_err(Problem::internal)?;
+    Ok(HttpResponse::Ok()
+        .content_type(prometheus::TEXT_FORMAT)
+        .body(page))
+}

@@ -1,0 +1,94 @@
+//! The OpenAPI document: collected from the handlers.
+
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        OpenApi as Document,
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+
+use super::{batches, events, health, history, llms, metrics, pages, rankings};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "llm-bench",
+        description = "Measurements of large language models, ranked with their uncertainty.\n\nReading needs a key with \
+                       the scope `read` (unless the service allows anonymous reading), sending batches `write`, \
+                       changing the registry `admin`; each scope includes the ones before it. Errors are \
+                       `application/problem+json` (RFC 9457) everywhere. Trailing slashes are accepted.",
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    paths(
+        rankings::all, rankings::one, rankings::one_shorter, rankings::plain, rankings::numbered, events::events,
+        history::history, batches::list, batches::one, batches::submit,
+        llms::list, llms::create, llms::update, llms::archive,
+        metrics::list, metrics::create, metrics::update, metrics::archive,
+        pages::status, pages::document, health::healthz, health::readyz, health::metrics,
+    ),
+    tags(
+        (name = "rankings", description = "LLMs from best to worst, metric by metric"),
+        (name = "rankings for older clients", description = "The same rankings in the forms that older clients read"),
+        (name = "history", description = "Statistics over time"),
+        (name = "batches", description = "The stored values, and the way in for new ones"),
+        (name = "registry", description = "The LLMs and metrics that are known"),
+        (name = "operation", description = "Health and description of the service; no key needed"),
+    ),
+    security(("api-key" = []), ("x-api-key" = []), ("bearer" = [])),
+    modifiers(&Keys),
+)]
+pub(super) struct ApiDocument;
+
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut Document) {
+        let components = document.components.get_or_insert_default();
+        for (name, header) in [("api-key", "api-key"), ("x-api-key", "X-API-KEY")] {
+            let scheme = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new(header)));
+            components.add_security_scheme(name, scheme);
+        }
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        components.add_security_scheme("bearer", bearer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+
+    /// `UPDATE_OPENAPI=1 cargo test -p benchmark-service openapi` writes the file anew.
+    #[test]
+    fn the_committed_document_is_what_the_code_says() {
+        let document = ApiDocument::openapi().to_pretty_json().unwrap() + "\n";
+        if std::env::var_os("UPDATE_OPENAPI").is_some() {
+            std::fs::write(FILE, &document).unwrap();
+        }
+        let committed = std::fs::read_to_string(FILE).unwrap_or_default();
+        assert!(
+            committed == document,
+            "openapi.json is out of date; run with UPDATE_OPENAPI=1 and look at the difference"
+        );
+    }
+
+    #[test]
+    fn it_is_openapi_3_1_and_every_operation_has_an_id_of_its_own() {
+        let document = serde_json::to_value(ApiDocument::openapi()).unwrap();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        let mut ids: Vec<_> = document["paths"]
+            .as_object()
+            .unwrap()
+            .values()
+            .flat_map(|path| path.as_object().unwrap().values())
+            .filter_map(|operation| operation["operationId"].as_str())
+            .collect();
+        let all = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), all, "{ids:?}");
+        assert_eq!(all, 23);
+    }
+}

@@ -1,0 +1,138 @@
+//! The pages for people, and what describes the API to programs. Everything is compiled in: no page loads anything
+//! from elsewhere.
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
+    web::{Data, Path},
+};
+use serde::Serialize;
+use utoipa::{OpenApi, ToSchema};
+use utoipa_swagger_ui::Config;
+
+use super::{
+    answer::{JSON, Success, ready_made, success},
+    openapi::ApiDocument,
+};
+use crate::{problem::Problem, snapshot::Body};
+
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
+/// The documentation's scripts style elements and start workers from blobs; nothing comes from another host.
+const POLICY: (&str, &str) = (
+    "Content-Security-Policy",
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; worker-src 'self' blob:; \
+     frame-ancestors 'none'",
+);
+
+/// The bodies of the pages, made once.
+pub(super) struct Pages {
+    index: Body,
+    redoc: Body,
+    redoc_script: Body,
+    document: Body,
+    swagger: Arc<Config<'static>>,
+}
+
+impl Pages {
+    /// # Errors
+    /// The document cannot be serialised.
+    pub(super) fn new() -> Result<Self, serde_json::Error> {
+        let document = ApiDocument::openapi().to_pretty_json()?;
+        Ok(Self {
+            index: Body::new(include_bytes!("../../assets/index.html").to_vec()),
+            redoc: Body::new(include_bytes!("../../assets/redoc/index.html").to_vec()),
+            redoc_script: Body::new(include_bytes!("../../assets/redoc/redoc.standalone.js").to_vec()),
+            document: Body::new(document.into_bytes()),
+            swagger: Arc::new(
+                Config::from("/openapi.json")
+                    .validator_url("none")
+                    .deep_linking(true)
+                    .persist_authorization(false),
+            ),
+        })
+    }
+}
+
+pub(super) async fn index(request: HttpRequest, pages: Data<Pages>) -> HttpResponse {
+    page(&request, &pages.index, HTML)
+}
+
+/// The OpenAPI document of this API.
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "operation", operation_id = "openapi_document", security(()),
+    responses((status = 200, description = "OpenAPI 3.1", body = Value)),
+)]
+pub(super) async fn document(request: HttpRequest, pages: Data<Pages>) -> HttpResponse {
+    ready_made(&request, &pages.document, JSON)
+}
+
+pub(super) async fn redoc(request: HttpRequest, pages: Data<Pages>) -> HttpResponse {
+    page(&request, &pages.redoc, HTML)
+}
+
+pub(super) async fn redoc_script(request: HttpRequest, pages: Data<Pages>) -> HttpResponse {
+    page(&request, &pages.redoc_script, JAVASCRIPT)
+}
+
+fn page(request: &HttpRequest, body: &Body, content_type: HeaderValue) -> HttpResponse {
+    let mut response = ready_made(request, body, content_type);
+    if let Ok(policy) = HeaderValue::from_str(POLICY.1) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+/// Swagger UI's files are named relative to a folder.
+pub(super) async fn swagger_folder() -> HttpResponse {
+    HttpResponse::Found()
+        .insert_header((header::LOCATION, "/docs/"))
+        .finish()
+}
+
+pub(super) async fn swagger(pages: Data<Pages>, file: Path<String>) -> Result<HttpResponse, Problem> {
+    let unknown = || Problem::not_found("there is no such page");
+    let served = utoipa_swagger_ui::serve(&file, Arc::clone(&pages.swagger));
+    let file = served
+        .map_err(|_: Box<dyn std::error::Error>| unknown())?
+        .ok_or_else(unknown)?;
+    let mut response = HttpResponse::Ok();
+    if file.gzpipped {
+        response.insert_header((header::CONTENT_ENCODING, "gzip"));
+    }
+    Ok(response
+        .insert_header((header::CONTENT_TYPE, file.content_type))
+        .insert_header(POLICY)
+        .body(file.bytes.into_owned()))
+}
+
+/// What this is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StatusView {
+    /// The service's name.
+    title: &'static str,
+    /// Its version.
+    version: &'static str,
+}
+
+/// Name and version of the service.
+#[utoipa::path(
+    get, path = "/status", tag = "operation", security(()),
+    responses((status = 200, description = "the service answers", body = Success<StatusView>)),
+)]
+pub(super) async fn status() -> HttpResponse {
+    success(
+        StatusCode::OK,
+        StatusView {
+            title: "benchmark-service",
+            version: env!("CARGO_PKG_VERSION"),
+        },
+    )
+}

@@ -1,0 +1,62 @@
+//! The benchmark service as a process of its own: settings → logs → connect → run → drain.
+
+#![expect(
+    clippy::print_stderr,
+    reason = "one line when the start fails, whatever the logs are set to"
+)]
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Context;
+use benchmark_service::{Dependencies, Service, Settings};
+use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use service_runtime::{
+    lifecycle::Lifecycle,
+    operations::metrics_registry,
+    settings::{CommonSettings, Variables},
+    telemetry,
+};
+use shared_types::{Clock, SystemClock};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("benchmark-service: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> anyhow::Result<()> {
+    let variables = Variables::from_process()?;
+    let (common, settings) = (CommonSettings::read(&variables)?, Settings::read(&variables)?);
+    telemetry::init(&common.log)?;
+
+    let (life, metrics) = (Lifecycle::new(), metrics_registry()?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let storage = backends::storage(&common.database, Arc::clone(&clock))?;
+    let broker = backends::broker(&common.broker, Arc::clone(&clock))?;
+    let (outbox_settings, outbox_metrics) = (OutboxSettings::default(), OutboxMetrics::register(&metrics)?);
+    let dependencies = Dependencies {
+        outbox: Outbox::start(
+            &life,
+            Arc::clone(&storage),
+            broker.publisher(),
+            outbox_settings,
+            outbox_metrics,
+        ),
+        storage: Arc::clone(&storage),
+        broker: Arc::clone(&broker),
+        clock,
+        metrics,
+    };
+    Service::build(settings, dependencies, &life)?.start();
+
+    life.until_signalled().await.context("listening for signals")?;
+    let drained = life.drained().await;
+    broker.close().await;
+    storage.close().await;
+    Ok(drained?)
+}

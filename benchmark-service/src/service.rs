@@ -1,0 +1,292 @@
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use actix_web::{App, HttpServer, dev::Server, middleware::from_fn};
+use broker::Broker;
+use outbox::Outbox;
+use prometheus::Registry;
+use service_runtime::lifecycle::{EndedBadly, Lifecycle};
+use shared_types::Clock;
+use storage::{Storage, StorageError};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, Api, gate},
+    auth::{Gatekeeper, KeyRing, Limiter},
+    consumer::{Consumer, ConsumerState},
+    metrics::{ConsumerMetrics, HttpMetrics, QueueMetrics, register_snapshot},
+    projector::{Projector, Rankings},
+    settings::Settings,
+};
+
+/// What the service works with. Several services of one process share all of it.
+#[derive(Debug, Clone)]
+pub struct Dependencies {
+    /// The database.
+    pub storage: Arc<dyn Storage>,
+    /// The broker whose queue is consumed.
+    pub broker: Arc<dyn Broker>,
+    /// Where batches that are sent to the API go.
+    pub outbox: Outbox,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Where metrics are registered; `/metrics` shows all of it.
+    pub metrics: Registry,
+}
+
+/// Why the service could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The address is taken, not ours, or not permitted.
+    #[error("cannot listen on {address} (HTTP_ADDR)")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The registry has metrics of this name already.
+    #[error("the metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// The OpenAPI document cannot be serialised.
+    #[error("the API cannot be described")]
+    Document(#[from] serde_json::Error),
+}
+
+/// The benchmark service: it listens, and works once it is started.
+pub struct Service {
+    settings: Settings,
+    dependencies: Dependencies,
+    life: Lifecycle,
+    address: SocketAddr,
+    server: Server,
+    keys: Arc<KeyRing>,
+    limiter: Arc<Limiter>,
+    projector: Projector,
+    consumer: Consumer,
+    queue_metrics: QueueMetrics,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Binds the address; connections wait until the service is started. Everything it starts belongs to `life`.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the registry has the service's metrics already.
+    pub fn build(
+        settings: Settings,
+        dependencies: Dependencies,
+        life: &Lifecycle,
+    ) -> Result<Self, BuildError> {
+        let Dependencies {
+            storage,
+            broker,
+            outbox,
+            clock,
+            metrics: registry,
+        } = &dependencies;
+        let rankings = Arc::new(Rankings::new());
+        let consumer_state = Arc::new(ConsumerState::default());
+        let http_metrics = HttpMetrics::register(registry)?;
+        let gatekeeper = Gatekeeper::new(&settings.access, settings.rate_limit, Arc::clone(clock));
+        let (keys, limiter) = (Arc::clone(&gatekeeper.ring), Arc::clone(&gatekeeper.limiter));
+        let state = api::State {
+            storage: Arc::clone(storage),
+            outbox: outbox.clone(),
+            clock: Arc::clone(clock),
+            rankings: Arc::clone(&rankings),
+            default_selection: settings.default_selection,
+            event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
+            open_event_streams: http_metrics.event_streams.clone(),
+            shutdown: life.shutdown(),
+        };
+        let health = api::health::components(
+            Arc::clone(storage),
+            broker,
+            Arc::clone(&consumer_state),
+            Arc::clone(&rankings),
+        );
+        let api = Api::new(state, gatekeeper, http_metrics, health, registry.clone())?;
+        let (server, address) = listen(settings.http_addr, api)?;
+        let projector = Projector::new(
+            Arc::clone(storage),
+            Arc::clone(clock),
+            Arc::clone(&rankings),
+            settings.default_selection,
+            register_snapshot(registry, &rankings)?,
+        );
+        let consumer = Consumer {
+            storage: Arc::clone(storage),
+            broker: Arc::clone(broker),
+            clock: Arc::clone(clock),
+            rankings,
+            state: consumer_state,
+            metrics: ConsumerMetrics::register(registry)?,
+        };
+        Ok(Self {
+            queue_metrics: QueueMetrics::register(registry)?,
+            settings,
+            life: life.clone(),
+            address,
+            server,
+            keys,
+            limiter,
+            projector,
+            consumer,
+            dependencies,
+        })
+    }
+
+    /// Where the service listens: with the port that the system chose, where the setting says 0.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Starts the tasks of the service; they end with its life.
+    pub fn start(self) {
+        let Self {
+            settings,
+            dependencies,
+            life,
+            address,
+            server,
+            keys,
+            limiter,
+            projector,
+            consumer,
+            queue_metrics,
+        } = self;
+        let (storage, shutdown) = (dependencies.storage, life.shutdown());
+        let (handle, stop) = (server.handle(), shutdown.clone());
+        life.spawn_fallible("http server", server);
+        life.spawn("http server's end", async move {
+            stop.cancelled().await;
+            handle.stop(true).await;
+        });
+        life.spawn("rate limiter", limiter.sweep(shutdown.clone()));
+        life.spawn(
+            "queue depth",
+            watch_queue(dependencies.broker, queue_metrics, shutdown.clone()),
+        );
+        let rest_of_life = life.clone();
+        life.spawn_fallible("preparation", async move {
+            let clock = dependencies.clock;
+            if prepare(storage.as_ref(), &settings, clock.as_ref(), &shutdown).await? {
+                let keys = keys.keep_fresh(storage, shutdown.clone());
+                rest_of_life.spawn("api keys", keys);
+                rest_of_life.spawn("rankings", projector.run(shutdown.clone()));
+                rest_of_life.spawn("consumer", consumer.run(shutdown));
+            }
+            Ok::<(), StorageError>(())
+        });
+        tracing::info!(http.address = %address, "listening");
+    }
+
+    /// Starts, and runs until the life ends and every task has.
+    ///
+    /// # Errors
+    /// A task crashed, or did not end in time.
+    pub async fn run(self) -> Result<(), EndedBadly> {
+        let life = self.life.clone();
+        self.start();
+        life.shutdown().cancelled().await;
+        life.drained().await
+    }
+}
+
+const MAX_EVENT_STREAMS: usize = 1000;
+/// Connections of one worker thread; more wait in the system's queue.
+const MAX_CONNECTIONS: usize = 10_000;
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long the head of a request may take to arrive.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the end waits for answers under way, in seconds.
+const SHUTDOWN_SECONDS: u64 = 10;
+
+fn listen(address: SocketAddr, api: Api) -> Result<(Server, SocketAddr), BuildError> {
+    let cannot_bind = |source| BuildError::Bind { address, source };
+    let listener = std::net::TcpListener::bind(address).map_err(cannot_bind)?;
+    let bound = listener.local_addr().map_err(cannot_bind)?;
+    let server = HttpServer::new(move || {
+        let api = api.clone();
+        App::new()
+            .wrap(from_fn(gate))
+            .configure(move |config| api.configure(config))
+    })
+    .max_connections(MAX_CONNECTIONS)
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(HEAD_DEADLINE)
+    .shutdown_timeout(SHUTDOWN_SECONDS)
+    .disable_signals()
+    .listen(listener)
+    .map_err(cannot_bind)?;
+    Ok((server.run(), bound))
+}
+
+/// Brings the schema up to date and fills an empty registry, waiting for a database that is away. Gives whether it
+/// was done before the end.
+///
+/// # Errors
+/// A fault that waiting does not heal.
+async fn prepare(
+    storage: &dyn Storage,
+    settings: &Settings,
+    clock: &dyn Clock,
+    shutdown: &CancellationToken,
+) -> Result<bool, StorageError> {
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let prepared = async {
+            if settings.migrate_at_start {
+                storage.migrate().await?;
+            }
+            storage.seed(&settings.registry_seed, clock.now()).await
+        };
+        match prepared.await {
+            Ok(()) => return Ok(true),
+            Err(error) if error.is_transient() => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the database is away; waiting for it"
+            ),
+            Err(fault) => return Err(fault),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(false),
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Asks the broker for the depth of its queues every few seconds. A broker that cannot be asked keeps the last
+/// depth: its absence is seen on `/readyz`.
+async fn watch_queue(broker: Arc<dyn Broker>, metrics: QueueMetrics, shutdown: CancellationToken) {
+    const INTERVAL: Duration = Duration::from_secs(5);
+    let depth = |messages| i64::try_from(messages).unwrap_or(i64::MAX);
+    loop {
+        match broker.info().await {
+            Ok(info) => {
+                metrics.queued.set(depth(info.queued));
+                metrics.dead.set(depth(info.dead));
+            }
+            Err(error) => tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "the broker cannot be asked for the depth of its queues"
+            ),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+    }
+}

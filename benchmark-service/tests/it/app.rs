@@ -1,0 +1,273 @@
+//! A whole service on a free port, with its own database and broker, and a client that speaks HTTP to it.
+
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use benchmark_service::{
+    AccessPolicy, Dependencies, RateLimit, Selection, Service, Settings,
+    auth::{ApiKey, Pepper},
+};
+use broker::{Broker, OutgoingMessage, Publisher};
+use broker_in_process::InProcessBroker;
+use chrono::{DateTime, Utc};
+use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use reqwest::{Method, RequestBuilder, Response};
+use serde_json::{Value, json};
+use service_runtime::{Secret, lifecycle::Lifecycle, operations::metrics_registry};
+use shared_types::{ManualClock, RegistrySeed};
+use storage::{ApiKeyRecord, ApiKeys, Scope, Storage};
+use storage_sqlite::{Location, SqliteStorage};
+
+use crate::faulty::FaultyStorage;
+
+/// A key with every scope.
+pub(crate) const ADMIN: &str = "the-bootstrap-key-of-the-tests";
+const PEPPER: &str = "the pepper of the tests, 32 characters or more";
+/// How long anything may take that is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a test may want otherwise.
+pub(crate) struct Options {
+    pub(crate) anonymous_read: bool,
+    pub(crate) rate_limit: RateLimit,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            anonymous_read: true,
+            rate_limit: RateLimit::Off,
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn limited(per_second: u32) -> Self {
+        Self {
+            rate_limit: RateLimit::Everything(NonZeroU32::new(per_second).unwrap()),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn with_keys() -> Self {
+        Self {
+            anonymous_read: false,
+            ..Self::default()
+        }
+    }
+}
+
+pub(crate) struct TestApp {
+    pub(crate) address: SocketAddr,
+    pub(crate) storage: Arc<FaultyStorage>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) clock: Arc<ManualClock>,
+    publisher: Arc<dyn Publisher>,
+    client: reqwest::Client,
+    life: Lifecycle,
+    _data: tempfile::TempDir,
+}
+
+/// When it is, in every test.
+pub(crate) fn now() -> DateTime<Utc> {
+    "2026-05-01T12:30:00Z".parse().unwrap()
+}
+
+impl TestApp {
+    pub(crate) async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    pub(crate) async fn with(options: Options) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(now()));
+        let file = Location::File(data.path().join("test.sqlite"));
+        let storage = SqliteStorage::open(file, Arc::clone(&clock) as Arc<_>).unwrap();
+        let storage = Arc::new(FaultyStorage::new(storage));
+        let broker: Arc<dyn Broker> = Arc::new(InProcessBroker::with_clock(64, Arc::clone(&clock) as Arc<_>));
+        let (life, metrics) = (Lifecycle::new(), metrics_registry().unwrap());
+        let shared: Arc<dyn Storage> = Arc::clone(&storage) as Arc<_>;
+        let outbox = Outbox::start(
+            &life,
+            Arc::clone(&shared),
+            broker.publisher(),
+            OutboxSettings::default(),
+            OutboxMetrics::register(&metrics).unwrap(),
+        );
+        let settings = Settings {
+            http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            access: AccessPolicy {
+                anonymous_read: options.anonymous_read,
+                bootstrap_key: Some(Secret::new(ADMIN.to_owned())),
+                pepper: Some(Secret::new(PEPPER.to_owned())),
+            },
+            default_selection: Selection::default(),
+            rate_limit: options.rate_limit,
+            registry_seed: RegistrySeed::standard().unwrap(),
+            migrate_at_start: true,
+        };
+        let dependencies = Dependencies {
+            storage: shared,
+            broker: Arc::clone(&broker),
+            outbox,
+            clock: Arc::clone(&clock) as Arc<_>,
+            metrics,
+        };
+        let service = Service::build(settings, dependencies, &life).unwrap();
+        let address = service.addr();
+        service.start();
+        let app = Self {
+            address,
+            storage,
+            publisher: broker.publisher(),
+            broker,
+            clock,
+            client: reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
+            life,
+            _data: data,
+        };
+        app.eventually("the service is ready", async |app| {
+            app.get("/readyz").await.status() == 200
+        })
+        .await;
+        app
+    }
+
+    /// Waits until `condition` holds, asking again and again; fails after a while.
+    pub(crate) async fn eventually(&self, what: &str, condition: impl AsyncFn(&Self) -> bool) {
+        let started = Instant::now();
+        while !condition(self).await {
+            assert!(started.elapsed() < PATIENCE, "in vain: {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client
+            .request(method, format!("http://{}{path}", self.address))
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    pub(crate) async fn get_json(&self, path: &str) -> Value {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        response.json().await.unwrap()
+    }
+
+    /// With the key that may do everything.
+    pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
+        self.request(method, path)
+            .header("api-key", ADMIN)
+            .json(body)
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Puts a body on the queue and waits until the consumer has settled it.
+    pub(crate) async fn publish(&self, body: impl Into<Vec<u8>>) {
+        let message = outgoing(body.into());
+        tokio::time::timeout(PATIENCE, self.publisher.publish(&message))
+            .await
+            .expect("a settled message")
+            .unwrap();
+    }
+
+    /// Publishes a batch of simulated values, and waits until the rankings show it.
+    pub(crate) async fn measure(&self, llm: &str, metric: &str, values: &[f64]) {
+        let rows_before = self.n_of(llm, metric).await;
+        self.publish(batch(llm, metric, values).to_string()).await;
+        self.eventually("the rankings show the batch", async |app| {
+            app.n_of(llm, metric).await == rows_before + values.len() as u64
+        })
+        .await;
+    }
+
+    /// How many values the default ranking knows.
+    pub(crate) async fn n_of(&self, llm: &str, metric: &str) -> u64 {
+        let ranking = self.get_json(&format!("/api/v1/rankings/{metric}")).await;
+        let rows = ranking["data"].as_array().unwrap();
+        rows.iter()
+            .find(|row| row["llm"] == llm)
+            .map_or(0, |row| row["n"].as_u64().unwrap())
+    }
+
+    /// A stored key with this scope.
+    pub(crate) async fn key(&self, scope: Scope) -> String {
+        let key = ApiKey::draw(&mut rand::rngs::SysRng).unwrap();
+        let record = ApiKeyRecord {
+            id: key.id().clone(),
+            name: scope.as_str().to_owned(),
+            scope,
+            hash: key.hash(&Pepper::new(&Secret::new(PEPPER.to_owned()))),
+            created_at: now(),
+            expires_at: None,
+            revoked_at: None,
+        };
+        self.storage.add_api_key(&record).await.unwrap();
+        key.expose()
+    }
+
+    pub(crate) async fn metric_value(&self, name: &str) -> f64 {
+        let page = self.get("/metrics").await.text().await.unwrap();
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} in\n{page}"))
+            .parse()
+            .unwrap()
+    }
+
+    /// Ends the service and waits for every task.
+    pub(crate) async fn end(self) {
+        self.life.end();
+        self.life.drained().await.unwrap();
+    }
+}
+
+/// A simulated batch at the time of the test, with an id that follows from its content.
+pub(crate) fn batch(llm: &str, metric: &str, values: &[f64]) -> Value {
+    json!({
+        "llm_name": llm, "metric": metric, "values": values, "source": "simulated",
+        "timestamp": "2026-05-01T12:10:00Z",
+    })
+}
+
+fn outgoing(body: Vec<u8>) -> OutgoingMessage {
+    OutgoingMessage {
+        id: uuid::Uuid::from_u128(1).into(),
+        llm: String::new(),
+        metric: String::new(),
+        routing_key: "batch.test.test".to_owned(),
+        n: 0,
+        timestamp: now(),
+        run_id: None,
+        content_type: "application/json",
+        body: body.into(),
+    }
+}
+
+/// The problem that an answer must be.
+pub(crate) async fn problem(response: Response, status: u16) -> Value {
+    assert_eq!(response.status(), status, "{}", response.url());
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/problem+json",
+        "{}",
+        response.url()
+    );
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(problem["status"], status);
+    assert!(problem["type"].is_string() && problem["title"].is_string() && problem["errors"].is_array());
+    problem
+}

@@ -1,0 +1,207 @@
+//! A storage that fails on demand.
+
+use std::{sync::Mutex, time::Duration};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use shared_types::{BatchId, Llm, LlmId, Metric, MetricBatch, MetricId, NewLlm, NewMetric, RegistrySeed};
+use storage::*;
+use storage_sqlite::SqliteStorage;
+
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The database is away.
+    Away,
+    /// The database refuses every transaction with a batch of this LLM.
+    Refuses(&'static str),
+}
+
+/// The real storage, with troubles.
+#[derive(Debug)]
+pub(crate) struct FaultyStorage {
+    inner: SqliteStorage,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+impl FaultyStorage {
+    pub(crate) fn new(inner: SqliteStorage) -> Self {
+        Self {
+            inner,
+            trouble: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn set(&self, trouble: Option<Trouble>) {
+        *self.trouble.lock().unwrap() = trouble;
+    }
+
+    fn trouble(&self) -> Option<Trouble> {
+        self.trouble.lock().unwrap().clone()
+    }
+
+    fn reachable(&self) -> Result<&SqliteStorage> {
+        match self.trouble() {
+            Some(Trouble::Away) => Err(StorageError::Unavailable {
+                operation: "anything",
+                source: "the test took the database away".into(),
+            }),
+            Some(Trouble::Refuses(_)) | None => Ok(&self.inner),
+        }
+    }
+}
+
+#[async_trait]
+impl Projection for FaultyStorage {
+    async fn apply(&self, batches: &[MetricBatch]) -> Result<Vec<Applied>> {
+        if let Some(Trouble::Refuses(llm)) = self.trouble()
+            && batches.iter().any(|batch| batch.llm().as_str() == llm)
+        {
+            return Err(StorageError::Fault {
+                operation: "apply batches",
+                source: "the test refuses this LLM".into(),
+            });
+        }
+        self.reachable()?.apply(batches).await
+    }
+
+    async fn statistics_since(&self, since: Option<Revision>, horizon: Hour) -> Result<StatisticsChange> {
+        self.reachable()?.statistics_since(since, horizon).await
+    }
+
+    async fn history(&self, filter: &HistoryFilter) -> Result<Vec<StatisticsRow>> {
+        self.reachable()?.history(filter).await
+    }
+
+    async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport> {
+        self.reachable()?.rebuild(progress).await
+    }
+
+    async fn counted_batches(&self) -> Result<u64> {
+        self.reachable()?.counted_batches().await
+    }
+}
+
+#[async_trait]
+impl Outbox for FaultyStorage {
+    async fn record(&self, batches: &[MetricBatch]) -> Result<Vec<Recorded>> {
+        self.reachable()?.record(batches).await
+    }
+
+    async fn claim_unpublished(
+        &self,
+        limit: u32,
+        grace: Duration,
+        lease: Duration,
+    ) -> Result<Vec<MetricBatch>> {
+        self.reachable()?.claim_unpublished(limit, grace, lease).await
+    }
+
+    async fn mark_published(&self, ids: &[BatchId]) -> Result<()> {
+        self.reachable()?.mark_published(ids).await
+    }
+
+    async fn outbox_depth(&self) -> Result<OutboxDepth> {
+        self.reachable()?.outbox_depth().await
+    }
+}
+
+#[async_trait]
+impl Registry for FaultyStorage {
+    async fn seed(&self, seed: &RegistrySeed, at: DateTime<Utc>) -> Result<()> {
+        self.reachable()?.seed(seed, at).await
+    }
+
+    async fn llms(&self) -> Result<Vec<Llm>> {
+        self.reachable()?.llms().await
+    }
+
+    async fn create_llm(&self, new: &NewLlm, at: DateTime<Utc>) -> Result<Llm> {
+        self.reachable()?.create_llm(new, at).await
+    }
+
+    async fn update_llm(&self, id: LlmId, change: &LlmChange, at: DateTime<Utc>) -> Result<Llm> {
+        self.reachable()?.update_llm(id, change, at).await
+    }
+
+    async fn archive_llm(&self, id: LlmId, at: DateTime<Utc>) -> Result<()> {
+        self.reachable()?.archive_llm(id, at).await
+    }
+
+    async fn metrics(&self) -> Result<Vec<Metric>> {
+        self.reachable()?.metrics().await
+    }
+
+    async fn create_metric(&self, new: &NewMetric, at: DateTime<Utc>) -> Result<Metric> {
+        self.reachable()?.create_metric(new, at).await
+    }
+
+    async fn update_metric(&self, id: MetricId, change: &MetricChange, at: DateTime<Utc>) -> Result<Metric> {
+        self.reachable()?.update_metric(id, change, at).await
+    }
+
+    async fn archive_metric(&self, id: MetricId, at: DateTime<Utc>) -> Result<()> {
+        self.reachable()?.archive_metric(id, at).await
+    }
+}
+
+#[async_trait]
+impl BatchArchive for FaultyStorage {
+    async fn batch(&self, id: BatchId) -> Result<Option<StoredBatch>> {
+        self.reachable()?.batch(id).await
+    }
+
+    async fn batches(
+        &self,
+        filter: &BatchFilter,
+        after: Option<BatchCursor>,
+        limit: u32,
+    ) -> Result<BatchPage> {
+        self.reachable()?.batches(filter, after, limit).await
+    }
+}
+
+#[async_trait]
+impl ApiKeys for FaultyStorage {
+    async fn add_api_key(&self, key: &ApiKeyRecord) -> Result<()> {
+        self.reachable()?.add_api_key(key).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKeyRecord>> {
+        self.reachable()?.api_keys().await
+    }
+
+    async fn revoke_api_key(&self, id: &ApiKeyId, at: DateTime<Utc>) -> Result<()> {
+        self.reachable()?.revoke_api_key(id, at).await
+    }
+}
+
+#[async_trait]
+impl SimulationLog for FaultyStorage {
+    async fn seed_or_store(&self, drawn: u64) -> Result<u64> {
+        self.reachable()?.seed_or_store(drawn).await
+    }
+
+    async fn take_tick(&self, seed: u64) -> Result<u64> {
+        self.reachable()?.take_tick(seed).await
+    }
+}
+
+#[async_trait]
+impl Maintenance for FaultyStorage {
+    async fn migrate(&self) -> Result<u32> {
+        self.reachable()?.migrate().await
+    }
+
+    async fn database_info(&self) -> Result<DatabaseInfo> {
+        self.reachable()?.database_info().await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.reachable()?.ping().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}

@@ -1,0 +1,188 @@
+use broker::Selection;
+use serde_json::json;
+
+use crate::{
+    app::{TestApp, batch},
+    faulty::Trouble,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_goes_to_the_dead_letters_and_the_next_message_is_served() {
+    let app = TestApp::start().await;
+    let poison = [
+        ("not JSON".to_owned(), "expected"),
+        ("[]".to_owned(), "found an empty array"),
+        (
+            batch("GPT-4o", "ttft", &[]).to_string(),
+            "values: found an empty array",
+        ),
+        (
+            batch("GPT-4o", "speed", &[1.0]).to_string(),
+            "metric: found speed",
+        ),
+        (
+            r#"{"llm_name":"a","metric":"ttft","values":[null],"timestamp":"2026-05-01T12:00:00Z"}"#
+                .to_owned(),
+            "values[0]",
+        ),
+    ];
+    for (body, _) in &poison {
+        app.publish(body.clone()).await;
+    }
+    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    let letters = app.broker.dead_letters().list(10).await.unwrap();
+    assert_eq!(letters.len(), poison.len());
+    for (letter, (body, reason)) in letters.iter().zip(&poison) {
+        assert_eq!(letter.body, body.as_bytes());
+        assert!(letter.reason.contains(reason), "{}", letter.reason);
+    }
+    let rejected = async |reason: &str| {
+        app.metric_value(&format!(
+            "llm_bench_batches_rejected_total{{reason=\"{reason}\"}}"
+        ))
+        .await
+    };
+    assert_eq!(
+        (rejected("undecodable").await, rejected("unknown_metric").await),
+        (4.0, 1.0)
+    );
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_with_one_refused_batch_is_dead_and_the_others_count_once() {
+    let app = TestApp::start().await;
+    let message = json!([batch("GPT-4o", "ttft", &[1.0]), batch("GPT-4o", "speed", &[1.0])]);
+    app.publish(message.to_string()).await;
+    app.eventually("the good batch is counted", async |app| {
+        app.n_of("GPT-4o", "ttft").await == 1
+    })
+    .await;
+
+    let dead = app.broker.dead_letters();
+    assert_eq!(dead.list(10).await.unwrap().len(), 1);
+    let speed = json!({"title": "speed", "lower_bound": 0, "upper_bound": 1});
+    app.send(reqwest::Method::POST, "/api/v1/metrics", &speed).await;
+    dead.replay(&Selection::All).await.unwrap();
+    app.eventually("the replay counts the other", async |app| {
+        app.get("/api/v1/rankings/speed").await.status() == 200 && app.n_of("GPT-4o", "speed").await == 1
+    })
+    .await;
+    assert_eq!(app.n_of("GPT-4o", "ttft").await, 1);
+    assert!(dead.list(10).await.unwrap().is_empty());
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redelivery_counts_once() {
+    let app = TestApp::start().await;
+    for _ in 0..3 {
+        app.publish(batch("GPT-4o", "ttft", &[1.0]).to_string()).await;
+    }
+    app.publish(batch("GPT-4o", "ttft", &[2.0]).to_string()).await;
+    app.eventually("the next batch is counted", async |app| {
+        app.n_of("GPT-4o", "ttft").await == 2
+    })
+    .await;
+    assert_eq!(app.metric_value("llm_bench_batches_consumed_total").await, 2.0);
+    assert_eq!(
+        app.metric_value("llm_bench_batches_deduplicated_total").await,
+        2.0
+    );
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_content_under_a_counted_id_is_parked() {
+    let app = TestApp::start().await;
+    let mut one = batch("GPT-4o", "ttft", &[1.0]);
+    one["id"] = "00000000-0000-7000-8000-000000000001".into();
+    app.publish(one.to_string()).await;
+    one["values"] = json!([9.0]);
+    app.publish(one.to_string()).await;
+    app.eventually("the first is counted", async |app| {
+        app.n_of("GPT-4o", "ttft").await == 1
+    })
+    .await;
+    let ranking = app.get_json("/api/v1/rankings/ttft").await;
+    assert_eq!(ranking["data"][0]["mean"], 1.0);
+    assert!(
+        app.broker.dead_letters().list(1).await.unwrap()[0]
+            .reason
+            .contains("other content")
+    );
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_holds_the_batches_and_the_last_rankings_stay() {
+    let app = TestApp::start().await;
+    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    app.storage.set(Some(Trouble::Away));
+    let body = batch("GPT-4o", "ttft", &[2.0]).to_string();
+    let held = async {
+        app.eventually("readiness names the consumer and the database", async |app| {
+            let report: serde_json::Value = app.get("/readyz").await.json().await.unwrap();
+            report["components"]["consumer"]["state"] == "missing"
+                && report["components"]["database"]["state"] == "missing"
+        })
+        .await;
+        assert_eq!(app.get("/readyz").await.status(), 503);
+        assert_eq!(app.get("/healthz").await.status(), 200);
+        assert_eq!(app.n_of("GPT-4o", "ttft").await, 1);
+        let write = app
+            .send(
+                reqwest::Method::POST,
+                "/api/v1/batches",
+                &batch("GPT-4o", "tps", &[1.0]),
+            )
+            .await;
+        assert!(write.headers().contains_key("retry-after"));
+        crate::app::problem(write, 503).await;
+        assert!(app.metric_value("llm_bench_consumer_holding").await > 0.0);
+        app.storage.set(None);
+    };
+    tokio::join!(app.publish(body), held);
+    app.eventually("the held batch is counted", async |app| {
+        app.n_of("GPT-4o", "ttft").await == 2
+    })
+    .await;
+    app.eventually("the service is ready again", async |app| {
+        app.get("/readyz").await.status() == 200
+    })
+    .await;
+    assert!(app.broker.dead_letters().list(1).await.unwrap().is_empty());
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_database_refuses_is_found_and_the_others_count() {
+    let app = TestApp::start().await;
+    app.storage.set(Some(Trouble::Refuses("Cursed")));
+    let bodies: Vec<String> = ["A", "B", "Cursed", "C", "D"]
+        .iter()
+        .map(|llm| batch(llm, "ttft", &[1.0]).to_string())
+        .collect();
+    // Published together, so that they share a micro-batch.
+    tokio::join!(
+        app.publish(bodies[0].clone()),
+        app.publish(bodies[1].clone()),
+        app.publish(bodies[2].clone()),
+        app.publish(bodies[3].clone()),
+        app.publish(bodies[4].clone()),
+    );
+    app.eventually("the others are counted", async |app| {
+        let ranking = app.get_json("/api/v1/rankings/ttft").await;
+        ranking["data"].as_array().unwrap().len() == 4
+    })
+    .await;
+    let letters = app.broker.dead_letters().list(10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].body, bodies[2].as_bytes());
+    assert!(
+        letters[0].reason.contains("the test refuses this LLM"),
+        "{}",
+        letters[0].reason
+    );
+    app.end().await;
+}

@@ -1,0 +1,149 @@
+//! Queues and bindings that vanish under us.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use broker::{Broker, LinkState, PublishError};
+use lapin::{
+    Channel, Connection, ConnectionProperties,
+    options::{QueueBindOptions, QueueDeleteOptions, QueuePurgeOptions},
+    types::FieldTable,
+};
+
+use crate::{
+    messages::{batch, consume_all, next, publish_until_confirmed, subscribe},
+    servers::{QUEUE, connect_to, empty_vhost},
+    waiting::{consume_link, publish_link, soon},
+};
+
+struct Operator {
+    _connection: Connection,
+    channel: Channel,
+}
+
+impl Operator {
+    async fn at(url: &str) -> Self {
+        let connection = Connection::connect(url, ConnectionProperties::default())
+            .await
+            .unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        Self {
+            _connection: connection,
+            channel,
+        }
+    }
+
+    async fn bind(&self) {
+        let (exchange, key) = ("llm.batches".into(), "batch.#".into());
+        let options = QueueBindOptions::default();
+        let bound = self
+            .channel
+            .queue_bind(QUEUE.into(), exchange, key, options, FieldTable::default());
+        bound.await.unwrap();
+    }
+
+    async fn unbind(&self) {
+        let (exchange, key) = ("llm.batches".into(), "batch.#".into());
+        let unbound = self
+            .channel
+            .queue_unbind(QUEUE.into(), exchange, key, FieldTable::default());
+        unbound.await.unwrap();
+    }
+
+    async fn delete_queue(&self) {
+        self.channel
+            .queue_delete(QUEUE.into(), QueueDeleteOptions::default())
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unroutable_message_is_refused_until_the_topology_is_back() {
+    let url = empty_vhost().await;
+    let broker = connect_to(&url);
+    publish_link(&broker, LinkState::is_ready).await;
+    let operator = Operator::at(&url).await;
+    let publisher = broker.publisher();
+    for attempt in 0..2 {
+        if attempt == 0 {
+            operator.unbind().await;
+        } else {
+            operator.delete_queue().await;
+        }
+        let refused = publisher.publish(&batch(attempt)).await;
+        assert!(
+            matches!(refused, Err(PublishError::Refused { .. })),
+            "found {refused:?}"
+        );
+        let again = publish_until_confirmed(Arc::clone(&publisher), vec![batch(attempt)], Arc::default());
+        soon("the topology is declared again", again).await;
+    }
+    broker.close().await;
+}
+
+/// Returned messages are hard to attribute (see `publishing::confirms`): whatever is confirmed must be in the queue.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_confirmed_while_bindings_vanish_is_in_the_queue() {
+    const MESSAGES: u64 = 5000;
+    const BOUND_FOR: Duration = Duration::from_millis(10);
+    let url = empty_vhost().await;
+    let broker = connect_to(&url);
+    publish_link(&broker, LinkState::is_ready).await;
+    let operator = Operator::at(&url).await;
+    let messages: Vec<_> = (0..MESSAGES).map(batch).collect();
+    let ids: BTreeSet<_> = messages.iter().map(|message| message.id).collect();
+    let failures = Arc::new(AtomicUsize::new(0));
+
+    let publishing = publish_until_confirmed(broker.publisher(), messages, Arc::clone(&failures));
+    let mut publishing = tokio::spawn(publishing);
+    let mut unbound = 0;
+    loop {
+        operator.unbind().await;
+        operator.bind().await;
+        unbound += 1;
+        if tokio::time::timeout(BOUND_FOR, &mut publishing).await.is_ok() {
+            break;
+        }
+    }
+    assert!(unbound > 1 && failures.load(Ordering::Relaxed) > 0);
+    let mut subscription = subscribe(&broker, 100);
+    consume_all(&mut *subscription, ids).await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_survives_the_deletion_of_its_queue() {
+    let url = empty_vhost().await;
+    let broker = connect_to(&url);
+    let mut subscription = subscribe(&broker, 10);
+    consume_link(&broker, LinkState::is_ready).await;
+    publish_link(&broker, LinkState::is_ready).await;
+    broker.publisher().publish(&batch(1)).await.unwrap();
+    let stale = next(&mut *subscription).await;
+
+    let operator = Operator::at(&url).await;
+    operator.delete_queue().await;
+    let again = publish_until_confirmed(broker.publisher(), vec![batch(2)], Arc::default());
+    soon("the queue is declared again", again).await;
+    let fresh = next(&mut *subscription).await;
+    assert_eq!(crate::messages::id_of(&fresh), batch(2).id);
+    fresh.ack().await.unwrap();
+    stale.ack().await.expect_err("its queue is gone");
+
+    // A purge closes nothing: what is published after it arrives.
+    operator
+        .channel
+        .queue_purge(QUEUE.into(), QueuePurgeOptions::default())
+        .await
+        .unwrap();
+    broker.publisher().publish(&batch(3)).await.unwrap();
+    next(&mut *subscription).await.ack().await.unwrap();
+    broker.close().await;
+}

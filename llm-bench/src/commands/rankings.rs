@@ -1,0 +1,148 @@
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use benchmark_service::{Selection, Settings as BenchmarkSettings, rankings_now};
+use serde_json::Value;
+use shared_types::MetricTitle;
+
+use crate::{
+    cli::{Format, Rankings},
+    context::{Context, UsageError},
+    table::table,
+};
+
+const COLUMNS: [&str; 12] =
+    ["rank", "LLM", "source", "n", "mean", "95 % CI of the mean", "stddev", "p50", "p90", "p95", "p99", "updated"];
+const NUMBERS: [&str; 9] = ["rank", "n", "mean", "95 % CI of the mean", "stddev", "p50", "p90", "p95", "p99"];
+
+pub(crate) async fn run(options: Rankings, context: Context) -> anyhow::Result<()> {
+    let selection = selection(&options, &context)?;
+    let metric = options.metric.as_deref().map(MetricTitle::new).transpose().map_err(UsageError)?;
+    let csv = options.format == Format::Csv;
+    let body = match &options.url {
+        Some(url) => ask(url, selection, metric.as_ref(), csv, &context).await?,
+        None => {
+            let storage = context.storage().await?;
+            rankings_now(storage, Arc::clone(&context.clock), selection, metric.as_ref(), csv).await?.into()
+        }
+    };
+    match options.format {
+        Format::Json | Format::Csv => println!("{}", String::from_utf8(body)?.trim_end()),
+        Format::Table => show(&serde_json::from_slice(&body)?, metric.as_ref()),
+    }
+    Ok(())
+}
+
+fn selection(options: &Rankings, context: &Context) -> anyhow::Result<Selection> {
+    let default = BenchmarkSettings::read(&context.variables).map_err(UsageError)?.default_selection;
+    Ok(Selection {
+        source: match &options.source {
+            Some(source) => source.parse().map_err(UsageError)?,
+            None => default.source,
+        },
+        window: options.window.parse().map_err(UsageError)?,
+        statistic: options.statistic.parse().map_err(UsageError)?,
+    })
+}
+
+async fn ask(
+    url: &str,
+    selection: Selection,
+    metric: Option<&MetricTitle>,
+    csv: bool,
+    context: &Context,
+) -> anyhow::Result<Vec<u8>> {
+    let mut asked = reqwest::Url::parse(url).with_context(|| format!("--url: {url} is not a URL"))?;
+    {
+        let Ok(mut path) = asked.path_segments_mut() else { bail!("--url: found {url}, expected http://host:port") };
+        path.pop_if_empty().extend(["api", "v1", "benchmarks", "rankings"]).extend(metric.map(MetricTitle::as_str));
+    }
+    asked
+        .query_pairs_mut()
+        .append_pair("source", selection.source.as_str())
+        .append_pair("window", selection.window.as_str())
+        .append_pair("statistic", selection.statistic.as_str())
+        .append_pair("format", if csv { "csv" } else { "json" });
+    let mut request = reqwest::Client::new().get(asked);
+    if let Some(key) = context.variables.secret("API_KEY", 1).map_err(UsageError)? {
+        request = request.header("X-API-KEY", key.expose());
+    }
+    let answer = request.send().await.with_context(|| format!("no answer from {url}"))?;
+    let (status, body) = (answer.status(), answer.bytes().await?);
+    if !status.is_success() {
+        let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+        bail!("{url} answers {status}: {}", problem["detail"].as_str().unwrap_or("no detail"));
+    }
+    Ok(body.into())
+}
+
+/// Prints one table a metric.
+fn show(answer: &Value, metric: Option<&MetricTitle>) {
+    let data = &answer["data"];
+    match metric {
+        Some(title) => show_metric(title.as_str(), data),
+        None => {
+            for (title, rows) in data.as_array().into_iter().flatten().filter_map(Value::as_object).flatten() {
+                show_metric(title, rows);
+            }
+        }
+    }
+    println!("as of {}; LLMs whose intervals overlap share a rank", answer["as_of"].as_str().unwrap_or("now"));
+}
+
+fn show_metric(title: &str, rows: &Value) {
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    println!("{title}");
+    if rows.is_empty() {
+        println!("  no values yet\n");
+        return;
+    }
+    println!("{}\n", table(COLUMNS, &NUMBERS, rows.iter().map(cells)));
+}
+
+fn cells(row: &Value) -> [String; 12] {
+    let text = |field: &str| row[field].as_str().unwrap_or("–").to_owned();
+    let number = |field: &str| short(&row[field]);
+    [
+        row["rank"].to_string(),
+        text("llm"),
+        text("source"),
+        row["n"].to_string(),
+        number("mean"),
+        format!("{} – {}", short(&row["ci95"][0]), short(&row["ci95"][1])),
+        number("stddev"),
+        number("p50"),
+        number("p90"),
+        number("p95"),
+        number("p99"),
+        text("updated_at").split('.').next().unwrap_or_default().replace('T', " "),
+    ]
+}
+
+/// Five significant digits are enough to read; `--format json` gives all.
+fn short(number: &Value) -> String {
+    const DIGITS: i32 = 5;
+    let Some(number) = number.as_f64() else { return "–".to_owned() };
+    if number == 0.0 || !(1e-4..1e9).contains(&number.abs()) {
+        return format!("{number:.4e}");
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a logarithm of a double is small")]
+    let before_the_point = number.abs().log10().floor() as i32 + 1;
+    let after = usize::try_from(DIGITS - before_the_point).unwrap_or(0);
+    format!("{number:.after$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shortened_to_five_digits() {
+        let shown = |number: f64| short(&Value::from(number));
+        assert_eq!(shown(1.314_910_917), "1.3149");
+        assert_eq!(shown(0.147_520_434), "0.14752");
+        assert_eq!(shown(123_456.7), "123457");
+        assert_eq!(shown(0.0), "0.0000e0");
+        assert_eq!(short(&Value::Null), "–");
+    }
+}

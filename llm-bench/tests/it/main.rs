@@ -1,0 +1,10 @@
+//! llm-bench as its users run it: real processes, real signals; embedded, and on real servers.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod command_line;
+mod embedded;
+mod oracle;
+mod process;
+mod rankings;
+mod real_servers;

@@ -1,0 +1,29 @@
+use num_rational::BigRational;
+
+/// The mean of doubles as exact rational arithmetic gives it, rounded once to the nearest double.
+pub(crate) fn exact_mean(values: &[f64]) -> f64 {
+    let sum: BigRational = values
+        .iter()
+        .map(|value| BigRational::from_float(*value).unwrap())
+        .sum();
+    let mean = sum / BigRational::from_integer(values.len().into());
+    nearest(&mean)
+}
+
+/// The double nearest to `exact`, by comparing the candidates around a first guess: num-rational's own conversion
+/// does not promise correct rounding.
+fn nearest(exact: &BigRational) -> f64 {
+    use num_traits::{Signed, ToPrimitive};
+    let guess = exact.to_f64().unwrap();
+    let distance = |candidate: f64| (BigRational::from_float(candidate).unwrap() - exact).abs();
+    [guess.next_down(), guess, guess.next_up()]
+        .into_iter()
+        .min_by_key(|candidate| distance(*candidate))
+        .unwrap()
+}
+
+#[test]
+fn the_oracle_does_what_floating_point_does_not() {
+    assert_eq!(exact_mean(&[0.1, 0.2, 0.3, 1e16, -1e16]), 0.12);
+    assert_ne!([0.1, 0.2, 0.3, 1e16, -1e16].iter().sum::<f64>() / 5.0, 0.12);
+}

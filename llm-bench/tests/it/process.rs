@@ -1,0 +1,122 @@
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// Far beyond what anything here takes; a condition that is not met by then has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A program of this build. `cargo test --workspace` builds all of them.
+pub(crate) fn program(name: &str) -> Command {
+    let path = PathBuf::from(env!("CARGO_BIN_EXE_llm-bench")).with_file_name(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build --package {name}`",
+        path.display()
+    );
+    let mut command = Command::new(path);
+    command
+        .env_clear()
+        .env("RUST_LOG", "warn")
+        .current_dir(std::env::temp_dir())
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(mut command: Command) -> Output {
+    command.output().unwrap()
+}
+
+/// A running service; killed when dropped.
+pub(crate) struct Process {
+    child: Child,
+}
+
+impl Process {
+    pub(crate) fn start(mut command: Command) -> Self {
+        Self {
+            child: command.spawn().unwrap(),
+        }
+    }
+
+    /// Starts `llm-bench up` and waits until it says where it serves.
+    pub(crate) fn up(mut command: Command) -> (Self, String) {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let url = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| {
+                line.trim()
+                    .strip_prefix("dashboard")
+                    .map(|url| url.trim().trim_end_matches('/').to_owned())
+            })
+            .expect("up says where it serves");
+        // Go on reading, so that the process never blocks on a full pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        (Self { child }, url)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the process does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// SIGTERM, and an orderly end.
+    pub(crate) fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.ended().code(), Some(0));
+    }
+
+    /// kill -9.
+    pub(crate) fn crash(mut self) {
+        self.signal(Signal::SIGKILL);
+        self.ended();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.signal(Signal::SIGKILL);
+            self.ended();
+        }
+    }
+}
+
+/// Waits until `condition` holds.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A port nobody listens on now.
+pub(crate) fn free_address() -> String {
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
+}

@@ -1,0 +1,88 @@
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// What the API says, parsed as any client would.
+pub(crate) struct Api {
+    pub url: String,
+    pub key: Option<String>,
+}
+
+/// A row of a ranking.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Row {
+    pub llm: String,
+    pub n: u64,
+    pub mean: f64,
+    pub rank: u64,
+}
+
+impl Api {
+    pub(crate) fn open(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            key: None,
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let mut request = reqwest::Client::new().get(format!("{}{path}", self.url));
+        if let Some(key) = &self.key {
+            request = request.header("X-API-KEY", key);
+        }
+        match request.send().await {
+            Ok(answer) => {
+                let status = answer.status().as_u16();
+                (status, answer.json().await.unwrap_or(Value::Null))
+            }
+            Err(_unreachable) => (0, Value::Null),
+        }
+    }
+
+    /// The rankings by metric; empty while there are none.
+    pub(crate) async fn rankings(&self, query: &str) -> BTreeMap<String, Vec<Row>> {
+        let (_, answer) = self.get(&format!("/api/v1/benchmarks/rankings?{query}")).await;
+        let metrics = answer["data"].as_array().cloned().unwrap_or_default();
+        metrics
+            .iter()
+            .filter_map(Value::as_object)
+            .flatten()
+            .map(|(metric, rows)| (metric.clone(), rows.as_array().unwrap().iter().map(row).collect()))
+            .collect()
+    }
+
+    /// How many values are ranked in all.
+    pub(crate) async fn values(&self, query: &str) -> u64 {
+        self.rankings(query)
+            .await
+            .values()
+            .flatten()
+            .map(|row| row.n)
+            .sum()
+    }
+
+    /// Every stored batch with its values.
+    pub(crate) async fn batches(&self) -> Vec<Value> {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let (status, page) = self
+                .get(&format!("/api/v1/batches?limit=500&values=true{cursor}"))
+                .await;
+            assert_eq!(status, 200, "{page}");
+            all.extend(page["data"].as_array().unwrap().clone());
+            match page["page"]["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return all,
+            }
+        }
+    }
+}
+
+fn row(row: &Value) -> Row {
+    Row {
+        llm: row["llm"].as_str().unwrap().to_owned(),
+        n: row["n"].as_u64().unwrap(),
+        mean: row["mean"].as_f64().unwrap(),
+        rank: row["rank"].as_u64().unwrap(),
+    }
+}
