@@ -32,6 +32,7 @@ async fn main() -> ExitCode {
 async fn run() -> anyhow::Result<()> {
     let variables = Variables::from_process()?;
     let (common, settings) = (CommonSettings::read(&variables)?, Settings::read(&variables)?);
+    common.broker.between_processes()?;
     telemetry::init(&common.log)?;
 
     let (life, metrics) = (Lifecycle::new(), metrics_registry()?);

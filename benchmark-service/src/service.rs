@@ -178,13 +178,16 @@ impl Service {
         );
         let rest_of_life = life.clone();
         life.spawn_fallible("preparation", async move {
-            let clock = dependencies.clock;
-            if prepare(storage.as_ref(), &settings, clock.as_ref(), &shutdown).await? {
-                let keys = keys.keep_fresh(storage, shutdown.clone());
-                rest_of_life.spawn("api keys", keys);
-                rest_of_life.spawn("rankings", projector.run(shutdown.clone()));
-                rest_of_life.spawn("consumer", consumer.run(shutdown));
+            let (migrate, seed) = (settings.migrate_at_start, &settings.registry_seed);
+            let clock = dependencies.clock.as_ref();
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                prepared = storage::prepared(storage.as_ref(), migrate, seed, clock) => prepared?,
             }
+            let keys = keys.keep_fresh(storage, shutdown.clone());
+            rest_of_life.spawn("api keys", keys);
+            rest_of_life.spawn("rankings", projector.run(shutdown.clone()));
+            rest_of_life.spawn("consumer", consumer.run(shutdown));
             Ok::<(), StorageError>(())
         });
         tracing::info!(http.address = %address, "listening");
@@ -229,43 +232,6 @@ fn listen(address: SocketAddr, api: Api) -> Result<(Server, SocketAddr), BuildEr
     .listen(listener)
     .map_err(cannot_bind)?;
     Ok((server.run(), bound))
-}
-
-/// Brings the schema up to date and fills an empty registry, waiting for a database that is away. Gives whether it
-/// was done before the end.
-///
-/// # Errors
-/// A fault that waiting does not heal.
-async fn prepare(
-    storage: &dyn Storage,
-    settings: &Settings,
-    clock: &dyn Clock,
-    shutdown: &CancellationToken,
-) -> Result<bool, StorageError> {
-    const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
-    const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-    let mut pause = SHORTEST_PAUSE;
-    loop {
-        let prepared = async {
-            if settings.migrate_at_start {
-                storage.migrate().await?;
-            }
-            storage.seed(&settings.registry_seed, clock.now()).await
-        };
-        match prepared.await {
-            Ok(()) => return Ok(true),
-            Err(error) if error.is_transient() => tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the database is away; waiting for it"
-            ),
-            Err(fault) => return Err(fault),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(false),
-            () = tokio::time::sleep(pause) => {}
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
 }
 
 /// Asks the broker for the depth of its queues every few seconds. A broker that cannot be asked keeps the last

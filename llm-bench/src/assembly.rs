@@ -30,7 +30,14 @@ impl Assembly {
             OutboxSettings::default(),
             OutboxMetrics::register(&metrics)?,
         );
-        Ok(Self { life, storage, broker, outbox, clock: Arc::clone(&context.clock), metrics })
+        Ok(Self {
+            life,
+            storage,
+            broker,
+            outbox,
+            clock: Arc::clone(&context.clock),
+            metrics,
+        })
     }
 
     pub(crate) fn for_simulation(&self) -> simulation_service::Dependencies {

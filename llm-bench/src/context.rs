@@ -22,7 +22,11 @@ impl Context {
     /// `RUST_LOG` says otherwise.
     pub(crate) fn read() -> anyhow::Result<Self> {
         let variables = Variables::from_process().map_err(UsageError)?;
-        let quiet = if variables.is_set("RUST_LOG") { variables } else { variables.with("RUST_LOG", "warn") };
+        let quiet = if variables.is_set("RUST_LOG") {
+            variables
+        } else {
+            variables.with("RUST_LOG", "warn")
+        };
         let context = Self::from_variables(quiet)?;
         service_runtime::telemetry::init(&context.settings.log)?;
         Ok(context)
@@ -30,7 +34,11 @@ impl Context {
 
     pub(crate) fn from_variables(variables: Variables) -> anyhow::Result<Self> {
         let settings = CommonSettings::read(&variables).map_err(UsageError)?;
-        Ok(Self { variables, settings, clock: Arc::new(SystemClock) })
+        Ok(Self {
+            variables,
+            settings,
+            clock: Arc::new(SystemClock),
+        })
     }
 
     /// The database, its schema brought up to date.
@@ -44,7 +52,10 @@ impl Context {
 
     /// The database with whatever schema it has.
     pub(crate) fn storage_as_it_is(&self) -> anyhow::Result<Arc<dyn Storage>> {
-        Ok(backends::storage(&self.settings.database, Arc::clone(&self.clock))?)
+        Ok(backends::storage(
+            &self.settings.database,
+            Arc::clone(&self.clock),
+        )?)
     }
 
     /// The broker.

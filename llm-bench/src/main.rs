@@ -1,6 +1,10 @@
 //! The one command: see `llm-bench --help`.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to people")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line speaks to people"
+)]
 
 mod assembly;
 mod cli;

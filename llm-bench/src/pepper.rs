@@ -19,7 +19,11 @@ const FILE: &str = "api-key-pepper";
 /// at the first use. A copy of the database alone then still holds no usable key.
 pub(crate) fn pepper(context: &Context) -> anyhow::Result<Secret> {
     const SHORTEST: usize = 32;
-    if let Some(pepper) = context.variables.secret("API_KEY_PEPPER", SHORTEST).map_err(UsageError)? {
+    if let Some(pepper) = context
+        .variables
+        .secret("API_KEY_PEPPER", SHORTEST)
+        .map_err(UsageError)?
+    {
         return Ok(pepper);
     }
     match &context.settings.database.kind {
@@ -46,7 +50,12 @@ fn read_or_draw(file: &Path) -> anyhow::Result<Secret> {
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory)?;
     }
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+    match OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+    {
         Ok(mut new) => {
             new.write_all(pepper.as_bytes())?;
             new.sync_all()?;

@@ -24,10 +24,13 @@ CREATE TABLE metrics (
 );
 
 -- The events. Never updated, never deleted; everything else can be recomputed from them.
+--
+-- Batches, outbox and ledger have no foreign keys: each would cost a query and a row lock per batch, and rows are only
+-- ever inserted by statements that join what they refer to, which is never deleted.
 CREATE TABLE batches (
     id          uuid               PRIMARY KEY,
-    llm_id      bigint             NOT NULL REFERENCES llms,
-    metric_id   bigint             NOT NULL REFERENCES metrics,
+    llm_id      bigint             NOT NULL,
+    metric_id   bigint             NOT NULL,
     source      text               NOT NULL CHECK (source IN ('simulated', 'measured', 'imported')),
     run_id      text,
     -- Unsigned 64-bit numbers, bit for bit: 2^63 and above show as negative.
@@ -47,7 +50,7 @@ CREATE INDEX batches_newest_first ON batches (batch_at DESC, id DESC);
 
 -- What is stored and not yet confirmed by the broker. Without payload: the batch's row has it.
 CREATE TABLE outbox (
-    batch_id    uuid        PRIMARY KEY REFERENCES batches,
+    batch_id    uuid        PRIMARY KEY,
     recorded_at timestamptz NOT NULL DEFAULT now(),
     -- When a sweeper last took it; not indexed, so that a claim is a heap-only update.
     claimed_at  timestamptz
@@ -56,7 +59,7 @@ CREATE INDEX outbox_oldest_first ON outbox (recorded_at, batch_id);
 
 -- The batches that are counted. An id enters in the transaction that folds it into the statistics.
 CREATE TABLE ledger (
-    batch_id   uuid        PRIMARY KEY REFERENCES batches,
+    batch_id   uuid        PRIMARY KEY,
     counted_at timestamptz NOT NULL DEFAULT now()
 );
 

@@ -17,24 +17,32 @@ mod workload;
 use anyhow::Context;
 use test_servers::{shared_postgres, shared_rabbitmq};
 
+const PARTS: [&str; 2] = ["pipeline", "serving"];
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.first().map(String::as_str) {
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         // The peer of the rankings benchmark runs as a process of its own, like the service it is compared with.
-        Some("bare-server") => bare_server::run(arguments.get(1).context("the body's file")?).await,
-        Some(other) => anyhow::bail!("found {other}, expected no arguments"),
-        None => all().await,
+        ["bare-server", body_file] => bare_server::run(body_file).await,
+        [] => bench(&PARTS).await,
+        [part] if PARTS.contains(&part) => bench(&[part]).await,
+        _ => anyhow::bail!("found {arguments:?}, expected nothing or one of {PARTS:?}"),
     }
 }
 
-async fn all() -> anyhow::Result<()> {
+async fn bench(parts: &[&str]) -> anyhow::Result<()> {
     let (postgres, rabbitmq) = (shared_postgres().await, shared_rabbitmq().await);
-    pipeline::bench(postgres, rabbitmq).await.context("pipeline")?;
-    let services = services::Services::start(postgres, rabbitmq)
-        .await
-        .context("starting the services")?;
-    rankings::bench(&services).await.context("rankings")?;
-    memory::bench(&services)?;
-    services.stop().await
+    if parts.contains(&"pipeline") {
+        pipeline::bench(postgres, rabbitmq).await.context("pipeline")?;
+    }
+    if parts.contains(&"serving") {
+        let services = services::Services::start(postgres, rabbitmq)
+            .await
+            .context("starting the services")?;
+        rankings::bench(&services).await.context("rankings")?;
+        memory::bench(&services)?;
+        services.stop().await?;
+    }
+    Ok(())
 }

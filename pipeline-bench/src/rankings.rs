@@ -24,16 +24,17 @@ const ROUNDS: usize = 5;
 pub(crate) async fn bench(services: &Services) -> anyhow::Result<()> {
     let few = services.simulate(250, "3600", 4_000).await?;
     end(few).await?;
-    measure(services, "4000").await?;
+    measure(services).await?;
 
     const MILLIONS: u64 = 1_600_000;
     let many = services.simulate(1000, "0.02", MILLIONS).await?;
     memory::report("simulation-service", many.id().context("its pid")?)?;
     end(many).await?;
-    measure(services, "1600000").await
+    measure(services).await
 }
 
-async fn measure(services: &Services, values: &str) -> anyhow::Result<()> {
+async fn measure(services: &Services) -> anyhow::Result<()> {
+    let values = services.settled().await?;
     let body = reqwest::get(format!("http://{}{PATH}", services.api))
         .await?
         .bytes()
@@ -55,7 +56,7 @@ async fn measure(services: &Services, values: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print(values: &str, connections: usize, bytes: usize, mut rounds: Vec<(f64, Load, Load)>) {
+fn print(values: u64, connections: usize, bytes: usize, mut rounds: Vec<(f64, Load, Load)>) {
     rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (ratio, ours, bare) = rounds[rounds.len() / 2];
     println!(

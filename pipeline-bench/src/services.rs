@@ -62,6 +62,18 @@ impl Services {
         Ok(simulation)
     }
 
+    /// Waits until the rankings stand still: everything that was simulated is counted.
+    pub(crate) async fn settled(&self) -> anyhow::Result<u64> {
+        const QUIET: Duration = Duration::from_secs(2);
+        loop {
+            let before = self.ranked_values().await?;
+            tokio::time::sleep(QUIET).await;
+            if self.ranked_values().await? == before {
+                return Ok(before);
+            }
+        }
+    }
+
     /// Values in the rankings over all time.
     async fn ranked_values(&self) -> anyhow::Result<u64> {
         let url = format!("http://{}/api/v1/benchmarks/rankings", self.api);

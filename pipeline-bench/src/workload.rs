@@ -3,10 +3,12 @@ use std::collections::HashMap;
 use service_runtime::settings::Variables;
 use simulation_service::SimulationSettings;
 
-/// LLMs of the benchmark; times four metrics gives the batches of one tick.
-pub(crate) const LLMS: usize = 64;
+/// LLMs of the benchmark.
+pub(crate) const LLMS: usize = 16;
+/// Metrics of the standard registry.
+pub(crate) const METRICS: usize = 4;
 /// Batches of one tick.
-pub(crate) const BATCHES_PER_TICK: usize = LLMS * 4;
+pub(crate) const BATCHES_PER_TICK: usize = LLMS * METRICS;
 /// Values of one batch.
 pub(crate) const VALUES: usize = 1000;
 

@@ -72,15 +72,11 @@ impl ContentHasher {
     }
 
     pub(crate) fn values(&mut self, values: &[f64]) -> &mut Self {
-        const CHUNK: usize = 128;
+        // In one piece: BLAKE3 hashes kilobytes side by side, if it is given them together.
+        let mut bytes = Vec::with_capacity(values.len() * 8);
+        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         self.integer(values.len() as u64);
-        let mut buffer = [0; CHUNK * 8];
-        for chunk in values.chunks(CHUNK) {
-            for (bytes, value) in buffer.chunks_exact_mut(8).zip(chunk) {
-                bytes.copy_from_slice(&value.to_le_bytes());
-            }
-            self.0.update(&buffer[..chunk.len() * 8]);
-        }
+        self.0.update(&bytes);
         self
     }
 

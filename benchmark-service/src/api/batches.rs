@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{StatusCode, header::HeaderValue},
+    http::StatusCode,
     web::{Data, Path, Payload},
 };
 use chrono::{DateTime, Utc};
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{
     State,
     answer::{Success, success},
+    idempotency,
     request::{Parameters, read_body},
 };
 use crate::{
@@ -303,7 +304,7 @@ pub(super) async fn submit(
     let key = request
         .headers()
         .get("Idempotency-Key")
-        .map(idempotency_key)
+        .map(idempotency::key)
         .transpose()?;
     let body = read_body(&request, payload, message::MAX_BODY_BYTES).await?;
     let mut batches = message::decode(&body)?;
@@ -311,7 +312,7 @@ pub(super) async fn submit(
     if let Some(key) = key {
         batches = (0..)
             .zip(batches)
-            .map(|(index, batch)| named_by(permit.namespace(), key, index, batch))
+            .map(|(index, batch)| idempotency::named_by(permit.namespace(), key, index, batch))
             .collect();
     }
     let ids: Vec<BatchId> = batches.iter().map(MetricBatch::id).collect();
@@ -339,49 +340,9 @@ fn accepted(ids: &[BatchId], outcomes: Vec<Recorded>) -> Result<Vec<Accepted>, P
     }
 }
 
-fn idempotency_key(value: &HeaderValue) -> Result<&str, Invalid> {
-    const LONGEST: usize = 200;
-    let refused = || {
-        let found = String::from_utf8_lossy(value.as_bytes())
-            .escape_debug()
-            .to_string();
-        Invalid::new(
-            "Idempotency-Key",
-            found,
-            format!("1 to {LONGEST} visible ASCII characters"),
-        )
-    };
-    let key = value
-        .to_str()
-        .map_err(|_: actix_web::http::header::ToStrError| refused())?;
-    if key.is_empty() || key.len() > LONGEST {
-        return Err(refused());
-    }
-    Ok(key)
-}
-
-/// Gives a batch that came without an id one that follows from the request's key: the same on every retry, and
-/// another than that of an equal batch in another request.
-fn named_by(namespace: &str, key: &str, index: u64, batch: MetricBatch) -> MetricBatch {
-    if batch.id() != BatchId::from_content(&batch.checksum()) {
-        return batch;
-    }
-    let mut hasher = blake3::Hasher::new_derive_key("llm-bench 2026 batch id of an Idempotency-Key");
-    for part in [namespace.as_bytes(), key.as_bytes(), &index.to_le_bytes()] {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
-    }
-    let mut id = [0; 16];
-    hasher.finalize_xof().fill(&mut id);
-    MetricBatch::new(Uuid::new_v8(id).into(), batch.content().clone())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn batch(json: &str) -> MetricBatch {
-        message::decode(json.as_bytes()).unwrap().remove(0)
-    }
 
     #[test]
     fn a_cursor_reads_back() {
@@ -400,23 +361,5 @@ mod tests {
         ] {
             assert!(other.parse::<Cursor>().is_err(), "{other}");
         }
-    }
-
-    #[test]
-    fn a_key_names_batches_without_an_id() {
-        let json = r#"{"llm_name":"a","metric":"ttft","values":[1],"timestamp":"2026-01-01T00:00:00Z"}"#;
-        let named = |namespace, key, index| named_by(namespace, key, index, batch(json)).id();
-        let first = named("caller", "key", 0);
-        assert_eq!(named("caller", "key", 0), first, "a retry");
-        for other in [
-            named("other", "key", 0),
-            named("caller", "yek", 0),
-            named("caller", "key", 1),
-            batch(json).id(),
-        ] {
-            assert_ne!(other, first);
-        }
-        let with_id = json.replacen('{', r#"{"id":"00000000-0000-7000-8000-000000000001","#, 1);
-        assert_eq!(named_by("", "key", 0, batch(&with_id)).id(), batch(&with_id).id());
     }
 }

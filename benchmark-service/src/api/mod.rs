@@ -6,6 +6,7 @@ mod events;
 mod gate;
 pub(crate) mod health;
 mod history;
+mod idempotency;
 mod llms;
 mod metrics;
 mod openapi;

@@ -15,7 +15,7 @@ pub(crate) struct MicroBatching {
 
 impl MicroBatching {
     pub(crate) const DEFAULT: Self = Self {
-        max_messages: 64,
+        max_messages: 256,
         max_bytes: 8 * 1024 * 1024,
         max_wait: Duration::from_millis(20),
     };

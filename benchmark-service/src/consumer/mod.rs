@@ -20,10 +20,11 @@ use std::{
     time::Duration,
 };
 
-use broker::{Broker, Delivery, SettleError};
+use broker::{Broker, Delivery, SettleError, Subscription};
+use futures::future::join_all;
 use shared_types::{Clock, MetricBatch, message};
 use storage::{Applied, Refusal, Storage, StorageError};
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -70,13 +71,32 @@ struct ShuttingDown;
 impl Consumer {
     const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
     const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-    /// Twice a micro-batch, so that the next one is here when one is committed.
-    const PREFETCH: NonZeroU16 = NonZeroU16::new(128).expect("not zero");
+    /// Two micro-batches: one being committed, one being gathered.
+    const PREFETCH: NonZeroU16 = NonZeroU16::new(512).expect("not zero");
 
-    /// Consumes until shutdown.
+    /// Consumes until shutdown. While one micro-batch is being committed, the next one is gathered and decoded, in a
+    /// task of its own: decoding is the larger part of the work.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        let mut subscription = self.broker.subscribe(Self::PREFETCH);
+        let subscription = self.broker.subscribe(Self::PREFETCH);
+        let (decoded, groups) = mpsc::channel(1);
         self.state.running.store(true, Ordering::Relaxed);
+        let consumer = Arc::new(self);
+        let gathering = tokio::spawn(Arc::clone(&consumer).gather(subscription, decoded, shutdown.clone()));
+        consumer.count_all(groups, &shutdown).await;
+        // Either end of the channel that is dropped ends the other side too.
+        let gathered = gathering.await;
+        consumer.state.running.store(false, Ordering::Relaxed);
+        if let Err(crashed) = gathered {
+            std::panic::resume_unwind(crashed.into_panic());
+        }
+    }
+
+    async fn gather(
+        self: Arc<Self>,
+        mut subscription: Box<dyn Subscription>,
+        decoded: mpsc::Sender<Group>,
+        shutdown: CancellationToken,
+    ) {
         while let Some(deliveries) = MicroBatching::DEFAULT
             .collect(subscription.as_mut(), &shutdown)
             .await
@@ -91,12 +111,18 @@ impl Consumer {
                     }
                 }
             }
-            if self.count(Group::of(messages), &shutdown).await.is_err() {
-                break;
+            if decoded.send(Group::of(messages)).await.is_err() {
+                return;
             }
         }
-        self.state.running.store(false, Ordering::Relaxed);
-        drop(subscription);
+    }
+
+    async fn count_all(&self, mut groups: mpsc::Receiver<Group>, shutdown: &CancellationToken) {
+        while let Some(group) = groups.recv().await {
+            if self.count(group, shutdown).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Counts and settles every message of the group, splitting it where a fault hides in it.
@@ -168,15 +194,23 @@ impl Consumer {
             .micro_batch_messages
             .observe(f64::from(u32::try_from(group.len()).unwrap_or(u32::MAX)));
         self.tally(&group.batches, &applied);
-        for (delivery, outcomes) in group.outcomes(&applied) {
-            let refusal = outcomes.iter().find_map(|outcome| match outcome {
-                Applied::Refused(refusal) => Some(refusal),
-                Applied::Counted | Applied::Duplicate => None,
-            });
-            match refusal {
-                None => self.note(delivery.ack().await),
-                Some(refusal) => self.send_to_dead_letters(delivery, &refusal.to_string()).await,
-            }
+        // All at once: the broker's client turns acknowledgements that come together into one frame.
+        join_all(
+            group
+                .outcomes(&applied)
+                .map(|(delivery, outcomes)| self.settle_one(delivery, outcomes)),
+        )
+        .await;
+    }
+
+    async fn settle_one(&self, delivery: Delivery, outcomes: &[Applied]) {
+        let refusal = outcomes.iter().find_map(|outcome| match outcome {
+            Applied::Refused(refusal) => Some(refusal),
+            Applied::Counted | Applied::Duplicate => None,
+        });
+        match refusal {
+            None => self.note(delivery.ack().await),
+            Some(refusal) => self.send_to_dead_letters(delivery, &refusal.to_string()).await,
         }
     }
 

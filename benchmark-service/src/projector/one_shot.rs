@@ -42,7 +42,9 @@ pub async fn rankings_now(
 ) -> Result<Bytes, RankingsError> {
     let rankings = Arc::new(Rankings::new());
     let failures = IntCounter::new("unused", "nobody reads the failures of a single refresh")?;
-    Projector::new(storage, clock, Arc::clone(&rankings), selection, failures).refresh().await?;
+    Projector::new(storage, clock, Arc::clone(&rankings), selection, failures)
+        .refresh()
+        .await?;
     let snapshot = rankings.load();
     let target = match metric {
         None => Target::All,

@@ -57,7 +57,11 @@ async fn connected(broker: &Arc<dyn Broker>) -> anyhow::Result<()> {
 }
 
 fn selection(selected: Selected) -> Selection {
-    if selected.all { Selection::All } else { Selection::Ids(selected.ids) }
+    if selected.all {
+        Selection::All
+    } else {
+        Selection::Ids(selected.ids)
+    }
 }
 
 fn show_list(letters: &[DeadLetter]) {
@@ -66,9 +70,17 @@ fn show_list(letters: &[DeadLetter]) {
         return;
     }
     let rows = letters.iter().map(|letter| {
-        [letter.id.clone(), rejected_at(letter), letter.body.len().to_string(), letter.reason.clone()]
+        [
+            letter.id.clone(),
+            rejected_at(letter),
+            letter.body.len().to_string(),
+            letter.reason.clone(),
+        ]
     });
-    println!("{}", table(["id", "rejected at", "bytes", "reason"], &["bytes"], rows));
+    println!(
+        "{}",
+        table(["id", "rejected at", "bytes", "reason"], &["bytes"], rows)
+    );
 }
 
 fn show_one(letter: &DeadLetter) {
@@ -80,7 +92,9 @@ fn show_one(letter: &DeadLetter) {
 }
 
 fn rejected_at(letter: &DeadLetter) -> String {
-    letter.rejected_at.map_or_else(|| "unknown".to_owned(), |at| at.to_rfc3339())
+    letter
+        .rejected_at
+        .map_or_else(|| "unknown".to_owned(), |at| at.to_rfc3339())
 }
 
 fn report(done: &str, ids: &[String]) {

@@ -14,22 +14,38 @@ enum Finding {
 }
 
 pub(crate) async fn run() -> anyhow::Result<()> {
-    let context = match Variables::from_process().map_err(UsageError).map_err(anyhow::Error::from).and_then(read) {
+    let context = match Variables::from_process()
+        .map_err(UsageError)
+        .map_err(anyhow::Error::from)
+        .and_then(read)
+    {
         Ok(context) => context,
         Err(refused) => {
-            show("settings", &ill(format!("{refused:#}"), "correct this variable in the environment or in .env"));
+            show(
+                "settings",
+                &ill(
+                    format!("{refused:#}"),
+                    "correct this variable in the environment or in .env",
+                ),
+            );
             return Err(refused.context("one check failed"));
         }
     };
     let findings = [
-        ("settings", Finding::Well("every variable is understood".to_owned())),
+        (
+            "settings",
+            Finding::Well("every variable is understood".to_owned()),
+        ),
         ("database", database(&context).await),
         ("broker", broker(&context).await),
     ];
     for (name, finding) in &findings {
         show(name, finding);
     }
-    let failed = findings.iter().filter(|(_, finding)| matches!(finding, Finding::Ill { .. })).count();
+    let failed = findings
+        .iter()
+        .filter(|(_, finding)| matches!(finding, Finding::Ill { .. }))
+        .count();
     anyhow::ensure!(failed == 0, "{failed} of {} checks failed", findings.len());
     Ok(())
 }
@@ -46,7 +62,8 @@ async fn database(context: &Context) -> Finding {
         DatabaseKind::Postgres { .. } => "PostgreSQL".to_owned(),
         DatabaseKind::Sqlite { path } => format!("SQLite, {}", path.display()),
     };
-    let advice = "is the server up, and are DATABASE_URL or POSTGRES_* right? `make services` starts one to try";
+    let advice =
+        "is the server up, and are DATABASE_URL or POSTGRES_* right? `make services` starts one to try";
     let storage = match context.storage_as_it_is() {
         Ok(storage) => storage,
         Err(error) => return ill(format!("{place}: {error:#}"), advice),
@@ -55,12 +72,16 @@ async fn database(context: &Context) -> Finding {
         Err(_elapsed) => ill(format!("{place}: no answer within {PATIENCE:?}"), advice),
         Ok(Err(error)) => ill(format!("{place}: {:#}", anyhow::Error::from(error)), advice),
         Ok(Ok(info)) if info.pending_migrations > 0 => ill(
-            format!("{place}: {}; {} migrations are missing", info.version, info.pending_migrations),
+            format!(
+                "{place}: {}; {} migrations are missing",
+                info.version, info.pending_migrations
+            ),
             "run `llm-bench migrate`, or start a service (MIGRATE_AT_START)",
         ),
-        Ok(Ok(info)) => {
-            Finding::Well(format!("{place}: {}; schema up to date ({})", info.version, info.applied_migrations))
-        }
+        Ok(Ok(info)) => Finding::Well(format!(
+            "{place}: {}; schema up to date ({})",
+            info.version, info.applied_migrations
+        )),
     }
 }
 
@@ -83,18 +104,30 @@ async fn broker(context: &Context) -> Finding {
     };
     let finding = match tokio::time::timeout(PATIENCE, asked).await {
         Ok(info) if info.dead > 0 => ill(
-            format!("{}; {} messages queued, {} dead letters", info.version, info.queued, info.dead),
+            format!(
+                "{}; {} messages queued, {} dead letters",
+                info.version, info.queued, info.dead
+            ),
             "`llm-bench dead-letters list` says why they were rejected",
         ),
-        Ok(info) => Finding::Well(format!("{}; {} messages queued, no dead letters", info.version, info.queued)),
-        Err(_elapsed) => ill(format!("not usable: {:?}", Arc::clone(&broker).publisher().link()), advice),
+        Ok(info) => Finding::Well(format!(
+            "{}; {} messages queued, no dead letters",
+            info.version, info.queued
+        )),
+        Err(_elapsed) => ill(
+            format!("not usable: {:?}", Arc::clone(&broker).publisher().link()),
+            advice,
+        ),
     };
     broker.close().await;
     finding
 }
 
 fn ill(found: String, advice: &str) -> Finding {
-    Finding::Ill { found, advice: advice.to_owned() }
+    Finding::Ill {
+        found,
+        advice: advice.to_owned(),
+    }
 }
 
 fn show(name: &str, finding: &Finding) {

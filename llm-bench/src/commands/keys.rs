@@ -10,7 +10,11 @@ use crate::{cli::Keys, context::Context, pepper::pepper, table::table};
 pub(crate) async fn run(action: Keys, context: Context) -> anyhow::Result<()> {
     let storage = context.storage().await?;
     match action {
-        Keys::Create { name, scope, expires_in } => {
+        Keys::Create {
+            name,
+            scope,
+            expires_in,
+        } => {
             let lifetime = expires_in.map(|days| TimeDelta::days(days.into()));
             let key = create(storage.as_ref(), &context, name, scope, lifetime).await?;
             println!("{}", key.expose());
@@ -21,7 +25,9 @@ pub(crate) async fn run(action: Keys, context: Context) -> anyhow::Result<()> {
             if ApiKey::parse(&id).is_some() {
                 bail!("found a whole key, expected its id: the part between llmb_ and the second _");
             }
-            storage.revoke_api_key(&ApiKeyId(id.clone()), context.clock.now()).await?;
+            storage
+                .revoke_api_key(&ApiKeyId(id.clone()), context.clock.now())
+                .await?;
             println!("revoked {id}; running services notice within 30 seconds");
         }
     }
@@ -63,7 +69,16 @@ fn show(keys: &[ApiKeyRecord], clock: &dyn Clock) {
             (None, Some(at)) => format!("until {}", time(at)),
             (None, None) => "in use".to_owned(),
         };
-        [key.id.0.clone(), key.name.clone(), key.scope.as_str().to_owned(), time(key.created_at), state]
+        [
+            key.id.0.clone(),
+            key.name.clone(),
+            key.scope.as_str().to_owned(),
+            time(key.created_at),
+            state,
+        ]
     });
-    println!("{}", table(["id", "name", "scope", "created", "state"], &[], rows));
+    println!(
+        "{}",
+        table(["id", "name", "scope", "created", "state"], &[], rows)
+    );
 }

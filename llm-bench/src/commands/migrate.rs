@@ -31,7 +31,10 @@ async fn until_current(storage: &dyn Storage) -> anyhow::Result<()> {
             Ok(info) if info.pending_migrations == 0 => return Ok(()),
             Ok(info) => tracing::warn!(schema.pending = info.pending_migrations, "waiting for migrations"),
             Err(error) if error.is_transient() => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "waiting for the database");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "waiting for the database"
+                );
             }
             Err(error) => bail!(error),
         }

@@ -8,7 +8,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(options: Probe) -> anyhow::Result<()> {
     let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
-    let answer = client.get(&options.url).send().await.with_context(|| format!("no answer from {}", options.url))?;
-    ensure!(answer.status().is_success(), "{} answers {}", options.url, answer.status());
+    let answer = client
+        .get(&options.url)
+        .send()
+        .await
+        .with_context(|| format!("no answer from {}", options.url))?;
+    ensure!(
+        answer.status().is_success(),
+        "{} answers {}",
+        options.url,
+        answer.status()
+    );
     Ok(())
 }

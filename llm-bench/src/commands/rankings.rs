@@ -11,19 +11,54 @@ use crate::{
     table::table,
 };
 
-const COLUMNS: [&str; 12] =
-    ["rank", "LLM", "source", "n", "mean", "95 % CI of the mean", "stddev", "p50", "p90", "p95", "p99", "updated"];
-const NUMBERS: [&str; 9] = ["rank", "n", "mean", "95 % CI of the mean", "stddev", "p50", "p90", "p95", "p99"];
+const COLUMNS: [&str; 12] = [
+    "rank",
+    "LLM",
+    "source",
+    "n",
+    "mean",
+    "95 % CI of the mean",
+    "stddev",
+    "p50",
+    "p90",
+    "p95",
+    "p99",
+    "updated",
+];
+const NUMBERS: [&str; 9] = [
+    "rank",
+    "n",
+    "mean",
+    "95 % CI of the mean",
+    "stddev",
+    "p50",
+    "p90",
+    "p95",
+    "p99",
+];
 
 pub(crate) async fn run(options: Rankings, context: Context) -> anyhow::Result<()> {
     let selection = selection(&options, &context)?;
-    let metric = options.metric.as_deref().map(MetricTitle::new).transpose().map_err(UsageError)?;
+    let metric = options
+        .metric
+        .as_deref()
+        .map(MetricTitle::new)
+        .transpose()
+        .map_err(UsageError)?;
     let csv = options.format == Format::Csv;
     let body = match &options.url {
         Some(url) => ask(url, selection, metric.as_ref(), csv, &context).await?,
         None => {
             let storage = context.storage().await?;
-            rankings_now(storage, Arc::clone(&context.clock), selection, metric.as_ref(), csv).await?.into()
+            rankings_now(
+                storage,
+                Arc::clone(&context.clock),
+                selection,
+                metric.as_ref(),
+                csv,
+            )
+            .await?
+            .into()
         }
     };
     match options.format {
@@ -34,7 +69,9 @@ pub(crate) async fn run(options: Rankings, context: Context) -> anyhow::Result<(
 }
 
 fn selection(options: &Rankings, context: &Context) -> anyhow::Result<Selection> {
-    let default = BenchmarkSettings::read(&context.variables).map_err(UsageError)?.default_selection;
+    let default = BenchmarkSettings::read(&context.variables)
+        .map_err(UsageError)?
+        .default_selection;
     Ok(Selection {
         source: match &options.source {
             Some(source) => source.parse().map_err(UsageError)?,
@@ -54,8 +91,12 @@ async fn ask(
 ) -> anyhow::Result<Vec<u8>> {
     let mut asked = reqwest::Url::parse(url).with_context(|| format!("--url: {url} is not a URL"))?;
     {
-        let Ok(mut path) = asked.path_segments_mut() else { bail!("--url: found {url}, expected http://host:port") };
-        path.pop_if_empty().extend(["api", "v1", "benchmarks", "rankings"]).extend(metric.map(MetricTitle::as_str));
+        let Ok(mut path) = asked.path_segments_mut() else {
+            bail!("--url: found {url}, expected http://host:port")
+        };
+        path.pop_if_empty()
+            .extend(["api", "v1", "benchmarks", "rankings"])
+            .extend(metric.map(MetricTitle::as_str));
     }
     asked
         .query_pairs_mut()
@@ -67,11 +108,17 @@ async fn ask(
     if let Some(key) = context.variables.secret("API_KEY", 1).map_err(UsageError)? {
         request = request.header("X-API-KEY", key.expose());
     }
-    let answer = request.send().await.with_context(|| format!("no answer from {url}"))?;
+    let answer = request
+        .send()
+        .await
+        .with_context(|| format!("no answer from {url}"))?;
     let (status, body) = (answer.status(), answer.bytes().await?);
     if !status.is_success() {
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
-        bail!("{url} answers {status}: {}", problem["detail"].as_str().unwrap_or("no detail"));
+        bail!(
+            "{url} answers {status}: {}",
+            problem["detail"].as_str().unwrap_or("no detail")
+        );
     }
     Ok(body.into())
 }
@@ -82,12 +129,21 @@ fn show(answer: &Value, metric: Option<&MetricTitle>) {
     match metric {
         Some(title) => show_metric(title.as_str(), data),
         None => {
-            for (title, rows) in data.as_array().into_iter().flatten().filter_map(Value::as_object).flatten() {
+            for (title, rows) in data
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_object)
+                .flatten()
+            {
                 show_metric(title, rows);
             }
         }
     }
-    println!("as of {}; LLMs whose intervals overlap share a rank", answer["as_of"].as_str().unwrap_or("now"));
+    println!(
+        "as of {}; LLMs whose intervals overlap share a rank",
+        answer["as_of"].as_str().unwrap_or("now")
+    );
 }
 
 fn show_metric(title: &str, rows: &Value) {
@@ -115,14 +171,20 @@ fn cells(row: &Value) -> [String; 12] {
         number("p90"),
         number("p95"),
         number("p99"),
-        text("updated_at").split('.').next().unwrap_or_default().replace('T', " "),
+        text("updated_at")
+            .split('.')
+            .next()
+            .unwrap_or_default()
+            .replace('T', " "),
     ]
 }
 
 /// Five significant digits are enough to read; `--format json` gives all.
 fn short(number: &Value) -> String {
     const DIGITS: i32 = 5;
-    let Some(number) = number.as_f64() else { return "–".to_owned() };
+    let Some(number) = number.as_f64() else {
+        return "–".to_owned();
+    };
     if number == 0.0 || !(1e-4..1e9).contains(&number.abs()) {
         return format!("{number:.4e}");
     }

@@ -51,9 +51,14 @@ async fn tick(
     assembly: &Assembly,
 ) -> anyhow::Result<TickReport> {
     let simulation = prepare(settings, &assembly.for_simulation()).await?;
-    let bar = ProgressBar::new(options.ticks)
-        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} ticks, {per_sec}, {eta} left")?);
-    let mut total = TickReport { tick: 0, batches: 0, values: 0 };
+    let bar = ProgressBar::new(options.ticks).with_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} ticks, {per_sec}, {eta} left",
+    )?);
+    let mut total = TickReport {
+        tick: 0,
+        batches: 0,
+        values: 0,
+    };
     for _ in 0..options.ticks {
         let done = simulation.tick().await?;
         total = TickReport {

@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
-use benchmark_service::{RateLimit, Service as BenchmarkService, Settings as BenchmarkSettings};
 use benchmark_service::auth::ApiKey;
+use benchmark_service::{RateLimit, Service as BenchmarkService, Settings as BenchmarkSettings};
 use service_runtime::{
     settings::{DatabaseKind, Variables},
     telemetry,
@@ -32,11 +32,18 @@ pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
     telemetry::init(&plan.context.settings.log)?;
     let storage = plan.context.storage_as_it_is()?;
     let seed = &plan.benchmark.registry_seed;
-    storage::prepared(storage.as_ref(), plan.benchmark.migrate_at_start, seed, plan.context.clock.as_ref()).await?;
+    storage::prepared(
+        storage.as_ref(),
+        plan.benchmark.migrate_at_start,
+        seed,
+        plan.context.clock.as_ref(),
+    )
+    .await?;
     let first_key = open_to_loopback(&mut plan, storage.as_ref()).await?;
 
     let assembly = Assembly::of(&plan.context, storage)?;
-    let benchmark = BenchmarkService::build(plan.benchmark.clone(), assembly.for_benchmark(), &assembly.life)?;
+    let benchmark =
+        BenchmarkService::build(plan.benchmark.clone(), assembly.for_benchmark(), &assembly.life)?;
     let url = format!("http://{}", benchmark.addr());
     benchmark.start();
     if let Some(settings) = plan.simulation.clone() {
@@ -97,7 +104,9 @@ async fn open_to_loopback(plan: &mut Plan, storage: &dyn Storage) -> anyhow::Res
         return Ok(None);
     }
     let name = "made at the first start".to_owned();
-    Ok(Some(keys::create(storage, &plan.context, name, Scope::Write, None).await?))
+    Ok(Some(
+        keys::create(storage, &plan.context, name, Scope::Write, None).await?,
+    ))
 }
 
 fn announce(plan: &Plan, url: &str, first_key: Option<&ApiKey>) {
@@ -111,11 +120,17 @@ fn announce(plan: &Plan, url: &str, first_key: Option<&ApiKey>) {
     println!("  metrics    {url}/metrics");
     println!("  data       {database}");
     match &plan.simulation {
-        Some(settings) => println!("  simulation every {:?}, {} values a batch", settings.interval, settings.data_points),
+        Some(settings) => println!(
+            "  simulation every {:?}, {} values a batch",
+            settings.interval, settings.data_points
+        ),
         None => println!("  simulation off"),
     }
     if let Some(key) = first_key {
-        println!("  key        {}  (may write; shown this once, `llm-bench keys` makes more)", key.expose());
+        println!(
+            "  key        {}  (may write; shown this once, `llm-bench keys` makes more)",
+            key.expose()
+        );
     }
     println!("\n  curl {url}/api/v1/rankings/ttft\n\nCtrl+C stops it.");
 }

@@ -1,5 +1,7 @@
 //! The one place where errors become HTTP answers: RFC 9457 problem details.
 
+mod conversions;
+
 use std::{borrow::Cow, fmt, time::Duration};
 
 use actix_web::{
@@ -11,8 +13,8 @@ use actix_web::{
     },
 };
 use serde::Serialize;
-use shared_types::{Invalid, MetricTitle, message};
-use storage::{BoxError, Refusal, StorageError};
+use shared_types::Invalid;
+use storage::BoxError;
 use utoipa::ToSchema;
 
 /// The media type of every error.
@@ -246,39 +248,6 @@ impl Problem {
         Self::new(status, "http", title, detail)
     }
 
-    /// Batches that were refused: 409 where an id is taken, else 422.
-    pub(crate) fn refused_batches(refusals: Vec<(usize, Refusal)>, others_stored: usize) -> Self {
-        let conflict = refusals
-            .iter()
-            .any(|(_, refusal)| matches!(refusal, Refusal::OtherContent { .. }));
-        let (status, kind, title) = if conflict {
-            (
-                StatusCode::CONFLICT,
-                "id-taken",
-                "Another batch is stored under the same id",
-            )
-        } else {
-            (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "refused-batches",
-                "Batches were refused",
-            )
-        };
-        let refused = refusals
-            .into_iter()
-            .map(|(index, refusal)| invalid_of(refusal).within(&format!("[{index}]")))
-            .collect();
-        let mut problem = Self::refused(status, kind, title, refused);
-        if others_stored > 0 {
-            let detail = format!(
-                "{}; other batches of the request, stored: {others_stored}",
-                problem.0.detail
-            );
-            problem.0.detail = detail.into();
-        }
-        problem
-    }
-
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
@@ -287,92 +256,6 @@ impl Problem {
     fn with_retry_after(self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
-    }
-}
-
-fn invalid_of(refusal: Refusal) -> Invalid {
-    match refusal {
-        Refusal::UnknownMetric { found, known } => {
-            let known = known
-                .iter()
-                .map(MetricTitle::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
-            Invalid::new("metric", found, format!("one of {known}"))
-        }
-        Refusal::OtherUnit {
-            metric,
-            found,
-            expected,
-        } => Invalid::new("unit", found, format!("{expected}, the unit of {metric}")),
-        Refusal::OtherContent { id } => Invalid::new(
-            "id",
-            format_args!("{id} with other content"),
-            "the content that was stored under this id before",
-        ),
-    }
-}
-
-impl From<Invalid> for FieldError {
-    fn from(
-        Invalid {
-            field,
-            found,
-            expected,
-        }: Invalid,
-    ) -> Self {
-        Self {
-            field,
-            found,
-            expected,
-        }
-    }
-}
-
-impl From<Invalid> for Problem {
-    fn from(refused: Invalid) -> Self {
-        Self::invalid(vec![refused])
-    }
-}
-
-impl From<StorageError> for Problem {
-    fn from(error: StorageError) -> Self {
-        let mut problem = match &error {
-            StorageError::Unavailable { .. } => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "database-unavailable",
-                "The database is unavailable",
-                "nothing is wrong with the request; send it again later",
-            )
-            .with_retry_after(Duration::from_secs(2)),
-            StorageError::Fault { .. } => return Self::internal(error),
-            StorageError::NameTaken { .. } => Self::new(
-                StatusCode::CONFLICT,
-                "name-taken",
-                "The name is taken",
-                error.to_string(),
-            ),
-            StorageError::NotFound { .. } => Self::not_found(error.to_string()),
-            StorageError::Invalid(refused) => Self::unprocessable(vec![refused.clone()]),
-        };
-        problem.0.source = Some(error.into());
-        problem
-    }
-}
-
-impl From<message::DecodeError> for Problem {
-    fn from(error: message::DecodeError) -> Self {
-        match error {
-            message::DecodeError::TooLarge { .. } => Self::too_large(message::MAX_BODY_BYTES),
-            message::DecodeError::Json { .. } => Self::malformed(error.to_string()),
-            message::DecodeError::Invalid(refused) => Self::unprocessable(vec![refused]),
-            message::DecodeError::NoBatches | message::DecodeError::TooManyBatches { .. } => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unprocessable",
-                "The content is not acceptable",
-                error.to_string(),
-            ),
-        }
     }
 }
 

@@ -1,0 +1,62 @@
+//! How much the broker in memory takes, and what it says of itself.
+
+use std::{num::NonZeroU16, sync::Arc};
+
+use broker::{Broker, OutgoingMessage};
+use broker_in_process::InProcessBroker;
+use chrono::DateTime;
+use futures::{FutureExt, future::join_all};
+use shared_types::{BatchId, ManualClock};
+
+fn message(number: u8) -> OutgoingMessage {
+    OutgoingMessage {
+        id: BatchId::new(DateTime::UNIX_EPOCH, [number; 10]),
+        llm: "GPT-4o".to_owned(),
+        metric: "ttft".to_owned(),
+        routing_key: "batch.gpt-4o.ttft".to_owned(),
+        n: 1,
+        timestamp: DateTime::UNIX_EPOCH,
+        run_id: None,
+        content_type: "application/json",
+        body: vec![number].into(),
+    }
+}
+
+#[tokio::test]
+async fn a_publish_beyond_the_capacity_waits_until_a_message_is_settled() {
+    let broker = InProcessBroker::new(2);
+    let publisher = broker.publisher();
+    let messages: Vec<_> = (0..3).map(message).collect();
+    let mut publishing = Box::pin(join_all(
+        messages.iter().map(|message| publisher.publish(message)),
+    ));
+    assert!(publishing.as_mut().now_or_never().is_none());
+    assert_eq!(broker.info().await.unwrap().queued, 2);
+
+    let mut subscription = broker.subscribe(NonZeroU16::MIN);
+    subscription.next().await.unwrap().ack().await.unwrap();
+    assert!(publishing.as_mut().now_or_never().is_none());
+    assert_eq!(broker.info().await.unwrap().queued, 2);
+    for _ in 0..2 {
+        subscription.next().await.unwrap().ack().await.unwrap();
+    }
+    for published in publishing.await {
+        published.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_has_the_time_of_the_clock() {
+    let clock = Arc::new(ManualClock::at(DateTime::UNIX_EPOCH));
+    let broker = InProcessBroker::with_clock(1, clock);
+    let publisher = broker.publisher();
+    let message = message(1);
+    let reject = async {
+        let mut subscription = broker.subscribe(NonZeroU16::MIN);
+        subscription.next().await.unwrap().reject("wrong").await.unwrap();
+    };
+    let (published, ()) = tokio::join!(publisher.publish(&message), reject);
+    published.unwrap();
+    let letters = broker.dead_letters().list(1).await.unwrap();
+    assert_eq!(letters[0].rejected_at, Some(DateTime::UNIX_EPOCH));
+}
