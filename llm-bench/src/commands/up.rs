@@ -28,7 +28,7 @@ struct Plan {
 }
 
 pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
-    let mut plan = plan(options)?;
+    let mut plan = plan(&options)?;
     telemetry::init(&plan.context.settings.log)?;
     let storage = plan.context.storage_as_it_is()?;
     let seed = &plan.benchmark.registry_seed;
@@ -58,7 +58,7 @@ pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
 }
 
 /// Settings with what the command line says on top.
-fn plan(options: Up) -> anyhow::Result<Plan> {
+fn plan(options: &Up) -> anyhow::Result<Plan> {
     let mut variables = Variables::from_process().map_err(UsageError)?;
     let mut ephemeral = None;
     if options.ephemeral {
