@@ -7,6 +7,7 @@ Usage: check-manifests.py MANIFESTS.yaml (run by check-manifests.sh, from the re
 - Every container says what memory it may use, and which container port a probe or Service names exists.
 - A ConfigMap or Secret key that a pod refers to exists (Secrets: in the list that `make k8s-secrets` creates).
 - The settings' names in k8s/ and docker-compose.yml are names of .env.sample.
+- docker-compose.yml gives every service the variables of .env.sample that it reads.
 """
 
 import re
@@ -18,6 +19,27 @@ import yaml
 SECRETS = {"llm-bench-secrets": {"POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "API_KEY", "API_KEY_PEPPER"}}
 # Read by the images of PostgreSQL and RabbitMQ, not by ours.
 FOREIGN_SETTINGS = {"PGDATA", "POSTGRES_INITDB_ARGS", "RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS"}
+
+# The variables of .env.sample that only one service reads; the others are read by each.
+READ_BY_ONE = {
+    "simulation-service": {
+        "NUM_DATA_POINTS",
+        "RANDOM_SEED",
+        "SIMULATION_DISTRIBUTION",
+        "SIMULATION_HTTP_ADDR",
+        "SIMULATION_INTERVAL",
+    },
+    "benchmark-service": {
+        "ANONYMOUS_READ",
+        "API_KEY",
+        "API_KEY_PEPPER",
+        "HTTP_ADDR",
+        "RANKING_SOURCE",
+        "RATE_LIMIT_PER_SECOND",
+    },
+}
+# Not for containers: there the servers are named in parts, logs go to standard error alone, and nothing is embedded.
+NOT_IN_CONTAINERS = {"DATABASE_URL", "AMQP_URL", "LOG_FILE", "CONSOLE_LOGGING", "DATA_DIR"}
 
 
 def pods(resources):
@@ -83,9 +105,18 @@ def settings_of_kubernetes(resources):
             yield from (variable["name"] for variable in container.get("env", []))
 
 
-def settings_of_compose():
-    for service in yaml.safe_load(Path("docker-compose.yml").read_text())["services"].values():
-        yield from service.get("environment", {})
+def environments_of_compose():
+    """The names of the variables that docker-compose.yml gives to each service."""
+    services = yaml.safe_load(Path("docker-compose.yml").read_text())["services"]
+    return {name: set(service.get("environment", {})) for name, service in services.items()}
+
+
+def settings_missing_from_compose(environments, documented):
+    """Yields (service, variable) where a service reads a variable that it is not given."""
+    for service, own in READ_BY_ONE.items():
+        of_others = set().union(*READ_BY_ONE.values()) - own
+        read = documented - of_others - NOT_IN_CONTAINERS
+        yield from ((service, name) for name in sorted(read - environments.get(service, set())))
 
 
 def documented_settings():
@@ -104,9 +135,15 @@ def problems(resources):
             where = f"{name}, container {container['name']}"
             yield from (f"{where}: {problem}" for problem in container_problems(container))
             yield from (f"{where}: {problem}" for problem in reference_problems(container, keys_of))
-    documented = documented_settings() | FOREIGN_SETTINGS
-    for source, settings in (("k8s/", settings_of_kubernetes(resources)), ("docker-compose.yml", settings_of_compose())):
-        yield from (f"{source}: {name} is not in .env.sample" for name in sorted(set(settings) - documented))
+    documented, compose = documented_settings(), environments_of_compose()
+    for source, settings in (
+        ("k8s/", set(settings_of_kubernetes(resources))),
+        ("docker-compose.yml", set().union(*compose.values())),
+    ):
+        unknown = settings - documented - FOREIGN_SETTINGS
+        yield from (f"{source}: {name} is not in .env.sample" for name in sorted(unknown))
+    for service, name in settings_missing_from_compose(compose, documented):
+        yield f"docker-compose.yml: {service} is not given {name}"
 
 
 def main():

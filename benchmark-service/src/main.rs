@@ -9,7 +9,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use benchmark_service::{Dependencies, Service, Settings};
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use outbox::Outbox;
 use service_runtime::{
     lifecycle::Lifecycle,
     operations::metrics_registry,
@@ -39,15 +39,8 @@ async fn run() -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let storage = backends::storage(&common.database, Arc::clone(&clock))?;
     let broker = backends::broker(&common.broker, Arc::clone(&clock))?;
-    let (outbox_settings, outbox_metrics) = (OutboxSettings::default(), OutboxMetrics::register(&metrics)?);
     let dependencies = Dependencies {
-        outbox: Outbox::start(
-            &life,
-            Arc::clone(&storage),
-            broker.publisher(),
-            outbox_settings,
-            outbox_metrics,
-        ),
+        outbox: Outbox::standard(&life, Arc::clone(&storage), broker.publisher(), &metrics)?,
         storage: Arc::clone(&storage),
         broker: Arc::clone(&broker),
         clock,

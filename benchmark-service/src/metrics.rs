@@ -104,12 +104,12 @@ impl ConsumerMetrics {
             hold_retries: counter(
                 registry,
                 "llm_bench_hold_retries_total",
-                "Further attempts to count batches that are held because the database is away.",
+                "Further attempts to count batches that are held because the database is away or refuses every write.",
             )?,
             holding: gauge(
                 registry,
                 "llm_bench_consumer_holding",
-                "1 while batches are held because the database is away.",
+                "1 while batches are held because the database is away or refuses every write.",
             )?,
             unsettled: counter(
                 registry,

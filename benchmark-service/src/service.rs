@@ -187,7 +187,7 @@ impl Service {
             let keys = keys.keep_fresh(storage, shutdown.clone());
             rest_of_life.spawn("api keys", keys);
             rest_of_life.spawn("rankings", projector.run(shutdown.clone()));
-            rest_of_life.spawn("consumer", consumer.run(shutdown));
+            rest_of_life.spawn_fallible("consumer", consumer.run(shutdown));
             Ok::<(), StorageError>(())
         });
         tracing::info!(http.address = %address, "listening");

@@ -1,7 +1,7 @@
 use std::{net::SocketAddr, num::NonZeroU32};
 
-use service_runtime::settings::Variables;
-use shared_types::{Invalid, LlmName, RegistrySeed};
+use service_runtime::settings::{Variables, registry_seed};
+use shared_types::{Invalid, RegistrySeed};
 
 use crate::{
     auth::AccessPolicy,
@@ -76,25 +76,6 @@ fn rate_limit(variables: &Variables) -> Result<RateLimit, Invalid> {
         Some(None) => RateLimit::Off,
         Some(Some(per_second)) => RateLimit::Everything(per_second),
     })
-}
-
-fn registry_seed(variables: &Variables) -> Result<RegistrySeed, Invalid> {
-    const NAME: &str = "LLM_MODELS_STR";
-    let standard = RegistrySeed::standard()?;
-    let Some(list) = variables.text(NAME)? else {
-        return Ok(standard);
-    };
-    let mut names = Vec::new();
-    for name in list.split(',').filter(|name| !name.trim().is_empty()) {
-        let name = LlmName::new(name).map_err(|refused| refused.within(NAME))?;
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    if names.is_empty() {
-        return Err(Invalid::new(NAME, list, "comma-separated names"));
-    }
-    Ok(standard.with_llms(names))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use broker::Broker;
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use outbox::Outbox;
 use prometheus::Registry;
 use service_runtime::{lifecycle::Lifecycle, operations::metrics_registry};
 use shared_types::Clock;
@@ -23,13 +23,7 @@ impl Assembly {
     /// Connects the backends that the settings name and starts the outbox.
     pub(crate) fn of(context: &Context, storage: Arc<dyn Storage>) -> anyhow::Result<Self> {
         let (life, metrics, broker) = (Lifecycle::new(), metrics_registry()?, context.broker()?);
-        let outbox = Outbox::start(
-            &life,
-            Arc::clone(&storage),
-            broker.publisher(),
-            OutboxSettings::default(),
-            OutboxMetrics::register(&metrics)?,
-        );
+        let outbox = Outbox::standard(&life, Arc::clone(&storage), broker.publisher(), &metrics)?;
         Ok(Self {
             life,
             storage,

@@ -47,7 +47,7 @@ pub(crate) struct Up {
     /// The API's port on 127.0.0.1; 0 chooses a free one [default: HTTP_ADDR, else 8000]
     #[arg(long)]
     pub port: Option<u16>,
-    /// Keep everything in a temporary directory that is removed at the end
+    /// Embed everything, in a temporary directory that is removed at the end, whatever the environment says
     #[arg(long)]
     pub ephemeral: bool,
     /// Serve and consume, but simulate nothing

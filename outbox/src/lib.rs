@@ -94,8 +94,28 @@ impl Outbox {
         }
     }
 
-    /// Stores the batches in one transaction and hands the new ones to the relay; gives one outcome per batch, in
-    /// order. Waits while the relay's queue is full.
+    /// As [`Self::start`], with the settings that suit every service and the metrics registered.
+    ///
+    /// # Errors
+    /// The registry has an outbox's metrics already.
+    pub fn standard(
+        life: &Lifecycle,
+        storage: Arc<dyn storage::Storage>,
+        publisher: Arc<dyn Publisher>,
+        registry: &prometheus::Registry,
+    ) -> prometheus::Result<Self> {
+        let metrics = OutboxMetrics::register(registry)?;
+        Ok(Self::start(
+            life,
+            storage,
+            publisher,
+            OutboxSettings::default(),
+            metrics,
+        ))
+    }
+
+    /// Stores the batches, each together with its outbox row, and hands the new ones to the relay; gives one outcome per
+    /// batch, in order. Waits while the relay's queue is full.
     ///
     /// # Errors
     /// The database refused or is away. After [`StorageError::Unavailable`] the batches may or may not be stored;

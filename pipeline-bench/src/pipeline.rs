@@ -7,7 +7,7 @@ use std::{
 };
 
 use broker::OutgoingMessage;
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use outbox::Outbox;
 use prometheus::Registry;
 use service_runtime::{
     lifecycle::Lifecycle,
@@ -72,13 +72,7 @@ async fn ours(database: &str, vhost: &str) -> anyhow::Result<(Duration, Vec<Metr
     let storage = backends::storage(&settings.database, Arc::clone(&clock))?;
     let broker = backends::broker(&settings.broker, Arc::clone(&clock))?;
     let (life, metrics) = (Lifecycle::new(), Registry::new());
-    let outbox = Outbox::start(
-        &life,
-        Arc::clone(&storage),
-        broker.publisher(),
-        OutboxSettings::default(),
-        OutboxMetrics::register(&metrics)?,
-    );
+    let outbox = Outbox::standard(&life, Arc::clone(&storage), broker.publisher(), &metrics)?;
     let simulation = simulation_service::Dependencies {
         storage: Arc::clone(&storage),
         broker: Arc::clone(&broker),

@@ -8,7 +8,7 @@
 use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use outbox::Outbox;
 use service_runtime::{
     lifecycle::Lifecycle,
     operations::metrics_registry,
@@ -42,15 +42,8 @@ async fn run() -> anyhow::Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let storage = backends::storage(&common.database, Arc::clone(&clock))?;
     let broker = backends::broker(&common.broker, Arc::clone(&clock))?;
-    let (outbox_settings, outbox_metrics) = (OutboxSettings::default(), OutboxMetrics::register(&metrics)?);
     let dependencies = Dependencies {
-        outbox: Outbox::start(
-            &life,
-            Arc::clone(&storage),
-            broker.publisher(),
-            outbox_settings,
-            outbox_metrics,
-        ),
+        outbox: Outbox::standard(&life, Arc::clone(&storage), broker.publisher(), &metrics)?,
         storage: Arc::clone(&storage),
         broker: Arc::clone(&broker),
         clock,

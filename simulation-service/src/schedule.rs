@@ -22,7 +22,12 @@ pub(crate) async fn run(
             _ = schedule.tick() => {}
         }
         let started = Instant::now();
-        match simulation.tick().await {
+        let ticked = tokio::select! {
+            ticked = simulation.tick() => ticked,
+            // A database that is away must not hold up the end: what is stored by then stays.
+            () = overdue(&shutdown) => return,
+        };
+        match ticked {
             Ok(done) => {
                 metrics.ticks.inc();
                 tracing::info!(
@@ -50,6 +55,13 @@ pub(crate) async fn run(
             );
         }
     }
+}
+
+/// Some seconds after the end has begun.
+async fn overdue(shutdown: &CancellationToken) {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    shutdown.cancelled().await;
+    tokio::time::sleep(PATIENCE).await;
 }
 
 fn on_schedule(every: Duration) -> Interval {

@@ -163,15 +163,19 @@ async fn stored_seed(storage: &dyn Storage, drawn: u64) -> Result<u64, StorageEr
     }
 }
 
+/// How long the database may take to answer that it is there.
+const PING_PATIENCE: Duration = Duration::from_secs(2);
+
 fn health(storage: &Arc<dyn Storage>, broker: &Arc<dyn Broker>) -> Health {
     let (storage, publisher) = (Arc::clone(storage), broker.publisher());
     Health::default()
         .with("database", move || {
             let storage = Arc::clone(&storage);
             async move {
-                match storage.ping().await {
-                    Ok(()) => ComponentState::Ready,
-                    Err(error) => ComponentState::missing(error.to_string()),
+                match tokio::time::timeout(PING_PATIENCE, storage.ping()).await {
+                    Ok(Ok(())) => ComponentState::Ready,
+                    Ok(Err(error)) => ComponentState::missing(error.to_string()),
+                    Err(_elapsed) => ComponentState::missing(format!("no answer within {PING_PATIENCE:?}")),
                 }
             }
         })

@@ -36,7 +36,7 @@ pub(super) struct BatchView {
     llm_name: String,
     /// What was measured.
     metric: String,
-    /// The unit its producer stated.
+    /// The unit of its metric, as the registry has it.
     unit: Option<String>,
     /// When it was measured.
     timestamp: DateTime<Utc>,

@@ -103,6 +103,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
 /// The query's parameters, taken one by one; what is left in the end was not understood.
 pub(super) struct Parameters {
     left: BTreeMap<String, String>,
+    known: Vec<&'static str>,
     refused: Vec<Invalid>,
 }
 
@@ -117,6 +118,7 @@ impl Parameters {
             .into_inner();
         let mut parameters = Self {
             left: BTreeMap::new(),
+            known: Vec::new(),
             refused: Vec::new(),
         };
         for (name, value) in pairs {
@@ -130,7 +132,8 @@ impl Parameters {
     }
 
     /// Takes a parameter whose type says what is expected.
-    pub(super) fn take<T: FromStr<Err = Invalid>>(&mut self, name: &str) -> Option<T> {
+    pub(super) fn take<T: FromStr<Err = Invalid>>(&mut self, name: &'static str) -> Option<T> {
+        self.known.push(name);
         let refused = |refused: Invalid| Invalid {
             field: name.to_owned(),
             ..refused
@@ -147,10 +150,11 @@ impl Parameters {
     /// Takes a parameter of any type; `expected` is what the error says.
     pub(super) fn take_as<T: FromStr>(
         &mut self,
-        name: &str,
+        name: &'static str,
         expected: &str,
         accept: impl Fn(&T) -> bool,
     ) -> Option<T> {
+        self.known.push(name);
         let raw = self.left.remove(name)?;
         match raw.parse() {
             Ok(value) if accept(&value) => Some(value),
@@ -175,10 +179,15 @@ impl Parameters {
     /// # Errors
     /// Every refused and every unknown parameter.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
+        let expected = if self.known.is_empty() {
+            "no parameters".to_owned()
+        } else {
+            format!("only {}", self.known.join(", "))
+        };
         let unknown = self
             .left
             .into_keys()
-            .map(|name| Invalid::new(name.escape_debug().to_string(), "an unknown parameter", "none"));
+            .map(|name| Invalid::new(name.escape_debug().to_string(), "an unknown parameter", &expected));
         self.refused.extend(unknown);
         if self.refused.is_empty() {
             Ok(())
@@ -211,7 +220,7 @@ mod tests {
         for name in [
             "llm: found the control character",
             "limit: found x",
-            "extra: found an unknown",
+            "extra: found an unknown parameter, expected only llm, limit",
         ] {
             assert!(told.contains(name), "{told}");
         }

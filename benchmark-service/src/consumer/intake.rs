@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MicroBatching {
     pub(crate) max_messages: usize,
-    /// Bodies beyond this close the micro-batch: bounds the memory of a queue full of large messages.
+    /// Bodies that reach this close the micro-batch: bounds what one transaction and its decoding take.
     pub(crate) max_bytes: usize,
     /// How long the first delivery waits for company.
     pub(crate) max_wait: Duration,
@@ -15,8 +15,8 @@ pub(crate) struct MicroBatching {
 
 impl MicroBatching {
     pub(crate) const DEFAULT: Self = Self {
-        max_messages: 256,
-        max_bytes: 8 * 1024 * 1024,
+        max_messages: 128,
+        max_bytes: 4 * 1024 * 1024,
         max_wait: Duration::from_millis(20),
     };
 

@@ -5,8 +5,10 @@
 //! - A database that is away **holds** the deliveries: nothing more is read, the same transaction is tried again
 //!   with growing pauses, nothing goes back to the queue (RabbitMQ counts redeliveries and would give up on the
 //!   innocent). Whether an attempt was committed does not matter: the ledger decides.
-//! - A permanent fault of a transaction is narrowed down by halving the micro-batch until one message is left; that
-//!   message goes to the dead letters, unless the database cannot do anything else either.
+//! - A permanent fault of a transaction is narrowed down by halving the micro-batch until single messages are left.
+//!   They are at fault only where the database demonstrably accepts writes: where another part of the same
+//!   micro-batch was counted after the first fault. Then they go to the dead letters. Otherwise (a permission was
+//!   lost, the disk is full, or there was no other part) they are held like those of a database that is away.
 
 mod group;
 mod intake;
@@ -47,7 +49,7 @@ impl ConsumerState {
         if !self.running.load(Ordering::Relaxed) {
             Some("not started")
         } else if self.holding.load(Ordering::Relaxed) {
-            Some("holding batches until the database is back")
+            Some("holding batches until the database takes them")
         } else {
             None
         }
@@ -68,15 +70,31 @@ pub(crate) struct Consumer {
 /// The process is ending: what is held goes back to the queue.
 struct ShuttingDown;
 
+/// The broker delivers nothing any more, though nobody asked for the end.
+#[derive(Debug, thiserror::Error)]
+#[error("the subscription to the queue ended")]
+pub(crate) struct SubscriptionEnded;
+
+/// A message whose transaction fails permanently on its own.
+struct Suspect {
+    message: Message,
+    fault: StorageError,
+}
+
 impl Consumer {
     const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
     const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-    /// Two micro-batches: one being committed, one being gathered.
-    const PREFETCH: NonZeroU16 = NonZeroU16::new(512).expect("not zero");
+    /// Two micro-batches: one being committed, one being gathered. This bounds the bodies in memory: about 5 MB of
+    /// typical messages (8 to 20 KB each). In the worst case it is the prefetch times the largest body that the
+    /// broker accepts: the broker delivers by count and knows no limit in bytes.
+    const PREFETCH: NonZeroU16 = NonZeroU16::new(256).expect("not zero");
 
     /// Consumes until shutdown. While one micro-batch is being committed, the next one is gathered and decoded, in a
     /// task of its own: decoding is the larger part of the work.
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    ///
+    /// # Errors
+    /// The broker ended the subscription before the shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), SubscriptionEnded> {
         let subscription = self.broker.subscribe(Self::PREFETCH);
         let (decoded, groups) = mpsc::channel(1);
         self.state.running.store(true, Ordering::Relaxed);
@@ -86,9 +104,7 @@ impl Consumer {
         // Either end of the channel that is dropped ends the other side too.
         let gathered = gathering.await;
         consumer.state.running.store(false, Ordering::Relaxed);
-        if let Err(crashed) = gathered {
-            std::panic::resume_unwind(crashed.into_panic());
-        }
+        gathered.unwrap_or_else(|crashed| std::panic::resume_unwind(crashed.into_panic()))
     }
 
     async fn gather(
@@ -96,24 +112,34 @@ impl Consumer {
         mut subscription: Box<dyn Subscription>,
         decoded: mpsc::Sender<Group>,
         shutdown: CancellationToken,
-    ) {
+    ) -> Result<(), SubscriptionEnded> {
         while let Some(deliveries) = MicroBatching::DEFAULT
             .collect(subscription.as_mut(), &shutdown)
             .await
         {
-            let mut messages = Vec::with_capacity(deliveries.len());
+            let (mut messages, mut poison) = (Vec::with_capacity(deliveries.len()), Vec::new());
             for delivery in deliveries {
                 match message::decode(&delivery.body) {
                     Ok(batches) => messages.push(Message { delivery, batches }),
-                    Err(poison) => {
-                        self.reject(delivery, RejectionKind::Undecodable, &poison.to_string())
-                            .await;
-                    }
+                    Err(refused) => poison.push((delivery, refused.to_string())),
                 }
             }
             if decoded.send(Group::of(messages)).await.is_err() {
-                return;
+                return Ok(());
             }
+            let rejections = poison.into_iter().map(async |(delivery, reason)| {
+                self.reject(delivery, RejectionKind::Undecodable, &reason).await;
+            });
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                _ = join_all(rejections) => {}
+            }
+        }
+        if shutdown.is_cancelled() {
+            Ok(())
+        } else {
+            Err(SubscriptionEnded)
         }
     }
 
@@ -125,22 +151,58 @@ impl Consumer {
         }
     }
 
-    /// Counts and settles every message of the group, splitting it where a fault hides in it.
-    async fn count(&self, group: Group, shutdown: &CancellationToken) -> Result<(), ShuttingDown> {
+    /// Counts and settles every message of the group; holds those that nothing tells from a fault of the database.
+    async fn count(&self, mut group: Group, shutdown: &CancellationToken) -> Result<(), ShuttingDown> {
+        let mut pause = Self::SHORTEST_PAUSE;
+        loop {
+            let (suspects, writable) = self.narrow_down(group, shutdown).await?;
+            let Some(first) = suspects.first() else {
+                return Ok(());
+            };
+            if writable {
+                return self.dispose(suspects, shutdown).await;
+            }
+            if !self.hold(true) {
+                tracing::error!(
+                    error = &first.fault as &dyn std::error::Error,
+                    messages = suspects.len(),
+                    "the database refuses what it is given; holding the batches"
+                );
+            }
+            self.pause(&mut pause, shutdown).await?;
+            group = Group::of(suspects.into_iter().map(|suspect| suspect.message).collect());
+        }
+    }
+
+    /// Counts and settles what can be, splitting the group where a fault hides in it. Gives the messages that fail on
+    /// their own, and whether the database counted anything after the first fault.
+    async fn narrow_down(
+        &self,
+        group: Group,
+        shutdown: &CancellationToken,
+    ) -> Result<(Vec<Suspect>, bool), ShuttingDown> {
+        let (mut suspects, mut faulty, mut writable) = (Vec::new(), false, false);
         let mut groups = vec![group];
         while let Some(group) = groups.pop() {
             if group.is_empty() {
                 continue;
             }
             match self.apply(&group.batches, shutdown).await? {
-                Ok(applied) => self.settle(group, applied).await,
-                Err(fault) => match group.halves() {
-                    Ok((first, second)) => groups.extend([second, first]),
-                    Err(culprit) => self.dispose(culprit, fault, shutdown).await?,
-                },
+                Ok(applied) => {
+                    // Duplicates and refusals write nothing, so they prove nothing.
+                    writable |= faulty && applied.contains(&Applied::Counted);
+                    self.settle(group, applied).await;
+                }
+                Err(fault) => {
+                    faulty = true;
+                    match group.halves() {
+                        Ok((first, second)) => groups.extend([second, first]),
+                        Err(message) => suspects.push(Suspect { message, fault }),
+                    }
+                }
             }
         }
-        Ok(())
+        Ok((suspects, writable))
     }
 
     /// Applies the batches, holding while the database is away. Gives a permanent fault back.
@@ -152,39 +214,54 @@ impl Consumer {
         let mut pause = Self::SHORTEST_PAUSE;
         loop {
             let started = Instant::now();
-            let error = match self.storage.apply(batches).await {
+            let done = tokio::select! {
+                biased;
+                // Whether the abandoned transaction was committed does not matter: the ledger decides.
+                () = shutdown.cancelled() => return Err(ShuttingDown),
+                done = self.storage.apply(batches) => done,
+            };
+            let error = match done {
                 Err(error) if error.is_transient() => error,
                 done => {
                     self.metrics
                         .commit_seconds
                         .observe(started.elapsed().as_secs_f64());
-                    self.hold(false);
+                    if done.is_ok() {
+                        self.hold(false);
+                    }
                     return Ok(done);
                 }
             };
-            if !self.state.holding.load(Ordering::Relaxed) {
+            if !self.hold(true) {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     batches = batches.len(),
                     "the database is away; holding the batches"
                 );
             }
-            self.hold(true);
-            tokio::select! {
-                () = shutdown.cancelled() => return Err(ShuttingDown),
-                () = tokio::time::sleep(pause) => {}
-            }
-            self.metrics.hold_retries.inc();
-            pause = (pause * 2).min(Self::LONGEST_PAUSE);
+            self.pause(&mut pause, shutdown).await?;
         }
     }
 
-    fn hold(&self, holding: bool) {
+    /// Waits before the next attempt of what is held, each time for longer.
+    async fn pause(&self, pause: &mut Duration, shutdown: &CancellationToken) -> Result<(), ShuttingDown> {
+        tokio::select! {
+            () = shutdown.cancelled() => return Err(ShuttingDown),
+            () = tokio::time::sleep(*pause) => {}
+        }
+        self.metrics.hold_retries.inc();
+        *pause = (*pause * 2).min(Self::LONGEST_PAUSE);
+        Ok(())
+    }
+
+    /// Notes whether batches are held. Gives whether they were before.
+    fn hold(&self, holding: bool) -> bool {
         let before = self.state.holding.swap(holding, Ordering::Relaxed);
         self.metrics.holding.set(holding.into());
         if before && !holding {
-            tracing::info!("the database is back; going on");
+            tracing::info!("the database takes the batches again; going on");
         }
+        before
     }
 
     /// Acknowledges what was counted and rejects what was refused: the transaction is committed.
@@ -230,43 +307,29 @@ impl Consumer {
         }
     }
 
-    /// A message that the database refuses on its own. Where the database refuses everything, it is not the
-    /// message's fault, and it is held.
+    /// Messages that a database which accepts writes refuses. Each gets one more attempt: the fault may have passed
+    /// only after the message's turn.
     async fn dispose(
         &self,
-        culprit: Message,
-        fault: StorageError,
+        suspects: Vec<Suspect>,
         shutdown: &CancellationToken,
     ) -> Result<(), ShuttingDown> {
-        let mut pause = Self::SHORTEST_PAUSE;
-        while let Err(probe) = self.storage.counted_batches().await {
-            if !self.state.holding.load(Ordering::Relaxed) {
-                tracing::error!(
-                    error = &probe as &dyn std::error::Error,
-                    "the database refuses everything; holding the batches"
-                );
-            }
-            self.hold(true);
-            tokio::select! {
-                () = shutdown.cancelled() => return Err(ShuttingDown),
-                () = tokio::time::sleep(pause) => {}
-            }
-            pause = (pause * 2).min(Self::LONGEST_PAUSE);
-        }
-        // The database answers again, or did all along: one more attempt tells whether the message is at fault.
-        match self.apply(&culprit.batches, shutdown).await? {
-            Ok(applied) => self.settle(Group::of(vec![culprit]), applied).await,
-            Err(again) => {
-                tracing::error!(
-                    error = &again as &dyn std::error::Error,
-                    first_error = &fault as &dyn std::error::Error,
-                    "the database refuses a message; sending it to the dead letters"
-                );
-                let reason = with_causes(&again);
-                self.reject(culprit.delivery, RejectionKind::StorageFault, &reason)
-                    .await;
+        for Suspect { message, fault } in suspects {
+            match self.apply(&message.batches, shutdown).await? {
+                Ok(applied) => self.settle(Group::of(vec![message]), applied).await,
+                Err(again) => {
+                    tracing::error!(
+                        error = &again as &dyn std::error::Error,
+                        first_error = &fault as &dyn std::error::Error,
+                        "the database refuses a message; sending it to the dead letters"
+                    );
+                    let reason = with_causes(&again);
+                    self.reject(message.delivery, RejectionKind::StorageFault, &reason)
+                        .await;
+                }
             }
         }
+        self.hold(false);
         Ok(())
     }
 

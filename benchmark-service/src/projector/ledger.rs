@@ -31,8 +31,8 @@ enum StateError {
     Overflow(#[from] CountOverflow),
 }
 
-/// The rows by key. Memory: the number of (key, hour) rows times their serialised size, some hundred bytes each,
-/// and four running states per key.
+/// The rows by key. Memory: one serialised row per (key, hour) of the last 30 days and per key for all time, about
+/// 0.3 to 1 KB each, so up to 721 rows per key; and up to five decoded states per key, a few KB each.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     keys: BTreeMap<StatisticsKey, KeyRows>,
@@ -106,28 +106,50 @@ impl Ledger {
         }
     }
 
-    /// The summaries of every key, with those that are out of date computed anew.
+    /// Computes anew the summaries that are out of date.
     ///
     /// # Errors
-    /// A row that is not a state; the key stays out of date, the others' summaries are kept.
-    pub(crate) fn summaries(&mut self) -> Result<&SummariesByKey, Unusable> {
-        while let Some(key) = self.stale.first().copied() {
-            if let (Some(rows), Some(current)) = (self.keys.get_mut(&key), self.current) {
-                let summaries = rows
-                    .summaries(current)
-                    .map_err(|source| Unusable { key, source })?;
-                let place = (key.metric, key.source, key.llm);
-                if self
-                    .summaries
-                    .get(&place)
-                    .is_none_or(|known| **known != summaries)
-                {
-                    self.summaries.insert(place, Arc::new(summaries));
+    /// The first of the keys with a row that is not a state. They stay out of date, and their summaries what they
+    /// were; those of the other keys are computed all the same.
+    pub(crate) fn update(&mut self) -> Result<(), Unusable> {
+        let Self {
+            keys,
+            stale,
+            summaries,
+            current,
+        } = self;
+        let mut first = Ok(());
+        stale.retain(|&key| {
+            let (Some(rows), Some(current)) = (keys.get_mut(&key), *current) else {
+                return false;
+            };
+            match rows.summaries(current) {
+                Ok(computed) => {
+                    let place = (key.metric, key.source, key.llm);
+                    if summaries.get(&place).is_none_or(|known| **known != computed) {
+                        summaries.insert(place, Arc::new(computed));
+                    }
+                    false
+                }
+                Err(source) => {
+                    if first.is_ok() {
+                        first = Err(Unusable { key, source });
+                    }
+                    true
                 }
             }
-            self.stale.remove(&key);
-        }
-        Ok(&self.summaries)
+        });
+        first
+    }
+
+    /// Whether the summaries of a key are out of date.
+    pub(crate) fn is_stale(&self) -> bool {
+        !self.stale.is_empty()
+    }
+
+    /// The summaries of every key, as of the last update.
+    pub(crate) fn summaries(&self) -> &SummariesByKey {
+        &self.summaries
     }
 }
 
@@ -236,8 +258,8 @@ mod tests {
 
     /// n of each window: 1h, 24h, 7d, 30d, all.
     fn counts(ledger: &mut Ledger) -> Vec<u64> {
-        let summaries = ledger.summaries().unwrap();
-        summaries[&(KEY.metric, KEY.source, KEY.llm)]
+        ledger.update().unwrap();
+        ledger.summaries()[&(KEY.metric, KEY.source, KEY.llm)]
             .iter()
             .map(|summary| summary.as_ref().map_or(0, |summary| summary.n))
             .collect()
@@ -291,14 +313,23 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_row_is_an_error_and_not_a_gap() {
+    fn an_unreadable_row_is_an_error_and_not_a_gap_and_the_other_keys_are_computed() {
         let mut ledger = Ledger::default();
         let mut broken = row(Period::AllTime, &[1.0]);
         broken.state.pop();
-        ledger.take(change(true, vec![broken]), noon());
-        assert!(ledger.summaries().is_err());
-        assert!(ledger.summaries().is_err(), "the key stays out of date");
+        let mut healthy = row(Period::AllTime, &[1.0]);
+        healthy.key.llm = LlmId(2);
+        ledger.take(change(true, vec![broken, healthy]), noon());
+        assert!(ledger.update().is_err());
+        assert!(ledger.is_stale() && ledger.update().is_err());
+        assert!(
+            ledger
+                .summaries()
+                .keys()
+                .eq([&(KEY.metric, KEY.source, LlmId(2))])
+        );
         ledger.take(change(false, vec![row(Period::AllTime, &[1.0])]), noon());
         assert_eq!(counts(&mut ledger), [0, 0, 0, 0, 1]);
+        assert!(!ledger.is_stale());
     }
 }

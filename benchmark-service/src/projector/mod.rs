@@ -72,7 +72,7 @@ impl Rankings {
     }
 }
 
-/// Why a refresh was not done; the snapshot stays as it is.
+/// Why the snapshot is not what the database says: it stays as it is, or lacks what is unusable.
 #[derive(Debug, thiserror::Error)]
 enum RefreshError {
     #[error(transparent)]
@@ -137,7 +137,7 @@ impl Projector {
                     if !failing {
                         tracing::warn!(
                             error = &error as &dyn std::error::Error,
-                            "the rankings could not be refreshed; serving the last ones"
+                            "the rankings could not be refreshed; serving what is known"
                         );
                     }
                     failing = true;
@@ -170,21 +170,28 @@ impl Projector {
         self.since = Some(revision);
 
         let previous = self.rankings.current.load_full();
-        if moved || !previous.has_registry(&llms, &metrics) {
+        let outdated = moved || !previous.has_registry(&llms, &metrics);
+        if outdated || self.ledger.is_stale() {
+            // A panic loses the ledger: the next refresh then reads everything again.
+            self.since = None;
             let mut ledger = std::mem::take(&mut self.ledger);
             let selection = self.default_selection;
-            let (ledger, snapshot) = tokio::task::spawn_blocking(move || {
-                let snapshot = ledger
-                    .summaries()
-                    .map(|summaries| Snapshot::next(&previous, now, llms, metrics, summaries));
-                if let Ok(snapshot) = &snapshot {
+            let (ledger, updated, snapshot) = tokio::task::spawn_blocking(move || {
+                let updated = ledger.update();
+                let snapshot =
+                    outdated.then(|| Snapshot::next(&previous, now, llms, metrics, ledger.summaries()));
+                if let Some(snapshot) = &snapshot {
                     prepare_default_bodies(snapshot, selection);
                 }
-                (ledger, snapshot)
+                (ledger, updated, snapshot)
             })
             .await?;
-            self.ledger = ledger;
-            self.rankings.publish(snapshot?);
+            (self.ledger, self.since) = (ledger, Some(revision));
+            if let Some(snapshot) = snapshot {
+                self.rankings.publish(snapshot);
+            }
+            // What can be shown is shown; that something cannot is still a failure.
+            updated?;
         }
         self.rankings.confirm(asked_at);
         Ok(())

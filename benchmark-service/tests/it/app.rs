@@ -14,10 +14,14 @@ use benchmark_service::{
 use broker::{Broker, OutgoingMessage, Publisher};
 use broker_in_process::InProcessBroker;
 use chrono::{DateTime, Utc};
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use outbox::Outbox;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
-use service_runtime::{Secret, lifecycle::Lifecycle, operations::metrics_registry};
+use service_runtime::{
+    Secret,
+    lifecycle::{EndedBadly, Lifecycle},
+    operations::metrics_registry,
+};
 use shared_types::{ManualClock, RegistrySeed};
 use storage::{ApiKeyRecord, ApiKeys, Scope, Storage};
 use storage_sqlite::{Location, SqliteStorage};
@@ -91,13 +95,7 @@ impl TestApp {
         let broker: Arc<dyn Broker> = Arc::new(InProcessBroker::with_clock(64, Arc::clone(&clock) as Arc<_>));
         let (life, metrics) = (Lifecycle::new(), metrics_registry().unwrap());
         let shared: Arc<dyn Storage> = Arc::clone(&storage) as Arc<_>;
-        let outbox = Outbox::start(
-            &life,
-            Arc::clone(&shared),
-            broker.publisher(),
-            OutboxSettings::default(),
-            OutboxMetrics::register(&metrics).unwrap(),
-        );
+        let outbox = Outbox::standard(&life, Arc::clone(&shared), broker.publisher(), &metrics).unwrap();
         let settings = Settings {
             http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             access: AccessPolicy {
@@ -226,6 +224,14 @@ impl TestApp {
         line.unwrap_or_else(|| panic!("{name} in\n{page}"))
             .parse()
             .unwrap()
+    }
+
+    /// Waits until the service ends by itself, and gives how.
+    pub(crate) async fn crash(self) -> EndedBadly {
+        tokio::time::timeout(PATIENCE, self.life.shutdown().cancelled())
+            .await
+            .expect("a crash");
+        self.life.drained().await.unwrap_err()
     }
 
     /// Ends the service and waits for every task.

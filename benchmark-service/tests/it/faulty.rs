@@ -1,6 +1,12 @@
 //! A storage that fails on demand.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -15,6 +21,12 @@ pub(crate) enum Trouble {
     Away,
     /// The database refuses every transaction with a batch of this LLM.
     Refuses(&'static str),
+    /// The database answers queries, and refuses every transaction that writes.
+    RefusesWrites,
+    /// A transaction that writes never ends.
+    Hangs,
+    /// The statistics of this LLM come out broken.
+    Garbles(LlmId),
 }
 
 /// The real storage, with troubles.
@@ -22,6 +34,7 @@ pub(crate) enum Trouble {
 pub(crate) struct FaultyStorage {
     inner: SqliteStorage,
     trouble: Mutex<Option<Trouble>>,
+    pub(crate) hanging: AtomicBool,
 }
 
 impl FaultyStorage {
@@ -29,6 +42,7 @@ impl FaultyStorage {
         Self {
             inner,
             trouble: Mutex::new(None),
+            hanging: AtomicBool::new(false),
         }
     }
 
@@ -46,7 +60,7 @@ impl FaultyStorage {
                 operation: "anything",
                 source: "the test took the database away".into(),
             }),
-            Some(Trouble::Refuses(_)) | None => Ok(&self.inner),
+            _ => Ok(&self.inner),
         }
     }
 }
@@ -54,19 +68,31 @@ impl FaultyStorage {
 #[async_trait]
 impl Projection for FaultyStorage {
     async fn apply(&self, batches: &[MetricBatch]) -> Result<Vec<Applied>> {
-        if let Some(Trouble::Refuses(llm)) = self.trouble()
-            && batches.iter().any(|batch| batch.llm().as_str() == llm)
-        {
-            return Err(StorageError::Fault {
-                operation: "apply batches",
-                source: "the test refuses this LLM".into(),
-            });
-        }
-        self.reachable()?.apply(batches).await
+        let refused = match self.trouble() {
+            Some(Trouble::Refuses(llm)) if batches.iter().any(|batch| batch.llm().as_str() == llm) => {
+                "the test refuses this LLM"
+            }
+            Some(Trouble::RefusesWrites) => "the test refuses to write",
+            Some(Trouble::Hangs) => {
+                self.hanging.store(true, Ordering::Relaxed);
+                std::future::pending().await
+            }
+            _ => return self.reachable()?.apply(batches).await,
+        };
+        Err(StorageError::Fault {
+            operation: "apply batches",
+            source: refused.into(),
+        })
     }
 
     async fn statistics_since(&self, since: Option<Revision>, horizon: Hour) -> Result<StatisticsChange> {
-        self.reachable()?.statistics_since(since, horizon).await
+        let mut change = self.reachable()?.statistics_since(since, horizon).await?;
+        if let Some(Trouble::Garbles(llm)) = self.trouble() {
+            for row in change.rows.iter_mut().filter(|row| row.key.llm == llm) {
+                row.state.pop();
+            }
+        }
+        Ok(change)
     }
 
     async fn history(&self, filter: &HistoryFilter) -> Result<Vec<StatisticsRow>> {

@@ -1,5 +1,8 @@
+use std::sync::atomic::Ordering;
+
 use broker::Selection;
 use serde_json::json;
+use storage::Registry;
 
 use crate::{
     app::{TestApp, batch},
@@ -184,5 +187,73 @@ async fn a_message_that_the_database_refuses_is_found_and_the_others_count() {
         "{}",
         letters[0].reason
     );
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_refuses_every_write_holds_the_batches() {
+    let app = TestApp::start().await;
+    app.storage.set(Some(Trouble::RefusesWrites));
+    let bodies = ["A", "B", "C"].map(|llm| batch(llm, "ttft", &[1.0]).to_string());
+    let [a, b, c] = bodies;
+    let held = async {
+        app.eventually("the held batches are tried again", async |app| {
+            app.metric_value("llm_bench_hold_retries_total").await >= 2.0
+        })
+        .await;
+        let report: serde_json::Value = app.get("/readyz").await.json().await.unwrap();
+        assert_eq!(report["components"]["consumer"]["state"], "missing");
+        assert_eq!(app.metric_value("llm_bench_consumer_holding").await, 1.0);
+        app.storage.set(None);
+    };
+    tokio::join!(app.publish(a), app.publish(b), app.publish(c), held);
+    assert_eq!(app.metric_value("llm_bench_batches_consumed_total").await, 3.0);
+    assert_eq!(app.metric_value("llm_bench_consumer_holding").await, 0.0);
+    assert!(app.broker.dead_letters().list(1).await.unwrap().is_empty());
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_does_not_wait_for_a_transaction_that_hangs() {
+    let app = TestApp::start().await;
+    app.storage.set(Some(Trouble::Hangs));
+    tokio::select! {
+        () = app.publish(batch("GPT-4o", "ttft", &[1.0]).to_string()) => panic!("settled"),
+        () = app.eventually("the transaction hangs", async |app| {
+            app.storage.hanging.load(Ordering::Relaxed)
+        }) => {}
+    }
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscription_that_ends_by_itself_is_a_crash() {
+    let app = TestApp::start().await;
+    app.broker.close().await;
+    assert_eq!(app.crash().await.to_string(), "the task consumer crashed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_statistics_of_one_llm_are_a_lasting_failure_and_the_others_go_on() {
+    let app = TestApp::start().await;
+    app.measure("Broken", "ttft", &[1.0]).await;
+    app.measure("Healthy", "ttft", &[1.0]).await;
+    let llms = app.storage.llms().await.unwrap();
+    let broken = llms.iter().find(|llm| llm.name.as_str() == "Broken").unwrap();
+    app.storage.set(Some(Trouble::Garbles(broken.id)));
+    app.publish(batch("Broken", "ttft", &[2.0]).to_string()).await;
+    let failures = async |app: &TestApp| app.metric_value("llm_bench_snapshot_failures_total").await;
+    app.eventually("refreshes fail, also where nothing moved since", async |app| {
+        failures(app).await >= 3.0
+    })
+    .await;
+    app.measure("Healthy", "ttft", &[2.0]).await;
+    assert_eq!(app.n_of("Broken", "ttft").await, 1);
+    app.storage.set(None);
+    app.publish(batch("Broken", "ttft", &[3.0]).to_string()).await;
+    app.eventually("whole rows are shown", async |app| {
+        app.n_of("Broken", "ttft").await == 3
+    })
+    .await;
     app.end().await;
 }

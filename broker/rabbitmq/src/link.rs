@@ -106,6 +106,13 @@ impl Link {
             .map(String::as_str)
     }
 
+    /// Closes a channel of the link and waits, for a bounded time, until the broker has done all that was asked for over
+    /// it. Closing the connection alone may overtake an acknowledgement.
+    pub(crate) async fn close_channel(&self, channel: &Channel) {
+        // Either way the channel is over.
+        let _ = timeout(CLOSE_PATIENCE, channel.close(REPLY_SUCCESS, "OK".into())).await;
+    }
+
     /// Says goodbye, for a bounded time. What is unsettled goes back to its queue.
     pub(crate) async fn close(&self) {
         // Either way the link is over.

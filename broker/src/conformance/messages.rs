@@ -103,5 +103,9 @@ pub(super) async fn next(subscription: &mut dyn Subscription) -> Delivery {
 /// Nothing is delivered for a while.
 pub(super) async fn nothing(subscription: &mut dyn Subscription) {
     let delivered = tokio::time::timeout(WATCHED, subscription.next()).await;
-    assert!(delivered.is_err(), "unexpected: {delivered:?}");
+    let number = delivered.as_ref().ok().and_then(Option::as_ref).map(number_of);
+    assert!(
+        delivered.is_err(),
+        "unexpected: message {number:?}, {delivered:?}"
+    );
 }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use benchmark_service::{Selection, Settings as BenchmarkSettings, rankings_now};
@@ -10,6 +10,9 @@ use crate::{
     context::{Context, UsageError},
     table::table,
 };
+
+/// How long a running service may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const COLUMNS: [&str; 12] = [
     "rank",
@@ -104,7 +107,12 @@ async fn ask(
         .append_pair("window", selection.window.as_str())
         .append_pair("statistic", selection.statistic.as_str())
         .append_pair("format", if csv { "csv" } else { "json" });
-    let mut request = reqwest::Client::new().get(asked);
+    let client = reqwest::Client::builder()
+        .timeout(PATIENCE)
+        // The key is for this service, not for another that it points to.
+        .redirect(reqwest::redirect::Policy::none())
+        .build()?;
+    let mut request = client.get(asked);
     if let Some(key) = context.variables.secret("API_KEY", 1).map_err(UsageError)? {
         request = request.header("X-API-KEY", key.expose());
     }
@@ -196,7 +204,47 @@ fn short(number: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{ErrorKind, Read, Write},
+        net::TcpListener,
+        thread,
+    };
+
+    use service_runtime::settings::Variables;
+
     use super::*;
+
+    #[tokio::test]
+    async fn the_key_does_not_follow_a_redirect() {
+        let asked = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", asked.local_addr().unwrap());
+        let location = other.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut connection, _) = asked.accept().unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                connection.read_exact(&mut byte).unwrap();
+                request.extend(byte);
+            }
+            let answer =
+                format!("HTTP/1.1 302 Found\r\nlocation: http://{location}/\r\ncontent-length: 0\r\n\r\n");
+            connection.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let set = [("DATA_DIR", "/unused"), ("API_KEY", "canary-canary-canary")];
+        let variables = Variables::from_map(set.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let context = Context::from_variables(variables.unwrap()).unwrap();
+
+        let refused = ask(&url, Selection::default(), None, false, &context)
+            .await
+            .unwrap_err();
+        assert!(refused.to_string().contains("302 Found"), "{refused}");
+        assert!(server.join().unwrap().contains("canary-canary-canary"));
+        other.set_nonblocking(true).unwrap();
+        assert_eq!(other.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
 
     #[test]
     fn numbers_are_shortened_to_five_digits() {

@@ -6,6 +6,7 @@ use service_runtime::{
     settings::{DatabaseKind, Variables},
     telemetry,
 };
+use shared_types::Invalid;
 use simulation_service::{Service as SimulationService, SimulationSettings};
 use storage::{Scope, Storage};
 use tempfile::TempDir;
@@ -57,18 +58,15 @@ pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What names a server; the other variables of a server mean nothing without these.
+const SERVERS: [&str; 4] = ["DATABASE_URL", "POSTGRES_HOST", "AMQP_URL", "RABBITMQ_HOST"];
+/// Those of them that say that the database is elsewhere.
+const DATABASES: [&str; 2] = ["DATABASE_URL", "POSTGRES_HOST"];
+
 /// Settings with what the command line says on top.
 fn plan(options: &Up) -> anyhow::Result<Plan> {
-    let mut variables = Variables::from_process().map_err(UsageError)?;
-    let mut ephemeral = None;
-    if options.ephemeral {
-        let directory = tempfile::Builder::new().prefix("llm-bench-").tempdir()?;
-        variables = variables.with("DATA_DIR", directory.path().display());
-        ephemeral = Some(directory);
-    }
-    if let Some(directory) = &options.data_dir {
-        variables = variables.with("DATA_DIR", directory.display());
-    }
+    let variables = Variables::from_process().map_err(UsageError)?;
+    let (mut variables, ephemeral) = placed(variables, options)?;
     if let Some(port) = options.port {
         variables = variables.with("HTTP_ADDR", SocketAddr::from(([127, 0, 0, 1], port)));
     }
@@ -83,6 +81,28 @@ fn plan(options: &Up) -> anyhow::Result<Plan> {
         benchmark,
         _ephemeral: ephemeral,
     })
+}
+
+/// The variables with the data where the command line says, and the directory that is to be removed at the end.
+fn placed(variables: Variables, options: &Up) -> anyhow::Result<(Variables, Option<TempDir>)> {
+    if options.ephemeral {
+        let directory = tempfile::Builder::new().prefix("llm-bench-").tempdir()?;
+        let variables = variables
+            .without(&SERVERS)
+            .with("DATA_DIR", directory.path().display())
+            // A new database has no schema, and nobody else can bring one.
+            .with("MIGRATE_AT_START", true);
+        return Ok((variables, Some(directory)));
+    }
+    let Some(directory) = &options.data_dir else {
+        return Ok((variables, None));
+    };
+    if let Some(name) = DATABASES.into_iter().find(|name| variables.is_set(name)) {
+        let found = format_args!("{name} set as well");
+        let expected = "one of the two, since the option places the embedded database";
+        return Err(UsageError(Invalid::new("--data-dir", found, expected)).into());
+    }
+    Ok((variables.with("DATA_DIR", directory.display()), None))
 }
 
 /// On loopback with the embedded database reading needs no key and nobody is limited, unless the settings say so;
@@ -133,4 +153,63 @@ fn announce(plan: &Plan, url: &str, first_key: Option<&ApiKey>) {
         );
     }
     println!("\n  curl {url}/api/v1/rankings/ttft\n\nCtrl+C stops it.");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn servers() -> Variables {
+        let set = [
+            ("DATABASE_URL", "postgres://u:p@elsewhere:1/d"),
+            ("POSTGRES_HOST", "elsewhere"),
+            ("AMQP_URL", "amqp://u:p@elsewhere"),
+            ("RABBITMQ_HOST", "elsewhere"),
+            ("MIGRATE_AT_START", "false"),
+        ];
+        Variables::from_map(set.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap()
+    }
+
+    fn options(arguments: &[&str]) -> Up {
+        let command_line = ["llm-bench", "up"].into_iter().chain(arguments.iter().copied());
+        match Cli::try_parse_from(command_line).unwrap().command {
+            Command::Up(options) => options,
+            other => panic!("expected up, found {other:?}"),
+        }
+    }
+
+    #[test]
+    fn ephemeral_embeds_everything_whatever_the_environment_says() {
+        let (variables, directory) = placed(servers(), &options(&["--ephemeral"])).unwrap();
+        let context = Context::from_variables(variables).unwrap();
+        let DatabaseKind::Sqlite { path } = &context.settings.database.kind else {
+            panic!("expected the embedded database")
+        };
+        assert!(path.starts_with(directory.unwrap().path()));
+        assert!(context.embedded_broker() && context.settings.migrate_at_start);
+    }
+
+    #[test]
+    fn a_data_directory_beside_a_database_elsewhere_is_wrong_usage() {
+        let options = options(&["--data-dir", "/data"]);
+        for (removed, left) in [
+            ("POSTGRES_HOST", "DATABASE_URL"),
+            ("DATABASE_URL", "POSTGRES_HOST"),
+        ] {
+            let refused = placed(servers().without(&[removed]), &options).unwrap_err();
+            assert!(refused.is::<UsageError>());
+            assert_eq!(
+                refused.to_string(),
+                format!(
+                    "--data-dir: found {left} set as well, expected one of the two, since the option places the \
+                     embedded database"
+                )
+            );
+        }
+        let (variables, _) = placed(servers().without(&DATABASES), &options).unwrap();
+        assert_eq!(variables.text("DATA_DIR").unwrap().as_deref(), Some("/data"));
+    }
 }

@@ -41,12 +41,13 @@ pub const CATALOGUE: &[Variable] = &[
     variable(
         "MAX_RETRIES",
         "5",
-        "attempts after the first of a database operation that failed for a passing reason",
+        "attempts after the first of a PostgreSQL operation that failed for a passing reason; no effect on SQLite, \
+         which waits for locks itself",
     ),
     variable(
         "RETRY_DELAY_MS",
         "200",
-        "milliseconds before the first of them; doubles each time, with jitter",
+        "milliseconds before the first of them; doubles each time, with jitter; no effect on SQLite",
     ),
     variable(
         "MIGRATE_AT_START",
@@ -104,7 +105,11 @@ pub const CATALOGUE: &[Variable] = &[
         "none",
         "keys the hashes of stored API keys, 32 characters or more; needed for `llm-bench keys`",
     ),
-    variable("ANONYMOUS_READ", "false", "answer reading requests without a key"),
+    variable(
+        "ANONYMOUS_READ",
+        "true for `llm-bench up` on loopback with the embedded database, else false",
+        "answer reading requests without a key",
+    ),
     variable(
         "RANKING_SOURCE",
         "simulated",
@@ -112,8 +117,8 @@ pub const CATALOGUE: &[Variable] = &[
     ),
     variable(
         "RATE_LIMIT_PER_SECOND",
-        "1000",
-        "requests a second of each key or address; 0 turns the limit off",
+        "1000 for what asks the database; no limit for `llm-bench up` on loopback with the embedded database",
+        "requests a second of each key or address, of every kind; 0 turns the limit off",
     ),
     variable("LOG_FILE", "none", "append logs to this file"),
     variable("CONSOLE_LOGGING", "true", "log to standard error"),
@@ -144,11 +149,16 @@ const OWN_PREFIXES: &[&str] = &[
 /// Others' variables that are close to ours.
 const FOREIGN: &[&str] = &["RABBITMQ_PASS", "POSTGRES_PASS", "RUST_LOG_STYLE"];
 
+/// Whether a program of llm-bench reads the variable.
+pub(super) fn is_ours(name: &str) -> bool {
+    CATALOGUE.iter().any(|variable| variable.name == name)
+}
+
 /// The variable that was probably meant by `name`, where `name` is not one of ours but looks like it.
 pub(super) fn probably_meant(name: &str) -> Option<&'static str> {
     const FARTHEST: usize = 2;
     const SHORTEST: usize = 8;
-    if FOREIGN.contains(&name) || CATALOGUE.iter().any(|variable| variable.name == name) {
+    if FOREIGN.contains(&name) || is_ours(name) {
         return None;
     }
     let nearest = CATALOGUE

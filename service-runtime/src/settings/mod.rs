@@ -7,6 +7,7 @@
 mod broker;
 mod catalogue;
 mod database;
+mod dot_env;
 mod log;
 mod registry;
 mod variables;

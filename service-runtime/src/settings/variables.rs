@@ -1,9 +1,12 @@
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{collections::BTreeMap, ffi::OsString, fmt, str::FromStr};
 
 use config::{Config, ConfigError, Environment};
 use shared_types::Invalid;
 
-use super::catalogue::probably_meant;
+use super::{
+    catalogue::{is_ours, probably_meant},
+    dot_env::dot_env,
+};
 use crate::Secret;
 
 /// The variables that settings are read from.
@@ -16,9 +19,12 @@ impl Variables {
     /// The process's environment over the `.env` file in the working directory, where there is one.
     ///
     /// # Errors
-    /// The `.env` file cannot be read, or a variable is almost one of ours.
+    /// The `.env` file cannot be read, a variable is almost one of ours, or one of ours is not Unicode.
     pub fn from_process() -> Result<Self, Invalid> {
-        Self::layered(dot_env()?, std::env::vars_os().filter_map(unicode).collect())
+        let above = std::env::vars_os()
+            .filter_map(unicode)
+            .collect::<Result<_, _>>()?;
+        Self::layered(dot_env()?, above)
     }
 
     /// The given variables only.
@@ -38,8 +44,11 @@ impl Variables {
                 format!("perhaps {meant}"),
             ));
         }
-        let layer =
-            |map: BTreeMap<String, String>| Environment::default().source(Some(map.into_iter().collect()));
+        // Others' variables mean nothing here, and `config` reads a structure into a name such as FOO.BAR.
+        let layer = |map: BTreeMap<String, String>| {
+            let ours = map.into_iter().filter(|(name, _)| is_ours(name));
+            Environment::default().source(Some(ours.collect()))
+        };
         Config::builder()
             .add_source(layer(below))
             .add_source(layer(above))
@@ -59,6 +68,13 @@ impl Variables {
     #[must_use]
     pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.0.insert(name.to_owned(), value.to_string());
+        self
+    }
+
+    /// The same variables without those of the given names.
+    #[must_use]
+    pub fn without(mut self, names: &[&str]) -> Self {
+        self.0.retain(|name, _| !names.contains(&name.as_str()));
         self
     }
 
@@ -153,18 +169,14 @@ impl fmt::Debug for Variables {
     }
 }
 
-/// Variables that are not Unicode cannot be ours.
-fn unicode((name, value): (std::ffi::OsString, std::ffi::OsString)) -> Option<(String, String)> {
-    Some((name.into_string().ok()?, value.into_string().ok()?))
-}
-
-fn dot_env() -> Result<BTreeMap<String, String>, Invalid> {
-    let refused = |error: dotenvy::Error| Invalid::new(".env", error, "lines of NAME=value");
-    match dotenvy::from_path_iter(".env") {
-        Ok(lines) => lines.collect::<Result<_, _>>().map_err(refused),
-        Err(error) if error.not_found() => Ok(BTreeMap::new()),
-        Err(error) => Err(refused(error)),
-    }
+/// A name that is not Unicode cannot be ours; a value of ours has to be, and nobody reads a value of others.
+fn unicode((name, value): (OsString, OsString)) -> Option<Result<(String, String), Invalid>> {
+    let name = name.into_string().ok()?;
+    Some(match value.into_string() {
+        Ok(value) => Ok((name, value)),
+        Err(_) if is_ours(&name) => Err(Invalid::new(name, "bytes that are not Unicode", "text")),
+        Err(_) => Ok((name, String::new())),
+    })
 }
 
 #[cfg(test)]
@@ -215,6 +227,32 @@ mod tests {
             refused.to_string(),
             "SIMULATION_INTERVALL: found a variable that llm-bench does not know, expected perhaps SIMULATION_INTERVAL"
         );
+    }
+
+    #[test]
+    fn foreign_variables_are_left_alone() {
+        let given = variables(&[("FOO.BAR", "1"), ("FOO", "2"), ("LOG_FILE", "a.log")]);
+        assert_eq!(given.text("LOG_FILE").unwrap().as_deref(), Some("a.log"));
+        assert!(!given.is_set("FOO"));
+    }
+
+    #[test]
+    fn removed_variables_are_not_set_and_others_stay() {
+        let left =
+            variables(&[("LOG_FILE", "a.log"), ("RUST_LOG", "warn")]).without(&["LOG_FILE", "API_KEY"]);
+        assert!(!left.is_set("LOG_FILE") && left.is_set("RUST_LOG"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_value_of_ours_that_is_not_unicode_is_refused_and_one_of_others_is_not() {
+        use std::os::unix::ffi::OsStringExt;
+        let given = |name: &str| unicode((name.into(), OsString::from_vec(vec![b'a', 0xff])));
+        assert_eq!(
+            given("LOG_FILE").unwrap().unwrap_err().to_string(),
+            "LOG_FILE: found bytes that are not Unicode, expected text"
+        );
+        assert!(given("LS_COLORS").unwrap().is_ok());
     }
 
     #[test]

@@ -66,7 +66,7 @@ struct Message<'a> {
 /// Reads the batches of a message: one object, or an array of them.
 ///
 /// A missing `id` is derived from the content, a missing `source` is `imported`, fields this version does not know
-/// are ignored. One refused batch refuses the message: a message is counted as a whole or not at all.
+/// are ignored. One batch that cannot be read refuses the whole message.
 ///
 /// # Errors
 /// Says which field of which batch was refused, what was found and what is expected.

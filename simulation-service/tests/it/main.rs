@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, Subscription};
 use broker_in_process::InProcessBroker;
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use outbox::Outbox;
 use prometheus::Registry;
 use service_runtime::{lifecycle::Lifecycle, settings::Variables};
 use shared_types::{MetricBatch, Source, SystemClock, message};
@@ -41,13 +41,13 @@ struct Running {
 fn start(settings: SimulationSettings, storage: &Arc<SqliteStorage>) -> Running {
     let (broker, life) = (InProcessBroker::new(1000), Lifecycle::new());
     let metrics = Registry::new();
-    let outbox = Outbox::start(
+    let outbox = Outbox::standard(
         &life,
         Arc::clone(storage) as Arc<dyn Storage>,
         broker.publisher(),
-        OutboxSettings::default(),
-        OutboxMetrics::register(&metrics).unwrap(),
-    );
+        &metrics,
+    )
+    .unwrap();
     let dependencies = Dependencies {
         storage: Arc::clone(storage) as Arc<dyn Storage>,
         broker: Arc::new(broker.clone()),

@@ -17,6 +17,8 @@ use crate::{PostgresSettings, fault::SqlError};
 /// Beyond this age, an idle connection may have died without anybody noticing.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// The longest wait between two tries.
+/// What a step may take beyond its waits for a connection and for its statements.
+const GRACE: Duration = Duration::from_secs(5);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// The storage ports on one PostgreSQL database.
@@ -37,13 +39,35 @@ impl PostgresStorage {
         Self { pool, settings }
     }
 
-    /// Runs `attempt`, again after a growing delay where it fails for a reason that passes.
-    pub(crate) async fn retrying<T, A, F>(&self, operation: &'static str, attempt: A) -> Result<T>
+    /// Runs `attempt`, again after a growing delay where it fails for a reason that passes: one that is not over by
+    /// the deadline included, since a server that is frozen or cut off answers nothing at all.
+    pub(crate) async fn retrying<T, A, F>(&self, operation: &'static str, mut attempt: A) -> Result<T>
     where
         A: FnMut() -> F,
         F: Future<Output = std::result::Result<T, SqlError>>,
     {
-        let mut attempt = attempt;
+        let deadline = self.settings.acquire_timeout + self.settings.statement_timeout + GRACE;
+        self.retrying_without_deadline(operation, || {
+            let attempt = tokio::time::timeout(deadline, Box::pin(attempt()));
+            async move {
+                attempt
+                    .await
+                    .unwrap_or_else(|elapsed| Err(SqlError::unavailable(elapsed)))
+            }
+        })
+        .await
+    }
+
+    /// The same for steps that take as long as there are data: rebuilds and migrations.
+    pub(crate) async fn retrying_without_deadline<T, A, F>(
+        &self,
+        operation: &'static str,
+        mut attempt: A,
+    ) -> Result<T>
+    where
+        A: FnMut() -> F,
+        F: Future<Output = std::result::Result<T, SqlError>>,
+    {
         // The strategy yields 2, 4, 8, … times its factor in milliseconds.
         let factor = u64::try_from(self.settings.retry_delay.as_millis()).unwrap_or(u64::MAX) / 2;
         let delays = ExponentialBackoff::from_millis(2)

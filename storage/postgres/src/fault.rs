@@ -9,6 +9,11 @@ impl SqlError {
         self.0.during(operation)
     }
 
+    /// No answer in time.
+    pub(crate) fn unavailable(source: tokio::time::error::Elapsed) -> Self {
+        Self(StepError::Unavailable(source.into()))
+    }
+
     /// A refusal that the port's caller is to see as it is.
     pub(crate) fn answer(error: StorageError) -> Self {
         Self(StepError::Answer(error))

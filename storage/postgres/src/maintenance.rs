@@ -12,7 +12,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 #[async_trait]
 impl Maintenance for PostgresStorage {
     async fn migrate(&self) -> Result<u32> {
-        self.retrying("migrate", async || {
+        self.retrying_without_deadline("migrate", async || {
             // A connection without time limits: a migration may take long, and another process may be at it. The
             // advisory lock goes with the connection, whatever happens.
             let mut connection = self.settings.server.connect().await?;

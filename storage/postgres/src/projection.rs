@@ -53,7 +53,7 @@ impl Projection for PostgresStorage {
     }
 
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport> {
-        self.retrying("rebuild statistics", || self.rebuild_once(progress))
+        self.retrying_without_deadline("rebuild statistics", || self.rebuild_once(progress))
             .await
     }
 

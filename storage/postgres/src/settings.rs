@@ -37,7 +37,7 @@ impl PostgresSettings {
             application_name: "llm-bench".to_owned(),
             max_connections: 10,
             acquire_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(30),
+            statement_timeout: Duration::from_secs(15),
             lock_timeout: Duration::from_secs(10),
             max_retries: 5,
             retry_delay: Duration::from_millis(200),

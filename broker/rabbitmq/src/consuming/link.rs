@@ -101,6 +101,7 @@ impl Supervised for ConsumingLink {
         self.state.send_replace(LinkState::Ready);
         tracing::info!(prefetch = self.prefetch, "consuming");
         let (settle, settlements) = mpsc::channel(usize::from(self.prefetch.get()));
+        let delivering = channel.clone();
         let generation = Generation {
             consuming: self,
             link: &link,
@@ -112,6 +113,7 @@ impl Supervised for ConsumingLink {
             unsettled: Unsettled::default(),
         };
         let Err(reason) = generation.consume().await;
+        link.close_channel(&delivering).await;
         link.close().await;
         reason
     }
