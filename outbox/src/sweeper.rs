@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::relay::Relay;
@@ -8,7 +8,9 @@ use crate::relay::Relay;
 /// Publishes, again and again, what was left unpublished: by a crash, by a broker that was away, by a confirmation
 /// that was lost.
 pub(crate) async fn run(relay: Arc<Relay>, shutdown: CancellationToken) {
-    let mut ticks = interval(relay.settings.sweep_interval);
+    // Not at once: at the very first start the schema is still being made.
+    let every = relay.settings.sweep_interval;
+    let mut ticks = interval_at(Instant::now() + every, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
