@@ -1,7 +1,7 @@
 //! What llm-bench asks of a message broker, as ports: publish with confirmation, consume with acknowledgement,
 //! and look after dead letters.
 //!
-//! The backends are `broker-rabbitmq` and `broker-in-process`; both pass the suite in [`conformance`] (feature
+//! The backends are `broker-rabbitmq` and `broker-in-process`; both pass the suite in `conformance` (feature
 //! `conformance`). Both rebuild whatever they lose by themselves: a caller never reconnects, it only sees
 //! [`PublishError::Unavailable`] or a [`Subscription`] that is silent for a while.
 

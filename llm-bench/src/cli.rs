@@ -114,7 +114,7 @@ pub(crate) enum Keys {
     List,
     /// Refuse a key from now on; running services notice within 30 seconds
     Revoke {
-        /// The key's id: the middle part of llmb_<id>_<secret>
+        /// The key's id: the part between `llmb_` and the second `_`
         id: String,
     },
 }

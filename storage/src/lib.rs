@@ -2,7 +2,7 @@
 //!
 //! Each port is a trait; each method is one atomic business step. No caller ever holds a transaction, sees a
 //! connection or writes SQL. The backends are `storage-postgres` and `storage-sqlite`; both pass the suite in
-//! [`conformance`] (feature `conformance`).
+//! `conformance` (feature `conformance`).
 //!
 //! To add a method: add it to its port here, say what is atomic and what a retry does, add its cases to the
 //! conformance suite, then implement it in both backends. What the backends have in common is here: [`step`] decides what

@@ -4,7 +4,7 @@ use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
 };
-use shared_types::message::SCHEMA_VERSION;
+use shared_types::{BatchId, message::SCHEMA_VERSION};
 
 use crate::topology::EXCHANGE;
 
@@ -64,8 +64,17 @@ fn headers(message: &OutgoingMessage) -> FieldTable {
         .insert(
             "n".into(),
             AMQPValue::LongLongInt(i64::try_from(message.n).unwrap_or(i64::MAX)),
-        );
+        )
+        .insert("traceparent".into(), text(&traceparent(message.id)));
     headers
+}
+
+/// W3C Trace Context: the batch's id as the trace, so that whatever traces the handling of a batch, on any attempt, lands
+/// in one trace; not sampled, since nothing here exports spans.
+fn traceparent(id: BatchId) -> String {
+    let trace = id.as_uuid().simple();
+    let (_, parent) = id.as_uuid().as_u64_pair();
+    format!("00-{trace}-{parent:016x}-00")
 }
 
 pub(crate) fn text(text: &str) -> AMQPValue {
@@ -81,6 +90,15 @@ pub(crate) fn short(text: &str) -> ShortString {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_trace_is_the_batch() {
+        let id: BatchId = "0199a1b2-c3d4-7e5f-8a6b-7c8d9e0f1a2b".parse().unwrap();
+        assert_eq!(
+            traceparent(id),
+            "00-0199a1b2c3d47e5f8a6b7c8d9e0f1a2b-8a6b7c8d9e0f1a2b-00"
+        );
+    }
 
     #[test]
     fn long_names_are_cut_between_characters() {

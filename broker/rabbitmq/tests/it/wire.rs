@@ -56,6 +56,7 @@ async fn a_batch_carries_the_properties_of_the_contract() {
     assert_eq!(header("metric"), Some(AMQPValue::LongString("ttft".into())));
     assert_eq!(header("schema_version"), Some(AMQPValue::LongLongInt(1)));
     assert_eq!(header("n"), Some(AMQPValue::LongLongInt(3)));
+    assert!(matches!(header("traceparent"), Some(AMQPValue::LongString(_))));
     broker.close().await;
 }
 
