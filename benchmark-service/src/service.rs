@@ -240,7 +240,11 @@ async fn watch_queue(broker: Arc<dyn Broker>, metrics: QueueMetrics, shutdown: C
     const INTERVAL: Duration = Duration::from_secs(5);
     let depth = |messages| i64::try_from(messages).unwrap_or(i64::MAX);
     loop {
-        match broker.info().await {
+        let asked = tokio::select! {
+            () = shutdown.cancelled() => return,
+            asked = broker.info() => asked,
+        };
+        match asked {
             Ok(info) => {
                 metrics.queued.set(depth(info.queued));
                 metrics.dead.set(depth(info.dead));

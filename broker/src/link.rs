@@ -23,6 +23,16 @@ impl LinkState {
     }
 }
 
+impl std::fmt::Display for LinkState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ready => f.write_str("ready"),
+            Self::Blocked { reason } => write!(f, "blocked by the broker: {reason}"),
+            Self::Down { reason } => f.write_str(reason),
+        }
+    }
+}
+
 /// What `llm-bench doctor` and `/metrics` want to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerInfo {

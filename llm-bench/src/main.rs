@@ -1,16 +1,13 @@
 //! The one command: see `llm-bench --help`.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line speaks to people"
-)]
+#![expect(clippy::print_stderr, reason = "a command line speaks to people")]
 
 mod assembly;
 mod cli;
 mod commands;
 mod context;
 mod pepper;
+mod say;
 mod table;
 
 use std::process::ExitCode;

@@ -32,7 +32,7 @@ pub(crate) fn pepper(context: &Context) -> anyhow::Result<Secret> {
             read_or_draw(&file).with_context(|| format!("the pepper of API keys, {}", file.display()))
         }
         DatabaseKind::Postgres { .. } => {
-            let expected = "32 characters or more, the same for every service and command";
+            let expected = "32 characters or more, the same for every service and command; `openssl rand -hex 32` makes one";
             Err(UsageError(Invalid::new("API_KEY_PEPPER", "nothing", expected)).into())
         }
     }

@@ -88,7 +88,11 @@ impl KeyRing {
     pub(crate) async fn keep_fresh(self: Arc<Self>, storage: Arc<dyn Storage>, shutdown: CancellationToken) {
         let mut failing = false;
         loop {
-            match storage.api_keys().await {
+            let read = tokio::select! {
+                () = shutdown.cancelled() => return,
+                read = storage.api_keys() => read,
+            };
+            match read {
                 Ok(records) => {
                     self.replace(records);
                     failing = false;

@@ -98,6 +98,8 @@ pub(crate) struct Projector {
 impl Projector {
     /// The most often that a snapshot is made.
     const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+    /// The longest pause after a refresh that was much work.
+    const LONGEST_REST: Duration = Duration::from_secs(5);
     /// How long other processes' commits and changes of the registry may go unnoticed.
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -125,7 +127,11 @@ impl Projector {
         let mut failing = false;
         loop {
             let started = Instant::now();
-            match self.refresh().await {
+            let refreshed = tokio::select! {
+                () = shutdown.cancelled() => return,
+                refreshed = self.refresh() => refreshed,
+            };
+            match refreshed {
                 Ok(()) => {
                     if failing {
                         tracing::info!("the rankings are up to date again");
@@ -143,8 +149,13 @@ impl Projector {
                     failing = true;
                 }
             }
-            // At least nine times as long as the work took: refreshing never takes more than a tenth of a core.
-            let pause = Self::SHORTEST_PAUSE.max(started.elapsed() * 9);
+            // Nine times as long as the work took, so that refreshing takes a tenth of a core; but a database that was
+            // long in failing is asked again soon.
+            let pause = if failing {
+                Self::LONGEST_PAUSE
+            } else {
+                (started.elapsed() * 9).clamp(Self::SHORTEST_PAUSE, Self::LONGEST_REST)
+            };
             let wait = async {
                 tokio::time::sleep(pause).await;
                 tokio::time::timeout(Self::LONGEST_PAUSE, rankings.refresh.notified())

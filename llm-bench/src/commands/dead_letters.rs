@@ -1,7 +1,8 @@
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use broker::{Broker, DeadLetter, Selection};
 use std::{sync::Arc, time::Duration};
 
+use crate::say::say;
 use crate::{
     cli::{DeadLetters, Selected},
     context::Context,
@@ -36,8 +37,14 @@ async fn act(action: DeadLetters, broker: &Arc<dyn Broker>) -> anyhow::Result<()
             let letter = all.iter().find(|letter| letter.id == id);
             show_one(letter.with_context(|| format!("there is no dead letter {id}"))?);
         }
-        DeadLetters::Replay(selected) => report("replayed", &letters.replay(&selection(selected)).await?),
-        DeadLetters::Discard(selected) => report("discarded", &letters.discard(&selection(selected)).await?),
+        DeadLetters::Replay(selected) => {
+            let selection = selection(selected);
+            report("replayed", &letters.replay(&selection).await?, &selection)?;
+        }
+        DeadLetters::Discard(selected) => {
+            let selection = selection(selected);
+            report("discarded", &letters.discard(&selection).await?, &selection)?;
+        }
     }
     Ok(())
 }
@@ -53,7 +60,7 @@ async fn connected(broker: &Arc<dyn Broker>) -> anyhow::Result<()> {
         }
     };
     let in_time = tokio::time::timeout(PATIENCE, asked).await;
-    in_time.with_context(|| format!("the broker is not usable: {:?}", broker.publisher().link()))
+    in_time.with_context(|| format!("the broker is not usable: {}", broker.publisher().link()))
 }
 
 fn selection(selected: Selected) -> Selection {
@@ -66,7 +73,7 @@ fn selection(selected: Selected) -> Selection {
 
 fn show_list(letters: &[DeadLetter]) {
     if letters.is_empty() {
-        println!("there are no dead letters");
+        say!("there are no dead letters");
         return;
     }
     let rows = letters.iter().map(|letter| {
@@ -77,18 +84,18 @@ fn show_list(letters: &[DeadLetter]) {
             letter.reason.clone(),
         ]
     });
-    println!(
+    say!(
         "{}",
         table(["id", "rejected at", "bytes", "reason"], &["bytes"], rows)
     );
 }
 
 fn show_one(letter: &DeadLetter) {
-    println!("id           {}", letter.id);
-    println!("rejected at  {}", rejected_at(letter));
-    println!("routing key  {}", letter.routing_key);
-    println!("reason       {}", letter.reason);
-    println!("\n{}", String::from_utf8_lossy(&letter.body));
+    say!("id           {}", letter.id);
+    say!("rejected at  {}", rejected_at(letter));
+    say!("routing key  {}", letter.routing_key);
+    say!("reason       {}", letter.reason);
+    say!("\n{}", String::from_utf8_lossy(&letter.body));
 }
 
 fn rejected_at(letter: &DeadLetter) -> String {
@@ -97,9 +104,22 @@ fn rejected_at(letter: &DeadLetter) -> String {
         .map_or_else(|| "unknown".to_owned(), |at| at.to_rfc3339())
 }
 
-fn report(done: &str, ids: &[String]) {
+fn report(done: &str, ids: &[String], selection: &Selection) -> anyhow::Result<()> {
     for id in ids {
-        println!("{id}");
+        say!("{id}");
     }
-    println!("{done} {} dead letters", ids.len());
+    say!("{done} {} dead letters", ids.len());
+    if let Selection::Ids(wanted) = selection {
+        let missing: Vec<_> = wanted
+            .iter()
+            .filter(|id| !ids.contains(id))
+            .map(String::as_str)
+            .collect();
+        ensure!(
+            missing.is_empty(),
+            "there is no dead letter {}",
+            missing.join(", ")
+        );
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use service_runtime::settings::{BrokerKind, DatabaseKind, Variables};
 
 use crate::context::{Context, UsageError};
+use crate::say::say;
 
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -68,6 +69,10 @@ async fn database(context: &Context) -> Finding {
         Ok(storage) => storage,
         Err(error) => return ill(format!("{place}: {error:#}"), advice),
     };
+    // Asked first because it is never retried: its error says why.
+    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, storage.ping()).await {
+        return ill(format!("{place}: {:#}", anyhow::Error::from(error)), advice);
+    }
     match tokio::time::timeout(PATIENCE, storage.database_info()).await {
         Err(_elapsed) => ill(format!("{place}: no answer within {PATIENCE:?}"), advice),
         Ok(Err(error)) => ill(format!("{place}: {:#}", anyhow::Error::from(error)), advice),
@@ -115,7 +120,10 @@ async fn broker(context: &Context) -> Finding {
             info.version, info.queued
         )),
         Err(_elapsed) => ill(
-            format!("not usable: {:?}", Arc::clone(&broker).publisher().link()),
+            format!(
+                "RabbitMQ is not usable: {}",
+                Arc::clone(&broker).publisher().link()
+            ),
             advice,
         ),
     };
@@ -132,7 +140,7 @@ fn ill(found: String, advice: &str) -> Finding {
 
 fn show(name: &str, finding: &Finding) {
     match finding {
-        Finding::Well(found) => println!("ok      {name:9} {found}"),
-        Finding::Ill { found, advice } => println!("FAILED  {name:9} {found}\n                  → {advice}"),
+        Finding::Well(found) => say!("ok      {name:9} {found}"),
+        Finding::Ill { found, advice } => say!("FAILED  {name:9} {found}\n                  → {advice}"),
     }
 }

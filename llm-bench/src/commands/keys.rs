@@ -5,6 +5,7 @@ use rand::rngs::SysRng;
 use shared_types::Clock;
 use storage::{ApiKeyId, ApiKeyRecord, Scope, Storage};
 
+use crate::say::say;
 use crate::{cli::Keys, context::Context, pepper::pepper, table::table};
 
 pub(crate) async fn run(action: Keys, context: Context) -> anyhow::Result<()> {
@@ -17,8 +18,10 @@ pub(crate) async fn run(action: Keys, context: Context) -> anyhow::Result<()> {
         } => {
             let lifetime = expires_in.map(|days| TimeDelta::days(days.into()));
             let key = create(storage.as_ref(), &context, name, scope, lifetime).await?;
-            println!("{}", key.expose());
-            eprintln!("this is the only time the key is shown; send it as the header `X-API-KEY`");
+            say!("{}", key.expose());
+            eprintln!(
+                "this is the only time the key is shown; send it as the header `X-API-KEY`. Running services know it within seconds"
+            );
         }
         Keys::List => show(&storage.api_keys().await?, context.clock.as_ref()),
         Keys::Revoke { id } => {
@@ -28,7 +31,7 @@ pub(crate) async fn run(action: Keys, context: Context) -> anyhow::Result<()> {
             storage
                 .revoke_api_key(&ApiKeyId(id.clone()), context.clock.now())
                 .await?;
-            println!("revoked {id}; running services notice within 30 seconds");
+            say!("revoked {id}; running services notice within 30 seconds");
         }
     }
     Ok(())
@@ -58,7 +61,7 @@ pub(crate) async fn create(
 
 fn show(keys: &[ApiKeyRecord], clock: &dyn Clock) {
     if keys.is_empty() {
-        println!("there are no keys; `llm-bench keys create NAME --scope read` makes one");
+        say!("there are no keys; `llm-bench keys create NAME --scope read` makes one");
         return;
     }
     let time = |at: chrono::DateTime<chrono::Utc>| at.format("%Y-%m-%d %H:%M").to_string();
@@ -77,7 +80,7 @@ fn show(keys: &[ApiKeyRecord], clock: &dyn Clock) {
             state,
         ]
     });
-    println!(
+    say!(
         "{}",
         table(["id", "name", "scope", "created", "state"], &[], rows)
     );

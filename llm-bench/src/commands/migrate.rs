@@ -3,6 +3,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use storage::Storage;
 
+use crate::say::say;
 use crate::{cli::Migrate, context::Context};
 
 /// How long `--wait` waits.
@@ -15,11 +16,11 @@ pub(crate) async fn run(options: Migrate, context: Context) -> anyhow::Result<()
         tokio::time::timeout(PATIENCE, until_current(storage.as_ref()))
             .await
             .with_context(|| format!("the schema was not brought up to date within {PATIENCE:?}"))??;
-        println!("the schema is up to date");
+        say!("the schema is up to date");
     } else {
         match storage.migrate().await.context("migrating")? {
-            0 => println!("the schema is up to date; nothing to do"),
-            n => println!("applied {n} migrations; the schema is up to date"),
+            0 => say!("the schema is up to date; nothing to do"),
+            n => say!("applied {n} migrations; the schema is up to date"),
         }
     }
     Ok(())

@@ -5,6 +5,7 @@ use benchmark_service::{Selection, Settings as BenchmarkSettings, rankings_now};
 use serde_json::Value;
 use shared_types::MetricTitle;
 
+use crate::say::say;
 use crate::{
     cli::{Format, Rankings},
     context::{Context, UsageError},
@@ -65,7 +66,7 @@ pub(crate) async fn run(options: Rankings, context: Context) -> anyhow::Result<(
         }
     };
     match options.format {
-        Format::Json | Format::Csv => println!("{}", String::from_utf8(body)?.trim_end()),
+        Format::Json | Format::Csv => say!("{}", String::from_utf8(body)?.trim_end()),
         Format::Table => show(&serde_json::from_slice(&body)?, metric.as_ref()),
     }
     Ok(())
@@ -148,7 +149,7 @@ fn show(answer: &Value, metric: Option<&MetricTitle>) {
             }
         }
     }
-    println!(
+    say!(
         "as of {}; LLMs whose intervals overlap share a rank",
         answer["as_of"].as_str().unwrap_or("now")
     );
@@ -156,12 +157,12 @@ fn show(answer: &Value, metric: Option<&MetricTitle>) {
 
 fn show_metric(title: &str, rows: &Value) {
     let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-    println!("{title}");
+    say!("{title}");
     if rows.is_empty() {
-        println!("  no values yet\n");
+        say!("  no values yet\n");
         return;
     }
-    println!("{}\n", table(COLUMNS, &NUMBERS, rows.iter().map(cells)));
+    say!("{}\n", table(COLUMNS, &NUMBERS, rows.iter().map(cells)));
 }
 
 fn cells(row: &Value) -> [String; 12] {

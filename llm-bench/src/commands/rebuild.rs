@@ -2,6 +2,7 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::context::Context;
+use crate::say::say;
 
 pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
     let storage = context.storage().await?;
@@ -16,7 +17,7 @@ pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
         .await
         .context("rebuilding the statistics")?;
     bar.finish_and_clear();
-    println!(
+    say!(
         "folded {} batches into {} rows of statistics; {}",
         report.batches,
         report.rows,

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use simulation_service::{SimulationSettings, TickReport, prepare};
 use storage::Storage;
 
+use crate::say::say;
 use crate::{
     assembly::Assembly,
     cli::Simulate,
@@ -27,9 +28,11 @@ pub(crate) async fn run(options: Simulate, context: Context) -> anyhow::Result<(
     sent.with_context(|| {
         format!("stored, but not all published within {PATIENCE:?}: is the broker up? A service publishes the rest")
     })??;
-    println!(
+    say!(
         "simulated {} ticks: {} batches, {} values, stored and published",
-        options.ticks, total.batches, total.values
+        options.ticks,
+        total.batches,
+        total.values
     );
     Ok(())
 }

@@ -12,6 +12,7 @@ use storage::{Scope, Storage};
 use tempfile::TempDir;
 
 use super::keys;
+use crate::say::say;
 use crate::{
     assembly::Assembly,
     cli::Up,
@@ -54,7 +55,7 @@ pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
 
     assembly.life.until_signalled().await?;
     assembly.end().await?;
-    println!("stopped; everything that was under way is stored");
+    say!("stopped; everything that was under way is stored");
     Ok(())
 }
 
@@ -134,25 +135,26 @@ fn announce(plan: &Plan, url: &str, first_key: Option<&ApiKey>) {
         DatabaseKind::Sqlite { path } => path.display().to_string(),
         DatabaseKind::Postgres { .. } => "PostgreSQL".to_owned(),
     };
-    println!("llm-bench {} serves", env!("CARGO_PKG_VERSION"));
-    println!("  dashboard  {url}/");
-    println!("  API docs   {url}/docs");
-    println!("  metrics    {url}/metrics");
-    println!("  data       {database}");
+    say!("llm-bench {} serves", env!("CARGO_PKG_VERSION"));
+    say!("  dashboard  {url}/");
+    say!("  API docs   {url}/docs");
+    say!("  metrics    {url}/metrics");
+    say!("  data       {database}");
     match &plan.simulation {
-        Some(settings) => println!(
+        Some(settings) => say!(
             "  simulation every {:?}, {} values a batch",
-            settings.interval, settings.data_points
+            settings.interval,
+            settings.data_points
         ),
-        None => println!("  simulation off"),
+        None => say!("  simulation off"),
     }
     if let Some(key) = first_key {
-        println!(
+        say!(
             "  key        {}  (may write; shown this once, `llm-bench keys` makes more)",
             key.expose()
         );
     }
-    println!("\n  curl {url}/api/v1/rankings/ttft\n\nCtrl+C stops it.");
+    say!("\n  curl {url}/api/v1/rankings/ttft\n\nCtrl+C stops it.");
 }
 
 #[cfg(test)]

@@ -4,9 +4,10 @@ use shared_types::Invalid;
 
 use super::Variables;
 
-/// Goes before every filter: the start and stop of each of the HTTP server's threads is noise, and the AMQP client logs
+/// Goes before every filter: the start and stop of each of the HTTP server's threads and PostgreSQL's
+/// notices of what exists already are noise, and the AMQP client logs
 /// the whole body of a message that could not be routed. A filter that names these targets itself wins.
-const QUIETED: &str = "actix_server=warn,lapin::returned_messages=off";
+const QUIETED: &str = "actix_server=warn,sqlx::postgres::notice=warn,lapin::returned_messages=off";
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
