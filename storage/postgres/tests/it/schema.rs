@@ -64,11 +64,13 @@ async fn a_rebuild_repairs_what_was_tampered_with() -> Outcome {
     storage.apply(&batches(0..50)?).await?;
     let before = storage.statistics_since(None, Hour(0)).await?;
     for tampering in [
-        "UPDATE statistics SET state = 'broken' WHERE ctid = (SELECT min(ctid) FROM statistics)",
-        "DELETE FROM statistics WHERE ctid = (SELECT max(ctid) FROM statistics)",
+        "UPDATE statistics SET state = 'broken' WHERE (llm_id, metric_id, source, period) =
+         (SELECT llm_id, metric_id, source, period FROM statistics ORDER BY 1, 2, 3, 4 LIMIT 1)",
+        "DELETE FROM statistics WHERE (llm_id, metric_id, source, period) =
+         (SELECT llm_id, metric_id, source, period FROM statistics ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC LIMIT 1)",
         "INSERT INTO statistics (llm_id, metric_id, source, period, state, n)
          SELECT llm_id, metric_id, source, 7, state, n FROM statistics
-         WHERE ctid = (SELECT max(ctid) FROM statistics)",
+         ORDER BY llm_id DESC, metric_id DESC, source DESC, period DESC LIMIT 1",
     ] {
         assert_eq!(sqlx::query(tampering).execute(&mut sql).await?.rows_affected(), 1);
     }
