@@ -69,8 +69,10 @@ async fn database(context: &Context) -> Finding {
         Ok(storage) => storage,
         Err(error) => return ill(format!("{place}: {error:#}"), advice),
     };
-    // Asked first because it is never retried: its error says why.
-    if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, storage.ping()).await {
+    // Asked first because it is never retried: its error says why. (A new SQLite file is locked while it is made.)
+    if matches!(context.settings.database.kind, DatabaseKind::Postgres { .. })
+        && let Ok(Err(error)) = tokio::time::timeout(PATIENCE, storage.ping()).await
+    {
         return ill(format!("{place}: {:#}", anyhow::Error::from(error)), advice);
     }
     match tokio::time::timeout(PATIENCE, storage.database_info()).await {
