@@ -59,17 +59,16 @@ impl SqliteStorage {
         let options = SqliteConnectOptions::new()
             .foreign_keys(true)
             .busy_timeout(busy_timeout);
-        // A connection that is closed takes an ephemeral database with it.
         let one = SqlitePoolOptions::new()
             .max_connections(1)
-            .min_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
             .acquire_timeout(TURN_TIMEOUT)
             .test_before_acquire(false);
         let (writer, readers) = match &location {
             Location::Ephemeral => {
-                let only = one.connect_lazy_with(options.in_memory(true));
+                // A connection that is closed takes an ephemeral database with it.
+                let only = one.min_connections(1).connect_lazy_with(options.in_memory(true));
                 (only.clone(), only)
             }
             Location::File(path) => {
@@ -79,7 +78,6 @@ impl SqliteStorage {
                 })?;
                 let options = options
                     .filename(path)
-                    .journal_mode(SqliteJournalMode::Wal)
                     // What `record` has answered is promised to survive. With NORMAL a write-ahead log may lose its
                     // last commits when the power fails.
                     .synchronous(SqliteSynchronous::Full);
@@ -88,7 +86,12 @@ impl SqliteStorage {
                     .acquire_timeout(TURN_TIMEOUT)
                     .test_before_acquire(false)
                     .connect_lazy_with(options.clone().pragma("query_only", "on"));
-                (one.connect_lazy_with(options), readers)
+                // The file remembers its journal mode. Only the writer sets it: two connections that do so to a new file
+                // at once lock each other out, whatever their timeout.
+                (
+                    one.connect_lazy_with(options.journal_mode(SqliteJournalMode::Wal)),
+                    readers,
+                )
             }
         };
         Ok(Self {
