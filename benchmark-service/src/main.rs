@@ -11,6 +11,7 @@ use anyhow::Context;
 use benchmark_service::{Dependencies, Service, Settings};
 use outbox::Outbox;
 use service_runtime::{
+    failpoints,
     lifecycle::Lifecycle,
     operations::metrics_registry,
     settings::{CommonSettings, Variables},
@@ -30,6 +31,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
+    failpoints::arm();
     let variables = Variables::from_process()?;
     let (common, settings) = (CommonSettings::read(&variables)?, Settings::read(&variables)?);
     common.broker.between_processes()?;

@@ -21,16 +21,19 @@ pub(crate) enum RejectionKind {
     OtherUnit,
     /// Another batch is stored under the same id.
     OtherContent,
+    /// The batch is older than what is kept, so whether it was counted before is unknown.
+    TooOld,
     /// The database refuses this message and takes others.
     StorageFault,
 }
 
 impl RejectionKind {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Undecodable,
         Self::UnknownMetric,
         Self::OtherUnit,
         Self::OtherContent,
+        Self::TooOld,
         Self::StorageFault,
     ];
 
@@ -40,6 +43,7 @@ impl RejectionKind {
             Self::UnknownMetric => "unknown_metric",
             Self::OtherUnit => "other_unit",
             Self::OtherContent => "other_content",
+            Self::TooOld => "too_old",
             Self::StorageFault => "storage_fault",
         }
     }

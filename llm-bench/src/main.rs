@@ -31,6 +31,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {
+    service_runtime::failpoints::arm();
     match cli.command {
         Command::Up(options) => commands::up::run(options).await,
         Command::Simulate(options) => commands::simulate::run(options, Context::read()?).await,

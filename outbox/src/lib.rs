@@ -122,6 +122,8 @@ impl Outbox {
     /// submit the same batches, with the same ids, again.
     pub async fn submit(&self, batches: Vec<MetricBatch>) -> Result<Vec<Recorded>, StorageError> {
         let outcomes = self.storage.record(&batches).await?;
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("outbox::recorded", |_| std::process::abort());
         for (batch, outcome) in batches.into_iter().zip(&outcomes) {
             self.metrics.recorded(outcome);
             // A closed relay means that the process is ending: the outbox row stays, and the next start publishes it.

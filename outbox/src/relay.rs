@@ -116,6 +116,8 @@ impl Relay {
     }
 
     async fn mark_published(&self, ids: Vec<BatchId>) {
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("outbox::confirmed", |_| std::process::abort());
         if let Err(error) = self.storage.mark_published(&ids).await {
             tracing::warn!(
                 batches = ids.len(),

@@ -1,6 +1,7 @@
 //! What every service does around its own work: settings in, logs and metrics out, health answered, and an orderly
 //! end.
 
+pub mod failpoints;
 pub mod health;
 pub mod lifecycle;
 pub mod operations;

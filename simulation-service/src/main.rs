@@ -10,6 +10,7 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context;
 use outbox::Outbox;
 use service_runtime::{
+    failpoints,
     lifecycle::Lifecycle,
     operations::metrics_registry,
     settings::{CommonSettings, Variables},
@@ -30,6 +31,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
+    failpoints::arm();
     let variables = Variables::from_process()?;
     let (common, settings) = (
         CommonSettings::read(&variables)?,

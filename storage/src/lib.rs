@@ -15,6 +15,7 @@
 mod api_keys;
 mod archive;
 pub mod columns;
+mod dead_letter_log;
 mod error;
 pub mod fold;
 mod maintenance;
@@ -22,6 +23,7 @@ mod outbox;
 mod preparation;
 mod projection;
 pub mod rebuild;
+mod reconciliation;
 mod registry;
 mod simulation_log;
 pub mod step;
@@ -31,6 +33,7 @@ pub mod conformance;
 
 pub use api_keys::{ApiKeyId, ApiKeyRecord, ApiKeys, Scope};
 pub use archive::{BatchArchive, BatchCursor, BatchFilter, BatchPage, StoredBatch};
+pub use dead_letter_log::{DeadLetterAction, DeadLetterEntry, DeadLetterLog, DeadLetterNote};
 pub use error::{BoxError, Result, StorageError};
 pub use maintenance::{DatabaseInfo, Maintenance};
 pub use outbox::{Outbox, OutboxDepth, Recorded};
@@ -39,6 +42,7 @@ pub use projection::{
     Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Refusal, Revision, StatisticsChange,
     StatisticsKey, StatisticsRow,
 };
+pub use reconciliation::{Audit, Mismatch, Pruned, Reconciliation, Requeued};
 pub use registry::{LlmChange, MetricChange, Registry};
 pub use simulation_log::SimulationLog;
 

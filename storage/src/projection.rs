@@ -25,6 +25,17 @@ pub enum Refusal {
         /// The unit in the registry.
         expected: Unit,
     },
+    /// The batch's hour is older than what is kept, and the batch is not among what is kept: it may have been counted
+    /// and forgotten since.
+    #[error(
+        "timestamp: found {found}, expected {retained_from} or later: older batches are not kept, so whether it was counted is unknown"
+    )]
+    TooOld {
+        /// The batch's timestamp.
+        found: DateTime<Utc>,
+        /// The start of the first hour that is kept.
+        retained_from: DateTime<Utc>,
+    },
     /// Another batch is stored under the same id: one of the two producers is wrong, and counting either again
     /// would corrupt the statistics.
     #[error("id: found {id} with other content, expected the content that was stored under this id before")]

@@ -266,6 +266,8 @@ impl Consumer {
 
     /// Acknowledges what was counted and rejects what was refused: the transaction is committed.
     async fn settle(&self, group: Group, applied: Vec<Applied>) {
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("consumer::committed", |_| std::process::abort());
         self.rankings.refresh_soon();
         self.metrics
             .micro_batch_messages
@@ -364,6 +366,7 @@ fn kind_of(refusal: &Refusal) -> RejectionKind {
         Refusal::UnknownMetric { .. } => RejectionKind::UnknownMetric,
         Refusal::OtherUnit { .. } => RejectionKind::OtherUnit,
         Refusal::OtherContent { .. } => RejectionKind::OtherContent,
+        Refusal::TooOld { .. } => RejectionKind::TooOld,
     }
 }
 

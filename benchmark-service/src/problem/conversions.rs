@@ -63,6 +63,11 @@ fn invalid_of(refusal: Refusal) -> Invalid {
             format_args!("{id} with other content"),
             "the content that was stored under this id before",
         ),
+        Refusal::TooOld { found, retained_from } => Invalid::new(
+            "timestamp",
+            found,
+            format!("{retained_from} or later: older batches are not kept"),
+        ),
     }
 }
 

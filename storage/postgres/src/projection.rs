@@ -19,6 +19,8 @@ impl Projection for PostgresStorage {
         self.retrying("apply batches", async || {
             let mut transaction = self.begin().await?;
             let applied = step::apply(&mut Intake(&mut transaction), batches).await?;
+            #[cfg(feature = "failpoints")]
+            fail::fail_point!("projection::before_commit", |_| std::process::abort());
             transaction.commit().await?;
             Ok(applied)
         })

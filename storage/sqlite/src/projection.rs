@@ -23,6 +23,8 @@ impl Projection for SqliteStorage {
                 now: self.now(),
             };
             let applied = step::apply(&mut intake, batches).await?;
+            #[cfg(feature = "failpoints")]
+            fail::fail_point!("projection::before_commit", |_| std::process::abort());
             transaction.commit().await?;
             Ok(applied)
         })

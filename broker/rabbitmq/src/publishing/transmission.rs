@@ -104,7 +104,11 @@ async fn send(channel: Arc<Channel>, request: Request) -> Answered {
         message.properties,
     );
     let confirmation = match written.await {
-        Ok(confirmation) => confirmation.await,
+        Ok(confirmation) => {
+            #[cfg(feature = "failpoints")]
+            fail::fail_point!("publishing::written", |_| std::process::abort());
+            confirmation.await
+        }
         Err(error) => Err(error),
     };
     Answered {

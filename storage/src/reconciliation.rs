@@ -1,0 +1,73 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::{Hour, Period, Result, StatisticsKey};
+
+/// What [`Reconciliation::requeue_uncounted`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Requeued {
+    /// Batches that are stored, overdue and not counted, requeued now or earlier.
+    pub uncounted: u64,
+    /// Those of them that got an outbox row now.
+    pub requeued: u64,
+}
+
+/// A statistics row that is not what the stored batches say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mismatch {
+    /// The row's key.
+    pub key: StatisticsKey,
+    /// The row's period.
+    pub period: Period,
+}
+
+/// One step of an audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// The batches that were folded again.
+    pub batches: u64,
+    /// The statistics rows that were compared.
+    pub rows: u64,
+    /// The rows that differ, are missing, or should not be there.
+    pub mismatches: Vec<Mismatch>,
+    /// The hour to go on from; `None` where this step reached the end, the all-time rows included.
+    pub next: Option<Hour>,
+}
+
+/// What [`Reconciliation::prune`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    /// The first hour whose batches are kept; it never goes back.
+    pub retained_from: Hour,
+    /// The batches that were deleted by this call.
+    pub batches: u64,
+    /// Whether the limit left some for another call.
+    pub more: bool,
+}
+
+/// Heals and checks: what the broker lost is sent again, statistics are held against the stored batches, and what is
+/// older than the retention is forgotten. Any number of processes may call any of this at once.
+#[async_trait]
+pub trait Reconciliation: Send + Sync {
+    /// Gives batches that were stored at least `grace` ago, are not in the ledger and have no outbox row, an outbox
+    /// row again, oldest first, at most `limit` of them. A batch that stays uncounted is requeued again only after
+    /// `grace`, then twice as long, and so on, up to a day: it may be a dead letter.
+    ///
+    /// The cost depends on what was stored since the oldest uncounted batch, not on the whole history.
+    async fn requeue_uncounted(&self, grace: Duration, limit: u32) -> Result<Requeued>;
+
+    /// Recomputes hourly rows from the stored batches in the ledger, oldest hour first beginning with `from` (the first
+    /// retained hour for `None`), until at least `batches` were folded and the hour is complete; compares them with
+    /// the rows there are. At the end of the history the all-time rows are compared with the merge of the hourly ones.
+    /// All of one call is read from one snapshot, so consumers that go on counting cause no mismatch.
+    async fn audit(&self, from: Option<Hour>, batches: u64) -> Result<Audit>;
+
+    /// Deletes the batches of hours before `before` that are counted, together with their ledger rows, at most
+    /// `limit` of them. Their hourly statistics stay and are final.
+    ///
+    /// From then on a batch of such an hour that is not in the ledger is refused
+    /// ([`Refusal::TooOld`](crate::Refusal::TooOld)): nobody can know any more whether it was counted. So that no
+    /// stored batch is refused, an hour that holds an uncounted one is kept, and all hours after it.
+    async fn prune(&self, before: Hour, limit: u32) -> Result<Pruned>;
+}
