@@ -26,7 +26,7 @@ use clap::Parser;
 #[command(name = "faults", version)]
 struct Options {
     /// Only these faults, by number, such as 7,12-14
-    #[arg(value_delimiter = ',')]
+    #[arg(value_name = "FAULTS", value_delimiter = ',')]
     only: Vec<matrix::Range>,
     /// The part that fits into ten minutes
     #[arg(long)]

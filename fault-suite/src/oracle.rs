@@ -1,6 +1,9 @@
 //! What the statistics must be, by exact integer arithmetic that shares nothing with the code under test.
 
+use std::cmp::Ordering;
+
 use num_bigint::BigInt;
+use num_traits::Signed;
 
 /// The least significant bit of a double is 2^-1074, so every finite double is a whole number of these.
 const GRID_BITS: u32 = 1074;
@@ -28,19 +31,23 @@ impl Exact {
 
     /// The double nearest to the exact mean.
     pub(crate) fn mean(&self) -> f64 {
-        nearest(&self.sum, &BigInt::from(self.n))
+        let twice = BigInt::from(2) * self.sum.abs();
+        let nearest = nearest(|twice_units| (twice_units * self.n).cmp(&twice));
+        if self.sum.is_negative() { -nearest } else { nearest }
     }
 
-    /// The square root of the double nearest to the exact sample variance; `None` for one value.
+    /// The double nearest to the root of the exact sample variance; `None` for one value.
     pub(crate) fn stddev(&self) -> Option<f64> {
         if self.n < 2 {
             return None;
         }
-        let n = BigInt::from(self.n);
         // (Σx² - (Σx)²/n) / (n - 1) = (n Σx² - (Σx)²) / (n (n - 1))
-        let above = &n * &self.squares - &self.sum * &self.sum;
-        let below = (&n * (&n - BigInt::from(1))) << GRID_BITS;
-        Some(nearest(&above, &below).sqrt())
+        let n = BigInt::from(self.n);
+        let above = BigInt::from(4) * (&n * &self.squares - &self.sum * &self.sum);
+        let below = &n * (&n - 1);
+        Some(nearest(|twice_units| {
+            (twice_units * twice_units * &below).cmp(&above)
+        }))
     }
 }
 
@@ -61,24 +68,25 @@ fn units(value: f64) -> BigInt {
     }
 }
 
-/// The double nearest to `above / below` units, ties to even. `below` is positive.
-fn nearest(above: &BigInt, below: &BigInt) -> f64 {
-    if above < &BigInt::ZERO {
-        return -nearest(&-above, below);
-    }
+/// The double nearest to a number that is not negative, ties to even. `compare` compares half of its argument, in units,
+/// with the number.
+fn nearest(compare: impl Fn(&BigInt) -> Ordering) -> f64 {
     // The bits of doubles that are not negative are in the order of the doubles.
     let (mut low, mut high) = (0.0_f64.to_bits(), f64::MAX.to_bits());
     while high - low > 1 {
         let middle = low.midpoint(high);
-        if units(f64::from_bits(middle)) * below <= *above {
+        if compare(&(units(f64::from_bits(middle)) * 2)).is_le() {
             low = middle;
         } else {
             high = middle;
         }
     }
-    let to_low = above - units(f64::from_bits(low)) * below;
-    let to_high = units(f64::from_bits(high)) * below - above;
-    let is_high = to_high < to_low || (to_high == to_low && high % 2 == 0);
+    let halfway = units(f64::from_bits(low)) + units(f64::from_bits(high));
+    let is_high = match compare(&halfway) {
+        Ordering::Less => true,
+        Ordering::Equal => high % 2 == 0,
+        Ordering::Greater => false,
+    };
     f64::from_bits(if is_high { high } else { low })
 }
 

@@ -37,6 +37,11 @@ pub(crate) fn row(fault: &Fault, verdict: anyhow::Result<Verdict>) -> Row {
     }
 }
 
+fn first_words(error: &anyhow::Error) -> String {
+    const WIDTH: usize = 100;
+    format!("{error:#}").chars().take(WIDTH).collect()
+}
+
 /// The table of all faults. Fails where one of them has.
 pub(crate) fn table(rows: &[Row]) -> ExitCode {
     const MIB: u64 = 1024 * 1024;
@@ -61,7 +66,7 @@ pub(crate) fn table(rows: &[Row]) -> ExitCode {
                 peak_memory / MIB
             ),
             Ok(Verdict::NotRun(reason)) => println!("NOT RUN: {reason}"),
-            Err(error) => println!("FAILED: {error:#}"),
+            Err(error) => println!("FAILED: {}", first_words(error)),
         }
     }
     let failed = rows.iter().filter(|row| row.verdict.is_err()).count();

@@ -146,9 +146,18 @@ impl Pipeline {
             })
             .collect();
         ensure!(
-            shown == of_oracle,
-            "I2: shown {shown:?}, the oracle says {of_oracle:?}"
+            shown.keys().eq(of_oracle.keys()),
+            "I1: shown {:?}, stored {:?}",
+            shown.keys(),
+            of_oracle.keys()
         );
+        for (key, row) in &shown {
+            let right = &of_oracle[key];
+            ensure!(
+                row == right,
+                "I2: {key:?}: shown {row:?}, the oracle says {right:?}"
+            );
+        }
         Ok(doubled)
     }
 
