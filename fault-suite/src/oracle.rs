@@ -44,10 +44,8 @@ impl Exact {
         // (Σx² - (Σx)²/n) / (n - 1) = (n Σx² - (Σx)²) / (n (n - 1))
         let n = BigInt::from(self.n);
         let above = BigInt::from(4) * (&n * &self.squares - &self.sum * &self.sum);
-        let below = &n * (&n - 1);
-        Some(nearest(|twice_units| {
-            (twice_units * twice_units * &below).cmp(&above)
-        }))
+        let below: BigInt = &n * (&n - 1);
+        Some(nearest(|twice_units| (twice_units.pow(2) * &below).cmp(&above)))
     }
 }
 
