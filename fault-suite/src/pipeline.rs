@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, TcpListener},
+    process::ExitStatus,
     sync::Arc,
     time::Duration,
 };
@@ -229,10 +230,10 @@ impl Pipeline {
         self.take(service)?.stop().await
     }
 
-    /// Whether the service has died by itself since it was run; then it runs no more.
-    pub(crate) fn died(&mut self, service: Service) -> anyhow::Result<bool> {
-        let ended = self.process(service)?.ended()?.is_some();
-        if ended {
+    /// How the service died, if it has by itself since it was run; then it runs no more.
+    pub(crate) fn died(&mut self, service: Service) -> anyhow::Result<Option<ExitStatus>> {
+        let ended = self.process(service)?.ended()?;
+        if ended.is_some() {
             *self.slot(service) = None;
         }
         Ok(ended)

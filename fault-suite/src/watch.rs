@@ -58,6 +58,20 @@ impl Api {
         ))
     }
 
+    /// The value of a counter or gauge of `/metrics`, all its labels together.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let request = self.client.get(format!("{}/metrics", self.url));
+        let page = request.send().await?.error_for_status()?.text().await?;
+        let values: Vec<f64> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix(name))
+            .filter(|rest| rest.starts_with([' ', '{']))
+            .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
+            .collect();
+        ensure!(!values.is_empty(), "/metrics has no {name}");
+        Ok(values.iter().sum())
+    }
+
     /// Sends batches; gives the status.
     pub(crate) async fn post_batches(&self, body: &Value) -> anyhow::Result<u16> {
         let request = self

@@ -1,8 +1,10 @@
 //! 1 to 6: the services' processes die.
 
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt, time::Duration};
 
+use anyhow::ensure;
 use futures::FutureExt;
+use nix::sys::signal::Signal;
 use rand::RngExt;
 
 use crate::{
@@ -17,31 +19,41 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 1,
         name: "producer dies after its commit, before publishing",
         quick: true,
-        inject: |bench| aborts(bench, 1, Service::Simulation, "outbox::recorded", 30).boxed_local(),
+        inject: |bench| aborts(bench, 1, Service::Simulation, "outbox::recorded", 30, false).boxed_local(),
     },
     Fault {
         number: 2,
         name: "producer dies after publishing, before the confirm",
         quick: true,
-        inject: |bench| aborts(bench, 2, Service::Simulation, "publishing::written", 2).boxed_local(),
+        inject: |bench| aborts(bench, 2, Service::Simulation, "publishing::written", 2, true).boxed_local(),
     },
     Fault {
         number: 3,
         name: "relay dies before it deletes confirmed outbox rows",
         quick: true,
-        inject: |bench| aborts(bench, 3, Service::Simulation, "outbox::confirmed", 20).boxed_local(),
+        inject: |bench| aborts(bench, 3, Service::Simulation, "outbox::confirmed", 20, true).boxed_local(),
     },
     Fault {
         number: 4,
         name: "consumer dies before its commit",
         quick: true,
-        inject: |bench| aborts(bench, 4, Service::Benchmark, "projection::before_commit", 10).boxed_local(),
+        inject: |bench| {
+            aborts(
+                bench,
+                4,
+                Service::Benchmark,
+                "projection::before_commit",
+                10,
+                false,
+            )
+            .boxed_local()
+        },
     },
     Fault {
         number: 5,
         name: "consumer dies after its commit, before the ack",
         quick: true,
-        inject: |bench| aborts(bench, 5, Service::Benchmark, "consumer::committed", 10).boxed_local(),
+        inject: |bench| aborts(bench, 5, Service::Benchmark, "consumer::committed", 10, true).boxed_local(),
     },
     Fault {
         number: 6,
@@ -51,13 +63,17 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
 ];
 
-/// A service aborts at one point of its code, in so many of a hundred passes, again and again.
+const DEDUPLICATED: &str = "llm_bench_batches_deduplicated_total";
+
+/// A service aborts at one point of its code, in so many of a hundred passes, again and again. `repeats` tells that
+/// the point lies after an effect, so that what was under way comes a second time.
 async fn aborts(
     bench: &mut Bench,
     fault: u8,
     service: Service,
     point: &str,
     percent: u8,
+    repeats: bool,
 ) -> anyhow::Result<Verdict> {
     let deaths = if bench.quick { 5 } else { 25 };
     let ground = Ground::prepare(bench).await?;
@@ -69,18 +85,31 @@ async fn aborts(
         until_dead(&mut pipeline, service).await?;
     }
     pipeline.run(service, &[])?;
-    pipeline
-        .settle(deaths, format!("aborted at {point}"), &Expected::default())
-        .await
+    let mut evidence = format!("aborted at {point}");
+    if repeats {
+        pipeline
+            .until("batches that come again are recognised", async || {
+                Ok(pipeline.api.metric(DEDUPLICATED).await? > 0.0)
+            })
+            .await?;
+        evidence += ", duplicates recognised";
+    }
+    pipeline.settle(deaths, evidence, &Expected::default()).await
 }
 
 async fn until_dead(pipeline: &mut Pipeline, service: Service) -> anyhow::Result<()> {
     const PATIENCE: Duration = Duration::from_secs(60);
     let dies = async {
-        while !pipeline.died(service)? {
+        loop {
+            if let Some(status) = pipeline.died(service)? {
+                ensure!(
+                    status.signal() == Some(Signal::SIGABRT as i32),
+                    "I7: the process ended with {status}, expected its abort"
+                );
+                return anyhow::Ok(());
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        anyhow::Ok(())
     };
     tokio::time::timeout(PATIENCE, dies)
         .await
