@@ -130,7 +130,7 @@ async fn migrations_that_differ_are_a_fault() -> Outcome {
     let (storage, mut sql) = prepared().await?;
     for change in [
         "UPDATE _sqlx_migrations SET checksum = 'other'",
-        "UPDATE _sqlx_migrations SET version = 999",
+        "UPDATE _sqlx_migrations SET version = 999 WHERE version = 1",
     ] {
         sqlx::query(change).execute(&mut sql).await?;
         let fault = storage.migrate().await;
