@@ -119,7 +119,7 @@ impl Comparison {
     fn compare(&mut self, expected: &BTreeMap<RowKey, RunningStatistics>, stored: &[RowState]) {
         let mut stored: BTreeMap<RowKey, &RowState> = stored.iter().map(|row| (row.row, row)).collect();
         for (key, statistics) in expected {
-            self.check(stored.remove(key), RowState::new(*key, statistics));
+            self.check(stored.remove(key), &RowState::new(*key, statistics));
         }
         // What no batch accounts for. Rows without values are places that a consumer has taken.
         for row in stored.into_values().filter(|row| row.n != 0) {
@@ -128,9 +128,9 @@ impl Comparison {
         }
     }
 
-    fn check(&mut self, stored: Option<&RowState>, expected: RowState) {
+    fn check(&mut self, stored: Option<&RowState>, expected: &RowState) {
         self.rows += 1;
-        if stored != Some(&expected) {
+        if stored != Some(expected) {
             self.differs(expected.row);
         }
     }
@@ -178,7 +178,7 @@ impl Comparison {
         match total.all_time {
             None if total.hours.count() == 0 => {}
             Some(stored) if stored.n == 0 && total.hours.count() == 0 => {}
-            stored => self.check(stored.as_ref(), RowState::new(row, &total.hours)),
+            stored => self.check(stored.as_ref(), &RowState::new(row, &total.hours)),
         }
     }
 }

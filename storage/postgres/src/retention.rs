@@ -43,52 +43,16 @@ impl PostgresStorage {
         }
     }
 
-    /// Raises the limit to `before`, or to the hour of the oldest stored batch that is not counted; gives what it is then.
-    /// `None` where somebody else is at it.
-    ///
-    /// The search takes long the first time, so consumers are not kept waiting for it: under the lock only what was
-    /// recorded since is searched. A producer may still record a batch of such an hour in the very moment; that one is
-    /// refused when it is to be counted.
+    /// Raises the limit as far as `before`; gives what it is then. `None` where somebody else is at it.
     async fn raise(&self, before: Hour) -> Result<Option<Hour>, SqlError> {
         let mut transaction = self.begin().await?;
-        if !try_until_end_of_transaction(&mut transaction, MAINTENANCE).await? {
-            return Ok(None);
-        }
-        let now = retained_from(&mut transaction).await?;
-        let Some(until) = start_of(before).filter(|_| before > now) else {
-            return Ok(Some(now));
+        let raised = match try_until_end_of_transaction(&mut transaction, MAINTENANCE).await? {
+            true => Some(raise(&mut transaction, before).await?),
+            false => None,
         };
-        sqlx::query("SELECT set_config('statement_timeout', $1, true)")
-            .bind(format!("{}s", LONGEST_PRUNING.as_secs()))
-            .execute(&mut *transaction)
-            .await?;
-        let search = Search {
-            from: now,
-            until,
-            recorded_in_the_last: None,
-        };
-        let oldest = search.oldest_uncounted(&mut transaction).await?;
-        let limit = oldest.map_or(before, |oldest| oldest.min(before));
-        if limit <= now {
-            return Ok(Some(now));
-        }
-        sqlx::query("SELECT pg_advisory_xact_lock($1)")
-            .bind(RETENTION)
-            .execute(&mut *transaction)
-            .await?;
-        let search = Search {
-            until: limit.start(),
-            recorded_in_the_last: Some(LONGEST_PRUNING + SLOWEST_RECORD),
-            ..search
-        };
-        let oldest = search.oldest_uncounted(&mut transaction).await?;
-        let limit = oldest.map_or(limit, |oldest| oldest.min(limit)).max(now);
-        sqlx::query("UPDATE retention SET retained_from = greatest(retained_from, $1)")
-            .bind(start_of(limit))
-            .execute(&mut *transaction)
-            .await?;
+        // Also where nothing has changed: a transaction that is dropped ends, and gives its locks back, some time later.
         transaction.commit().await?;
-        Ok(Some(limit))
+        Ok(raised)
     }
 
     /// `None` where somebody else is at it.
@@ -98,6 +62,7 @@ impl PostgresStorage {
         };
         let mut transaction = self.begin().await?;
         if !try_until_end_of_transaction(&mut transaction, MAINTENANCE).await? {
+            transaction.rollback().await?;
             return Ok(None);
         }
         // Whoever requeues uncounted batches has looked before they were counted, and must not queue them when they
@@ -135,6 +100,48 @@ impl PostgresStorage {
             more,
         }))
     }
+}
+
+/// Raises the limit to `before`, or to the hour of the oldest stored batch that is not counted.
+///
+/// The search takes long the first time, so consumers are not kept waiting for it: under the lock only what was
+/// recorded since is searched. A producer may still record a batch of such an hour in the very moment; that one is
+/// refused when it is to be counted.
+async fn raise(connection: &mut PgConnection, before: Hour) -> Result<Hour, SqlError> {
+    let now = retained_from(connection).await?;
+    let Some(until) = start_of(before).filter(|_| before > now) else {
+        return Ok(now);
+    };
+    sqlx::query("SELECT set_config('statement_timeout', $1, true)")
+        .bind(format!("{}s", LONGEST_PRUNING.as_secs()))
+        .execute(&mut *connection)
+        .await?;
+    let search = Search {
+        from: now,
+        until,
+        recorded_in_the_last: None,
+    };
+    let oldest = search.oldest_uncounted(connection).await?;
+    let limit = oldest.map_or(before, |oldest| oldest.min(before));
+    if limit <= now {
+        return Ok(now);
+    }
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(RETENTION)
+        .execute(&mut *connection)
+        .await?;
+    let search = Search {
+        until: limit.start(),
+        recorded_in_the_last: Some(LONGEST_PRUNING + SLOWEST_RECORD),
+        ..search
+    };
+    let oldest = search.oldest_uncounted(connection).await?;
+    let limit = oldest.map_or(limit, |oldest| oldest.min(limit)).max(now);
+    sqlx::query("UPDATE retention SET retained_from = greatest(retained_from, $1)")
+        .bind(start_of(limit))
+        .execute(connection)
+        .await?;
+    Ok(limit)
 }
 
 #[derive(Default)]

@@ -12,7 +12,7 @@ use crate::{connect, empty_database};
 type Outcome = Result<(), BoxError>;
 
 /// A migrated and seeded database and a connection for whatever a port does not do.
-async fn prepared() -> Result<(storage_postgres::PostgresStorage, PgConnection), BoxError> {
+pub(crate) async fn prepared() -> Result<(storage_postgres::PostgresStorage, PgConnection), BoxError> {
     let url = empty_database().await?;
     let storage = connect(&url)?;
     storage.migrate().await?;
