@@ -14,9 +14,7 @@ impl Reconciliation for PostgresStorage {
     }
 
     async fn audit(&self, from: Option<Hour>, batches: u64) -> Result<Audit> {
-        self.retrying_without_deadline("audit statistics", || {
-            Box::pin(self.audit_once(from, batches))
-        })
+        self.retrying_without_deadline("audit statistics", || Box::pin(self.audit_once(from, batches)))
             .await
     }
 

@@ -186,10 +186,7 @@ pub(super) async fn the_limit_of_what_is_kept_never_goes_back(storage: Empty) ->
     };
     let unlimited = storage.prune(Hour(i64::MIN), 10).await?;
     assert_eq!(unlimited, nothing(Period::FIRST_HOUR));
-    assert_eq!(
-        storage.prune(hours_later(1), 10).await?,
-        nothing(hours_later(1))
-    );
+    assert_eq!(storage.prune(hours_later(1), 10).await?, nothing(hours_later(1)));
     assert_eq!(storage.prune(hours_later(0), 10).await?, nothing(hours_later(1)));
     storage.apply(&batches(0..30)?).await?;
     assert_eq!(storage.prune(hours_later(-5), 10).await?, nothing(hours_later(1)));

@@ -84,7 +84,11 @@ async fn a_batch_that_cannot_be_read_does_not_hold_up_its_neighbours() -> Outcom
         .await?;
     let readable = [batches[0].clone(), batches[2].clone()];
     assert_eq!(storage.claim_unpublished(10, NOW, HOUR).await?, readable);
-    assert_eq!(storage.claim_unpublished(10, NOW, HOUR).await?, [], "all are claimed");
+    assert_eq!(
+        storage.claim_unpublished(10, NOW, HOUR).await?,
+        [],
+        "all are claimed"
+    );
     storage.mark_published(&ids(&readable)).await?;
     assert_eq!(storage.claim_unpublished(10, NOW, NOW).await?, []);
     assert_eq!(storage.outbox_depth().await?.unpublished, 1, "it is still there");
@@ -118,7 +122,11 @@ async fn whoever_counts_learns_of_a_limit_that_was_raised_meanwhile() -> Outcome
         // Until the consumer stands there, with a snapshot from before.
         let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
                        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut watch).await? == 0 {}
+        while sqlx::query_scalar::<_, i64>(waiting)
+            .fetch_one(&mut watch)
+            .await?
+            == 0
+        {}
         raising.commit().await?;
         Ok::<_, BoxError>(())
     };
@@ -136,7 +144,11 @@ async fn a_batch_that_was_recorded_too_late_is_never_counted_and_never_requeued(
     let (storage, mut sql) = prepared().await?;
     let batches = batches(0..2)?;
     lost(&storage, &mut sql, &batches).await?;
-    execute(&mut sql, "UPDATE retention SET retained_from = '2100-01-01T00:00:00Z'").await?;
+    execute(
+        &mut sql,
+        "UPDATE retention SET retained_from = '2100-01-01T00:00:00Z'",
+    )
+    .await?;
     assert_eq!(storage.record(&batches).await?, vec![Recorded::AlreadyStored; 2]);
     let applied = storage.apply(&batches).await?;
     let too_old = |outcome: &Applied| matches!(outcome, Applied::Refused(Refusal::TooOld { .. }));
@@ -173,14 +185,17 @@ async fn the_reconciler_remembers_how_far_it_has_looked() -> Outcome {
     lost(&storage, &mut sql, &batches).await?;
     storage.apply(&batches[..2]).await?;
     // One waits in the outbox since it was recorded.
-    sqlx::query(
-        "INSERT INTO outbox SELECT id, recorded_at - interval '1 hour' FROM batches WHERE id = $1",
+    sqlx::query("INSERT INTO outbox SELECT id, recorded_at - interval '1 hour' FROM batches WHERE id = $1")
+        .bind(batches[2].id().as_uuid())
+        .execute(&mut sql)
+        .await?;
+    execute(
+        &mut sql,
+        "UPDATE batches SET recorded_at = o.recorded_at FROM outbox o WHERE id = o.batch_id",
     )
-    .bind(batches[2].id().as_uuid())
-    .execute(&mut sql)
     .await?;
-    execute(&mut sql, "UPDATE batches SET recorded_at = o.recorded_at FROM outbox o WHERE id = o.batch_id").await?;
-    let behind = "SELECT count(*) FROM batches WHERE recorded_at < (SELECT complete_until FROM reconciliation)";
+    let behind =
+        "SELECT count(*) FROM batches WHERE recorded_at < (SELECT complete_until FROM reconciliation)";
     for (limit, uncounted, requeued, seen) in [(2, 2, 2, 0), (10, 3, 1, 0)] {
         assert_eq!(
             storage.requeue_uncounted(MINUTE, limit).await?,
@@ -196,11 +211,10 @@ async fn the_reconciler_remembers_how_far_it_has_looked() -> Outcome {
     let now: i64 = sqlx::query_scalar(behind).fetch_one(&mut sql).await?;
     assert_eq!(now, 6);
     // What is young may have been committed behind a mark that is younger.
-    let young: bool = sqlx::query_scalar(
-        "SELECT complete_until <= now() - interval '2 minutes' FROM reconciliation",
-    )
-    .fetch_one(&mut sql)
-    .await?;
+    let young: bool =
+        sqlx::query_scalar("SELECT complete_until <= now() - interval '2 minutes' FROM reconciliation")
+            .fetch_one(&mut sql)
+            .await?;
     assert!(young);
     Ok(())
 }
@@ -215,7 +229,10 @@ async fn the_search_for_uncounted_batches_uses_the_index_of_when_they_were_recor
     )
     .fetch_all(&mut sql)
     .await?;
-    assert!(plan.iter().any(|line| line.contains("batches_recorded_at")), "{plan:?}");
+    assert!(
+        plan.iter().any(|line| line.contains("batches_recorded_at")),
+        "{plan:?}"
+    );
     Ok(())
 }
 
@@ -225,11 +242,8 @@ async fn what_was_counted_before_the_ledger_knew_when_is_rebuilt_like_the_rest()
     let url = empty_database().await?;
     let mut sql = PgConnection::connect(&url).await?;
     let all = Migrator::new(std::path::Path::new("../../migrations/postgres")).await?;
-    let first = Migrator {
-        migrations: all.iter().take(1).cloned().collect::<Vec<_>>().into(),
-        ..Migrator::DEFAULT
-    };
-    first.run(&mut sql).await?;
+    let first = all.iter().take(1).cloned().collect();
+    Migrator::with_migrations(first).run(&mut sql).await?;
     for statement in [
         "INSERT INTO llms (name, creator, created_at, updated_at) VALUES ('one', 'x', now(), now())",
         "INSERT INTO metrics (title, unit, lower_bound, upper_bound, better, created_at, updated_at)
@@ -245,7 +259,10 @@ async fn what_was_counted_before_the_ledger_knew_when_is_rebuilt_like_the_rest()
     let rebuilt = storage.rebuild(&|_, _| {}).await?;
     assert_eq!((rebuilt.batches, rebuilt.rows, rebuilt.changed), (20, 2, 2));
     assert_eq!(storage.audit(None, 100).await?.mismatches, []);
-    assert_eq!(storage.prune(Hour::of(DateTime::UNIX_EPOCH), 100).await?.batches, 0);
+    assert_eq!(
+        storage.prune(Hour::of(DateTime::UNIX_EPOCH), 100).await?.batches,
+        0
+    );
     assert_eq!(storage.requeue_uncounted(NOW, 100).await?, found(0, 0));
     Ok(())
 }
