@@ -7,5 +7,6 @@ mod faults;
 mod messages;
 mod routing;
 mod servers;
+mod unavailable_queues;
 mod waiting;
 mod wire;
