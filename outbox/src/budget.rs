@@ -1,23 +1,22 @@
 use std::sync::Arc;
 
-use shared_types::MetricBatch;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A double in the batch, and as JSON in the message: 8 bytes, and 17 significant digits with sign, point, exponent and
-/// comma (at most 25; 19 are usual).
-const BYTES_PER_VALUE: usize = 8 + 25;
-/// Everything else of a batch and its message: ids, names, timestamps, provenance, and what allocations waste.
-const BYTES_PER_BATCH: usize = 2 * 1024;
+/// A double in JSON: 17 significant digits with sign, point, exponent and comma; 19 bytes are usual.
+const MESSAGE_BYTES_PER_VALUE: usize = 25;
+/// Everything else of a batch or its message: ids, names, timestamps, provenance, and what allocations waste.
+const OVERHEAD_BYTES: usize = 1024;
 /// A permit stands for so many bytes, because a semaphore gives out at most 2^32 at once.
 const BYTES_PER_PERMIT: usize = 1024;
 
-/// What a batch takes in memory until it is published: itself and its message, estimated from above.
-pub(crate) fn footprint(batch: &MetricBatch) -> usize {
-    footprint_of(batch.values().len())
+/// What a batch of so many values takes in memory, estimated from above.
+pub(crate) const fn batch_bytes(values: usize) -> usize {
+    OVERHEAD_BYTES + values * size_of::<f64>()
 }
 
-pub(crate) const fn footprint_of(values: usize) -> usize {
-    BYTES_PER_BATCH + values * BYTES_PER_VALUE
+/// What its message takes, estimated from above.
+pub(crate) const fn message_bytes(values: usize) -> usize {
+    OVERHEAD_BYTES + values * MESSAGE_BYTES_PER_VALUE
 }
 
 /// Memory that is given out up to a limit.
@@ -55,6 +54,10 @@ impl Budget {
 }
 
 impl Share {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0.merge(other.0);
+    }
+
     /// Splits off what is meant for something of this size; all that is left where that is less.
     pub(crate) fn split(&mut self, bytes: usize) -> Self {
         let wanted = (in_permits(bytes) as usize).min(self.0.num_permits());
@@ -72,7 +75,7 @@ mod tests {
     use super::*;
     use chrono::{DateTime, Utc};
     use futures::FutureExt;
-    use shared_types::{BatchContent, LlmName, MAX_VALUES, MetricTitle, Provenance, Values};
+    use shared_types::{BatchContent, LlmName, MAX_VALUES, MetricBatch, MetricTitle, Provenance, Values};
 
     #[tokio::test]
     async fn what_is_larger_than_the_budget_takes_all_of_it() {
@@ -85,6 +88,16 @@ mod tests {
         assert_eq!(budget.taken(), 1024);
         assert!(budget.take(4096).now_or_never().is_none());
         drop(small);
+        assert_eq!(budget.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_share_grows_by_another() {
+        let budget = Budget::of_bytes(4096);
+        let mut share = budget.take(1024).await;
+        share.add(budget.take(2048).await);
+        assert_eq!(budget.taken(), 3072);
+        drop(share);
         assert_eq!(budget.taken(), 0);
     }
 
@@ -113,8 +126,9 @@ mod tests {
                 timestamp: DateTime::<Utc>::UNIX_EPOCH,
                 provenance: Provenance::imported(),
             });
-            let found = size_of_val(batch.values()) + broker::OutgoingMessage::of(&batch).body.len();
-            assert!(footprint(&batch) >= found, "{n} values: {found} bytes");
+            let message = broker::OutgoingMessage::of(&batch).body.len();
+            assert!(message_bytes(n) >= message, "{n} values: {message} bytes");
+            assert!(batch_bytes(n) >= size_of_val(batch.values()) + size_of::<MetricBatch>());
         }
     }
 }

@@ -16,10 +16,12 @@
 
 mod budget;
 mod in_flight;
+mod link_metrics;
 mod metrics;
 mod relay;
 mod sweeper;
 
+pub use link_metrics::register_link;
 pub use metrics::OutboxMetrics;
 
 use std::{sync::Arc, time::Duration};
@@ -31,7 +33,7 @@ use storage::{Recorded, StorageError};
 use tokio::sync::mpsc;
 
 use crate::{
-    budget::{Budget, footprint},
+    budget::{Budget, batch_bytes, message_bytes},
     in_flight::InFlight,
     relay::{Passage, Relay},
 };
@@ -50,7 +52,7 @@ pub struct OutboxSettings {
     /// answered, estimated from above. While they are used up, [`Outbox::submit`] waits. A batch that is larger than
     /// all of it waits until it is alone.
     pub memory: usize,
-    /// The same for what the sweeper has claimed.
+    /// The same for what the sweeper has claimed; at least twice what the largest batch and its message take.
     pub sweep_memory: usize,
     /// How long a batch may stay unpublished before the sweeper takes it.
     pub grace: Duration,
@@ -69,8 +71,8 @@ impl Default for OutboxSettings {
         Self {
             queue: 512,
             window: 256,
-            memory: 64 * MEBIBYTE,
-            sweep_memory: 64 * MEBIBYTE,
+            memory: 32 * MEBIBYTE,
+            sweep_memory: 32 * MEBIBYTE,
             grace: Duration::from_secs(2),
             lease: Duration::from_secs(15),
             sweep_interval: Duration::from_secs(1),
@@ -165,7 +167,9 @@ impl Outbox {
             .map(|(batch, _)| (self.in_flight.enter(batch.id()), batch))
             .collect();
         for (flight, batch) in stored {
-            let share = self.budget.take(footprint(&batch)).await;
+            let values = batch.values().len();
+            let bytes = batch_bytes(values) + message_bytes(values);
+            let share = self.budget.take(bytes).await;
             let passage = Passage { batch, flight, share };
             // A closed relay means that the process is ending: the outbox row stays, and the next start publishes it.
             if self.to_relay.send(passage).await.is_err() {

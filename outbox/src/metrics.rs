@@ -1,11 +1,11 @@
 use std::sync::{Arc, OnceLock};
 
-use broker::Publisher;
+use broker::{LinkStatistics, Publisher};
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use service_runtime::scraped;
 use storage::{OutboxDepth, Recorded};
 
-use crate::{budget::Budget, in_flight::InFlight};
+use crate::{budget::Budget, in_flight::InFlight, link_metrics::register_link};
 
 /// What an operator wants to know of an outbox.
 #[derive(Debug, Clone)]
@@ -81,7 +81,6 @@ impl OutboxMetrics {
             let watched = Arc::clone(&self.watched);
             move || watched.get().map_or(0.0, value)
         };
-        let of_link = |name, help| Opts::new(name, help).const_label("link", "publishing");
         scraped::gauge(
             registry,
             Opts::new(
@@ -98,22 +97,11 @@ impl OutboxMetrics {
             ),
             read(|watched| watched.budget.taken() as f64),
         )?;
-        scraped::counter(
-            registry,
-            of_link(
-                "llm_bench_broker_blocked_seconds_total",
-                "Time in which the broker accepted nothing over the link",
-            ),
-            read(|watched| watched.publisher.statistics().blocked.as_secs_f64()),
-        )?;
-        scraped::counter(
-            registry,
-            of_link(
-                "llm_bench_broker_reconnects_total",
-                "Connections to the broker that replaced a lost one",
-            ),
-            read(|watched| watched.publisher.statistics().reconnects as f64),
-        )
+        let watched = Arc::clone(&self.watched);
+        register_link(registry, "publishing", move || {
+            let watched = watched.get();
+            watched.map_or_else(LinkStatistics::default, |watched| watched.publisher.statistics())
+        })
     }
 
     /// From here on scrapes show this outbox. There is one for each registry: a second one is not watched.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     OutboxMetrics, OutboxSettings,
-    budget::{Budget, Share, footprint, footprint_of},
+    budget::{Budget, Share, batch_bytes, message_bytes},
     in_flight::{Flight, InFlight},
 };
 
@@ -41,8 +41,11 @@ pub(crate) struct Relay {
 const MARKED_AT_ONCE: usize = 256;
 /// Such statements under way at once, so that publishing goes on meanwhile.
 const MARKS_AT_ONCE: usize = 2;
-/// How large a batch is before it has been read.
-const LARGEST: usize = footprint_of(MAX_VALUES);
+/// How large a batch may be that has not been read yet.
+const LARGEST_BATCH: usize = batch_bytes(MAX_VALUES);
+/// Half of it is for what is being claimed, half for the messages of what has been claimed: with less, one could wait
+/// for the other for ever.
+const LEAST_SWEEP_MEMORY: usize = 2 * (LARGEST_BATCH + message_bytes(MAX_VALUES));
 
 impl Relay {
     pub(crate) fn new(
@@ -58,7 +61,7 @@ impl Relay {
             settings,
             metrics,
             in_flight,
-            sweep_budget: Budget::of_bytes(settings.sweep_memory),
+            sweep_budget: Budget::of_bytes(settings.sweep_memory.max(LEAST_SWEEP_MEMORY)),
         }
     }
 
@@ -111,7 +114,9 @@ impl Relay {
                 break;
             }
             count += claim.len();
-            for passage in claim.into_iter().flatten() {
+            for mut passage in claim.into_iter().flatten() {
+                let message = message_bytes(passage.batch.values().len());
+                passage.share.add(self.sweep_budget.take(message).await);
                 self.metrics.swept();
                 if claimed.send(passage).await.is_err() {
                     return Ok(count);
@@ -121,7 +126,8 @@ impl Relay {
         Ok(count)
     }
 
-    /// A few unpublished batches; `None` for those that this process is publishing already.
+    /// A few unpublished batches, without memory for their messages yet; `None` for those that this process is publishing
+    /// already.
     async fn claim(&self) -> Result<Vec<Option<Passage>>, StorageError> {
         let OutboxSettings {
             sweep_limit,
@@ -132,14 +138,15 @@ impl Relay {
         } = self.settings;
         // Nobody knows how large they are: there must be memory for the largest. Half of the budget, so that the next
         // ones are claimed while these are published.
-        let fitting = u32::try_from(sweep_memory / 2 / LARGEST).unwrap_or(u32::MAX);
+        let claimable = sweep_memory.max(LEAST_SWEEP_MEMORY) / 2;
+        let fitting = u32::try_from(claimable / LARGEST_BATCH).unwrap_or(u32::MAX);
         let limit = fitting.clamp(1, sweep_limit.max(1));
-        let mut memory = self.sweep_budget.take(limit as usize * LARGEST).await;
+        let mut memory = self.sweep_budget.take(limit as usize * LARGEST_BATCH).await;
         let claimed = self.storage.claim_unpublished(limit, grace, lease).await?;
         let passages = claimed.into_iter().map(|batch| {
             (!self.in_flight.contains(batch.id())).then(|| Passage {
                 flight: self.in_flight.enter(batch.id()),
-                share: memory.split(footprint(&batch)),
+                share: memory.split(batch_bytes(batch.values().len())),
                 batch,
             })
         });

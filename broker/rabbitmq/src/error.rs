@@ -17,6 +17,12 @@ pub(crate) enum LinkError {
     },
     #[error("could not prepare the channel")]
     Channel(#[source] lapin::Error),
+    #[error("could not consume from queue {queue}")]
+    Consume {
+        queue: String,
+        #[source]
+        source: lapin::Error,
+    },
     #[error(
         "the broker answers, but queue {queue} did not within {} s: it may have lost its members when the broker was \
          killed; if this lasts, delete the queue (`rabbitmqctl delete_queue {queue}`), and it is declared again: what \

@@ -46,7 +46,7 @@ pub enum InvalidSettings {
 
 impl RabbitMqSettings {
     /// The settings for the queue `queue` of the broker at `url` (`amqp://…`, or `amqps://…` with the machine's root
-    /// certificates), with the defaults for everything else: a window of 256 messages or 64 MiB and 10 s to confirm,
+    /// certificates), with the defaults for everything else: a window of 256 messages or 16 MiB and 10 s to confirm,
     /// 5 s to connect, at most 3 s between attempts, a heartbeat of 10 s.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ impl RabbitMqSettings {
             queue: queue.to_owned(),
             app_id: "llm-bench".to_owned(),
             publish_window: const { NonZeroUsize::new(256).expect("not zero") },
-            publish_window_bytes: 64 * 1024 * 1024,
+            publish_window_bytes: 16 * 1024 * 1024,
             publish_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             reconnect_delay_max: Duration::from_secs(3),

@@ -90,15 +90,20 @@ async fn a_batch_larger_than_the_budget_waits_until_it_is_alone() {
 #[tokio::test]
 async fn a_backlog_is_swept_within_the_budget() {
     const BACKLOG: u32 = 40;
-    // Two of the largest batches, so that one is claimed at a time, and several small ones are under way.
-    let budget = 2 * (MAX_VALUES * 33 + 4096);
+    const LARGEST: u32 = 3;
+    // The least that it takes.
+    let budget = 2 * (MAX_VALUES * 33 + 2048);
     let bench = bench(OutboxSettings {
-        sweep_memory: budget,
+        sweep_memory: 1,
         ..eager()
     })
     .await;
     bench.publisher.hang();
-    let backlog: Vec<_> = (0..BACKLOG).map(|number| large_batch(number, VALUES)).collect();
+    let largest = (BACKLOG..BACKLOG + LARGEST).map(|number| large_batch(number, MAX_VALUES));
+    let backlog: Vec<_> = (0..BACKLOG)
+        .map(|number| large_batch(number, VALUES))
+        .chain(largest)
+        .collect();
     bench.storage.record(&backlog).await.unwrap();
     until("the sweeper has taken what fits", async || {
         bench.publisher.held().0 > budget / 3
@@ -111,7 +116,7 @@ async fn a_backlog_is_swept_within_the_budget() {
     let (held, peak) = bench.publisher.held();
     assert_eq!(held, 0);
     assert!(peak <= budget, "held {peak} of {budget} bytes");
-    assert_eq!(bench.publisher.received().len(), BACKLOG as usize + 1);
+    assert_eq!(bench.publisher.received().len(), (BACKLOG + LARGEST) as usize + 1);
 }
 
 #[tokio::test]

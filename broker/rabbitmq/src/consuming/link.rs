@@ -95,16 +95,15 @@ impl ConsumingLink {
             .basic_qos(self.prefetch.get(), BasicQosOptions { global: false })
             .await
             .map_err(LinkError::Channel)?;
+        let queue = &self.subscriber.topology.queue;
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consumer = channel
-            .basic_consume(
-                self.subscriber.topology.queue.clone(),
-                "".into(),
-                options,
-                arguments,
-            )
+            .basic_consume(queue.clone(), "".into(), options, arguments)
             .await
-            .map_err(LinkError::Channel)?;
+            .map_err(|source| LinkError::Consume {
+                queue: queue.to_string(),
+                source,
+            })?;
         Ok((channel, consumer))
     }
 }

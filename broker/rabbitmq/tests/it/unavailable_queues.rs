@@ -1,14 +1,18 @@
 //! Queues that exist and do not do their work: full, silent, without the consumer that believes in them.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use broker::{Broker, LinkState, PublishError};
+use broker_rabbitmq::RabbitMqBroker;
 use test_servers::RabbitMqServer;
 use tokio::sync::OnceCell;
 
 use crate::{
-    messages::{batch, id_of, next, publish_until_confirmed, subscribe},
-    servers::{QUEUE, connect_to},
+    messages::{batch, consume_all, id_of, next, publish_until_confirmed, subscribe},
+    servers::{QUEUE, connect_to, settings},
     waiting::{consume_link, is_down, publish_link, soon},
 };
 
@@ -113,34 +117,78 @@ async fn a_consumer_that_the_queue_has_forgotten_begins_anew() {
     broker.close().await;
 }
 
-/// As after a `kill -9` right after the queue was declared: declaring succeeds, consuming is not answered.
+/// A queue whose process is gone, or does nothing: as after a `kill -9` right after the declaration.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_does_not_answer_is_named_and_waited_for() {
+    const STOPPED: [&str; 2] = [
+        "ra:stop_server(quorum_queues, amqqueue:get_pid(Queue)).",
+        "ra:restart_server(quorum_queues, amqqueue:get_pid(Queue)).",
+    ];
+    const SUSPENDED: [&str; 2] = [
+        "sys:suspend(element(1, amqqueue:get_pid(Queue))).",
+        "sys:resume(element(1, amqqueue:get_pid(Queue))).",
+    ];
+    let server = server().await;
+    for ([fault, cure], said) in [
+        (STOPPED, format!("could not consume from queue {QUEUE}")),
+        (SUSPENDED, format!("delete_queue {QUEUE}")),
+    ] {
+        let url = server.create_vhost().await.unwrap();
+        let broker = connect_to(&url);
+        publish_link(&broker, LinkState::is_ready).await;
+        broker.publisher().publish(&batch(1)).await.unwrap();
+        with_queue(server, &url, fault).await;
+
+        let mut subscription = subscribe(&broker, 1);
+        let LinkState::Down { reason } = consume_link(&broker, is_down).await else {
+            panic!("a queue that does nothing has a consumer");
+        };
+        assert!(reason.contains(&said), "{reason}");
+        with_queue(server, &url, cure).await;
+        let delivery = next(&mut *subscription).await;
+        assert_eq!(id_of(&delivery), batch(1).id);
+        delivery.ack().await.unwrap();
+        broker.close().await;
+    }
+}
+
+/// The queue stops in the middle: neither its publishers nor its consumers hear of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_stops_in_mid_flow_is_recovered_from() {
     let server = server().await;
     let url = server.create_vhost().await.unwrap();
-    let broker = connect_to(&url);
+    let mut settings = settings(&url);
+    settings.publish_timeout = Duration::from_secs(1);
+    let broker = RabbitMqBroker::start(settings);
+    let mut subscription = subscribe(&broker, 10);
+    consume_link(&broker, LinkState::is_ready).await;
     publish_link(&broker, LinkState::is_ready).await;
-    broker.publisher().publish(&batch(1)).await.unwrap();
     with_queue(
         server,
         &url,
         "ra:stop_server(quorum_queues, amqqueue:get_pid(Queue)).",
     )
     .await;
-
-    let mut subscription = subscribe(&broker, 1);
-    let LinkState::Down { reason } = consume_link(&broker, is_down).await else {
-        panic!("a queue without a member has a consumer");
-    };
-    assert!(reason.contains(&format!("delete_queue {QUEUE}")), "{reason}");
+    broker
+        .publisher()
+        .publish(&batch(1))
+        .await
+        .expect_err("nothing can take responsibility");
     with_queue(
         server,
         &url,
         "ra:restart_server(quorum_queues, amqqueue:get_pid(Queue)).",
     )
     .await;
-    let delivery = next(&mut *subscription).await;
-    assert_eq!(id_of(&delivery), batch(1).id);
-    delivery.ack().await.unwrap();
+    let healed = Instant::now();
+    let again = publish_until_confirmed(broker.publisher(), vec![batch(1), batch(2)], Arc::default());
+    soon("confirmed", again).await;
+    let ids = [1, 2].map(|number| batch(number).id).into();
+    consume_all(&mut *subscription, ids).await;
+    assert!(
+        healed.elapsed() < Duration::from_secs(30),
+        "recovery took {:?}",
+        healed.elapsed()
+    );
     broker.close().await;
 }
