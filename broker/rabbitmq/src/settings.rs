@@ -47,7 +47,7 @@ pub enum InvalidSettings {
 impl RabbitMqSettings {
     /// The settings for the queue `queue` of the broker at `url` (`amqp://…`, or `amqps://…` with the machine's root
     /// certificates), with the defaults for everything else: a window of 256 messages or 16 MiB and 10 s to confirm,
-    /// 5 s to connect, at most 3 s between attempts, a heartbeat of 10 s.
+    /// 10 s to connect (a broker that has just started is slow), at most 3 s between attempts, a heartbeat of 10 s.
     ///
     /// # Errors
     /// The URL or the name cannot be used.
@@ -62,7 +62,7 @@ impl RabbitMqSettings {
             publish_window: const { NonZeroUsize::new(256).expect("not zero") },
             publish_window_bytes: 16 * 1024 * 1024,
             publish_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(10),
             reconnect_delay_max: Duration::from_secs(3),
             heartbeat_seconds: 10,
             clock: Arc::new(SystemClock),
