@@ -14,7 +14,7 @@ use crate::{
 
 /// How many batches are in memory at a time.
 const BATCHES: u32 = 64;
-/// How many statistics rows are.
+/// How many statistics rows are, at the end.
 const ROWS: u32 = 256;
 
 /// One transaction of a backend in which everything is read from the same snapshot.

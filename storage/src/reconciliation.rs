@@ -71,7 +71,8 @@ pub trait Reconciliation: Send + Sync {
 
     /// Recomputes hourly rows from the stored batches in the ledger, oldest hour first beginning with `from` (the first
     /// retained hour for `None`), until at least `batches` were folded and the hour is complete; compares them with
-    /// the rows there are. Hours that are no longer kept are final and not recomputed. At the end of the history the all-time rows are compared with the merge of the hourly ones.
+    /// the rows there are. Hours that are no longer kept are final and not recomputed. At the end of the history the
+    /// all-time rows are compared with the merge of all hourly ones.
     /// All of one call is read from one snapshot, so consumers that go on counting cause no mismatch.
     async fn audit(&self, from: Option<Hour>, batches: u64) -> Result<Audit>;
 
@@ -80,6 +81,10 @@ pub trait Reconciliation: Send + Sync {
     ///
     /// From then on a batch of such an hour that is not in the ledger is refused
     /// ([`Refusal::TooOld`](crate::Refusal::TooOld)): nobody can know any more whether it was counted. So that no
-    /// stored batch is refused, an hour that holds an uncounted one is kept, and all hours after it.
+    /// stored batch is refused, an hour that holds an uncounted one is kept, and all hours after it. One gap is left:
+    /// a batch of such an hour that a producer records in the very moment is stored, and refused when it is to be
+    /// counted.
+    ///
+    /// While a rebuild or another pruning goes on, nothing is deleted, and there is `more`.
     async fn prune(&self, before: Hour, limit: u32) -> Result<Pruned>;
 }

@@ -30,15 +30,16 @@ impl PostgresStorage {
     async fn requeue_once(&self, grace: Duration, limit: u32) -> std::result::Result<Requeued, SqlError> {
         let mut transaction = self.begin().await?;
         // In a statement of its own, so that the next one sees what the one before us has done.
-        let turn = sqlx::query("SELECT FROM reconciliation FOR UPDATE SKIP LOCKED")
-            .fetch_optional(&mut *transaction)
-            .await?;
+        let complete_until: Option<String> =
+            sqlx::query_scalar("SELECT complete_until::text FROM reconciliation FOR UPDATE SKIP LOCKED")
+                .fetch_optional(&mut *transaction)
+                .await?;
         let mut requeued = 0;
-        if turn.is_some() {
+        if let Some(complete_until) = complete_until {
             sqlx::query("DELETE FROM uncounted u USING ledger l WHERE l.batch_id = u.batch_id")
                 .execute(&mut *transaction)
                 .await?;
-            requeued = requeue(&mut transaction, grace, limit).await?;
+            requeued = requeue(&mut transaction, &complete_until, grace, limit).await?;
         }
         let uncounted: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM uncounted u
@@ -57,15 +58,16 @@ impl PostgresStorage {
 /// One statement, hence one snapshot: a batch that leaves the outbox meanwhile is in it for all parts, or for none.
 ///
 /// What was recorded since the last call is `overdue` if it is not counted; what was requeued before is due `again` after
-/// its delay. Everything that is chosen enters `uncounted`, so the next call starts behind it; but not behind what was
+/// its delay. `coalesce` around a comparison with the limit of what is kept hides it from the planner, which would walk the
+/// whole history along the index of `batch_at`. Everything that is chosen enters `uncounted`, so the next call starts behind it; but not behind what was
 /// not chosen, what waits in the outbox, and what may be committed late.
 const REQUEUE: &str = "
     WITH overdue AS MATERIALIZED (
         SELECT b.id, b.recorded_at
         FROM batches b
-        WHERE b.recorded_at >= (SELECT complete_until FROM reconciliation)
+        WHERE b.recorded_at >= $5::text::timestamptz
           AND b.recorded_at <= now() - make_interval(secs => $1)
-          AND b.batch_at >= coalesce((SELECT retained_from FROM retention), '-infinity')
+          AND coalesce(b.batch_at >= (SELECT retained_from FROM retention), true)
           AND NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = b.id)
           AND NOT EXISTS (SELECT FROM outbox o WHERE o.batch_id = b.id)
           AND NOT EXISTS (SELECT FROM uncounted u WHERE u.batch_id = b.id)
@@ -75,7 +77,7 @@ const REQUEUE: &str = "
         SELECT b.id, b.recorded_at
         FROM uncounted u JOIN batches b ON b.id = u.batch_id
         WHERE u.requeued_at <= now() - make_interval(secs => least($1 * power(2, u.attempts - 1), $3))
-          AND b.batch_at >= coalesce((SELECT retained_from FROM retention), '-infinity')
+          AND coalesce(b.batch_at >= (SELECT retained_from FROM retention), true)
           AND NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = b.id)
           AND NOT EXISTS (SELECT FROM outbox o WHERE o.batch_id = b.id)
         ORDER BY b.recorded_at, b.id
@@ -100,15 +102,66 @@ const REQUEUE: &str = "
 
 async fn requeue(
     connection: &mut PgConnection,
+    complete_until: &str,
     grace: Duration,
     limit: u32,
 ) -> std::result::Result<u64, SqlError> {
     let requeued: i64 = sqlx::query_scalar(REQUEUE)
+        // Planned each time: which index is best depends on how much there is behind the mark.
+        .persistent(false)
         .bind(grace.as_secs_f64())
         .bind(i64::from(limit))
         .bind(LONGEST_REQUEUE_DELAY.as_secs_f64())
         .bind(SLOWEST_RECORD.as_secs_f64())
+        .bind(complete_until)
         .fetch_one(connection)
         .await?;
     Ok(requeued.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use shared_types::RegistrySeed;
+    use sqlx::AssertSqlSafe;
+    use storage::{BoxError, Maintenance, Outbox, Registry, conformance::samples::batches};
+    use test_servers::shared_postgres;
+
+    use super::*;
+    use crate::PostgresSettings;
+
+    #[tokio::test]
+    async fn the_search_does_not_depend_on_the_history() -> std::result::Result<(), BoxError> {
+        let url = shared_postgres().await.create_database().await?;
+        let storage = PostgresStorage::connect(PostgresSettings::from_url(&url)?);
+        storage.migrate().await?;
+        storage
+            .seed(&RegistrySeed::standard()?, chrono::DateTime::UNIX_EPOCH)
+            .await?;
+        storage.record(&batches(0..1)?).await?;
+        sqlx::query(
+            "INSERT INTO batches (id, llm_id, metric_id, source, batch_at, data_points, checksum, recorded_at)
+             SELECT gen_random_uuid(), llm_id, metric_id, source, batch_at, '{1}', checksum, now() - hours * interval '1 hour'
+             FROM batches, generate_series(20000, 1, -1) AS given (hours)",
+        )
+        .execute(&storage.pool)
+        .await?;
+        for statistics in [false, true] {
+            if statistics {
+                sqlx::query("ANALYZE").execute(&storage.pool).await?;
+            }
+            let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("EXPLAIN {REQUEUE}")))
+                .persistent(false)
+                .bind(60.0)
+                .bind(100_i64)
+                .bind(LONGEST_REQUEUE_DELAY.as_secs_f64())
+                .bind(SLOWEST_RECORD.as_secs_f64())
+                .bind("yesterday")
+                .fetch_all(&storage.pool)
+                .await?;
+            let plan = plan.join("\n");
+            assert!(plan.contains("batches_recorded_at"), "{plan}");
+            assert!(!plan.contains("batches_newest_first"), "{plan}");
+        }
+        Ok(())
+    }
 }

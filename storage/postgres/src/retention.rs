@@ -116,12 +116,7 @@ async fn raise(connection: &mut PgConnection, before: Hour) -> Result<Hour, SqlE
         .bind(format!("{}s", LONGEST_PRUNING.as_secs()))
         .execute(&mut *connection)
         .await?;
-    let search = Search {
-        from: now,
-        until,
-        recorded_in_the_last: None,
-    };
-    let oldest = search.oldest_uncounted(connection).await?;
+    let oldest = oldest_uncounted(connection, now, until).await?;
     let limit = oldest.map_or(before, |oldest| oldest.min(before));
     if limit <= now {
         return Ok(now);
@@ -130,12 +125,7 @@ async fn raise(connection: &mut PgConnection, before: Hour) -> Result<Hour, SqlE
         .bind(RETENTION)
         .execute(&mut *connection)
         .await?;
-    let search = Search {
-        until: limit.start(),
-        recorded_in_the_last: Some(LONGEST_PRUNING + SLOWEST_RECORD),
-        ..search
-    };
-    let oldest = search.oldest_uncounted(connection).await?;
+    let oldest = oldest_recorded_lately(connection, now, limit.start()).await?;
     let limit = oldest.map_or(limit, |oldest| oldest.min(limit)).max(now);
     sqlx::query("UPDATE retention SET retained_from = greatest(retained_from, $1)")
         .bind(start_of(limit))
@@ -150,30 +140,45 @@ struct Deleted {
     more: bool,
 }
 
-/// Where to look for stored batches that are not counted.
-struct Search {
+/// The hour of the oldest batch of a time that is stored and not counted.
+async fn oldest_uncounted(
+    connection: &mut PgConnection,
     from: Hour,
     until: DateTime<Utc>,
-    recorded_in_the_last: Option<Duration>,
+) -> Result<Option<Hour>, SqlError> {
+    let oldest: Option<DateTime<Utc>> = sqlx::query_scalar(
+        "SELECT b.batch_at FROM batches b
+         WHERE b.batch_at >= coalesce($1, '-infinity'::timestamptz) AND b.batch_at < $2
+           AND NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = b.id)
+         ORDER BY b.batch_at
+         LIMIT 1",
+    )
+    .bind(start_of(from))
+    .bind(until)
+    .fetch_optional(connection)
+    .await?;
+    Ok(oldest.map(Hour::of))
 }
 
-impl Search {
-    async fn oldest_uncounted(&self, connection: &mut PgConnection) -> Result<Option<Hour>, SqlError> {
-        let oldest: Option<DateTime<Utc>> = sqlx::query_scalar(
-            "SELECT b.batch_at FROM batches b
-             WHERE b.batch_at >= coalesce($1, '-infinity'::timestamptz) AND b.batch_at < $2
-               AND b.recorded_at >= coalesce(now() - make_interval(secs => $3), '-infinity'::timestamptz)
-               AND NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = b.id)
-             ORDER BY b.batch_at
-             LIMIT 1",
-        )
-        .bind(start_of(self.from))
-        .bind(self.until)
-        .bind(self.recorded_in_the_last.map(|age| age.as_secs_f64()))
-        .fetch_optional(connection)
-        .await?;
-        Ok(oldest.map(Hour::of))
-    }
+/// The same of what was recorded since that search began. `coalesce` hides the comparisons from the planner, which would
+/// repeat the search along the index of `batch_at`.
+async fn oldest_recorded_lately(
+    connection: &mut PgConnection,
+    from: Hour,
+    until: DateTime<Utc>,
+) -> Result<Option<Hour>, SqlError> {
+    let oldest: Option<DateTime<Utc>> = sqlx::query_scalar(
+        "SELECT min(b.batch_at) FROM batches b
+         WHERE b.recorded_at >= now() - make_interval(secs => $3)
+           AND coalesce(b.batch_at >= $1, true) AND coalesce(b.batch_at < $2, true)
+           AND NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = b.id)",
+    )
+    .bind(start_of(from))
+    .bind(until)
+    .bind(SLOWEST_RECORD.as_secs_f64())
+    .fetch_one(connection)
+    .await?;
+    Ok(oldest.map(Hour::of))
 }
 
 pub(crate) async fn retained_from(connection: &mut PgConnection) -> Result<Hour, SqlError> {

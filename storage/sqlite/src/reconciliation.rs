@@ -93,7 +93,7 @@ const FIND_OVERDUE: &str = "
         SELECT b.id, b.recorded_at, 1
         FROM batches b
         WHERE b.recorded_at >= (SELECT complete_until FROM reconciliation) AND b.recorded_at <= $1 - $2
-          AND b.batch_at >= coalesce((SELECT retained_from FROM retention), b.batch_at)
+          AND coalesce(b.batch_at >= (SELECT retained_from FROM retention), true)
           AND NOT EXISTS (SELECT 1 FROM ledger l WHERE l.batch_id = b.id)
           AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.batch_id = b.id)
           AND NOT EXISTS (SELECT 1 FROM uncounted u WHERE u.batch_id = b.id)
@@ -105,7 +105,7 @@ const FIND_OVERDUE: &str = "
         SELECT b.id, b.recorded_at, 0
         FROM uncounted u JOIN batches b ON b.id = u.batch_id
         WHERE u.requeued_at <= $1 - min(1.0 * $2 * (1 << (u.attempts - 1)), $3)
-          AND b.batch_at >= coalesce((SELECT retained_from FROM retention), b.batch_at)
+          AND coalesce(b.batch_at >= (SELECT retained_from FROM retention), true)
           AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.batch_id = b.id)
         ORDER BY b.recorded_at, b.id
         LIMIT $4

@@ -219,23 +219,6 @@ async fn the_reconciler_remembers_how_far_it_has_looked() -> Outcome {
     Ok(())
 }
 
-#[tokio::test]
-async fn the_search_for_uncounted_batches_uses_the_index_of_when_they_were_recorded() -> Outcome {
-    let (storage, mut sql) = prepared().await?;
-    storage.record(&batches(0..10)?).await?;
-    execute(&mut sql, "SET enable_seqscan = off").await?;
-    let plan: Vec<String> = sqlx::query_scalar(
-        "EXPLAIN SELECT id FROM batches WHERE recorded_at >= now() - interval '1 minute' AND recorded_at <= now()",
-    )
-    .fetch_all(&mut sql)
-    .await?;
-    assert!(
-        plan.iter().any(|line| line.contains("batches_recorded_at")),
-        "{plan:?}"
-    );
-    Ok(())
-}
-
 /// A database of the first release, with what it has counted.
 #[tokio::test]
 async fn what_was_counted_before_the_ledger_knew_when_is_rebuilt_like_the_rest() -> Outcome {
