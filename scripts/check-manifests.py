@@ -36,6 +36,9 @@ READ_BY_ONE = {
         "HTTP_ADDR",
         "RANKING_SOURCE",
         "RATE_LIMIT_PER_SECOND",
+        "RECONCILE_GRACE_SECONDS",
+        "RECONCILE_INTERVAL_SECONDS",
+        "RETENTION_DAYS",
     },
 }
 # Not for containers: there the servers are named in parts, logs go to standard error alone, and nothing is embedded.

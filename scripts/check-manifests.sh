@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Checks the deployment files: builds k8s/ with kustomize and validates the result strictly (an unknown field fails)
 # against the oldest and the newest Kubernetes we say we run on, and what the schema cannot express with
-# check-manifests.py; docker-compose.yml and the CI workflow against their published schemas.
+# check-manifests.py; the alerts with promtool; docker-compose.yml and the CI workflow against their published schemas.
 #
-# Needs kubectl (or kustomize) and Python's venv. As root on Debian it installs what is missing; otherwise it says so.
+# Needs kubectl (or kustomize), Python's venv and promtool. As root on Debian it installs what is missing; otherwise it
+# says so.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 oldest_kubernetes=1.29.0
 newest_kubernetes=1.37.0
 venv=.tools/check-manifests
+promtool=.tools/promtool
 
 # apt_install PACKAGE PURPOSE
 apt_install() {
@@ -41,6 +43,38 @@ build_manifests() {
     fi
 }
 
+# promtool of Debian's package, without the server that the package would start.
+install_promtool() {
+    [ -x "$promtool" ] && return
+    if command -v promtool >/dev/null; then
+        promtool=promtool
+        return
+    fi
+    command -v apt-get >/dev/null || {
+        echo "check-manifests: promtool is missing; it comes with Prometheus" >&2
+        exit 1
+    }
+    echo "check-manifests: unpacking promtool" >&2
+    local unpacked
+    unpacked=$(mktemp -d)
+    if ! (cd "$unpacked" && { apt-get download prometheus || { apt-get update && apt-get download prometheus; }; } \
+        && dpkg-deb --extract prometheus_*.deb .) >"$unpacked/log" 2>&1; then
+        tail -n 20 "$unpacked/log" >&2
+        exit 1
+    fi
+    install -D "$unpacked/usr/bin/promtool" "$promtool"
+    rm -rf "$unpacked"
+}
+
+# check_alerts   Silent unless a rule is wrong.
+check_alerts() {
+    local report
+    report=$("$promtool" check rules k8s/alerts.yaml 2>&1 && "$promtool" test rules scripts/alerts-test.yaml 2>&1) || {
+        echo "$report" >&2
+        exit 1
+    }
+}
+
 # The checkers, installed once for each version of their list.
 install_checkers() {
     local list=scripts/check-manifests.txt
@@ -63,6 +97,7 @@ check_schema() {
 
 command -v kubectl >/dev/null || command -v kustomize >/dev/null || apt_install kubernetes-client kubectl
 install_checkers
+install_promtool
 
 manifests=$(mktemp --suffix=.yaml)
 trap 'rm -f "$manifests"' EXIT
@@ -71,8 +106,9 @@ for version in "$oldest_kubernetes" "$newest_kubernetes"; do
     "$venv/bin/kubernetes-validate" --strict --quiet --kubernetes-version "$version" "$manifests"
 done
 "$venv/bin/python" scripts/check-manifests.py "$manifests"
+check_alerts
 check_schema vendor.compose-spec docker-compose.yml
 check_schema vendor.github-workflows .github/workflows/*.yml
 
 echo "manifests ok: $(grep -c '^kind:' "$manifests") resources of k8s/ (strict, Kubernetes $oldest_kubernetes and" \
-    "$newest_kubernetes), docker-compose.yml, .github/workflows"
+    "$newest_kubernetes), the alerts, docker-compose.yml, .github/workflows"

@@ -13,6 +13,7 @@
 mod api;
 pub mod auth;
 mod consumer;
+mod housekeeping;
 mod metrics;
 mod problem;
 mod projector;
@@ -21,6 +22,7 @@ mod settings;
 mod snapshot;
 
 pub use auth::AccessPolicy;
+pub use housekeeping::HousekeepingSettings;
 pub use projector::{RankingsError, rankings_now};
 pub use service::{BuildError, Dependencies, Service};
 pub use settings::{RateLimit, Settings};

@@ -1,9 +1,6 @@
 //! The benchmark service as a process of its own: settings → logs → connect → run → drain.
 
-#![expect(
-    clippy::print_stderr,
-    reason = "one line when the start fails, whatever the logs are set to"
-)]
+#![expect(clippy::print_stderr, reason = "one line when the start fails")]
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -50,7 +47,8 @@ async fn run() -> anyhow::Result<()> {
     };
     Service::build(settings, dependencies, &life)?.start();
 
-    life.until_signalled().await.context("listening for signals")?;
+    let signalled = life.until_signalled(common.shutdown_grace).await;
+    signalled.context("listening for signals")?;
     let drained = life.drained().await;
     broker.close().await;
     storage.close().await;

@@ -54,6 +54,7 @@ impl RejectionKind {
 pub(crate) struct ConsumerMetrics {
     pub(crate) consumed: IntCounter,
     pub(crate) deduplicated: IntCounter,
+    pub(crate) redelivered: IntCounter,
     pub(crate) commit_seconds: Histogram,
     pub(crate) micro_batch_messages: Histogram,
     pub(crate) lag_seconds: Histogram,
@@ -86,6 +87,11 @@ impl ConsumerMetrics {
                 registry,
                 "llm_bench_batches_deduplicated_total",
                 "Batches that were counted before: redeliveries.",
+            )?,
+            redelivered: counter(
+                registry,
+                "llm_bench_redelivered_messages_total",
+                "Messages that the broker had delivered before, to this consumer or another.",
             )?,
             commit_seconds: histogram(
                 registry,
@@ -239,7 +245,7 @@ impl RouteMetrics {
     }
 }
 
-/// The projector's failures, and the age of the snapshot at the moment of the scrape.
+/// The projector's failures, and the age and staleness of the snapshot at the moment of the scrape.
 pub(crate) fn register_snapshot(
     registry: &Registry,
     rankings: &Arc<Rankings>,
@@ -253,39 +259,45 @@ pub(crate) fn register_snapshot(
 }
 
 struct SnapshotAge {
-    gauge: prometheus::Gauge,
+    age: prometheus::Gauge,
+    stale: prometheus::Gauge,
     rankings: Arc<Rankings>,
 }
 
 impl SnapshotAge {
     fn new(rankings: Arc<Rankings>) -> prometheus::Result<Self> {
-        let gauge = prometheus::Gauge::new(
+        let age = prometheus::Gauge::new(
             "llm_bench_snapshot_age_seconds",
             "Time since the rankings were last known to be what the database says; NaN before the first time.",
         )?;
-        Ok(Self { gauge, rankings })
+        let stale = prometheus::Gauge::new(
+            "llm_bench_snapshot_stale",
+            "1 while rankings are served that call themselves stale: the database or the consumer is away.",
+        )?;
+        Ok(Self { age, stale, rankings })
     }
 }
 
 impl Collector for SnapshotAge {
     fn desc(&self) -> Vec<&Desc> {
-        self.gauge.desc()
+        [self.age.desc(), self.stale.desc()].concat()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
         let age = self.rankings.age();
-        self.gauge.set(age.map_or(f64::NAN, |age| age.as_secs_f64()));
-        self.gauge.collect()
+        self.age.set(age.map_or(f64::NAN, |age| age.as_secs_f64()));
+        self.stale.set(f64::from(u8::from(self.rankings.load().stale)));
+        [self.age.collect(), self.stale.collect()].concat()
     }
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+pub(crate) fn counter(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntCounter> {
     let counter = IntCounter::new(name, help)?;
     registry.register(Box::new(counter.clone()))?;
     Ok(counter)
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+pub(crate) fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
     let gauge = IntGauge::new(name, help)?;
     registry.register(Box::new(gauge.clone()))?;
     Ok(gauge)

@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, Api, gate},
     auth::{Gatekeeper, KeyRing, Limiter},
-    consumer::{Consumer, ConsumerState},
+    consumer::{Consumer, ConsumerState, Consumption},
+    housekeeping::{self, HousekeepingMetrics},
     metrics::{ConsumerMetrics, HttpMetrics, QueueMetrics, register_snapshot},
     projector::{Projector, Rankings},
     settings::Settings,
@@ -65,6 +66,7 @@ pub struct Service {
     projector: Projector,
     consumer: Consumer,
     queue_metrics: QueueMetrics,
+    housekeeping_metrics: HousekeepingMetrics,
 }
 
 impl std::fmt::Debug for Service {
@@ -88,26 +90,18 @@ impl Service {
         let Dependencies {
             storage,
             broker,
-            outbox,
             clock,
             metrics: registry,
+            ..
         } = &dependencies;
         let rankings = Arc::new(Rankings::new());
         let consumer_state = Arc::new(ConsumerState::default());
         let http_metrics = HttpMetrics::register(registry)?;
         let gatekeeper = Gatekeeper::new(&settings.access, settings.rate_limit, Arc::clone(clock));
         let (keys, limiter) = (Arc::clone(&gatekeeper.ring), Arc::clone(&gatekeeper.limiter));
-        let state = api::State {
-            storage: Arc::clone(storage),
-            outbox: outbox.clone(),
-            clock: Arc::clone(clock),
-            rankings: Arc::clone(&rankings),
-            default_selection: settings.default_selection,
-            event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
-            open_event_streams: http_metrics.event_streams.clone(),
-            shutdown: life.shutdown(),
-        };
+        let state = state(&settings, &dependencies, &rankings, &http_metrics, life);
         let health = api::health::components(
+            life,
             Arc::clone(storage),
             broker,
             Arc::clone(&consumer_state),
@@ -119,6 +113,10 @@ impl Service {
             Arc::clone(storage),
             Arc::clone(clock),
             Arc::clone(&rankings),
+            Some(Consumption {
+                state: Arc::clone(&consumer_state),
+                broker: Arc::clone(broker),
+            }),
             settings.default_selection,
             register_snapshot(registry, &rankings)?,
         );
@@ -134,6 +132,7 @@ impl Service {
         };
         Ok(Self {
             queue_metrics: QueueMetrics::register(registry)?,
+            housekeeping_metrics: HousekeepingMetrics::register(registry)?,
             settings,
             life: life.clone(),
             address,
@@ -165,8 +164,13 @@ impl Service {
             projector,
             consumer,
             queue_metrics,
+            housekeeping_metrics,
         } = self;
-        let (storage, shutdown) = (dependencies.storage, life.shutdown());
+        let (storage, broker) = (
+            Arc::clone(&dependencies.storage),
+            Arc::clone(&dependencies.broker),
+        );
+        let shutdown = life.shutdown();
         let (handle, stop) = (server.handle(), shutdown.clone());
         life.spawn_fallible("http server", server);
         life.spawn("http server's end", async move {
@@ -176,18 +180,25 @@ impl Service {
         life.spawn("rate limiter", limiter.sweep(shutdown.clone()));
         life.spawn(
             "queue depth",
-            watch_queue(dependencies.broker, queue_metrics, shutdown.clone()),
+            watch_queue(broker, queue_metrics, shutdown.clone()),
         );
         let rest_of_life = life.clone();
         life.spawn_fallible("preparation", async move {
             let (migrate, seed) = (settings.migrate_at_start, &settings.registry_seed);
             let clock = dependencies.clock.as_ref();
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => return Ok(()),
                 prepared = storage::prepared(storage.as_ref(), migrate, seed, clock) => prepared?,
             }
             let keys = keys.keep_fresh(storage, shutdown.clone());
             rest_of_life.spawn("api keys", keys);
+            housekeeping::start(
+                settings.housekeeping,
+                &dependencies,
+                housekeeping_metrics,
+                &rest_of_life,
+            );
             rest_of_life.spawn("rankings", projector.run(shutdown.clone()));
             rest_of_life.spawn_fallible("consumer", consumer.run(shutdown));
             Ok::<(), StorageError>(())
@@ -216,6 +227,25 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the end waits for answers under way, in seconds.
 const SHUTDOWN_SECONDS: u64 = 10;
 
+fn state(
+    settings: &Settings,
+    dependencies: &Dependencies,
+    rankings: &Arc<Rankings>,
+    metrics: &HttpMetrics,
+    life: &Lifecycle,
+) -> api::State {
+    api::State {
+        storage: Arc::clone(&dependencies.storage),
+        outbox: dependencies.outbox.clone(),
+        clock: Arc::clone(&dependencies.clock),
+        rankings: Arc::clone(rankings),
+        default_selection: settings.default_selection,
+        event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
+        open_event_streams: metrics.event_streams.clone(),
+        leaving: life.leaving(),
+    }
+}
+
 fn listen(address: SocketAddr, api: Api) -> Result<(Server, SocketAddr), BuildError> {
     let cannot_bind = |source| BuildError::Bind { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(cannot_bind)?;
@@ -243,6 +273,7 @@ async fn watch_queue(broker: Arc<dyn Broker>, metrics: QueueMetrics, shutdown: C
     let depth = |messages| i64::try_from(messages).unwrap_or(i64::MAX);
     loop {
         let asked = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             asked = broker.info() => asked,
         };
@@ -257,6 +288,7 @@ async fn watch_queue(broker: Arc<dyn Broker>, metrics: QueueMetrics, shutdown: C
             ),
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(INTERVAL) => {}
         }

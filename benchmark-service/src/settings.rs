@@ -5,6 +5,7 @@ use shared_types::{Invalid, RegistrySeed};
 
 use crate::{
     auth::AccessPolicy,
+    housekeeping::HousekeepingSettings,
     snapshot::{Selection, SourceFilter},
 };
 
@@ -34,6 +35,8 @@ pub struct Settings {
     pub registry_seed: RegistrySeed,
     /// Whether missing migrations are applied at start.
     pub migrate_at_start: bool,
+    /// When lost batches are sent again, statistics audited and old batches deleted.
+    pub housekeeping: HousekeepingSettings,
 }
 
 impl Settings {
@@ -62,6 +65,7 @@ impl Settings {
             rate_limit: rate_limit(variables)?,
             registry_seed: registry_seed(variables)?,
             migrate_at_start: variables.flag("MIGRATE_AT_START")?.unwrap_or(true),
+            housekeeping: HousekeepingSettings::read(variables)?,
         })
     }
 }

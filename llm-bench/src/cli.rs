@@ -31,6 +31,10 @@ pub(crate) enum Command {
     /// Look after messages that were rejected
     #[command(subcommand)]
     DeadLetters(DeadLetters),
+    /// Send again what was stored and never counted, and hold every statistic against the stored batches
+    ///
+    /// Exit status 1 where statistics are wrong.
+    Reconcile,
     /// Recompute every statistic from the stored batches
     Rebuild,
     /// Check settings, database and broker, and say what to do
@@ -130,9 +134,24 @@ pub(crate) enum DeadLetters {
     /// Show one in full
     Show { id: String },
     /// Send them to the queue of batches again
-    Replay(Selected),
+    Replay(Deed),
     /// Remove them for good
-    Discard(Selected),
+    Discard(Deed),
+    /// Show what was done with them, newest first: who, when, and what the messages said
+    Log {
+        /// At most this many
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deed {
+    #[command(flatten)]
+    pub selected: Selected,
+    /// Leave no entry in the database's log of such deeds: for when the database is away
+    #[arg(long)]
+    pub no_log: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use broker::Broker;
 use service_runtime::settings::{BrokerKind, CommonSettings, Variables};
 use shared_types::{Clock, Invalid, SystemClock};
@@ -9,6 +10,9 @@ use storage::Storage;
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(crate) struct UsageError(#[from] pub Invalid);
+
+/// How long a server may take to answer a command that cannot do without it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What every command starts from.
 pub(crate) struct Context {
@@ -61,6 +65,26 @@ impl Context {
     /// The broker.
     pub(crate) fn broker(&self) -> anyhow::Result<Arc<dyn Broker>> {
         Ok(backends::broker(&self.settings.broker, Arc::clone(&self.clock))?)
+    }
+
+    /// The broker, once it answers.
+    ///
+    /// # Errors
+    /// It does not within some seconds.
+    pub(crate) async fn connected_broker(&self) -> anyhow::Result<Arc<dyn Broker>> {
+        let broker = self.broker()?;
+        let asked = async {
+            loop {
+                match broker.info().await {
+                    Ok(_) => return,
+                    Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "connecting"),
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, asked).await;
+        in_time.with_context(|| format!("the broker is not usable: {}", broker.publisher().link()))?;
+        Ok(broker)
     }
 
     /// Whether the broker lives only within one process.

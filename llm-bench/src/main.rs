@@ -6,6 +6,7 @@ mod assembly;
 mod cli;
 mod commands;
 mod context;
+mod operator;
 mod pepper;
 mod say;
 mod table;
@@ -39,6 +40,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Migrate(options) => commands::migrate::run(options, Context::read()?).await,
         Command::Keys(action) => commands::keys::run(action, Context::read()?).await,
         Command::DeadLetters(action) => commands::dead_letters::run(action, Context::read()?).await,
+        Command::Reconcile => commands::reconcile::run(Context::read()?).await,
         Command::Rebuild => commands::rebuild::run(Context::read()?).await,
         Command::Doctor => commands::doctor::run().await,
         Command::Probe(options) => commands::probe::run(options).await,

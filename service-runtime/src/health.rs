@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
 
 use serde::Serialize;
 
+use crate::lifecycle::Lifecycle;
+
 /// How one component is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
@@ -42,6 +44,20 @@ type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ComponentState> + Send>
 pub struct Health(Vec<(&'static str, Check)>);
 
 impl Health {
+    /// Only that the process is not about to end; components are added with [`Self::with`].
+    #[must_use]
+    pub fn of(life: &Lifecycle) -> Self {
+        let leaving = life.leaving();
+        Self::default().with("process", move || {
+            let state = if leaving.is_cancelled() {
+                ComponentState::missing("about to end")
+            } else {
+                ComponentState::Ready
+            };
+            async move { state }
+        })
+    }
+
     /// Adds a component.
     #[must_use]
     pub fn with<F>(mut self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static) -> Self

@@ -1,5 +1,9 @@
 //! The life of a process: every task is tracked, the first signal asks for an orderly end, a task that crashes ends
 //! the process, and the end waits for every task, within a deadline.
+//!
+//! An orderly end has two steps. First the process *leaves*: `/readyz` says so at once, while requests are still
+//! answered, for as long as load balancers need to notice (the grace). Then it *ends*: nothing new is begun, and what
+//! is under way is finished.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -12,6 +16,7 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 /// Shared by all tasks of a process (or of one service in a test).
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
+    leaving: CancellationToken,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     crashed: Arc<std::sync::OnceLock<String>>,
@@ -33,6 +38,13 @@ impl Lifecycle {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Cancelled when the process is about to end: it is not to be sent anything new. At the latest when the end has
+    /// begun.
+    #[must_use]
+    pub fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
     }
 
     /// Cancelled when the end has begun: tasks finish what they hold and return.
@@ -71,26 +83,43 @@ impl Lifecycle {
     fn crash(&self, name: &str, error: &(dyn std::error::Error + 'static)) {
         tracing::error!(task.name = name, error, "a task crashed; ending the process");
         self.crashed.get_or_init(|| name.to_owned());
-        self.shutdown.cancel();
+        self.end();
+    }
+
+    /// Says that the end is near: nothing new is to be sent to this process.
+    pub fn leave(&self) {
+        self.leaving.cancel();
     }
 
     /// Begins the end.
     pub fn end(&self) {
+        self.leave();
         self.shutdown.cancel();
     }
 
-    /// Waits for SIGTERM, SIGINT or a crash, and begins the end.
+    /// Waits for SIGTERM, SIGINT or a crash, leaves, and begins the end after `grace`; a second signal or a crash cuts
+    /// the grace short.
     ///
     /// # Errors
     /// The handlers cannot be installed.
-    pub async fn until_signalled(&self) -> std::io::Result<()> {
+    pub async fn until_signalled(&self, grace: Duration) -> std::io::Result<()> {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is under way"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is under way"),
-            () = self.shutdown.cancelled() => {}
+            biased;
+            () = self.shutdown.cancelled() => return Ok(()),
+            _ = terminate.recv() => tracing::info!(grace.seconds = grace.as_secs(), "SIGTERM: leaving"),
+            _ = interrupt.recv() => tracing::info!(grace.seconds = grace.as_secs(), "SIGINT: leaving"),
         }
+        self.leave();
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = tokio::time::sleep(grace) => {}
+        }
+        tracing::info!("finishing what is under way");
         self.end();
         Ok(())
     }
@@ -134,6 +163,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_signal_makes_it_leave_first_and_end_after_the_grace_or_a_second_signal() {
+        let life = Lifecycle::new();
+        let signalled = tokio::spawn({
+            let life = life.clone();
+            async move { life.until_signalled(Duration::from_secs(3600)).await }
+        });
+        // Until the handler is there, a signal would end the test.
+        let _handler = signal(SignalKind::terminate()).unwrap();
+        tokio::task::yield_now().await;
+        terminate_myself();
+        life.leaving().cancelled().await;
+        assert!(!life.shutdown().is_cancelled());
+        terminate_myself();
+        signalled.await.unwrap().unwrap();
+        assert!(life.shutdown().is_cancelled());
+    }
+
+    fn terminate_myself() {
+        let pid = nix::unistd::Pid::this();
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+
+    #[tokio::test]
     async fn a_panic_and_an_error_end_the_process() {
         let life = Lifecycle::new();
         life.spawn("panicking", async { panic!("on purpose") });
@@ -145,7 +197,7 @@ mod tests {
 
         let life = Lifecycle::new();
         life.spawn_fallible("failing", async { Err(std::io::Error::other("on purpose")) });
-        life.until_signalled().await.unwrap();
+        life.until_signalled(Duration::ZERO).await.unwrap();
         assert_eq!(
             life.drained().await.unwrap_err().to_string(),
             "the task failing crashed"

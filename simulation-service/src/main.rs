@@ -1,9 +1,6 @@
 //! The simulation service as a process of its own: settings → logs → connect → run → drain.
 
-#![expect(
-    clippy::print_stderr,
-    reason = "one line when the start fails, whatever the logs are set to"
-)]
+#![expect(clippy::print_stderr, reason = "one line when the start fails")]
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -51,9 +48,10 @@ async fn run() -> anyhow::Result<()> {
         clock,
         metrics,
     };
-    Service::build(settings, dependencies)?.start(&life);
+    Service::build(settings, dependencies, &life)?.start(&life);
 
-    life.until_signalled().await.context("listening for signals")?;
+    let signalled = life.until_signalled(common.shutdown_grace).await;
+    signalled.context("listening for signals")?;
     let drained = life.drained().await;
     broker.close().await;
     storage.close().await;

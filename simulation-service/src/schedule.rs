@@ -23,6 +23,7 @@ pub(crate) async fn run(
         }
         let started = Instant::now();
         let ticked = tokio::select! {
+            biased;
             ticked = simulation.tick() => ticked,
             // A database that is away must not hold up the end: what is stored by then stays.
             () = overdue(&shutdown) => return,

@@ -68,9 +68,13 @@ impl Service {
     ///
     /// # Errors
     /// The address cannot be bound, or the registry has the service's metrics already.
-    pub fn build(settings: SimulationSettings, dependencies: Dependencies) -> Result<Self, ServiceError> {
+    pub fn build(
+        settings: SimulationSettings,
+        dependencies: Dependencies,
+        life: &Lifecycle,
+    ) -> Result<Self, ServiceError> {
         let (addr, registry) = (settings.http_addr, &dependencies.metrics);
-        let health = health(&dependencies.storage, &dependencies.broker);
+        let health = health(life, &dependencies.storage, &dependencies.broker);
         let operations = operations::serve(addr, health, registry.clone())
             .map_err(|source| ServiceError::Bind { addr, source })?;
         Ok(Self {
@@ -96,14 +100,16 @@ impl Service {
             shutdown.cancelled().await;
             handle.stop(true).await;
         });
-        let (settings, dependencies, metrics, shutdown) =
-            (self.settings, self.dependencies, self.metrics, life.shutdown());
+        let (settings, dependencies, metrics) = (self.settings, self.dependencies, self.metrics);
+        // No tick is begun by a process that is about to end.
+        let leaving = life.leaving();
         life.spawn_fallible("simulation", async move {
             let simulation = tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                biased;
+                () = leaving.cancelled() => return Ok(()),
                 simulation = prepare(&settings, &dependencies) => simulation?,
             };
-            schedule::run(simulation, settings.interval, metrics, shutdown).await;
+            schedule::run(simulation, settings.interval, metrics, leaving).await;
             Ok::<_, ServiceError>(())
         });
     }
@@ -166,9 +172,9 @@ async fn stored_seed(storage: &dyn Storage, drawn: u64) -> Result<u64, StorageEr
 /// How long the database may take to answer that it is there.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
 
-fn health(storage: &Arc<dyn Storage>, broker: &Arc<dyn Broker>) -> Health {
+fn health(life: &Lifecycle, storage: &Arc<dyn Storage>, broker: &Arc<dyn Broker>) -> Health {
     let (storage, publisher) = (Arc::clone(storage), broker.publisher());
-    Health::default()
+    Health::of(life)
         .with("database", move || {
             let storage = Arc::clone(&storage);
             async move {

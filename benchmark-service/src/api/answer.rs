@@ -4,16 +4,21 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{
         StatusCode,
-        header::{self, HeaderValue},
+        header::{self, HeaderName, HeaderValue},
     },
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::snapshot::{Body, names_tag};
+use crate::{
+    projector::Rankings,
+    snapshot::{Body, Snapshot, names_tag},
+};
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
+const AS_OF: HeaderName = HeaderName::from_static("x-data-as-of");
+const STALE: HeaderName = HeaderName::from_static("x-data-stale");
 /// Caches may keep it, and must ask whether it is still the same.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
@@ -57,5 +62,19 @@ pub(super) fn ready_made(request: &HttpRequest, body: &Body, content_type: Heade
     let headers = response.headers_mut();
     headers.insert(header::ETAG, body.etag.clone());
     headers.insert(header::CACHE_CONTROL, REVALIDATE);
+    response
+}
+
+/// Adds how fresh the snapshot's data is. `X-Data-As-Of` moves on with every confirmation by the database, while the
+/// body (and with it the entity tag) stays.
+pub(super) fn with_freshness(
+    mut response: HttpResponse,
+    rankings: &Rankings,
+    snapshot: &Snapshot,
+) -> HttpResponse {
+    let headers = response.headers_mut();
+    headers.insert(AS_OF, rankings.confirmed().header.clone());
+    let stale = HeaderValue::from_static(if snapshot.stale { "true" } else { "false" });
+    headers.insert(STALE, stale);
     response
 }

@@ -10,13 +10,14 @@ use actix_web::{
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use shared_types::{BatchId, Invalid, LlmName, MetricBatch, MetricTitle, RunId, Source, message};
-use storage::{BatchCursor, BatchFilter, Recorded, StoredBatch};
+use storage::{BatchCursor, BatchFilter, Recorded, Storage, StorageError, StoredBatch};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
     State,
     answer::{Success, success},
+    deadline::{reading, writing},
     idempotency,
     request::{Parameters, read_body},
 };
@@ -193,15 +194,29 @@ pub(super) async fn list(
     request: HttpRequest,
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
+    let query = ListQuery::read(&request)?;
+    let (data, next) = reading(page(state.storage.as_ref(), query)).await?;
+    Ok(HttpResponse::Ok().json(BatchPage {
+        status: "success",
+        data,
+        page: PageLinks {
+            next_cursor: next.map(|cursor| Cursor(cursor).to_string()),
+        },
+    }))
+}
+
+async fn page(
+    storage: &dyn Storage,
+    mut query: ListQuery,
+) -> Result<(Vec<BatchView>, Option<BatchCursor>), StorageError> {
     /// Batches are read a few at a time and their values dropped at once, so that a page of large batches does not
     /// fill the memory.
     const CHUNK: u32 = 16;
     const MOST_VALUES: usize = 500_000;
-    let mut query = ListQuery::read(&request)?;
     let (mut data, mut values) = (Vec::new(), 0);
-    let next = loop {
+    loop {
         let chunk = query.limit.min(CHUNK);
-        let page = state.storage.batches(&query.filter, query.after, chunk).await?;
+        let page = storage.batches(&query.filter, query.after, chunk).await?;
         query.limit -= chunk;
         values += page
             .batches
@@ -214,17 +229,10 @@ pub(super) async fn list(
                 .map(|stored| BatchView::of(stored, query.with_values)),
         );
         if page.next.is_none() || query.limit == 0 || values > MOST_VALUES {
-            break page.next;
+            return Ok((data, page.next));
         }
         query.after = page.next;
-    };
-    Ok(HttpResponse::Ok().json(BatchPage {
-        status: "success",
-        data,
-        page: PageLinks {
-            next_cursor: next.map(|cursor| Cursor(cursor).to_string()),
-        },
-    }))
+    }
 }
 
 /// One stored batch.
@@ -239,6 +247,7 @@ pub(super) async fn list(
         (status = 400, description = "not an id", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such batch", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn one(
@@ -254,7 +263,7 @@ pub(super) async fn one(
     let mut parameters = Parameters::of(&request)?;
     let with_values = values_wanted(&mut parameters);
     parameters.finish()?;
-    let stored = state.storage.batch(id).await?;
+    let stored = reading(state.storage.batch(id)).await?;
     let stored = stored.ok_or_else(|| Problem::not_found(format!("there is no batch {id}")))?;
     Ok(success(StatusCode::OK, BatchView::of(&stored, with_values)))
 }
@@ -292,7 +301,7 @@ pub(super) struct Accepted {
         (status = 415, description = "not uncompressed JSON", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "a batch was refused, each named in errors; the others are stored", body = ProblemBody, content_type = "application/problem+json"),
         (status = 429, description = "too many requests", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away; send the same request again later", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the database is away: the batches may or may not be stored; send the same request again later, which is safe", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn submit(
@@ -301,6 +310,8 @@ pub(super) async fn submit(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
+    const UNKNOWN: &str = "the batches may or may not be stored; sending the same request again is safe: a batch that \
+                           is stored is recognised by its id or content";
     let key = request
         .headers()
         .get("Idempotency-Key")
@@ -316,7 +327,7 @@ pub(super) async fn submit(
             .collect();
     }
     let ids: Vec<BatchId> = batches.iter().map(MetricBatch::id).collect();
-    let outcomes = state.outbox.submit(batches).await?;
+    let outcomes = writing(state.outbox.submit(batches), UNKNOWN).await?;
     accepted(&ids, outcomes).map(|accepted| success(StatusCode::ACCEPTED, accepted))
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn events(
         rankings: Arc::clone(&state.rankings),
         versions,
         seen: last_seen.unwrap_or(current),
-        shutdown: state.shutdown.clone(),
+        leaving: state.leaving.clone(),
         waiting: VecDeque::from([Bytes::from_static(b"retry: 2000\n: rankings\n\n")]),
         gauge: state.open_event_streams.clone(),
         _permit: permit,
@@ -83,7 +83,7 @@ struct EventStream {
     rankings: Arc<Rankings>,
     versions: watch::Receiver<u64>,
     seen: u64,
-    shutdown: CancellationToken,
+    leaving: CancellationToken,
     /// At most one chunk: the events of one change.
     waiting: VecDeque<Bytes>,
     gauge: prometheus::IntGauge,
@@ -106,7 +106,8 @@ impl EventStream {
                 break chunk;
             }
             tokio::select! {
-                () = self.shutdown.cancelled() => return None,
+                biased;
+                () = self.leaving.cancelled() => return None,
                 changed = self.versions.changed() => changed.ok()?,
                 () = tokio::time::sleep(HEARTBEAT) => break Bytes::from_static(b": still here\n\n"),
             }

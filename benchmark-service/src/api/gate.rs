@@ -5,13 +5,15 @@ use actix_web::{
     body::{BoxBody, MessageBody, to_bytes_limited},
     dev::{ServiceRequest, ServiceResponse},
     http::{
-        StatusCode, Uri,
+        ConnectionType, StatusCode, Uri,
         header::{self, HeaderValue},
         uri::PathAndQuery,
     },
     middleware::Next,
+    web::Data,
 };
 
+use super::State;
 use crate::{metrics::RouteMetrics, problem::Problem};
 
 /// What surrounds every request: trailing slashes are accepted, errors of the framework get the form of ours, and
@@ -29,11 +31,20 @@ pub(crate) async fn gate(
     if (status.is_client_error() || status.is_server_error()) && !describes_itself(&response) {
         response = as_problem(response, status).await;
     }
+    if leaving(&response) {
+        let head = response.response_mut().head_mut();
+        head.set_connection_type(ConnectionType::Close);
+    }
     let request = response.request();
     if let Some(metrics) = request.app_data::<RouteMetrics>() {
         metrics.observe(request.method(), status, started.elapsed());
     }
     Ok(response)
+}
+
+fn leaving(response: &ServiceResponse<BoxBody>) -> bool {
+    let state = response.request().app_data::<Data<State>>();
+    state.is_some_and(|state| state.leaving.is_cancelled())
 }
 
 /// `/docs/` stays: the files of Swagger UI are named relative to it.

@@ -5,17 +5,22 @@ use std::{sync::Arc, time::Duration};
 use actix_web::{HttpResponse, http::StatusCode, web::Data};
 use broker::{Broker, LinkState};
 use prometheus::{Registry, TextEncoder};
-use service_runtime::health::{ComponentState, Health};
+use service_runtime::{
+    health::{ComponentState, Health},
+    lifecycle::Lifecycle,
+};
 use storage::Storage;
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{consumer::ConsumerState, problem::Problem, projector::Rankings};
-
-/// How old the rankings may be while the service calls itself ready.
-const OLDEST_SNAPSHOT: Duration = Duration::from_secs(10);
+use crate::{
+    consumer::ConsumerState,
+    problem::Problem,
+    projector::{Rankings, STALE_AFTER},
+};
 
 /// The components of this service.
 pub(crate) fn components(
+    life: &Lifecycle,
     storage: Arc<dyn Storage>,
     broker: &Arc<dyn Broker>,
     consumer: Arc<ConsumerState>,
@@ -23,7 +28,7 @@ pub(crate) fn components(
 ) -> Health {
     let database = Arc::new(CachedPing::new(storage));
     let (publisher, consume) = (broker.publisher(), Arc::clone(broker));
-    Health::default()
+    Health::of(life)
         .with("database", move || {
             let database = Arc::clone(&database);
             async move { database.state().await }
@@ -45,7 +50,7 @@ pub(crate) fn components(
             async move {
                 match age {
                     None => ComponentState::missing("not loaded yet"),
-                    Some(age) if age > OLDEST_SNAPSHOT => {
+                    Some(age) if age > STALE_AFTER => {
                         ComponentState::missing(format!("{} s behind the database", age.as_secs()))
                     }
                     Some(_) => ComponentState::Ready,

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::{
     State,
     answer::{Success, success},
+    deadline::reading,
     request::Parameters,
 };
 use crate::{
@@ -152,10 +153,10 @@ pub(super) async fn history(
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let query = HistoryQuery::read(&request, state.clock.now(), state.default_selection.source)?;
-    let llms = state.storage.llms().await?;
+    let (llms, metrics) =
+        reading(async { Ok((state.storage.llms().await?, state.storage.metrics().await?)) }).await?;
     let llm = llms.iter().find(|llm| llm.name == query.llm);
     let llm = llm.ok_or_else(|| Problem::not_found(format!("there is no LLM {}", query.llm)))?;
-    let metrics = state.storage.metrics().await?;
     let metric = metrics.iter().find(|metric| metric.title == query.metric);
     let metric = metric.ok_or_else(|| {
         let known = metrics.iter().map(|metric| metric.title.as_str());
@@ -168,7 +169,7 @@ pub(super) async fn history(
         from: query.from,
         until: query.until,
     };
-    let rows = state.storage.history(&filter).await?;
+    let rows = reading(state.storage.history(&filter)).await?;
     let buckets = merged(rows, query.bucket).map_err(|source| StorageError::Fault {
         operation: "read history",
         source,

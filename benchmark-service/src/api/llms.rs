@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::{
     State,
     answer::{Success, success},
+    deadline::{REGISTRY_UNKNOWN, reading, writing},
     request::read_json,
     row_id,
 };
@@ -83,7 +84,7 @@ pub(super) struct LlmPatch {
     ),
 )]
 pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let llms = state.storage.llms().await?;
+    let llms = reading(state.storage.llms()).await?;
     Ok(success(
         StatusCode::OK,
         llms.into_iter().map(LlmView::from).collect::<Vec<_>>(),
@@ -108,10 +109,13 @@ pub(super) async fn create(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let LlmInput { name, creator } = read_json(&request, payload).await?;
-    let created = state
-        .storage
-        .create_llm(&NewLlm { name, creator }, state.clock.now())
-        .await?;
+    let created = writing(
+        state
+            .storage
+            .create_llm(&NewLlm { name, creator }, state.clock.now()),
+        REGISTRY_UNKNOWN,
+    )
+    .await?;
     state.rankings.refresh_soon();
     Ok(success(StatusCode::CREATED, LlmView::from(created)))
 }
@@ -136,10 +140,13 @@ pub(super) async fn update(
 ) -> Result<HttpResponse, Problem> {
     let id = LlmId(row_id(&id)?);
     let LlmPatch { creator } = read_json(&request, payload).await?;
-    let updated = state
-        .storage
-        .update_llm(id, &LlmChange { creator }, state.clock.now())
-        .await?;
+    let updated = writing(
+        state
+            .storage
+            .update_llm(id, &LlmChange { creator }, state.clock.now()),
+        REGISTRY_UNKNOWN,
+    )
+    .await?;
     state.rankings.refresh_soon();
     Ok(success(StatusCode::OK, LlmView::from(updated)))
 }
@@ -161,7 +168,7 @@ pub(super) async fn archive(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let id = LlmId(row_id(&id)?);
-    state.storage.archive_llm(id, state.clock.now()).await?;
+    writing(state.storage.archive_llm(id, state.clock.now()), REGISTRY_UNKNOWN).await?;
     state.rankings.refresh_soon();
     Ok(HttpResponse::NoContent().finish())
 }

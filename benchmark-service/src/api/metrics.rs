@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::{
     State,
     answer::{Success, success},
+    deadline::{REGISTRY_UNKNOWN, reading, writing},
     request::read_json,
     row_id,
 };
@@ -123,7 +124,7 @@ pub(super) struct MetricPatch {
     ),
 )]
 pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let metrics = state.storage.metrics().await?;
+    let metrics = reading(state.storage.metrics()).await?;
     Ok(success(
         StatusCode::OK,
         metrics.into_iter().map(MetricView::from).collect::<Vec<_>>(),
@@ -151,7 +152,11 @@ pub(super) async fn create(
     let new = input
         .checked()
         .map_err(|refused| Problem::unprocessable(vec![refused]))?;
-    let created = state.storage.create_metric(&new, state.clock.now()).await?;
+    let created = writing(
+        state.storage.create_metric(&new, state.clock.now()),
+        REGISTRY_UNKNOWN,
+    )
+    .await?;
     state.rankings.refresh_soon();
     Ok(success(StatusCode::CREATED, MetricView::from(created)))
 }
@@ -188,10 +193,11 @@ pub(super) async fn update(
         unit,
         better,
     };
-    let updated = state
-        .storage
-        .update_metric(id, &change, state.clock.now())
-        .await?;
+    let updated = writing(
+        state.storage.update_metric(id, &change, state.clock.now()),
+        REGISTRY_UNKNOWN,
+    )
+    .await?;
     state.rankings.refresh_soon();
     Ok(success(StatusCode::OK, MetricView::from(updated)))
 }
@@ -213,7 +219,11 @@ pub(super) async fn archive(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let id = MetricId(row_id(&id)?);
-    state.storage.archive_metric(id, state.clock.now()).await?;
+    writing(
+        state.storage.archive_metric(id, state.clock.now()),
+        REGISTRY_UNKNOWN,
+    )
+    .await?;
     state.rankings.refresh_soon();
     Ok(HttpResponse::NoContent().finish())
 }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod batches;
+mod deadline;
 mod events;
 mod gate;
 pub(crate) mod health;
@@ -49,8 +50,9 @@ pub(crate) struct State {
     /// Limits the open event streams.
     pub(crate) event_streams: Arc<Semaphore>,
     pub(crate) open_event_streams: prometheus::IntGauge,
-    /// Event streams end with it, so that the server can.
-    pub(crate) shutdown: CancellationToken,
+    /// From then on every connection is closed after its answer, and event streams end, so that clients come back to
+    /// another process and the server can end.
+    pub(crate) leaving: CancellationToken,
 }
 
 /// The API, to be mounted in every worker's app.

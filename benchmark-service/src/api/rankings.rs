@@ -9,7 +9,7 @@ use shared_types::{Invalid, MetricTitle};
 
 use super::{
     State,
-    answer::{CSV, JSON, ready_made},
+    answer::{CSV, JSON, ready_made, with_freshness},
     request::Parameters,
 };
 use crate::{
@@ -35,7 +35,11 @@ type Permit = Allowed<ReadRankings>;
     ),
     responses(
         (status = 200, description = "the rankings, with a strong ETag",
-            content((AllRankings = "application/json"), (String = "text/csv"))),
+            content((AllRankings = "application/json"), (String = "text/csv")),
+            headers(
+                ("X-Data-As-Of" = DateTime<Utc>, description = "everything that was counted until then is known to be in the answer"),
+                ("X-Data-Stale" = bool, description = "true while the database or the consumer is away: newer values may be missing"),
+            )),
         (status = 304, description = "the client has this state already (If-None-Match)"),
         (status = 400, description = "a parameter was refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
@@ -63,7 +67,11 @@ pub(super) async fn all(
     ),
     responses(
         (status = 200, description = "the ranking, with a strong ETag",
-            content((MetricRanking = "application/json"), (String = "text/csv"))),
+            content((MetricRanking = "application/json"), (String = "text/csv")),
+            headers(
+                ("X-Data-As-Of" = DateTime<Utc>, description = "everything that was counted until then is known to be in the answer"),
+                ("X-Data-Stale" = bool, description = "true while the database or the consumer is away: newer values may be missing"),
+            )),
         (status = 304, description = "the client has this state already (If-None-Match)"),
         (status = 400, description = "a parameter was refused", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
@@ -86,7 +94,11 @@ pub(super) async fn one(
     params(("metric" = String, Path, description = "the metric's title, in any case")),
     responses(
         (status = 200, description = "as /api/v1/benchmarks/rankings/{metric}, with the same parameters",
-            content((MetricRanking = "application/json"), (String = "text/csv"))),
+            content((MetricRanking = "application/json"), (String = "text/csv")),
+            headers(
+                ("X-Data-As-Of" = DateTime<Utc>, description = "everything that was counted until then is known to be in the answer"),
+                ("X-Data-Stale" = bool, description = "true while the database or the consumer is away: newer values may be missing"),
+            )),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such metric", body = ProblemBody, content_type = "application/problem+json"),
     ),
@@ -105,7 +117,11 @@ pub(super) async fn one_shorter(
     get, path = "/ranking/{metric}", tag = "rankings for older clients", operation_id = "plain_ranking",
     params(("metric" = String, Path, description = "the metric's title, in any case")),
     responses(
-        (status = 200, description = "best first; the same parameters as the other rankings", body = Vec<PlainRow>),
+        (status = 200, description = "best first; the same parameters as the other rankings", body = Vec<PlainRow>,
+            headers(
+                ("X-Data-As-Of" = DateTime<Utc>, description = "everything that was counted until then is known to be in the answer"),
+                ("X-Data-Stale" = bool, description = "true while the database or the consumer is away: newer values may be missing"),
+            )),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such metric", body = ProblemBody, content_type = "application/problem+json"),
     ),
@@ -124,7 +140,11 @@ pub(super) async fn plain(
     get, path = "/api/v1/benchmark/{metric}", tag = "rankings for older clients", operation_id = "numbered_ranking",
     params(("metric" = String, Path, description = "the metric's title, in any case")),
     responses(
-        (status = 200, description = "best first; the same parameters as the other rankings", body = NumberedRanking),
+        (status = 200, description = "best first; the same parameters as the other rankings", body = NumberedRanking,
+            headers(
+                ("X-Data-As-Of" = DateTime<Utc>, description = "everything that was counted until then is known to be in the answer"),
+                ("X-Data-Stale" = bool, description = "true while the database or the consumer is away: newer values may be missing"),
+            )),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such metric", body = ProblemBody, content_type = "application/problem+json"),
     ),
@@ -170,13 +190,14 @@ fn serve(
         rounding,
     } = asked;
     let content_type = content_type(shape);
-    Ok(match rounding {
+    let answer = match rounding {
         None => ready_made(request, snapshot.body(selection, target, shape), content_type),
         Some(_) => {
             let body = Body::new(snapshot.render(selection, target, shape, rounding));
             ready_made(request, &body, content_type)
         }
-    })
+    };
+    Ok(with_freshness(answer, &state.rankings, &snapshot))
 }
 
 fn content_type(shape: Shape) -> HeaderValue {

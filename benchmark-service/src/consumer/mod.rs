@@ -12,13 +12,11 @@
 
 mod group;
 mod intake;
+mod state;
 
 use std::{
     num::NonZeroU16,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -35,26 +33,7 @@ use crate::{
 };
 use group::{Group, Message};
 use intake::MicroBatching;
-
-/// Whether the consumer works, for `/readyz`.
-#[derive(Debug, Default)]
-pub(crate) struct ConsumerState {
-    running: AtomicBool,
-    holding: AtomicBool,
-}
-
-impl ConsumerState {
-    /// What is wrong; `None` where nothing is.
-    pub(crate) fn trouble(&self) -> Option<&'static str> {
-        if !self.running.load(Ordering::Relaxed) {
-            Some("not started")
-        } else if self.holding.load(Ordering::Relaxed) {
-            Some("holding batches until the database takes them")
-        } else {
-            None
-        }
-    }
-}
+pub(crate) use state::{ConsumerState, Consumption};
 
 /// The consumer of the queue of batches.
 #[derive(Debug)]
@@ -119,6 +98,9 @@ impl Consumer {
         {
             let (mut messages, mut poison) = (Vec::with_capacity(deliveries.len()), Vec::new());
             for delivery in deliveries {
+                if delivery.redelivered {
+                    self.metrics.redelivered.inc();
+                }
                 match message::decode(&delivery.body) {
                     Ok(batches) => messages.push(Message { delivery, batches }),
                     Err(refused) => poison.push((delivery, refused.to_string())),
@@ -246,6 +228,7 @@ impl Consumer {
     /// Waits before the next attempt of what is held, each time for longer.
     async fn pause(&self, pause: &mut Duration, shutdown: &CancellationToken) -> Result<(), ShuttingDown> {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Err(ShuttingDown),
             () = tokio::time::sleep(*pause) => {}
         }

@@ -1,7 +1,5 @@
 //! What the errors of other layers mean to a client.
 
-use std::time::Duration;
-
 use actix_web::http::StatusCode;
 use shared_types::{Invalid, MetricTitle, message};
 use storage::{Refusal, StorageError};
@@ -95,14 +93,10 @@ impl From<Invalid> for Problem {
 
 impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
-        let mut problem = match &error {
-            StorageError::Unavailable { .. } => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "database-unavailable",
-                "The database is unavailable",
-                "nothing is wrong with the request; send it again later",
-            )
-            .with_retry_after(Duration::from_secs(2)),
+        let problem = match &error {
+            StorageError::Unavailable { .. } => {
+                Self::database_silent("nothing is wrong with the request; send it again later")
+            }
             StorageError::Fault { .. } => return Self::internal(error),
             StorageError::NameTaken { .. } => Self::new(
                 StatusCode::CONFLICT,
@@ -113,8 +107,7 @@ impl From<StorageError> for Problem {
             StorageError::NotFound { .. } => Self::not_found(error.to_string()),
             StorageError::Invalid(refused) => Self::unprocessable(vec![refused.clone()]),
         };
-        problem.0.source = Some(error.into());
-        problem
+        problem.caused_by(error)
     }
 }
 

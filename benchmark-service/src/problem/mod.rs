@@ -199,6 +199,17 @@ impl Problem {
         .with_retry_after(Duration::from_secs(5))
     }
 
+    /// The database is away, or does not answer in time: 503.
+    pub(crate) fn database_silent(detail: &'static str) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database-unavailable",
+            "The database is unavailable",
+            detail,
+        )
+        .with_retry_after(Duration::from_secs(2))
+    }
+
     /// The body is over the route's limit: 413.
     pub(crate) fn too_large(limit: usize) -> Self {
         let detail = format!("the body may have at most {limit} bytes");
@@ -232,20 +243,25 @@ impl Problem {
 
     /// A fault of ours: 500. The cause goes to the log.
     pub(crate) fn internal(cause: impl Into<BoxError>) -> Self {
-        let mut problem = Self::new(
+        Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
             "The service failed",
             "the fault is in the service's log",
-        );
-        problem.0.source = Some(cause.into());
-        problem
+        )
+        .caused_by(cause)
     }
 
     /// What another layer answered, in our form.
     pub(crate) fn of_status(status: StatusCode, detail: String) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
         Self::new(status, "http", title, detail)
+    }
+
+    /// With the error that the log is to show.
+    pub(crate) fn caused_by(mut self, cause: impl Into<BoxError>) -> Self {
+        self.0.source = Some(cause.into());
+        self
     }
 
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -1,76 +1,28 @@
-//! Keeps the rankings snapshot in step with the database.
+//! Keeps the rankings snapshot in step with the database, and lets it say so when it cannot.
 
+mod freshness;
 mod ledger;
 mod one_shot;
+mod rankings;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
-use shared_types::Clock;
+use chrono::{DateTime, Utc};
+use shared_types::{Clock, Llm, Metric};
 use storage::{Revision, Storage, StorageError};
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::snapshot::{Selection, Shape, Snapshot, Target};
+use crate::{
+    consumer::Consumption,
+    snapshot::{Selection, Shape, Snapshot, Target},
+};
+use freshness::Freshness;
 use ledger::{Ledger, Unusable};
+
+pub(crate) use freshness::STALE_AFTER;
 pub use one_shot::{RankingsError, rankings_now};
-
-/// The current rankings: read by any number of requests without a lock, replaced as a whole by the projector.
-#[derive(Debug)]
-pub(crate) struct Rankings {
-    current: ArcSwap<Snapshot>,
-    version: watch::Sender<u64>,
-    confirmed: Mutex<Option<Instant>>,
-    refresh: Notify,
-}
-
-impl Rankings {
-    pub(crate) fn new() -> Self {
-        Self {
-            current: ArcSwap::from_pointee(Snapshot::empty()),
-            version: watch::Sender::new(0),
-            confirmed: Mutex::new(None),
-            refresh: Notify::new(),
-        }
-    }
-
-    /// The current snapshot, for the time of one request.
-    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Snapshot>> {
-        self.current.load()
-    }
-
-    /// Tells of every new snapshot by its version.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
-    }
-
-    /// Something was committed that the rankings should show soon.
-    pub(crate) fn refresh_soon(&self) {
-        self.refresh.notify_one();
-    }
-
-    /// How long ago the snapshot was last known to be what the database says; `None` before the first time.
-    pub(crate) fn age(&self) -> Option<Duration> {
-        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        confirmed.map(|at| at.elapsed())
-    }
-
-    fn confirm(&self, at: Instant) {
-        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
-    }
-
-    fn publish(&self, snapshot: Snapshot) {
-        let version = snapshot.version;
-        self.current.store(Arc::new(snapshot));
-        self.version.send_replace(version);
-    }
-}
+pub(crate) use rankings::Rankings;
 
 /// Why the snapshot is not what the database says: it stays as it is, or lacks what is unusable.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +41,7 @@ pub(crate) struct Projector {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
     rankings: Arc<Rankings>,
+    freshness: Arc<Freshness>,
     default_selection: Selection,
     failures: prometheus::IntCounter,
     since: Option<Revision>,
@@ -98,15 +51,19 @@ pub(crate) struct Projector {
 impl Projector {
     /// The most often that a snapshot is made.
     const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-    /// The longest pause after a refresh that was much work.
-    const LONGEST_REST: Duration = Duration::from_secs(5);
+    /// The longest pause after a refresh that was much work. Together with the longest pause it leaves the refresh
+    /// itself a second until the rankings are stale.
+    const LONGEST_REST: Duration = Duration::from_secs(2);
     /// How long other processes' commits and changes of the registry may go unnoticed.
     const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+    /// How often it is asked whether the rankings have become stale or fresh.
+    const FRESHNESS_PAUSE: Duration = Duration::from_millis(250);
 
     pub(crate) fn new(
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
         rankings: Arc<Rankings>,
+        consumption: Option<Consumption>,
         default_selection: Selection,
         failures: prometheus::IntCounter,
     ) -> Self {
@@ -114,6 +71,7 @@ impl Projector {
             storage,
             clock,
             rankings,
+            freshness: Arc::new(Freshness::new(consumption)),
             default_selection,
             failures,
             since: None,
@@ -121,17 +79,28 @@ impl Projector {
         }
     }
 
-    /// Refreshes until shutdown: soon after a commit of this process, and every second in any case.
-    pub(crate) async fn run(mut self, shutdown: CancellationToken) {
+    /// Refreshes until shutdown: soon after a commit of this process, and every second in any case. A refresh that
+    /// hangs does not keep the rankings from saying that they are stale.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let watch = watch_freshness(
+            Arc::clone(&self.rankings),
+            Arc::clone(&self.freshness),
+            self.default_selection,
+        );
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            () = self.refresh_for_ever() => {}
+            () = watch => {}
+        }
+    }
+
+    async fn refresh_for_ever(mut self) {
         let rankings = Arc::clone(&self.rankings);
         let mut failing = false;
         loop {
             let started = Instant::now();
-            let refreshed = tokio::select! {
-                () = shutdown.cancelled() => return,
-                refreshed = self.refresh() => refreshed,
-            };
-            match refreshed {
+            match self.refresh().await {
                 Ok(()) => {
                     if failing {
                         tracing::info!("the rankings are up to date again");
@@ -156,16 +125,10 @@ impl Projector {
             } else {
                 (started.elapsed() * 9).clamp(Self::SHORTEST_PAUSE, Self::LONGEST_REST)
             };
-            let wait = async {
-                tokio::time::sleep(pause).await;
-                tokio::time::timeout(Self::LONGEST_PAUSE, rankings.refresh.notified())
-                    .await
-                    .ok();
-            };
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = wait => {}
-            }
+            tokio::time::sleep(pause).await;
+            tokio::time::timeout(Self::LONGEST_PAUSE, rankings.refresh_wanted())
+                .await
+                .ok();
         }
     }
 
@@ -180,32 +143,87 @@ impl Projector {
         let moved = self.ledger.take(change, now);
         self.since = Some(revision);
 
-        let previous = self.rankings.current.load_full();
+        let previous = self.rankings.load_full();
         let outdated = moved || !previous.has_registry(&llms, &metrics);
-        if outdated || self.ledger.is_stale() {
-            // A panic loses the ledger: the next refresh then reads everything again.
-            self.since = None;
-            let mut ledger = std::mem::take(&mut self.ledger);
-            let selection = self.default_selection;
-            let (ledger, updated, snapshot) = tokio::task::spawn_blocking(move || {
-                let updated = ledger.update();
-                let snapshot =
-                    outdated.then(|| Snapshot::next(&previous, now, llms, metrics, ledger.summaries()));
-                if let Some(snapshot) = &snapshot {
-                    prepare_default_bodies(snapshot, selection);
-                }
-                (ledger, updated, snapshot)
-            })
-            .await?;
-            (self.ledger, self.since) = (ledger, Some(revision));
-            if let Some(snapshot) = snapshot {
-                self.rankings.publish(snapshot);
-            }
-            // What can be shown is shown; that something cannot is still a failure.
-            updated?;
+        if !outdated && !self.ledger.is_stale() {
+            self.rankings.confirm(asked_at, now);
+            return Ok(());
         }
-        self.rankings.confirm(asked_at);
-        Ok(())
+        // A panic loses the ledger: the next refresh then reads everything again.
+        self.since = None;
+        let work = Recomputation {
+            rankings: Arc::clone(&self.rankings),
+            freshness: Arc::clone(&self.freshness),
+            ledger: std::mem::take(&mut self.ledger),
+            selection: self.default_selection,
+            previous,
+            asked_at,
+            now,
+        };
+        let registry = outdated.then_some((llms, metrics));
+        let (ledger, updated) = tokio::task::spawn_blocking(move || work.run(registry)).await?;
+        (self.ledger, self.since) = (ledger, Some(revision));
+        Ok(updated?)
+    }
+}
+
+/// The part of a refresh that computes, on a thread for such work.
+struct Recomputation {
+    rankings: Arc<Rankings>,
+    freshness: Arc<Freshness>,
+    ledger: Ledger,
+    selection: Selection,
+    previous: Arc<Snapshot>,
+    asked_at: Instant,
+    now: DateTime<Utc>,
+}
+
+impl Recomputation {
+    /// Computes what is out of date and, where the rankings may look different, publishes a snapshot. What can be
+    /// shown is shown; that something cannot is still an error, and confirms nothing.
+    fn run(mut self, registry: Option<(Vec<Llm>, Vec<Metric>)>) -> (Ledger, Result<(), Unusable>) {
+        let updated = self.ledger.update();
+        if updated.is_ok() {
+            self.rankings.confirm(self.asked_at, self.now);
+        }
+        if let Some((llms, metrics)) = registry {
+            let (as_of, stale) = (
+                self.rankings.confirmed().as_of,
+                self.freshness.is_stale(&self.rankings),
+            );
+            let snapshot = Snapshot::next(&self.previous, self.now, llms, metrics, self.ledger.summaries())
+                .stated(as_of, stale);
+            prepare_default_bodies(&snapshot, self.selection);
+            self.rankings.publish(snapshot);
+        }
+        (self.ledger, updated)
+    }
+}
+
+/// Restates the snapshot whenever the rankings become stale, or fresh again.
+async fn watch_freshness(rankings: Arc<Rankings>, freshness: Arc<Freshness>, selection: Selection) {
+    loop {
+        let (current, stale) = (rankings.load_full(), freshness.is_stale(&rankings));
+        // Before anything is known there is nothing to restate.
+        if rankings.age().is_some() && current.stale != stale {
+            let restated = current.stated(rankings.confirmed().as_of, stale);
+            let prepared = tokio::task::spawn_blocking(move || {
+                prepare_default_bodies(&restated, selection);
+                restated
+            });
+            match prepared.await {
+                Ok(restated) => {
+                    if stale {
+                        tracing::warn!(data.as_of = %restated.as_of, "the rankings that are served are stale");
+                    } else {
+                        tracing::info!("the rankings that are served are fresh again");
+                    }
+                    rankings.restate(&current, restated);
+                }
+                Err(crashed) => std::panic::resume_unwind(crashed.into_panic()),
+            }
+        }
+        tokio::time::sleep(Projector::FRESHNESS_PAUSE).await;
     }
 }
 

@@ -42,7 +42,7 @@ pub async fn rankings_now(
 ) -> Result<Bytes, RankingsError> {
     let rankings = Arc::new(Rankings::new());
     let failures = IntCounter::new("unused", "nobody reads the failures of a single refresh")?;
-    Projector::new(storage, clock, Arc::clone(&rankings), selection, failures)
+    Projector::new(storage, clock, Arc::clone(&rankings), None, selection, failures)
         .refresh()
         .await?;
     let snapshot = rankings.load();

@@ -59,13 +59,21 @@ type BodyCell = OnceLock<Body>;
 pub(crate) struct Snapshot {
     /// Grows with every snapshot, across restarts too.
     pub(crate) version: u64,
-    /// The moment.
+    /// Everything that was counted until then is known to be in it.
     pub(crate) as_of: DateTime<Utc>,
+    /// Whether newer batches may be missing for longer than usual.
+    pub(crate) stale: bool,
+    content: Arc<Content>,
+    /// By selection, then by target and shape.
+    bodies: Box<[OnceLock<Box<[BodyCell]>>]>,
+}
+
+/// What the rankings are made of, whatever is known of their freshness.
+#[derive(Debug)]
+struct Content {
     llms: Vec<Llm>,
     metrics: Vec<RankedMetric>,
     place_of: HashMap<MetricTitle, usize>,
-    /// By selection, then by target and shape.
-    bodies: Box<[OnceLock<Box<[BodyCell]>>]>,
 }
 
 #[derive(Debug)]
@@ -87,10 +95,14 @@ struct Entry {
 impl Snapshot {
     /// Before anything is known.
     pub(crate) fn empty() -> Self {
-        Self::assemble(0, DateTime::UNIX_EPOCH, Vec::new(), Vec::new())
+        Self {
+            stale: true,
+            ..Self::assemble(0, DateTime::UNIX_EPOCH, Vec::new(), Vec::new())
+        }
     }
 
-    /// The snapshot after `previous`. Keys whose LLM or metric is not in the registry (archived) are left out.
+    /// The snapshot after `previous`, fresh as of the time given. Keys whose LLM or metric is not in the registry
+    /// (archived) are left out.
     pub(crate) fn next(
         previous: &Self,
         as_of: DateTime<Utc>,
@@ -128,40 +140,62 @@ impl Snapshot {
             .enumerate()
             .map(|(place, ranked)| (ranked.metric.title.clone(), place))
             .collect();
-        Self {
-            version,
-            as_of,
+        let content = Content {
             llms,
             metrics,
             place_of,
+        };
+        Self::holding(Arc::new(content), version, as_of, false)
+    }
+
+    fn holding(content: Arc<Content>, version: u64, as_of: DateTime<Utc>, stale: bool) -> Self {
+        Self {
+            version,
+            as_of,
+            stale,
+            content,
             bodies: std::iter::repeat_with(OnceLock::new)
                 .take(Selection::COUNT)
                 .collect(),
         }
     }
 
+    /// The same rankings, saying otherwise how fresh they are. The version stays: no ranking has changed.
+    pub(crate) fn stated(&self, as_of: DateTime<Utc>, stale: bool) -> Self {
+        Self::holding(Arc::clone(&self.content), self.version, as_of, stale)
+    }
+
     /// Whether this is the registry the snapshot was made with.
     pub(crate) fn has_registry(&self, llms: &[Llm], metrics: &[Metric]) -> bool {
-        self.llms == llms && self.metrics.iter().map(|ranked| &ranked.metric).eq(metrics)
+        self.content.llms == llms
+            && self
+                .content
+                .metrics
+                .iter()
+                .map(|ranked| &ranked.metric)
+                .eq(metrics)
     }
 
     fn ranked(&self, title: &MetricTitle) -> Option<&RankedMetric> {
-        self.place(title).map(|place| &self.metrics[place])
+        self.place(title).map(|place| &self.content.metrics[place])
     }
 
     /// The place of a metric in the registry; `None` where there is none of that title.
     pub(crate) fn place(&self, title: &MetricTitle) -> Option<usize> {
-        self.place_of.get(title).copied()
+        self.content.place_of.get(title).copied()
     }
 
     /// The titles of the registry, in its order.
     pub(crate) fn titles(&self) -> impl Iterator<Item = &str> {
-        self.metrics.iter().map(|ranked| ranked.metric.title.as_str())
+        self.content
+            .metrics
+            .iter()
+            .map(|ranked| ranked.metric.title.as_str())
     }
 
     /// The (metric, source) pairs whose rankings changed after `version`.
     pub(crate) fn changed_since(&self, version: u64) -> impl Iterator<Item = (&str, Source)> {
-        self.metrics.iter().flat_map(move |ranked| {
+        self.content.metrics.iter().flat_map(move |ranked| {
             Source::ALL
                 .into_iter()
                 .filter(move |&source| ranked.changed_in[source as usize] > version)
@@ -172,7 +206,7 @@ impl Snapshot {
     /// The body, serialised at most once for all requests.
     pub(crate) fn body(&self, selection: Selection, target: Target, shape: Shape) -> &Body {
         let targets = self.bodies[selection.index()].get_or_init(|| {
-            let count = (self.metrics.len() + 1) * SHAPES;
+            let count = (self.content.metrics.len() + 1) * SHAPES;
             std::iter::repeat_with(OnceLock::new).take(count).collect()
         });
         let place = match target {
@@ -195,10 +229,12 @@ impl Snapshot {
             (Shape::Json, Target::All) => json(&AllRankings {
                 status: "success",
                 as_of: self.as_of,
+                stale: self.stale,
                 source: selection.source,
                 window: selection.window,
                 statistic: selection.statistic,
                 data: self
+                    .content
                     .metrics
                     .iter()
                     .map(|ranked| Titled {
@@ -208,9 +244,10 @@ impl Snapshot {
                     .collect(),
             }),
             (Shape::Json, Target::Metric(place)) => {
-                let ranked = &self.metrics[place];
+                let ranked = &self.content.metrics[place];
                 let rows = ranked.rows(selection, rounding);
-                json(&MetricRanking::new(&ranked.metric, selection, self.as_of, rows))
+                let freshness = (self.as_of, self.stale);
+                json(&MetricRanking::new(&ranked.metric, selection, freshness, rows))
             }
             (Shape::Csv, target) => self.csv(selection, target, rounding),
             (Shape::Plain, target) => {
@@ -233,8 +270,8 @@ impl Snapshot {
 
     fn places(&self, selection: Selection, target: Target) -> impl Iterator<Item = (&Metric, Place<'_>)> {
         let metrics = match target {
-            Target::All => self.metrics.as_slice(),
-            Target::Metric(place) => std::slice::from_ref(&self.metrics[place]),
+            Target::All => self.content.metrics.as_slice(),
+            Target::Metric(place) => std::slice::from_ref(&self.content.metrics[place]),
         };
         metrics
             .iter()

@@ -163,8 +163,12 @@ pub(crate) struct AllRankings<'a> {
     /// Always `success`.
     #[schema(example = "success")]
     pub(crate) status: &'static str,
-    /// When this state was computed; the windows end here.
+    /// Everything that was counted until then is known to be in it. Fresh rankings say when they were made, stale ones
+    /// when they were last known to be current; the header `X-Data-As-Of` tells the latter of fresh ones too.
     pub(crate) as_of: DateTime<Utc>,
+    /// Whether the database has not been heard of, or no batch been consumed, for more than 5 seconds: newer values
+    /// may be missing.
+    pub(crate) stale: bool,
     /// Whose values are ranked.
     pub(crate) source: SourceFilter,
     /// How far back they go.
@@ -197,8 +201,12 @@ pub(crate) struct MetricRanking<'a> {
     /// Always `success`.
     #[schema(example = "success")]
     pub(crate) status: &'static str,
-    /// When this state was computed; the windows end here.
+    /// Everything that was counted until then is known to be in it. Fresh rankings say when they were made, stale ones
+    /// when they were last known to be current; the header `X-Data-As-Of` tells the latter of fresh ones too.
     pub(crate) as_of: DateTime<Utc>,
+    /// Whether the database has not been heard of, or no batch been consumed, for more than 5 seconds: newer values
+    /// may be missing.
+    pub(crate) stale: bool,
     /// Whose values are ranked.
     pub(crate) source: SourceFilter,
     /// How far back they go.
@@ -220,12 +228,13 @@ impl<'a> MetricRanking<'a> {
     pub(crate) fn new(
         metric: &'a Metric,
         selection: Selection,
-        as_of: DateTime<Utc>,
+        (as_of, stale): (DateTime<Utc>, bool),
         data: Vec<RankingRow<'a>>,
     ) -> Self {
         Self {
             status: "success",
             as_of,
+            stale,
             source: selection.source,
             window: selection.window,
             statistic: selection.statistic,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use benchmark_service::{
-    AccessPolicy, Dependencies, RateLimit, Selection, Service, Settings,
+    AccessPolicy, Dependencies, HousekeepingSettings, RateLimit, Selection, Service, Settings,
     auth::{ApiKey, Pepper},
 };
 use broker::{Broker, OutgoingMessage, Publisher};
@@ -38,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Options {
     pub(crate) anonymous_read: bool,
     pub(crate) rate_limit: RateLimit,
+    pub(crate) housekeeping: HousekeepingSettings,
 }
 
 impl Default for Options {
@@ -45,6 +46,7 @@ impl Default for Options {
         Self {
             anonymous_read: true,
             rate_limit: RateLimit::Off,
+            housekeeping: HousekeepingSettings::default(),
         }
     }
 }
@@ -72,7 +74,7 @@ pub(crate) struct TestApp {
     pub(crate) clock: Arc<ManualClock>,
     publisher: Arc<dyn Publisher>,
     client: reqwest::Client,
-    life: Lifecycle,
+    pub(crate) life: Lifecycle,
     _data: tempfile::TempDir,
 }
 
@@ -107,6 +109,7 @@ impl TestApp {
             rate_limit: options.rate_limit,
             registry_seed: RegistrySeed::standard().unwrap(),
             migrate_at_start: true,
+            housekeeping: options.housekeeping,
         };
         let dependencies = Dependencies {
             storage: shared,

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -19,6 +19,8 @@ use storage_sqlite::SqliteStorage;
 pub(crate) enum Trouble {
     /// The database is away.
     Away,
+    /// The database takes every question and answers none.
+    Silent,
     /// The database refuses every transaction with a batch of this LLM.
     Refuses(&'static str),
     /// The database answers queries, and refuses every transaction that writes.
@@ -35,6 +37,8 @@ pub(crate) struct FaultyStorage {
     inner: SqliteStorage,
     trouble: Mutex<Option<Trouble>>,
     pub(crate) hanging: AtomicBool,
+    /// How many batches wait to be recorded by a silent database.
+    pub(crate) waiting: AtomicUsize,
 }
 
 impl FaultyStorage {
@@ -43,6 +47,7 @@ impl FaultyStorage {
             inner,
             trouble: Mutex::new(None),
             hanging: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -54,8 +59,9 @@ impl FaultyStorage {
         self.trouble.lock().unwrap().clone()
     }
 
-    fn reachable(&self) -> Result<&SqliteStorage> {
+    async fn reachable(&self) -> Result<&SqliteStorage> {
         match self.trouble() {
+            Some(Trouble::Silent) => std::future::pending().await,
             Some(Trouble::Away) => Err(StorageError::Unavailable {
                 operation: "anything",
                 source: "the test took the database away".into(),
@@ -77,7 +83,7 @@ impl Projection for FaultyStorage {
                 self.hanging.store(true, Ordering::Relaxed);
                 std::future::pending().await
             }
-            _ => return self.reachable()?.apply(batches).await,
+            _ => return self.reachable().await?.apply(batches).await,
         };
         Err(StorageError::Fault {
             operation: "apply batches",
@@ -86,7 +92,7 @@ impl Projection for FaultyStorage {
     }
 
     async fn statistics_since(&self, since: Option<Revision>, horizon: Hour) -> Result<StatisticsChange> {
-        let mut change = self.reachable()?.statistics_since(since, horizon).await?;
+        let mut change = self.reachable().await?.statistics_since(since, horizon).await?;
         if let Some(Trouble::Garbles(llm)) = self.trouble() {
             for row in change.rows.iter_mut().filter(|row| row.key.llm == llm) {
                 row.state.pop();
@@ -96,15 +102,15 @@ impl Projection for FaultyStorage {
     }
 
     async fn history(&self, filter: &HistoryFilter) -> Result<Vec<StatisticsRow>> {
-        self.reachable()?.history(filter).await
+        self.reachable().await?.history(filter).await
     }
 
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport> {
-        self.reachable()?.rebuild(progress).await
+        self.reachable().await?.rebuild(progress).await
     }
 
     async fn counted_batches(&self) -> Result<u64> {
-        self.reachable()?.counted_batches().await
+        self.reachable().await?.counted_batches().await
     }
 }
 
@@ -141,7 +147,10 @@ impl DeadLetterLog for FaultyStorage {
 #[async_trait]
 impl Outbox for FaultyStorage {
     async fn record(&self, batches: &[MetricBatch]) -> Result<Vec<Recorded>> {
-        self.reachable()?.record(batches).await
+        if self.trouble() == Some(Trouble::Silent) {
+            self.waiting.fetch_add(batches.len(), Ordering::Relaxed);
+        }
+        self.reachable().await?.record(batches).await
     }
 
     async fn claim_unpublished(
@@ -150,61 +159,94 @@ impl Outbox for FaultyStorage {
         grace: Duration,
         lease: Duration,
     ) -> Result<Vec<MetricBatch>> {
-        self.reachable()?.claim_unpublished(limit, grace, lease).await
+        self.reachable()
+            .await?
+            .claim_unpublished(limit, grace, lease)
+            .await
     }
 
     async fn mark_published(&self, ids: &[BatchId]) -> Result<()> {
-        self.reachable()?.mark_published(ids).await
+        self.reachable().await?.mark_published(ids).await
     }
 
     async fn outbox_depth(&self) -> Result<OutboxDepth> {
-        self.reachable()?.outbox_depth().await
+        self.reachable().await?.outbox_depth().await
+    }
+}
+
+#[async_trait]
+impl Reconciliation for FaultyStorage {
+    async fn requeue_uncounted(&self, grace: Duration, limit: u32) -> Result<Requeued> {
+        self.reachable().await?.requeue_uncounted(grace, limit).await
+    }
+
+    async fn audit(&self, from: Option<Hour>, batches: u64) -> Result<Audit> {
+        self.reachable().await?.audit(from, batches).await
+    }
+
+    async fn prune(&self, before: Hour, limit: u32) -> Result<Pruned> {
+        self.reachable().await?.prune(before, limit).await
+    }
+}
+
+#[async_trait]
+impl DeadLetterLog for FaultyStorage {
+    async fn note_dead_letters(&self, notes: &[DeadLetterNote]) -> Result<Vec<i64>> {
+        self.reachable().await?.note_dead_letters(notes).await
+    }
+
+    async fn dead_letters_done(&self, entries: &[i64], at: DateTime<Utc>) -> Result<()> {
+        self.reachable().await?.dead_letters_done(entries, at).await
+    }
+
+    async fn dead_letter_log(&self, limit: u32) -> Result<Vec<DeadLetterEntry>> {
+        self.reachable().await?.dead_letter_log(limit).await
     }
 }
 
 #[async_trait]
 impl Registry for FaultyStorage {
     async fn seed(&self, seed: &RegistrySeed, at: DateTime<Utc>) -> Result<()> {
-        self.reachable()?.seed(seed, at).await
+        self.reachable().await?.seed(seed, at).await
     }
 
     async fn llms(&self) -> Result<Vec<Llm>> {
-        self.reachable()?.llms().await
+        self.reachable().await?.llms().await
     }
 
     async fn create_llm(&self, new: &NewLlm, at: DateTime<Utc>) -> Result<Llm> {
-        self.reachable()?.create_llm(new, at).await
+        self.reachable().await?.create_llm(new, at).await
     }
 
     async fn update_llm(&self, id: LlmId, change: &LlmChange, at: DateTime<Utc>) -> Result<Llm> {
-        self.reachable()?.update_llm(id, change, at).await
+        self.reachable().await?.update_llm(id, change, at).await
     }
 
     async fn archive_llm(&self, id: LlmId, at: DateTime<Utc>) -> Result<()> {
-        self.reachable()?.archive_llm(id, at).await
+        self.reachable().await?.archive_llm(id, at).await
     }
 
     async fn metrics(&self) -> Result<Vec<Metric>> {
-        self.reachable()?.metrics().await
+        self.reachable().await?.metrics().await
     }
 
     async fn create_metric(&self, new: &NewMetric, at: DateTime<Utc>) -> Result<Metric> {
-        self.reachable()?.create_metric(new, at).await
+        self.reachable().await?.create_metric(new, at).await
     }
 
     async fn update_metric(&self, id: MetricId, change: &MetricChange, at: DateTime<Utc>) -> Result<Metric> {
-        self.reachable()?.update_metric(id, change, at).await
+        self.reachable().await?.update_metric(id, change, at).await
     }
 
     async fn archive_metric(&self, id: MetricId, at: DateTime<Utc>) -> Result<()> {
-        self.reachable()?.archive_metric(id, at).await
+        self.reachable().await?.archive_metric(id, at).await
     }
 }
 
 #[async_trait]
 impl BatchArchive for FaultyStorage {
     async fn batch(&self, id: BatchId) -> Result<Option<StoredBatch>> {
-        self.reachable()?.batch(id).await
+        self.reachable().await?.batch(id).await
     }
 
     async fn batches(
@@ -213,48 +255,48 @@ impl BatchArchive for FaultyStorage {
         after: Option<BatchCursor>,
         limit: u32,
     ) -> Result<BatchPage> {
-        self.reachable()?.batches(filter, after, limit).await
+        self.reachable().await?.batches(filter, after, limit).await
     }
 }
 
 #[async_trait]
 impl ApiKeys for FaultyStorage {
     async fn add_api_key(&self, key: &ApiKeyRecord) -> Result<()> {
-        self.reachable()?.add_api_key(key).await
+        self.reachable().await?.add_api_key(key).await
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyRecord>> {
-        self.reachable()?.api_keys().await
+        self.reachable().await?.api_keys().await
     }
 
     async fn revoke_api_key(&self, id: &ApiKeyId, at: DateTime<Utc>) -> Result<()> {
-        self.reachable()?.revoke_api_key(id, at).await
+        self.reachable().await?.revoke_api_key(id, at).await
     }
 }
 
 #[async_trait]
 impl SimulationLog for FaultyStorage {
     async fn seed_or_store(&self, drawn: u64) -> Result<u64> {
-        self.reachable()?.seed_or_store(drawn).await
+        self.reachable().await?.seed_or_store(drawn).await
     }
 
     async fn take_tick(&self, seed: u64) -> Result<u64> {
-        self.reachable()?.take_tick(seed).await
+        self.reachable().await?.take_tick(seed).await
     }
 }
 
 #[async_trait]
 impl Maintenance for FaultyStorage {
     async fn migrate(&self) -> Result<u32> {
-        self.reachable()?.migrate().await
+        self.reachable().await?.migrate().await
     }
 
     async fn database_info(&self) -> Result<DatabaseInfo> {
-        self.reachable()?.database_info().await
+        self.reachable().await?.database_info().await
     }
 
     async fn ping(&self) -> Result<()> {
-        self.reachable()?.ping().await
+        self.reachable().await?.ping().await
     }
 
     async fn close(&self) {

@@ -6,8 +6,10 @@
 mod access;
 mod app;
 mod batches;
+mod degraded;
 mod events;
 mod faulty;
+mod housekeeping;
 mod http;
 mod pipeline;
 mod rankings;

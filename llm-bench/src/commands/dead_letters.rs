@@ -1,35 +1,46 @@
+use std::{collections::HashMap, sync::Arc};
+
 use anyhow::{Context as _, bail, ensure};
-use broker::{Broker, DeadLetter, Selection};
-use std::{sync::Arc, time::Duration};
+use broker::{DeadLetter, DeadLetters as Letters, Selection};
+use shared_types::Clock;
+use storage::{DeadLetterAction, DeadLetterEntry, DeadLetterLog, DeadLetterNote, Storage};
 
 use crate::say::say;
 use crate::{
-    cli::{DeadLetters, Selected},
-    context::Context,
+    cli::{DeadLetters, Deed, Selected},
+    context::{Context, PATIENCE},
+    operator::operator,
     table::table,
 };
 
 /// As many as anybody can look through, or as fit in memory.
 const EVERY: usize = 100_000;
-/// How long the broker may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Letters that are acted upon at a time, and how many bytes of them are written to the log at a time.
+const MOST_AT_ONCE: usize = 1000;
+const MOST_BYTES_AT_ONCE: usize = 16 * 1024 * 1024;
+/// How much of a letter's body the log keeps.
+const KEPT_BODY: usize = 64 * 1024;
 
 pub(crate) async fn run(action: DeadLetters, context: Context) -> anyhow::Result<()> {
+    if let DeadLetters::Log { limit } = action {
+        let storage = context.storage().await?;
+        show_log(&storage.dead_letter_log(limit).await?);
+        storage.close().await;
+        return Ok(());
+    }
     if context.embedded_broker() {
         bail!(
             "the embedded broker keeps dead letters in the memory of `llm-bench up` only (its log names each one); \
              set AMQP_URL to look after RabbitMQ's"
         );
     }
-    let broker = context.broker()?;
-    connected(&broker).await?;
-    let done = act(action, &broker).await;
+    let broker = context.connected_broker().await?;
+    let done = act(action, broker.dead_letters().as_ref(), &context).await;
     broker.close().await;
     done
 }
 
-async fn act(action: DeadLetters, broker: &Arc<dyn Broker>) -> anyhow::Result<()> {
-    let letters = broker.dead_letters();
+async fn act(action: DeadLetters, letters: &dyn Letters, context: &Context) -> anyhow::Result<()> {
     match action {
         DeadLetters::List { limit } => show_list(&letters.list(limit).await?),
         DeadLetters::Show { id } => {
@@ -37,30 +48,153 @@ async fn act(action: DeadLetters, broker: &Arc<dyn Broker>) -> anyhow::Result<()
             let letter = all.iter().find(|letter| letter.id == id);
             show_one(letter.with_context(|| format!("there is no dead letter {id}"))?);
         }
-        DeadLetters::Replay(selected) => {
-            let selection = selection(selected);
-            report("replayed", &letters.replay(&selection).await?, &selection)?;
-        }
-        DeadLetters::Discard(selected) => {
-            let selection = selection(selected);
-            report("discarded", &letters.discard(&selection).await?, &selection)?;
-        }
+        DeadLetters::Replay(deed) => perform(DeadLetterAction::Replay, deed, letters, context).await?,
+        DeadLetters::Discard(deed) => perform(DeadLetterAction::Discard, deed, letters, context).await?,
+        DeadLetters::Log { .. } => {}
     }
     Ok(())
 }
 
-async fn connected(broker: &Arc<dyn Broker>) -> anyhow::Result<()> {
-    let asked = async {
-        loop {
-            match broker.info().await {
-                Ok(_) => return,
-                Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "connecting"),
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+async fn perform(
+    action: DeadLetterAction,
+    deed: Deed,
+    letters: &dyn Letters,
+    context: &Context,
+) -> anyhow::Result<()> {
+    let storage = if deed.no_log {
+        None
+    } else {
+        Some(log_of(context).await?)
     };
-    let in_time = tokio::time::timeout(PATIENCE, asked).await;
-    in_time.with_context(|| format!("the broker is not usable: {}", broker.publisher().link()))
+    let performance = Performance {
+        action,
+        letters,
+        log: storage.as_deref().map(|storage| storage as &dyn DeadLetterLog),
+        clock: context.clock.as_ref(),
+    };
+    let selection = selection(deed.selected);
+    let done = performance.perform(&selection).await;
+    if let Some(storage) = &storage {
+        storage.close().await;
+    }
+    let verb = match action {
+        DeadLetterAction::Replay => "replayed",
+        DeadLetterAction::Discard => "discarded",
+    };
+    report(verb, &done?, &selection)
+}
+
+/// The database that keeps the log, once it answers.
+async fn log_of(context: &Context) -> anyhow::Result<Arc<dyn Storage>> {
+    const ADVICE: &str = "the database, which keeps a log of what is done with dead letters, is away; wait for it, or \
+                          go without an entry with --no-log";
+    let answered = tokio::time::timeout(PATIENCE, async {
+        let storage = context.storage().await?;
+        storage.ping().await?;
+        anyhow::Ok(storage)
+    });
+    answered.await.context(ADVICE)?.context(ADVICE)
+}
+
+/// Does something with dead letters, on record.
+struct Performance<'a> {
+    action: DeadLetterAction,
+    letters: &'a dyn Letters,
+    log: Option<&'a dyn DeadLetterLog>,
+    clock: &'a dyn Clock,
+}
+
+impl Performance<'_> {
+    /// Acts upon the selected letters that there are now; gives their ids. What is rejected meanwhile stays: nothing
+    /// disappears without an entry.
+    async fn perform(&self, selection: &Selection) -> anyhow::Result<Vec<String>> {
+        let all = self.letters.list(EVERY).await?;
+        let chosen: Vec<_> = all
+            .into_iter()
+            .filter(|letter| selection.includes(&letter.id))
+            .collect();
+        let mut done = Vec::new();
+        for some in portions(&chosen) {
+            let entries = self.note(some).await?;
+            let ids = Selection::Ids(some.iter().map(|letter| letter.id.clone()).collect());
+            let acted_upon = match self.action {
+                DeadLetterAction::Replay => self.letters.replay(&ids).await?,
+                DeadLetterAction::Discard => self.letters.discard(&ids).await?,
+            };
+            self.note_done(&entries, &acted_upon).await?;
+            done.extend(acted_upon);
+        }
+        Ok(done)
+    }
+
+    /// Writes the entries; gives their numbers by the letters' ids.
+    async fn note(&self, letters: &[DeadLetter]) -> anyhow::Result<HashMap<String, Vec<i64>>> {
+        let mut numbers: HashMap<_, Vec<_>> = HashMap::new();
+        let Some(log) = self.log else {
+            return Ok(numbers);
+        };
+        let (operator, at) = (operator(), self.clock.now());
+        let notes: Vec<_> = letters
+            .iter()
+            .map(|letter| DeadLetterNote {
+                letter_id: storable(&letter.id),
+                action: self.action,
+                reason: storable(&letter.reason),
+                body: letter.body[..letter.body.len().min(KEPT_BODY)].to_vec(),
+                body_bytes: letter.body.len() as u64,
+                operator: operator.clone(),
+                at,
+            })
+            .collect();
+        let written = log.note_dead_letters(&notes).await;
+        let written = written.context("nothing was done: the log cannot be written")?;
+        for (letter, number) in letters.iter().zip(written) {
+            numbers.entry(letter.id.clone()).or_default().push(number);
+        }
+        Ok(numbers)
+    }
+
+    async fn note_done(&self, entries: &HashMap<String, Vec<i64>>, ids: &[String]) -> anyhow::Result<()> {
+        let Some(log) = self.log else {
+            return Ok(());
+        };
+        let mut numbers: Vec<i64> = ids
+            .iter()
+            .filter_map(|id| entries.get(id))
+            .flatten()
+            .copied()
+            .collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        log.dead_letters_done(&numbers, self.clock.now())
+            .await
+            .with_context(|| {
+                format!(
+                    "{} dead letters were dealt with, and the log does not say so",
+                    ids.len()
+                )
+            })
+    }
+}
+
+/// Ids and reasons come from whoever published the message; a text in PostgreSQL holds no NUL.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// The letters in portions that are acted upon together.
+fn portions(letters: &[DeadLetter]) -> impl Iterator<Item = &[DeadLetter]> {
+    let mut rest = letters;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fitting = rest.iter().take(MOST_AT_ONCE).take_while(|letter| {
+            bytes += letter.body.len().min(KEPT_BODY);
+            bytes <= MOST_BYTES_AT_ONCE
+        });
+        let (some, others) = rest.split_at(fitting.count());
+        rest = others;
+        (!some.is_empty()).then_some(some)
+    })
 }
 
 fn selection(selected: Selected) -> Selection {
@@ -69,6 +203,29 @@ fn selection(selected: Selected) -> Selection {
     } else {
         Selection::Ids(selected.ids)
     }
+}
+
+fn show_log(entries: &[DeadLetterEntry]) {
+    if entries.is_empty() {
+        say!("nothing was done with dead letters yet");
+        return;
+    }
+    let rows = entries.iter().map(|DeadLetterEntry { id, note, done_at }| {
+        [
+            id.to_string(),
+            note.at.to_rfc3339(),
+            note.operator.clone(),
+            note.action.as_str().to_owned(),
+            done_at.map_or_else(|| "unknown".to_owned(), |at| at.to_rfc3339()),
+            note.letter_id.clone(),
+            note.body_bytes.to_string(),
+            note.reason.clone(),
+        ]
+    });
+    let header = [
+        "entry", "at", "operator", "action", "done at", "letter", "bytes", "reason",
+    ];
+    say!("{}", table(header, &["entry", "bytes"], rows));
 }
 
 fn show_list(letters: &[DeadLetter]) {
@@ -122,4 +279,30 @@ fn report(done: &str, ids: &[String], selection: &Selection) -> anyhow::Result<(
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(bytes: usize) -> DeadLetter {
+        DeadLetter {
+            id: bytes.to_string(),
+            reason: String::new(),
+            rejected_at: None,
+            routing_key: String::new(),
+            body: vec![b'x'; bytes].into(),
+        }
+    }
+
+    #[test]
+    fn portions_are_bounded_in_number_and_kept_bytes_and_leave_nothing_out() {
+        let many = vec![letter(1); 2 * MOST_AT_ONCE + 1];
+        let sizes = |letters: &[DeadLetter]| portions(letters).map(<[_]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(&many), [MOST_AT_ONCE, MOST_AT_ONCE, 1]);
+        let long = vec![letter(KEPT_BODY + 1); 300];
+        let at_once = MOST_BYTES_AT_ONCE / KEPT_BODY;
+        assert_eq!(sizes(&long), [at_once, 300 - at_once]);
+        assert_eq!(sizes(&[]), [0; 0]);
+    }
 }

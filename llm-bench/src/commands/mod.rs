@@ -7,5 +7,6 @@ pub(crate) mod migrate;
 pub(crate) mod probe;
 pub(crate) mod rankings;
 pub(crate) mod rebuild;
+pub(crate) mod reconcile;
 pub(crate) mod simulate;
 pub(crate) mod up;

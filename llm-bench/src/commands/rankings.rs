@@ -150,8 +150,13 @@ fn show(answer: &Value, metric: Option<&MetricTitle>) {
         }
     }
     say!(
-        "as of {}; LLMs whose intervals overlap share a rank",
-        answer["as_of"].as_str().unwrap_or("now")
+        "as of {}{}; LLMs whose intervals overlap share a rank",
+        answer["as_of"].as_str().unwrap_or("now"),
+        if answer["stale"] == true {
+            " (stale: the service's database or consumer is away)"
+        } else {
+            ""
+        }
     );
 }
 

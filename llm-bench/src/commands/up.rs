@@ -49,11 +49,13 @@ pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
     let url = format!("http://{}", benchmark.addr());
     benchmark.start();
     if let Some(settings) = plan.simulation.clone() {
-        SimulationService::build(settings, assembly.for_simulation())?.start(&assembly.life);
+        let life = &assembly.life;
+        SimulationService::build(settings, assembly.for_simulation(), life)?.start(life);
     }
     announce(&plan, &url, first_key.as_ref());
 
-    assembly.life.until_signalled().await?;
+    let grace = plan.context.settings.shutdown_grace;
+    assembly.life.until_signalled(grace).await?;
     assembly.end().await?;
     say!("stopped; everything that was under way is stored");
     Ok(())

@@ -106,6 +106,7 @@ fn wrong_usage_is_status_2_and_help_names_every_command() {
         "migrate",
         "keys",
         "dead-letters",
+        "reconcile",
         "rebuild",
         "doctor",
         "probe",

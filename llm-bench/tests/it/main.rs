@@ -4,7 +4,10 @@
 
 mod command_line;
 mod embedded;
+mod healing;
+mod load;
 mod oracle;
 mod process;
 mod rankings;
 mod real_servers;
+mod rolling_restart;

@@ -10,7 +10,7 @@ pub(crate) fn exact_mean(values: &[f64]) -> f64 {
     nearest(&mean)
 }
 
-/// The double nearest to `exact`, by comparing the candidates around a first guess: num-rational's own conversion
+/// The double nearest to `exact`, the even one of two, by comparing the candidates around a first guess: num-rational's own conversion
 /// does not promise correct rounding.
 fn nearest(exact: &BigRational) -> f64 {
     use num_traits::{Signed, ToPrimitive};
@@ -18,12 +18,15 @@ fn nearest(exact: &BigRational) -> f64 {
     let distance = |candidate: f64| (BigRational::from_float(candidate).unwrap() - exact).abs();
     [guess.next_down(), guess, guess.next_up()]
         .into_iter()
-        .min_by_key(|candidate| distance(*candidate))
+        .min_by_key(|candidate| (distance(*candidate), candidate.to_bits() & 1))
         .unwrap()
 }
 
 #[test]
 fn the_oracle_does_what_floating_point_does_not() {
     assert_eq!(exact_mean(&[0.1, 0.2, 0.3, 1e16, -1e16]), 0.12);
+    // Exactly between two doubles: the even one is the upper.
+    let odd = 1.0_f64.next_up();
+    assert_eq!(exact_mean(&[odd, odd.next_up()]), odd.next_up());
     assert_ne!([0.1, 0.2, 0.3, 1e16, -1e16].iter().sum::<f64>() / 5.0, 0.12);
 }

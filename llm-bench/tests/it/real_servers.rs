@@ -12,20 +12,20 @@ use crate::{
 };
 
 /// Both thin services on one database and one broker.
-struct Deployment {
-    database: String,
-    amqp: String,
-    api: Api,
-    benchmark: Option<Process>,
+pub(crate) struct Deployment {
+    pub(crate) database: String,
+    pub(crate) amqp: String,
+    pub(crate) api: Api,
+    pub(crate) benchmark: Option<Process>,
     simulation: Option<Process>,
     simulation_settings: Vec<(&'static str, &'static str)>,
 }
 
-const KEY: &str = "a-bootstrap-key-of-the-tests";
+pub(crate) const KEY: &str = "a-bootstrap-key-of-the-tests";
 
 impl Deployment {
-    fn start(database: String, amqp: String, simulation_settings: &[(&'static str, &'static str)]) -> Self {
-        let mut deployment = Self {
+    fn on(database: String, amqp: String, simulation_settings: &[(&'static str, &'static str)]) -> Self {
+        Self {
             database,
             amqp,
             api: Api {
@@ -35,19 +35,36 @@ impl Deployment {
             benchmark: None,
             simulation: None,
             simulation_settings: simulation_settings.to_vec(),
-        };
+        }
+    }
+
+    pub(crate) fn start(
+        database: String,
+        amqp: String,
+        simulation_settings: &[(&'static str, &'static str)],
+    ) -> Self {
+        let mut deployment = Self::on(database, amqp, simulation_settings);
         deployment.start_benchmark();
         deployment.start_simulation();
         deployment
     }
 
-    async fn shared(simulation_settings: &[(&'static str, &'static str)]) -> Self {
+    /// Only the simulation: the test starts benchmark services itself.
+    pub(crate) async fn without_benchmark(simulation_settings: &[(&'static str, &'static str)]) -> Self {
+        let database = shared_postgres().await.create_database().await.unwrap();
+        let amqp = shared_rabbitmq().await.create_vhost().await.unwrap();
+        let mut deployment = Self::on(database, amqp, simulation_settings);
+        deployment.start_simulation();
+        deployment
+    }
+
+    pub(crate) async fn shared(simulation_settings: &[(&'static str, &'static str)]) -> Self {
         let database = shared_postgres().await.create_database().await.unwrap();
         let amqp = shared_rabbitmq().await.create_vhost().await.unwrap();
         Self::start(database, amqp, simulation_settings)
     }
 
-    fn command(&self, name: &str) -> Command {
+    pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = program(name);
         command
             .env("DATABASE_URL", &self.database)
@@ -56,11 +73,18 @@ impl Deployment {
     }
 
     fn start_benchmark(&mut self) {
+        let address = self.api.url.trim_start_matches("http://").to_owned();
+        self.benchmark = Some(self.benchmark_at(&address, &[]));
+    }
+
+    /// One more benchmark service.
+    pub(crate) fn benchmark_at(&self, address: &str, settings: &[(&str, &str)]) -> Process {
         let mut command = self.command("benchmark-service");
         command
-            .env("HTTP_ADDR", self.api.url.trim_start_matches("http://"))
-            .env("API_KEY", KEY);
-        self.benchmark = Some(Process::start(command));
+            .env("HTTP_ADDR", address)
+            .env("API_KEY", KEY)
+            .envs(settings.iter().copied());
+        Process::start(command)
     }
 
     fn start_simulation(&mut self) {
@@ -71,7 +95,7 @@ impl Deployment {
         self.simulation = Some(Process::start(command));
     }
 
-    async fn ranked(&self, query: &str, values: u64) {
+    pub(crate) async fn ranked(&self, query: &str, values: u64) {
         until(&format!("{values} values are ranked"), async || {
             self.api.values(query).await == values
         })
@@ -79,7 +103,7 @@ impl Deployment {
     }
 
     /// The stored arrays by (metric, LLM), read in binary.
-    async fn stored(&self) -> BTreeMap<(String, String), Vec<f64>> {
+    pub(crate) async fn stored(&self) -> BTreeMap<(String, String), Vec<f64>> {
         let mut connection = PgConnection::connect(&self.database).await.unwrap();
         let mut rows = sqlx::query(
             "SELECT metrics.title, llms.name, batches.data_points FROM batches
@@ -95,7 +119,7 @@ impl Deployment {
     }
 
     /// Everything that is stored is counted, once, and the means are exact.
-    async fn assert_exact(&self, query: &str) {
+    pub(crate) async fn assert_exact(&self, query: &str) {
         let stored = self.stored().await;
         let all: u64 = stored.values().map(|values| values.len() as u64).sum();
         self.ranked(query, all).await;
@@ -112,7 +136,7 @@ impl Deployment {
         }
     }
 
-    fn stop_simulation(&mut self) {
+    pub(crate) fn stop_simulation(&mut self) {
         self.simulation.take().unwrap().stop();
     }
 }
@@ -141,7 +165,7 @@ async fn reading_needs_a_key_and_ready_names_every_component() {
 }
 
 /// What the older simulation service sends: an array, through the default exchange, without properties.
-async fn publish_to_queue(amqp: &str, body: &[u8]) {
+pub(crate) async fn publish_to_queue(amqp: &str, body: &[u8]) {
     let connection = Connection::connect(amqp, ConnectionProperties::default())
         .await
         .unwrap();

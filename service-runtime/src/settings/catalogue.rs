@@ -120,6 +120,27 @@ pub const CATALOGUE: &[Variable] = &[
         "1000 for what asks the database; no limit for `llm-bench up` on loopback with the embedded database",
         "requests a second of each key or address, of every kind; 0 turns the limit off",
     ),
+    variable(
+        "SHUTDOWN_GRACE_SECONDS",
+        "0",
+        "from SIGTERM, when /readyz begins to refuse, to the end of listening, 0 to 300; as long as a load balancer needs \
+         to notice",
+    ),
+    variable(
+        "RECONCILE_INTERVAL_SECONDS",
+        "60",
+        "between two passes of the reconciler, 1 to 86400: it sends again what the broker lost, and audits statistics",
+    ),
+    variable(
+        "RECONCILE_GRACE_SECONDS",
+        "300",
+        "how old a stored batch may be that is not counted, 1 to 86400; 12 times that while messages wait in the queue",
+    ),
+    variable(
+        "RETENTION_DAYS",
+        "none: batches are kept for ever",
+        "counted batches older than this are deleted, their hourly statistics stay; 1 to 36500",
+    ),
     variable("LOG_FILE", "none", "append logs to this file"),
     variable("CONSOLE_LOGGING", "true", "log to standard error"),
     variable(
@@ -144,6 +165,9 @@ const OWN_PREFIXES: &[&str] = &[
     "RATE_LIMIT_",
     "API_KEY_",
     "ANONYMOUS_",
+    "RECONCILE_",
+    "RETENTION_",
+    "SHUTDOWN_GRACE_",
 ];
 
 /// Others' variables that are close to ours.

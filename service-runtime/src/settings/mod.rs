@@ -19,7 +19,7 @@ pub use log::{LogFormat, LogSettings};
 pub use registry::registry_seed;
 pub use variables::Variables;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use shared_types::Invalid;
 
@@ -34,6 +34,9 @@ pub struct CommonSettings {
     pub log: LogSettings,
     /// Whether missing migrations are applied at start (`MIGRATE_AT_START`).
     pub migrate_at_start: bool,
+    /// How long requests are still answered after `/readyz` began to refuse (`SHUTDOWN_GRACE_SECONDS`): until whoever
+    /// sends requests has noticed.
+    pub shutdown_grace: Duration,
 }
 
 impl CommonSettings {
@@ -47,8 +50,27 @@ impl CommonSettings {
             broker: BrokerSettings::read(variables)?,
             log: LogSettings::read(variables)?,
             migrate_at_start: variables.flag("MIGRATE_AT_START")?.unwrap_or(true),
+            shutdown_grace: seconds(variables, "SHUTDOWN_GRACE_SECONDS", 0..=LONGEST_GRACE)?
+                .unwrap_or_default(),
         })
     }
+}
+
+/// Longer, and the end would look like a process that hangs.
+const LONGEST_GRACE: u64 = 300;
+
+/// A duration in whole seconds within `range`.
+///
+/// # Errors
+/// It is not a whole number, or out of range.
+pub fn seconds(
+    variables: &Variables,
+    name: &str,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<Option<Duration>, Invalid> {
+    let expected = format!("whole seconds from {} to {}", range.start(), range.end());
+    let seconds = variables.parsed(name, &expected, |seconds| range.contains(seconds))?;
+    Ok(seconds.map(Duration::from_secs))
 }
 
 /// The directory of the embedded database and keys: `DATA_DIR`, else the platform's.

@@ -55,7 +55,7 @@ fn start(settings: SimulationSettings, storage: &Arc<SqliteStorage>) -> Running 
         clock: Arc::new(SystemClock),
         metrics,
     };
-    let service = Service::build(settings, dependencies).unwrap();
+    let service = Service::build(settings, dependencies, &life).unwrap();
     let operations = format!("http://{}", service.operations_addr());
     service.start(&life);
     let deliveries = broker.subscribe(100.try_into().unwrap());
@@ -190,6 +190,11 @@ async fn health_and_metrics_are_served() {
         metrics.contains(r#"llm_bench_outbox_batches_total{outcome="stored"} 16"#),
         "{metrics}"
     );
+
+    running.life.leave();
+    let (status, ready) = page("/readyz").await;
+    assert_eq!(status, 503, "{ready}");
+    assert!(ready.contains("about to end"), "{ready}");
 
     running.broker.close().await;
     let (status, ready) = page("/readyz").await;

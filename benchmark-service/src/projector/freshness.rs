@@ -1,0 +1,53 @@
+//! When the rankings that are served have to call themselves stale.
+
+use std::{sync::Mutex, time::Duration};
+
+use tokio::time::Instant;
+
+use super::Rankings;
+use crate::consumer::Consumption;
+
+/// For how long the database may not have been heard of, or the consumer not have consumed, until the rankings are
+/// stale.
+pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// Watches what the rankings depend on.
+#[derive(Debug)]
+pub(super) struct Freshness {
+    /// `None` where nobody consumes: then the database alone decides.
+    consumption: Option<Consumption>,
+    /// Since when the consumer is known not to consume.
+    idle_since: Mutex<Option<Instant>>,
+}
+
+impl Freshness {
+    pub(super) fn new(consumption: Option<Consumption>) -> Self {
+        Self {
+            consumption,
+            idle_since: Mutex::new(None),
+        }
+    }
+
+    /// Whether the rankings are stale now. The consumer is looked at whenever this is asked, so it must be asked more
+    /// often than the tolerance is long.
+    pub(super) fn is_stale(&self, rankings: &Rankings) -> bool {
+        let unconfirmed = rankings.age().is_none_or(|age| age > STALE_AFTER);
+        // Both are asked, so that the consumer's idleness is noted from its beginning.
+        self.is_idle() || unconfirmed
+    }
+
+    fn is_idle(&self) -> bool {
+        let Some(consumption) = &self.consumption else {
+            return false;
+        };
+        let mut since = self
+            .idle_since
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if consumption.works() {
+            *since = None;
+            return false;
+        }
+        since.get_or_insert_with(Instant::now).elapsed() > STALE_AFTER
+    }
+}

@@ -1,0 +1,108 @@
+//! The current rankings, and since when they are known to be current.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::http::header::HeaderValue;
+use arc_swap::{ArcSwap, Guard};
+use chrono::{DateTime, SecondsFormat, Utc};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use crate::snapshot::Snapshot;
+
+/// The current rankings: read by any number of requests without a lock, replaced as a whole by the projector.
+#[derive(Debug)]
+pub(crate) struct Rankings {
+    current: ArcSwap<Snapshot>,
+    version: watch::Sender<u64>,
+    confirmed: ArcSwap<Confirmation>,
+    refresh: Notify,
+}
+
+/// The last time that the snapshot was known to be what the database says.
+#[derive(Debug)]
+pub(crate) struct Confirmation {
+    /// `None` before the first time.
+    at: Option<Instant>,
+    /// Everything that was counted until then is in the snapshot.
+    pub(crate) as_of: DateTime<Utc>,
+    /// The same as RFC 3339, formatted once for all requests.
+    pub(crate) header: HeaderValue,
+}
+
+impl Confirmation {
+    fn of(at: Option<Instant>, as_of: DateTime<Utc>) -> Self {
+        let text = as_of.to_rfc3339_opts(SecondsFormat::Millis, true);
+        #[expect(clippy::expect_used, reason = "a time in ASCII is a header value")]
+        let header = HeaderValue::try_from(text).expect("a header value");
+        Self { at, as_of, header }
+    }
+}
+
+impl Rankings {
+    pub(crate) fn new() -> Self {
+        Self {
+            current: ArcSwap::from_pointee(Snapshot::empty()),
+            version: watch::Sender::new(0),
+            confirmed: ArcSwap::from_pointee(Confirmation::of(None, DateTime::UNIX_EPOCH)),
+            refresh: Notify::new(),
+        }
+    }
+
+    /// The current snapshot, for the time of one request.
+    pub(crate) fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// The current snapshot, for longer.
+    pub(super) fn load_full(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Until when everything that was counted is known to be in the rankings.
+    pub(crate) fn confirmed(&self) -> Guard<Arc<Confirmation>> {
+        self.confirmed.load()
+    }
+
+    /// How long ago the snapshot was last known to be what the database says; `None` before the first time.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.confirmed.load().at.map(|at| at.elapsed())
+    }
+
+    /// Tells of every new snapshot by its version.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Something was committed that the rankings should show soon.
+    pub(crate) fn refresh_soon(&self) {
+        self.refresh.notify_one();
+    }
+
+    /// Waits for [`Self::refresh_soon`].
+    pub(super) async fn refresh_wanted(&self) {
+        self.refresh.notified().await;
+    }
+
+    /// What the database was asked at `at`, when it was `as_of`, is or will at once be the snapshot.
+    pub(super) fn confirm(&self, at: Instant, as_of: DateTime<Utc>) {
+        // The clock may be set back; what was known does not get lost by that.
+        let as_of = as_of.max(self.confirmed.load().as_of);
+        self.confirmed.store(Arc::new(Confirmation::of(Some(at), as_of)));
+    }
+
+    /// Replaces the snapshot.
+    pub(super) fn publish(&self, snapshot: Snapshot) {
+        let version = snapshot.version;
+        self.current.store(Arc::new(snapshot));
+        self.version.send_replace(version);
+    }
+
+    /// Replaces `previous` by the same rankings with another word on their freshness, unless a newer snapshot has
+    /// come in between.
+    pub(super) fn restate(&self, previous: &Arc<Snapshot>, restated: Snapshot) {
+        self.current.compare_and_swap(previous, Arc::new(restated));
+    }
+}

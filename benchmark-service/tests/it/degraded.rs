@@ -1,0 +1,227 @@
+//! What clients see while the database or the broker is away.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::{
+    app::{TestApp, batch, now, problem},
+    faulty::Trouble,
+};
+
+const PATH: &str = "/api/v1/rankings/ttft";
+
+fn header<'a>(response: &'a Response, name: &str) -> &'a str {
+    response.headers()[name].to_str().unwrap()
+}
+
+fn as_of(response: &Response) -> DateTime<Utc> {
+    header(response, "x-data-as-of").parse().unwrap()
+}
+
+async fn stale(app: &TestApp) -> bool {
+    header(&app.get(PATH).await, "x-data-stale") == "true"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rankings_of_a_lost_database_say_that_they_are_stale_and_since_when() {
+    let app = TestApp::start().await;
+    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    let fresh = app.get(PATH).await;
+    assert_eq!(header(&fresh, "x-data-stale"), "false");
+    let fresh_tag = header(&fresh, "etag").to_owned();
+    let body: Value = fresh.json().await.unwrap();
+    assert_eq!(
+        (&body["stale"], &body["as_of"]),
+        (&false.into(), &"2026-05-01T12:30:00Z".into())
+    );
+
+    app.clock.advance(TimeDelta::minutes(1));
+    app.eventually("the confirmation moves on without a new body", async |app| {
+        let response = app.get(PATH).await;
+        assert_eq!(header(&response, "etag"), fresh_tag);
+        as_of(&response) == now() + TimeDelta::minutes(1)
+    })
+    .await;
+
+    let lost = Instant::now();
+    app.storage.set(Some(Trouble::Silent));
+    app.clock.advance(TimeDelta::minutes(1));
+    app.eventually("the rankings are stale", stale).await;
+    assert!(lost.elapsed() > Duration::from_secs(3), "a short absence is none");
+    let response = app.get(PATH).await;
+    let confirmed = as_of(&response);
+    // The refresh that was under way when the clock moved may still have been answered.
+    assert!(confirmed >= now() + TimeDelta::minutes(1), "{confirmed}");
+    let stale_tag = header(&response, "etag").to_owned();
+    assert_ne!(stale_tag, fresh_tag);
+    let body: Value = response.json().await.unwrap();
+    assert_eq!(body["stale"], true);
+    assert_eq!(
+        body["as_of"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap(),
+        confirmed
+    );
+    assert_eq!(body["data"][0]["n"], 1);
+
+    let unchanged = app.request(Method::GET, PATH).header("If-None-Match", &stale_tag);
+    let unchanged = unchanged.send().await.unwrap();
+    assert_eq!(
+        (unchanged.status().as_u16(), header(&unchanged, "x-data-stale")),
+        (304, "true")
+    );
+    for path in [
+        "/ranking/ttft",
+        "/api/v1/benchmark/ttft",
+        "/api/v1/benchmarks/rankings?format=csv",
+    ] {
+        let response = app.get(path).await;
+        assert_eq!(
+            (header(&response, "x-data-stale"), as_of(&response)),
+            ("true", confirmed),
+            "{path}"
+        );
+        assert!(!response.text().await.unwrap().contains("stale"), "{path}");
+    }
+    assert_eq!(app.metric_value("llm_bench_snapshot_stale").await, 1.0);
+    let report: Value = app.get("/readyz").await.json().await.unwrap();
+    for missing in ["database", "rankings"] {
+        assert_eq!(report["components"][missing]["state"], "missing", "{report}");
+    }
+    assert_eq!(app.get("/healthz").await.status(), 200);
+    app.storage.set(None);
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rankings_become_fresh_again_when_the_database_returns() {
+    let app = TestApp::start().await;
+    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    app.storage.set(Some(Trouble::Away));
+    app.eventually("the rankings are stale", stale).await;
+    app.storage.set(None);
+    app.clock.advance(TimeDelta::minutes(1));
+    app.eventually("they are fresh", async |app| !stale(app).await)
+        .await;
+    let body = app.get_json(PATH).await;
+    assert_eq!(
+        (&body["stale"], &body["data"][0]["n"]),
+        (&false.into(), &1.into())
+    );
+    app.eventually("and ready", async |app| app.get("/readyz").await.status() == 200)
+        .await;
+    assert_eq!(app.metric_value("llm_bench_snapshot_stale").await, 0.0);
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rankings_are_stale_while_the_consumer_holds_though_the_database_answers() {
+    let app = TestApp::start().await;
+    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    app.storage.set(Some(Trouble::RefusesWrites));
+    let held = async {
+        app.eventually("the rankings are stale", stale).await;
+        let report: Value = app.get("/readyz").await.json().await.unwrap();
+        assert_eq!(report["components"]["consumer"]["state"], "missing", "{report}");
+        assert_eq!(report["components"]["rankings"]["state"], "ready", "{report}");
+        app.storage.set(None);
+    };
+    tokio::join!(app.publish(batch("GPT-4o", "ttft", &[2.0]).to_string()), held);
+    app.eventually("they are fresh and complete", async |app| {
+        !stale(app).await && app.n_of("GPT-4o", "ttft").await == 2
+    })
+    .await;
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_waits_for_a_silent_database_no_longer_than_the_deadline() {
+    let app = TestApp::start().await;
+    app.storage.set(Some(Trouble::Silent));
+    let sent_batch = batch("GPT-4o", "ttft", &[1.0]);
+    let new_llm = json!({"name": "New", "creator": "Somebody"});
+    let asked = Instant::now();
+    let (sent, listed, created) = tokio::join!(
+        app.send(Method::POST, "/api/v1/batches", &sent_batch),
+        app.get("/api/v1/batches"),
+        app.send(Method::POST, "/api/v1/llms", &new_llm),
+    );
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    for (response, told) in [
+        (
+            sent,
+            "may or may not be stored; sending the same request again is safe",
+        ),
+        (listed, "send the request again later"),
+        (created, "read before sending it again"),
+    ] {
+        assert_eq!(header(&response, "retry-after"), "2");
+        let problem = problem(response, 503).await;
+        assert!(problem["detail"].as_str().unwrap().contains(told), "{problem}");
+    }
+    app.storage.set(None);
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_says_so_and_still_answers_on_connections_that_it_closes() {
+    let app = TestApp::start().await;
+    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    assert!(!app.get(PATH).await.headers().contains_key("connection"));
+    app.life.leave();
+    let report = app.get("/readyz").await;
+    assert_eq!(report.status(), 503);
+    let report: Value = report.json().await.unwrap();
+    assert_eq!(report["components"]["process"]["state"], "missing", "{report}");
+    assert_eq!(app.get("/healthz").await.status(), 200);
+    let answer = app.get(PATH).await;
+    assert_eq!(
+        (answer.status().as_u16(), header(&answer, "connection")),
+        (200, "close")
+    );
+    app.measure("GPT-4o", "ttft", &[2.0]).await;
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_under_way_is_answered_by_a_service_that_ends() {
+    let app = TestApp::start().await;
+    app.storage.set(Some(Trouble::Silent));
+    let body = batch("GPT-4o", "ttft", &[1.0]);
+    let asked = app.send(Method::POST, "/api/v1/batches", &body);
+    let ended = async {
+        app.eventually("the request waits for the database", async |app| {
+            app.storage.waiting.load(Ordering::Relaxed) > 0
+        })
+        .await;
+        app.life.end();
+    };
+    let (answer, ()) = tokio::join!(asked, ended);
+    problem(answer, 503).await;
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_of_the_alerts_is_exported() {
+    /// Of the links to a broker server, which this service has none of.
+    const ELSEWHERE: &str = "llm_bench_broker_blocked_seconds_total";
+    let app = TestApp::start().await;
+    let page = app.get("/metrics").await.text().await.unwrap();
+    let rules = include_str!("../../../k8s/alerts.yaml");
+    let names: Vec<_> = rules
+        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("llm_bench_") && *word != ELSEWHERE)
+        .collect();
+    assert!(names.len() >= 6, "{names:?}");
+    for name in names {
+        let exported = page
+            .lines()
+            .any(|line| line.starts_with(name) && line[name.len()..].starts_with([' ', '{']));
+        assert!(exported, "{name}");
+    }
+    app.end().await;
+}

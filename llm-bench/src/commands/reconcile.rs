@@ -1,0 +1,121 @@
+use anyhow::{Context as _, bail};
+use benchmark_service::HousekeepingSettings;
+use indicatif::{ProgressBar, ProgressStyle};
+use storage::{Mismatch, Period, Requeued, Storage};
+
+use crate::say::say;
+use crate::{
+    context::{Context, UsageError},
+    table::table,
+};
+
+/// Batches that get their way to the broker again in one transaction.
+const REQUEUE_LIMIT: u32 = 1000;
+/// Batches that are folded again between two moves of the progress bar.
+const AUDIT_STEP: u64 = 2000;
+/// As many mismatches as anybody looks through.
+const MOST_SHOWN: usize = 100;
+
+pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
+    let settings = HousekeepingSettings::read(&context.variables).map_err(UsageError)?;
+    let queued = queued(&context).await?;
+    let storage = context.storage().await?;
+    let grace = settings.grace_with(queued);
+    let requeued = requeue(storage.as_ref(), grace).await?;
+    match requeued.requeued {
+        0 => say!(
+            "nothing to send again: {} stored batches are overdue and not counted",
+            requeued.uncounted
+        ),
+        n => say!(
+            "{n} of {} overdue batches are to be sent again; a running service does so",
+            requeued.uncounted
+        ),
+    }
+    let (batches, mismatches) = audit(storage.as_ref()).await?;
+    storage.close().await;
+    if mismatches.is_empty() {
+        say!("folded {batches} batches again: every statistic is what they say");
+        return Ok(());
+    }
+    show(&mismatches);
+    bail!(
+        "{} rows of statistics are not what {batches} batches say; run `llm-bench rebuild`",
+        mismatches.len()
+    )
+}
+
+/// How many messages wait; `None` where the broker cannot be asked. The embedded one has no queue that outlives it.
+async fn queued(context: &Context) -> anyhow::Result<Option<u64>> {
+    if context.embedded_broker() {
+        return Ok(Some(0));
+    }
+    let broker = match context.connected_broker().await {
+        Ok(broker) => broker,
+        Err(error) => {
+            say!("{error:#}; so only what is very old is sent again");
+            return Ok(None);
+        }
+    };
+    let info = broker.info().await;
+    broker.close().await;
+    Ok(Some(info.context("asking the broker for its queue")?.queued))
+}
+
+async fn requeue(storage: &dyn Storage, grace: std::time::Duration) -> anyhow::Result<Requeued> {
+    let mut total = Requeued::default();
+    loop {
+        let step = storage.requeue_uncounted(grace, REQUEUE_LIMIT).await;
+        let step = step.context("looking for batches that were never counted")?;
+        total.uncounted = step.uncounted;
+        total.requeued += step.requeued;
+        if step.requeued < u64::from(REQUEUE_LIMIT) {
+            return Ok(total);
+        }
+    }
+}
+
+/// Audits the whole history; gives how many batches were folded again, and what is wrong.
+async fn audit(storage: &dyn Storage) -> anyhow::Result<(u64, Vec<Mismatch>)> {
+    let all = storage.counted_batches().await?;
+    let bar = ProgressBar::new(all).with_style(ProgressStyle::with_template(
+        "{bar:40} {pos}/{len} batches, {per_sec}, {eta} left",
+    )?);
+    let (mut from, mut batches, mut mismatches) = (None, 0, Vec::new());
+    loop {
+        let step = storage.audit(from, AUDIT_STEP).await;
+        let step = step.context("auditing the statistics")?;
+        batches += step.batches;
+        mismatches.extend(step.mismatches);
+        bar.set_position(batches);
+        from = step.next;
+        if from.is_none() {
+            bar.finish_and_clear();
+            return Ok((batches, mismatches));
+        }
+    }
+}
+
+fn show(mismatches: &[Mismatch]) {
+    let rows = mismatches
+        .iter()
+        .take(MOST_SHOWN)
+        .map(|Mismatch { key, period }| {
+            [
+                key.llm.to_string(),
+                key.metric.to_string(),
+                key.source.as_str().to_owned(),
+                match period {
+                    Period::AllTime => "all time".to_owned(),
+                    Period::Hour(hour) => hour.start().to_rfc3339(),
+                },
+            ]
+        });
+    say!(
+        "{}",
+        table(["LLM", "metric", "source", "period"], &["LLM", "metric"], rows)
+    );
+    if mismatches.len() > MOST_SHOWN {
+        say!("… and {} more", mismatches.len() - MOST_SHOWN);
+    }
+}

@@ -1,0 +1,291 @@
+//! What the deployment heals by itself, and what an operator does about the rest.
+
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use lapin::{Connection, ConnectionProperties, options::QueuePurgeOptions};
+use serde_json::Value;
+use sqlx::{Connection as _, PgConnection};
+use test_servers::{PostgresServer, RabbitMqServer};
+
+use crate::{
+    process::{free_address, run, until},
+    real_servers::{Deployment, KEY, publish_to_queue},
+};
+
+/// How long the services may take for anything that a test waits for here.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+async fn sql(deployment: &Deployment) -> PgConnection {
+    PgConnection::connect(&deployment.database).await.unwrap()
+}
+
+async fn count(connection: &mut PgConnection, table: &str) -> i64 {
+    let query = format!("SELECT count(*) FROM {table}");
+    sqlx::query_scalar(sqlx::AssertSqlSafe(query))
+        .fetch_one(connection)
+        .await
+        .unwrap()
+}
+
+/// Batches that are stored and published, and that the broker has lost.
+async fn deployment_with_lost_batches() -> Deployment {
+    let busy = [("SIMULATION_INTERVAL", "0.1"), ("NUM_DATA_POINTS", "20")];
+    let mut deployment = Deployment::without_benchmark(&busy).await;
+    until("batches are stored", async || {
+        // The simulation may not have made the tables yet.
+        let Ok(mut connection) = PgConnection::connect(&deployment.database).await else {
+            return false;
+        };
+        let stored: Result<i64, _> = sqlx::query_scalar("SELECT count(*) FROM batches")
+            .fetch_one(&mut connection)
+            .await;
+        stored.is_ok_and(|stored| stored >= 64)
+    })
+    .await;
+    deployment.stop_simulation();
+    // Whatever is left in the outbox is published by the next service; only what was published can be lost.
+    let connection = Connection::connect(&deployment.amqp, ConnectionProperties::default())
+        .await
+        .unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let purged = channel
+        .queue_purge("benchmarking_service".into(), QueuePurgeOptions::default())
+        .await
+        .unwrap();
+    assert!(purged > 0, "the fault really happened");
+    connection.close(200, "done".into()).await.unwrap();
+    deployment
+}
+
+fn llm_bench(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = deployment.command("llm-bench");
+    command.args(arguments).env("RECONCILE_GRACE_SECONDS", "1");
+    let done = run(command);
+    let said = [done.stdout, done.stderr].concat();
+    (done.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[tokio::test]
+async fn batches_that_the_broker_lost_are_counted_after_all() {
+    let mut deployment = deployment_with_lost_batches().await;
+    let address = free_address();
+    deployment.api.url = format!("http://{address}");
+    let eager = [
+        ("RECONCILE_INTERVAL_SECONDS", "1"),
+        ("RECONCILE_GRACE_SECONDS", "1"),
+    ];
+    let service = deployment.benchmark_at(&address, &eager);
+    deployment.assert_exact("").await;
+    let page = reqwest::get(format!("http://{address}/metrics")).await.unwrap();
+    let page = page.text().await.unwrap();
+    let requeued = page
+        .lines()
+        .find_map(|line| line.strip_prefix("llm_bench_reconcile_requeued_total "));
+    assert!(requeued.unwrap().parse::<u64>().unwrap() > 0, "{requeued:?}");
+    assert!(page.contains("\nllm_bench_reconcile_mismatches 0\n"), "{page}");
+    service.stop();
+}
+
+#[tokio::test]
+async fn an_operator_reconciles_at_once_and_is_told_of_statistics_that_are_wrong() {
+    let mut deployment = deployment_with_lost_batches().await;
+    let address = free_address();
+    deployment.api.url = format!("http://{address}");
+    // This one would reconcile tomorrow.
+    let lazy = [("RECONCILE_INTERVAL_SECONDS", "86400")];
+    let service = deployment.benchmark_at(&address, &lazy);
+    // The younger ones only once nothing waits in the queue any more.
+    let sent_again = Cell::new(false);
+    until("lost batches are found, sent again and counted", async || {
+        let (status, said) = llm_bench(&deployment, &["reconcile"]);
+        assert_eq!(status, Some(0), "{said}");
+        sent_again.set(sent_again.get() || said.contains("to be sent again"));
+        let mut connection = sql(&deployment).await;
+        count(&mut connection, "ledger").await == count(&mut connection, "batches").await
+    })
+    .await;
+    assert!(sent_again.get());
+    deployment.assert_exact("").await;
+
+    let mut connection = sql(&deployment).await;
+    let tampered = sqlx::query(
+        "UPDATE statistics SET state = other.state FROM statistics AS other
+         WHERE statistics.period = other.period AND statistics.llm_id = 1 AND other.llm_id = 2
+           AND statistics.metric_id = 1 AND other.metric_id = 1 AND statistics.period > 0",
+    );
+    let rows = tampered.execute(&mut connection).await.unwrap().rows_affected();
+    assert!(rows > 0);
+    let (status, said) = llm_bench(&deployment, &["reconcile"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("run `llm-bench rebuild`"), "{said}");
+    assert_eq!(llm_bench(&deployment, &["rebuild"]).0, Some(0));
+    let (status, said) = llm_bench(&deployment, &["reconcile"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.contains("every statistic is what they say"), "{said}");
+    service.stop();
+}
+
+#[tokio::test]
+async fn what_is_older_than_the_retention_goes_and_the_rankings_stay() {
+    let mut deployment = Deployment::shared(&[]).await;
+    deployment.ranked("", 16_000).await;
+    let old = br#"{"llm_name": "GPT-4o", "metric": "ttft", "values": [0.5, 0.25], "timestamp": "2024-09-27T11:29:13Z"}"#;
+    publish_to_queue(&deployment.amqp, old).await;
+    deployment.ranked("source=imported", 2).await;
+    deployment.benchmark.take().unwrap().stop();
+
+    let address = free_address();
+    deployment.api.url = format!("http://{address}");
+    let _service = deployment.benchmark_at(&address, &[("RETENTION_DAYS", "30")]);
+    let mut connection = sql(&deployment).await;
+    until("the old batch is gone", async || {
+        deployment.api.get("/api/v1/batches?source=imported").await.1["data"] == serde_json::json!([])
+    })
+    .await;
+    deployment.ranked("source=imported", 2).await;
+    assert_eq!(count(&mut connection, "batches").await, 16);
+
+    // Nobody can know any more whether this one was counted.
+    publish_to_queue(&deployment.amqp, old).await;
+    until("its repetition is refused", async || {
+        llm_bench(&deployment, &["dead-letters", "list"])
+            .1
+            .contains("older batches are not")
+    })
+    .await;
+    deployment.ranked("source=imported", 2).await;
+    let (status, said) = llm_bench(&deployment, &["reconcile"]);
+    assert_eq!(status, Some(0), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_done_with_dead_letters_is_on_record() {
+    let deployment = Deployment::shared(&[]).await;
+    deployment.ranked("", 16_000).await;
+    for poison in ["not JSON at all", "[]"] {
+        publish_to_queue(&deployment.amqp, poison.as_bytes()).await;
+    }
+    let dead_letters = |arguments: &[&str]| llm_bench(&deployment, &[&["dead-letters"], arguments].concat());
+    until("both are dead", async || {
+        dead_letters(&["list"]).1.matches("expected").count() >= 2
+    })
+    .await;
+    assert!(dead_letters(&["log"]).1.contains("nothing was done"));
+
+    // With the database away nothing is done, unless it is to be done without an entry.
+    let unlogged = |arguments: &[&str]| {
+        let mut command = deployment.command("llm-bench");
+        command
+            .arg("dead-letters")
+            .args(arguments)
+            .env(
+                "DATABASE_URL",
+                format!("postgres://nobody@{}/none", free_address()),
+            )
+            .env("MAX_RETRIES", "0");
+        let done = run(command);
+        (
+            done.status.code(),
+            String::from_utf8_lossy(&done.stderr).into_owned(),
+        )
+    };
+    let (status, told) = unlogged(&["discard", "--all"]);
+    assert_eq!(status, Some(1));
+    assert!(told.contains("--no-log"), "{told}");
+    assert!(dead_letters(&["list"]).1.matches("expected").count() >= 2);
+
+    let (status, said) = dead_letters(&["discard", "--all"]);
+    assert!(status == Some(0) && said.contains("discarded 2"), "{said}");
+    let mut connection = sql(&deployment).await;
+    let kept: Vec<(String, bool, bool)> = sqlx::query_as(
+        "SELECT convert_from(body, 'UTF8'), operator LIKE '%_@_%', done_at IS NOT NULL
+         FROM dead_letter_log WHERE action = 'discard' ORDER BY 1",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let bodies: Vec<_> = kept.iter().map(|(body, ..)| body.as_str()).collect();
+    assert_eq!(bodies, ["[]", "not JSON at all"]);
+    assert!(
+        kept.iter().all(|(_, by_whom, done)| *by_whom && *done),
+        "{kept:?}"
+    );
+    let log = dead_letters(&["log"]).1;
+    assert!(log.matches("discard").count() >= 2, "{log}");
+
+    publish_to_queue(&deployment.amqp, b"{}").await;
+    until("the third is dead", async || {
+        !dead_letters(&["list"]).1.contains("there are no dead letters")
+    })
+    .await;
+    assert_eq!(unlogged(&["discard", "--all", "--no-log"]).0, Some(0));
+    assert_eq!(count(&mut connection, "dead_letter_log").await, 2);
+}
+
+#[tokio::test]
+async fn rankings_are_served_while_both_servers_are_away_and_say_that_they_are_stale() {
+    let (postgres, rabbitmq) = tokio::try_join!(PostgresServer::start(), RabbitMqServer::start()).unwrap();
+    let database = postgres.create_database().await.unwrap();
+    let deployment = Deployment::start(database, rabbitmq.amqp_url().to_owned(), &[]);
+    deployment.ranked("", 16_000).await;
+    // What is killed within seconds of its first start may not come back at all; after an orderly restart it does.
+    rabbitmq.restart().await.unwrap();
+    until("ready", async || deployment.api.get("/readyz").await.0 == 200).await;
+
+    postgres.kill().await.unwrap();
+    rabbitmq.kill().await.unwrap();
+    let ranking = async || deployment.api.get("/api/v1/rankings/ttft").await;
+    until("stale", async || ranking().await.1["stale"] == true).await;
+    let (status, stale) = ranking().await;
+    assert_eq!(status, 200);
+    assert_eq!(stale["data"][0]["n"], 1000);
+    assert_eq!(deployment.api.get("/healthz").await.0, 200);
+    let (status, report) = deployment.api.get("/readyz").await;
+    assert_eq!(status, 503);
+    for missing in ["database", "broker_publish", "broker_consume"] {
+        assert_eq!(report["components"][missing]["state"], "missing", "{report}");
+    }
+
+    let asked = Instant::now();
+    let sent = join_all((0..4).map(|_| post(&deployment))).await;
+    assert!(asked.elapsed() < DEADLINE, "{:?}", asked.elapsed());
+    for (status, answer) in &sent {
+        assert_eq!(*status, 503, "{answer}");
+        assert!(
+            answer["detail"]
+                .as_str()
+                .unwrap()
+                .contains("may or may not be stored"),
+            "{answer}"
+        );
+    }
+
+    postgres.start_again().await.unwrap();
+    rabbitmq.start_again().await.unwrap();
+    until("fresh again", async || {
+        let (_, fresh) = ranking().await;
+        fresh["stale"] == false && fresh["as_of"].as_str() > stale["as_of"].as_str()
+    })
+    .await;
+    until("the repetition is taken", async || {
+        post(&deployment).await.0 == 202
+    })
+    .await;
+    deployment.ranked("source=imported", 1).await;
+}
+
+async fn post(deployment: &Deployment) -> (u16, Value) {
+    let body =
+        r#"{"llm_name": "GPT-4o", "metric": "ttft", "values": [0.5], "timestamp": "2026-01-01T00:00:00Z"}"#;
+    let request = reqwest::Client::new()
+        .post(format!("{}/api/v1/batches", deployment.api.url))
+        .header("api-key", KEY)
+        .header("content-type", "application/json")
+        .body(body);
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
