@@ -21,6 +21,7 @@ mod settings;
 mod snapshot;
 
 pub use auth::AccessPolicy;
+pub use consumer::{Consumer, SubscriptionEnded};
 pub use projector::{RankingsError, rankings_now};
 pub use service::{BuildError, Dependencies, Service};
 pub use settings::{RateLimit, Settings};

@@ -59,6 +59,7 @@ impl Relay {
             tokio::time::sleep(self.settings.drain).await;
         };
         tokio::select! {
+            biased;
             () = relaying => {}
             () = overdue => tracing::info!("some batches are unconfirmed; they are published at the next start"),
         }

@@ -14,10 +14,12 @@ pub(crate) async fn run(relay: Arc<Relay>, shutdown: CancellationToken) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = sweep_until_empty(&relay) => {}
         }
