@@ -13,7 +13,7 @@ pub(crate) enum Disturbance {
     Curse,
     LinkDown,
     LinkBlocked,
-    /// All connections for consuming are closed.
+    /// All connections for consuming are closed, and come back after a while.
     ConsumeLinkLost,
     /// Whoever operates the queue empties it.
     Purge,
@@ -87,6 +87,7 @@ impl Chaos {
             }
             Disturbance::ConsumeLinkLost => {
                 world.count(Event::ConsumeLinkLost);
+                world.faults(|faults| faults.broker.consumers_away_until = until);
                 self.queue.close_connection(None, false);
             }
             Disturbance::Purge => self.queue.purge(),

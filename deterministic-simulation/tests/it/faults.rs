@@ -41,6 +41,8 @@ pub(crate) struct BrokerFaults {
     /// Messages that wait, beyond which the queue refuses; 0 is no limit.
     pub(crate) capacity: usize,
     pub(crate) down_until: Duration,
+    /// Nothing is delivered until then; publishing goes on, and the queue grows.
+    pub(crate) consumers_away_until: Duration,
     pub(crate) blocked_until: Duration,
 }
 

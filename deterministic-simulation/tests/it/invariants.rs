@@ -38,7 +38,10 @@ struct Exact {
 }
 
 impl Exact {
-    #[expect(clippy::cast_possible_truncation, reason = "the values are whole steps of the grid")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the values are whole steps of the grid"
+    )]
     fn add(&mut self, value: f64) {
         let steps = (value * GRID) as i128;
         self.n += 1;
@@ -233,7 +236,10 @@ fn is_refused(batch: &MetricBatch, tables: &Tables) -> bool {
     if let Some(stored) = tables.batches.get(&batch.id()) {
         return stored.batch.checksum() != batch.checksum();
     }
-    let metric = tables.metrics.iter().find(|metric| metric.title == *batch.metric());
+    let metric = tables
+        .metrics
+        .iter()
+        .find(|metric| metric.title == *batch.metric());
     metric.is_none_or(|metric| {
         let unit = batch.content().unit.as_ref();
         unit.is_some_and(|unit| *unit != metric.unit)

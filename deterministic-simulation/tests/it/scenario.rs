@@ -3,8 +3,8 @@ use std::{collections::BTreeSet, time::Duration};
 use outbox::OutboxSettings;
 
 use crate::{
-    chaos::Disturbance, faults::Faults, processes::Role, random::Random, sabotage::Sabotage, workload::Workload,
-    world::CrashPlan,
+    chaos::Disturbance, faults::Faults, processes::Role, random::Random, sabotage::Sabotage,
+    workload::Workload, world::CrashPlan,
 };
 
 /// Everything that a run depends on: the same scenario gives the same run, event by event.

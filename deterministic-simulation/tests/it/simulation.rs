@@ -27,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) record: Record,
     /// From the end of all faults until everything was quiet and counted.
     pub(crate) recovery: Duration,
+    /// The points of interaction that were reached by then.
+    pub(crate) busy_points: u64,
 }
 
 /// Runs a scenario: one thread, virtual time.
@@ -124,7 +126,7 @@ async fn run(scenario: Scenario, keep_trace: bool) -> Report {
         clients: &surroundings.clients,
         foreign: &workload.foreign,
     };
-    let recovery = until_quiet(world, &invariants, reconciled).await;
+    let (recovery, busy_points) = until_quiet(world, &invariants, reconciled).await;
     stop.cancel();
     slots.join_all().await;
     for violation in invariants.violations() {
@@ -133,16 +135,22 @@ async fn run(scenario: Scenario, keep_trace: bool) -> Report {
     Report {
         record: world.record(),
         recovery,
+        busy_points,
     }
 }
 
-/// Waits until there is nothing more to do, and gives when that was. Meanwhile an operator replays dead letters that only a
+/// Waits until there is nothing more to do, and gives how long that took, and the points that were reached by
+/// then. Meanwhile an operator replays dead letters that only a
 /// database made that would not take them.
-async fn until_quiet(world: &World, invariants: &Invariants<'_>, reconciled: bool) -> Duration {
+async fn until_quiet(world: &World, invariants: &Invariants<'_>, reconciled: bool) -> (Duration, u64) {
     const GLANCE: Duration = Duration::from_millis(500);
     // Longer than the slowest publish, which may have been under way when the faults ended and bring a duplicate.
     const SILENCE: Duration = Duration::from_secs(20);
-    let patience = if reconciled { PATIENCE_WITH_LOSSES } else { PATIENCE };
+    let patience = if reconciled {
+        PATIENCE_WITH_LOSSES
+    } else {
+        PATIENCE
+    };
     let healed_at = world.elapsed();
     let mut quiet_since = None;
     loop {
@@ -154,14 +162,17 @@ async fn until_quiet(world: &World, invariants: &Invariants<'_>, reconciled: boo
         let waited = world.elapsed() - healed_at;
         match invariants.unfinished() {
             None => {
-                let since = *quiet_since.get_or_insert(waited);
+                let (since, points) = *quiet_since.get_or_insert_with(|| (waited, world.points()));
                 if waited - since >= SILENCE {
-                    return since;
+                    if since > patience {
+                        world.violated(format!("I4: recovered only after {since:?}"));
+                    }
+                    return (since, points);
                 }
             }
             Some(unfinished) if waited > patience + SILENCE => {
-                world.violated(format!("not recovered after {patience:?}: {unfinished}"));
-                return waited;
+                world.violated(format!("I4: not recovered after {waited:?}: {unfinished}"));
+                return (waited, world.points());
             }
             Some(_) => quiet_since = None,
         }

@@ -141,6 +141,11 @@ impl World {
         state.crashes = CrashPlan::At(BTreeSet::new());
     }
 
+    /// The points of interaction that were reached.
+    pub(crate) fn points(&self) -> u64 {
+        self.lock().points
+    }
+
     pub(crate) fn record(&self) -> Record {
         let mut state = self.lock();
         Record {

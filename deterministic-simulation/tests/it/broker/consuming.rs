@@ -1,7 +1,7 @@
-use std::{num::NonZeroU16, time::Duration};
+use std::num::NonZeroU16;
 
 use async_trait::async_trait;
-use broker::{Delivery, LinkState, Receipt, SettleError, Subscription};
+use broker::{Delivery, Receipt, SettleError, Subscription};
 
 use super::SimulatedBroker;
 use crate::tally::Event;
@@ -18,31 +18,27 @@ impl Subscription for SimulatedSubscription {
         loop {
             process.unless_dead().await;
             let changed = queue.changed.notified();
-            let pause = match self.broker.link() {
-                LinkState::Ready | LinkState::Blocked { .. } => {
-                    if let Some((tag, message)) = queue.take(process.number, self.prefetch.get().into()) {
-                        process
-                            .world
-                            .note(format_args!("{} gets delivery {tag}", process.name));
-                        process.point("delivery", "after").await;
-                        let receipt = SimulatedReceipt {
-                            broker: self.broker.clone(),
-                            tag,
-                            settled: false,
-                        };
-                        return Some(Delivery::new(
-                            message.body,
-                            message.redelivered,
-                            Box::new(receipt),
-                        ));
-                    }
-                    Duration::MAX
+            let pause = self.broker.consumers_away_for();
+            if pause.is_zero() {
+                if let Some((tag, message)) = queue.take(process.number, self.prefetch.get().into()) {
+                    process
+                        .world
+                        .note(format_args!("{} gets delivery {tag}", process.name));
+                    process.point("delivery", "after").await;
+                    let receipt = SimulatedReceipt {
+                        broker: self.broker.clone(),
+                        tag,
+                        settled: false,
+                    };
+                    return Some(Delivery::new(
+                        message.body,
+                        message.redelivered,
+                        Box::new(receipt),
+                    ));
                 }
-                LinkState::Down { .. } => {
-                    let down_until = process.world.faults(|faults| faults.broker.down_until);
-                    down_until.saturating_sub(process.world.elapsed())
-                }
-            };
+                changed.await;
+                continue;
+            }
             // Whichever comes first; both mean to look again.
             let _ = tokio::time::timeout(pause, changed).await;
         }

@@ -4,10 +4,7 @@ mod consuming;
 mod publishing;
 mod queue;
 
-use std::{
-    num::NonZeroU16,
-    sync::Arc,
-};
+use std::{num::NonZeroU16, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use broker::{Broker, BrokerInfo, DeadLetters, LinkState, PublishError, Publisher, Subscription};
@@ -39,6 +36,13 @@ impl SimulatedBroker {
             }
         })
     }
+
+    /// Until the link for consuming is back; nothing where it is there.
+    fn consumers_away_for(&self) -> Duration {
+        let world = &self.process.world;
+        let back_at = world.faults(|faults| faults.broker.down_until.max(faults.broker.consumers_away_until));
+        back_at.saturating_sub(world.elapsed())
+    }
 }
 
 #[async_trait]
@@ -59,7 +63,12 @@ impl Broker for SimulatedBroker {
     }
 
     fn consume_link(&self) -> LinkState {
-        self.link()
+        match self.consumers_away_for() {
+            Duration::ZERO => LinkState::Ready,
+            away => LinkState::Down {
+                reason: format!("the scenario says so, for another {away:?}"),
+            },
+        }
     }
 
     async fn info(&self) -> Result<BrokerInfo, PublishError> {

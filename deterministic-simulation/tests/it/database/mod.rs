@@ -19,8 +19,8 @@ use storage::{
     StatisticsChange, StatisticsRow, StorageError, step,
 };
 
-pub(crate) use self::tables::{Tables, rows_of};
 use self::tables::{Staged, Transaction};
+pub(crate) use self::tables::{Tables, rows_of};
 use crate::{
     sabotage::Sabotage,
     tally::Event,

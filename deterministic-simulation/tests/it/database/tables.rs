@@ -139,7 +139,10 @@ pub(crate) struct Transaction<'t> {
 
 impl Transaction<'_> {
     fn row(&self, id: &BatchId) -> Option<&BatchRow> {
-        self.staged.batches.get(id).or_else(|| self.tables.batches.get(id))
+        self.staged
+            .batches
+            .get(id)
+            .or_else(|| self.tables.batches.get(id))
     }
 
     fn llm_id(&self, name: &LlmName) -> Option<LlmId> {
