@@ -113,14 +113,15 @@ impl Invariants<'_> {
         }
     }
 
-    /// Dead letters of messages that the database has not refused twice on their own.
+    /// Dead letters for which the database is to blame, and not the message.
     pub(crate) fn innocent_dead_letters(&self) -> Vec<String> {
         let letters = self.queue.dead();
         let refused = letters.iter().filter(|letter| letter.reason.contains(REFUSED));
         refused
             .filter(|letter| {
                 let batches = message::decode(&letter.body).unwrap_or_default();
-                batches.iter().all(|batch| self.store.refusals(batch.id()) < 2)
+                let suspect = |batch: &MetricBatch| self.store.is_suspect(batch.id(), letter.at);
+                !batches.iter().any(suspect)
             })
             .map(|letter| format!("an innocent dead letter: {}", letter.reason))
             .collect()

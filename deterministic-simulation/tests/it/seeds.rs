@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Simulated by every `cargo test`.
-const SEEDS: Range<u64> = 0..5000;
+const SEEDS: Range<u64> = 0..4000;
 
 /// Set to a seed or a range (`17`, `5000..100000`), simulates these instead.
 const SEEDS_VARIABLE: &str = "SIMULATION_SEEDS";

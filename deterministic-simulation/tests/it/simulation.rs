@@ -6,7 +6,10 @@ use std::{
 };
 
 use shared_types::RegistrySeed;
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -47,88 +50,43 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PATIENCE_WITH_LOSSES: Duration = Duration::from_secs(300);
 
 async fn run(scenario: Scenario, keep_trace: bool) -> Report {
-    let Scenario {
-        mut random,
-        workload,
-        mut roles,
-        settings,
-        faults,
-        crashes,
-        disturbances,
-        horizon,
-        reconciled,
-        sabotage,
-    } = scenario;
-    if reconciled {
-        roles.push(Role::Reconciler);
-    }
-    let world = World::new(random.split(), faults, crashes, keep_trace);
-    let seed = RegistrySeed::standard().expect("constants");
-    let surroundings = Surroundings {
-        store: Store::new(&seed, sabotage),
-        queue: Queue::new(&world),
-        clients: workload.clients.iter().cloned().map(Client::new).collect(),
-        settings,
-        sabotage,
-        lives: Arc::new(AtomicU64::new(1)),
-        world,
-    };
+    let (horizon, reconciled, foreign) = (
+        scenario.horizon,
+        scenario.reconciled,
+        scenario.workload.foreign.clone(),
+    );
+    let Running {
+        surroundings,
+        mut tasks,
+        chaos,
+        stop,
+    } = start(scenario, keep_trace);
     let Surroundings {
-        world, store, queue, ..
+        world,
+        store,
+        queue,
+        clients,
+        ..
     } = &surroundings;
 
-    let stop = CancellationToken::new();
-    let restarts: Vec<Arc<Notify>> = roles.iter().map(|_| Arc::default()).collect();
-    let mut slots = tokio::task::JoinSet::new();
-    for (role, restart) in roles.into_iter().zip(&restarts) {
-        let slot = Slot {
-            surroundings: surroundings.clone(),
-            role,
-            restart: Arc::clone(restart),
-            stop: stop.clone(),
-        };
-        slots.spawn(slot.keep_running());
-    }
-    let chaos = Chaos {
-        world: Arc::clone(world),
-        queue: Arc::clone(queue),
-        disturbances,
-        batches: workload.ids(),
-        restarts,
-        random: random.split(),
-    };
-    let chaos = tokio::spawn(chaos.run());
-    let foreigners: Vec<_> = workload
-        .foreign
-        .iter()
-        .map(|(due, body)| {
-            let (due, body, queue) = (*due, body.clone(), Arc::clone(queue));
-            tokio::spawn(async move {
-                tokio::time::sleep(due).await;
-                queue.push(body);
-            })
-        })
-        .collect();
-
     tokio::time::sleep(horizon).await;
-    chaos.abort();
-    world.note(format_args!("HEALED"));
-    // A small scenario has no other faults than its crashes, which may come at any time.
+    // The small scenario has no other faults than its crashes, which may come at any time.
     if !horizon.is_zero() {
+        chaos.abort();
         world.heal();
-    }
-    for foreigner in foreigners {
-        foreigner.await.expect("publishing into the queue");
+        world.note(format_args!("HEALED"));
     }
     let invariants = Invariants {
         store,
         queue,
-        clients: &surroundings.clients,
-        foreign: &workload.foreign,
+        clients,
+        foreign: &foreign,
     };
     let (recovery, busy_points) = until_quiet(world, &invariants, reconciled).await;
     stop.cancel();
-    slots.join_all().await;
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("whoever keeps a process running does not panic");
+    }
     for violation in invariants.violations() {
         world.violated(violation);
     }
@@ -136,6 +94,71 @@ async fn run(scenario: Scenario, keep_trace: bool) -> Report {
         record: world.record(),
         recovery,
         busy_points,
+    }
+}
+
+/// A simulation under way.
+struct Running {
+    surroundings: Surroundings,
+    /// Whoever keeps the processes running, and whoever publishes on his own.
+    tasks: JoinSet<()>,
+    chaos: AbortHandle,
+    stop: CancellationToken,
+}
+
+fn start(scenario: Scenario, keep_trace: bool) -> Running {
+    let Scenario {
+        mut random,
+        workload,
+        mut roles,
+        ..
+    } = scenario;
+    let world = World::new(random.split(), scenario.faults, scenario.crashes, keep_trace);
+    let registry = RegistrySeed::standard().expect("constants");
+    let surroundings = Surroundings {
+        store: Store::new(&registry, scenario.sabotage),
+        queue: Queue::new(&world),
+        clients: workload.clients.iter().cloned().map(Client::new).collect(),
+        settings: scenario.settings,
+        sabotage: scenario.sabotage,
+        lives: Arc::new(AtomicU64::new(1)),
+        world,
+    };
+    if scenario.reconciled {
+        roles.push(Role::Reconciler);
+    }
+    let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
+    let restarts: Vec<Arc<Notify>> = roles.iter().map(|_| Arc::default()).collect();
+    for (role, restart) in roles.into_iter().zip(&restarts) {
+        let slot = Slot {
+            surroundings: surroundings.clone(),
+            role,
+            restart: Arc::clone(restart),
+            stop: stop.clone(),
+        };
+        tasks.spawn(slot.keep_running());
+    }
+    let batches = workload.ids();
+    for (due, body) in workload.foreign {
+        let queue = Arc::clone(&surroundings.queue);
+        tasks.spawn(async move {
+            tokio::time::sleep(due).await;
+            queue.push(body);
+        });
+    }
+    let chaos = Chaos {
+        world: Arc::clone(&surroundings.world),
+        queue: Arc::clone(&surroundings.queue),
+        disturbances: scenario.disturbances,
+        batches,
+        restarts,
+        random: random.split(),
+    };
+    Running {
+        chaos: tokio::spawn(chaos.run()).abort_handle(),
+        surroundings,
+        tasks,
+        stop,
     }
 }
 

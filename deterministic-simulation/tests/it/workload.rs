@@ -124,7 +124,7 @@ impl Draw {
         });
         let values = values.collect();
         BatchContent {
-            llm: LlmName::new(*self.random.pick::<&str>(&LLMS)).expect("a valid name"),
+            llm: LlmName::new(self.random.pick::<&str>(&LLMS)).expect("a valid name"),
             metric: MetricTitle::new(metric).expect("a valid title"),
             unit: Some(Unit::new(unit).expect("a valid unit")),
             values: Values::new(values).expect("finite values"),

@@ -1,6 +1,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,6 +20,8 @@ pub(crate) struct Message {
 pub(crate) struct Dead {
     pub(crate) body: Bytes,
     pub(crate) reason: String,
+    /// When, in virtual time.
+    pub(crate) at: Duration,
 }
 
 #[derive(Debug)]
@@ -109,6 +112,7 @@ impl Queue {
         state.dead.push(Dead {
             body: message.body.clone(),
             reason: reason.to_owned(),
+            at: self.world.elapsed(),
         });
         if !forget {
             state.requeue(message);

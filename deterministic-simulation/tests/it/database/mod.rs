@@ -6,7 +6,7 @@ mod tables;
 mod unsimulated;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -31,16 +31,24 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Store {
     tables: Mutex<Tables>,
-    /// How many transactions with each batch were refused permanently.
-    refused: Mutex<BTreeMap<BatchId, u32>>,
+    history: Mutex<History>,
     sabotage: Sabotage,
+}
+
+/// What the checks want to know beside the tables. In virtual time since the start.
+#[derive(Debug, Default)]
+struct History {
+    /// When transactions with each batch were refused permanently.
+    refused: BTreeMap<BatchId, Vec<Duration>>,
+    /// When something was counted.
+    counted: BTreeSet<Duration>,
 }
 
 impl Store {
     pub(crate) fn new(seed: &RegistrySeed, sabotage: Sabotage) -> Arc<Self> {
         Arc::new(Self {
             tables: Mutex::new(Tables::seeded(seed)),
-            refused: Mutex::default(),
+            history: Mutex::default(),
             sabotage,
         })
     }
@@ -49,13 +57,20 @@ impl Store {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many transactions with the batch were refused permanently.
-    pub(crate) fn refusals(&self, id: BatchId) -> u32 {
-        self.refused().get(&id).copied().unwrap_or(0)
+    /// Whether a consumer may give up a batch at this time: the database has refused it twice, and counted something
+    /// since the first time.
+    pub(crate) fn is_suspect(&self, id: BatchId, at: Duration) -> bool {
+        let History { refused, counted } = &*self.history();
+        let refused = refused.get(&id).map(Vec::as_slice).unwrap_or_default();
+        let mut refused = refused.iter().filter(|refused| **refused <= at);
+        match (refused.next(), refused.next()) {
+            (Some(first), Some(_)) => counted.range(*first..=at).next().is_some(),
+            _ => false,
+        }
     }
 
-    fn refused(&self) -> MutexGuard<'_, BTreeMap<BatchId, u32>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -148,9 +163,9 @@ impl SimulatedDatabase {
             }),
             Fate::Refused => {
                 world.count(Event::PermanentFault);
-                let mut refused = self.store.refused();
+                let mut history = self.store.history();
                 for id in call.ids {
-                    *refused.entry(*id).or_default() += 1;
+                    history.refused.entry(*id).or_default().push(world.elapsed());
                 }
                 Err(call.fault())
             }
@@ -321,6 +336,9 @@ impl Projection for SimulatedDatabase {
                     .expect("the transaction never waits")
             })?;
             let world = self.world();
+            if applied.contains(&Applied::Counted) {
+                self.store.history().counted.insert(world.elapsed());
+            }
             for outcome in &applied {
                 world.count(match outcome {
                     Applied::Counted => Event::CountedOnce,
