@@ -116,7 +116,7 @@ impl Maintenance for SimulatedDatabase {
     }
 
     async fn close(&self) {
-        port();
+        port::<()>();
     }
 }
 
