@@ -1,4 +1,4 @@
-//! What must hold once everything is quiet. Expected values come from the stored arrays, by integer arithmetic of its own.
+//! What must hold once everything is quiet. Expected values come from the stored arrays, by integers of its own.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,8 +51,8 @@ impl Exact {
         self.max = Some(self.max.map_or(steps, |max| max.max(steps)));
     }
 
-    /// The bits of count, sum, mean, variance, min and max. Every integer here is below 2^53, so each is a double, and each
-    /// quotient is rounded once.
+    /// The bits of count, sum, mean, sample variance, min and max. Every integer here is below 2^53, so each is a
+    /// double, and each quotient is rounded once.
     fn bits(&self) -> [Option<u64>; 6] {
         let degrees = self.n * (self.n - 1);
         let variance = (degrees > 0).then(|| {
@@ -169,8 +169,8 @@ impl Invariants<'_> {
         }
     }
 
-    /// Every message from outside is counted or a dead letter, and nothing else is a dead letter. Of a purged one either
-    /// may be true, or neither.
+    /// Every message from outside is counted or a dead letter, and nothing else is a dead letter. Of a purged one
+    /// either may be true, or neither.
     fn check_foreign(&self, tables: &Tables, wrong: &mut Vec<String>) {
         let dead: BTreeSet<Bytes> = self.queue.dead().into_iter().map(|letter| letter.body).collect();
         let purged: BTreeSet<Bytes> = self.queue.purged().into_iter().collect();

@@ -1,5 +1,5 @@
-/// A fault of a simulated port itself, that breaks a promise on which exactly-once rests. Nothing in the core can make up for
-/// it, so the checks must find it: this is how they are tested themselves.
+/// A fault of a simulated port itself, that breaks a promise on which exactly-once rests. Nothing in the core can make
+/// up for it, so the checks must find it: this is how they are tested themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Sabotage {
     /// All promises are kept.

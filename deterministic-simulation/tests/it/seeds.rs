@@ -45,7 +45,8 @@ fn verify(seed: u64) -> Report {
     }
     let again = simulate(Scenario::of_seed(seed), true);
     panic!(
-        "{}\n\nseed {seed} failed: {:#?}\nAlone: {SEEDS_VARIABLE}={seed} cargo test -p deterministic-simulation every_seed\n\
+        "{}\n\nseed {seed} failed: {:#?}\nAlone: {SEEDS_VARIABLE}={seed} \
+         cargo test -p deterministic-simulation every_seed\n\
          Add it to deterministic-simulation/seeds.txt.",
         again.record.trace.join("\n"),
         report.record.violations,

@@ -70,7 +70,8 @@ impl Queue {
         capacity > 0 && self.lock().ready.len() >= capacity
     }
 
-    /// Delivers a message, if there is one and fewer than `prefetch` are unsettled: the first, or any where the order is lost.
+    /// Delivers a message, if there is one and fewer than `prefetch` are unsettled: the first, or any where the order
+    /// is lost.
     pub(super) fn take(&self, consumer: u64, prefetch: usize) -> Option<(u64, Message)> {
         let state = &mut *self.lock();
         let unsettled = state.unsettled.values().filter(|of| of.consumer == consumer);
