@@ -41,7 +41,7 @@ bench: install-services ## Measure the pipeline against real servers
 
 # Cheap checks first. Clippy and the tests compile the same crates differently, so neither saves the other's work.
 .PHONY: ci
-ci: fmt manifests deny clippy test docs ## All that CI runs, in the same way
+ci: fmt manifests deny clippy test faults-quick docs ## All that CI runs, in the same way
 	@echo "ci: all checks passed"
 
 .PHONY: fmt
@@ -55,6 +55,20 @@ clippy: ## Lints, as errors
 .PHONY: test
 test: install-services ## All tests, those with real PostgreSQL and RabbitMQ included
 	$(CARGO) test --workspace --locked
+
+# Of the whole workspace: the programs under test are built with their failpoints.
+.PHONY: fault-programs
+fault-programs: install-services
+	@scripts/install-fault-tools.sh
+	$(CARGO) build --workspace --bins --locked
+
+.PHONY: faults
+faults: fault-programs ## Every fault there is, against real servers (about half an hour); FAULTS=7,12-14 for some
+	target/debug/faults $(FAULTS)
+
+.PHONY: faults-quick
+faults-quick: fault-programs ## The part of it that fits into ten minutes
+	target/debug/faults --quick $(FAULTS)
 
 .PHONY: docs
 docs: ## The API documentation, warnings as errors

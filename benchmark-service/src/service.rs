@@ -122,6 +122,8 @@ impl Service {
             settings.default_selection,
             register_snapshot(registry, &rankings)?,
         );
+        let consume_link = Arc::clone(broker);
+        outbox::register_link(registry, "consuming", move || consume_link.consume_statistics())?;
         let consumer = Consumer {
             storage: Arc::clone(storage),
             broker: Arc::clone(broker),

@@ -82,7 +82,7 @@ impl std::fmt::Debug for Delivery {
 /// A consumer of the queue of batches.
 ///
 /// Deliveries that were taken outlive it: they can still be settled after it was dropped. Those that were not taken go
-/// back to the queue, at the latest when the taken ones are settled.
+/// back to the queue soon, whether the taken ones are settled or not.
 #[async_trait]
 pub trait Subscription: Send {
     /// The next delivery. Silent while the link is rebuilt; `None` only after the broker was closed. Cancel-safe.

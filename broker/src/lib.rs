@@ -16,7 +16,7 @@ pub mod conformance;
 
 pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Selection};
 pub use delivery::{Delivery, Receipt, SettleError, Subscription};
-pub use link::{BrokerInfo, LinkState};
+pub use link::{BrokerInfo, LinkState, LinkStatistics};
 pub use message::OutgoingMessage;
 pub use publisher::{BoxError, PublishError, Publisher};
 
@@ -39,6 +39,11 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
 
     /// How the link for consuming is; the link for publishing is the [`Publisher`]'s.
     fn consume_link(&self) -> LinkState;
+
+    /// What the links for consuming have been through, all together. Zeros where nothing can be lost or blocked.
+    fn consume_statistics(&self) -> LinkStatistics {
+        LinkStatistics::default()
+    }
 
     /// Version, and the depth of the queues.
     ///

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 /// How a link to the broker is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState {
@@ -31,6 +33,15 @@ impl std::fmt::Display for LinkState {
             Self::Down { reason } => f.write_str(reason),
         }
     }
+}
+
+/// What a link has been through since this process began to use the broker. Both only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LinkStatistics {
+    /// Connections that replaced a lost one.
+    pub reconnects: u64,
+    /// How long the broker accepted nothing over it (memory or disk alarm), up to this moment.
+    pub blocked: Duration,
 }
 
 /// What `llm-bench doctor` and `/metrics` want to know.

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use crate::{LinkState, OutgoingMessage};
+use crate::{LinkState, LinkStatistics, OutgoingMessage};
 
 /// A cause, whatever its type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -42,4 +42,9 @@ pub trait Publisher: Send + Sync + std::fmt::Debug {
 
     /// How the link is.
     fn link(&self) -> LinkState;
+
+    /// What the link has been through. Zeros where nothing can be lost or blocked.
+    fn statistics(&self) -> LinkStatistics {
+        LinkStatistics::default()
+    }
 }

@@ -9,11 +9,19 @@
 //! After [`Outbox::submit`] returns, a batch cannot be lost any more: if the process dies, or the broker is away,
 //! its outbox row remains and some sweeper (this one, another process's, or the next start's) publishes it.
 //! A batch may be published more than once; the consumer's ledger counts it once.
+//!
+//! Memory is bounded by bytes, not by batches, whose sizes differ by a factor of 100 000: what is on its way takes its
+//! share of a budget (one for what is submitted, one for what is swept) until the broker has answered, and whoever
+//! finds the budget used up waits.
 
+mod budget;
+mod in_flight;
+mod link_metrics;
 mod metrics;
 mod relay;
 mod sweeper;
 
+pub use link_metrics::register_link;
 pub use metrics::OutboxMetrics;
 
 use std::{sync::Arc, time::Duration};
@@ -24,9 +32,15 @@ use shared_types::MetricBatch;
 use storage::{Recorded, StorageError};
 use tokio::sync::mpsc;
 
-use crate::relay::Relay;
+use crate::{
+    budget::{Budget, batch_bytes, message_bytes},
+    in_flight::InFlight,
+    relay::{Passage, Relay},
+};
 
-/// How eager the outbox is. The defaults suit every service; tests shrink them.
+const MEBIBYTE: usize = 1024 * 1024;
+
+/// How eager the outbox is, and how much memory it takes. The defaults suit every service; tests shrink them.
 #[derive(Debug, Clone, Copy)]
 pub struct OutboxSettings {
     /// Batches that may wait in memory to be published. A full queue makes [`Outbox::submit`] wait: backpressure
@@ -34,13 +48,19 @@ pub struct OutboxSettings {
     pub queue: usize,
     /// Publishes under way at once.
     pub window: usize,
+    /// Bytes that submitted batches and their messages may take from when they are stored until the broker has
+    /// answered, estimated from above. While they are used up, [`Outbox::submit`] waits. A batch that is larger than
+    /// all of it waits until it is alone.
+    pub memory: usize,
+    /// The same for what the sweeper has claimed; at least twice what the largest batch and its message take.
+    pub sweep_memory: usize,
     /// How long a batch may stay unpublished before the sweeper takes it.
     pub grace: Duration,
     /// How long the sweeper's claim on a batch keeps other sweepers away.
     pub lease: Duration,
     /// The pause between two sweeps.
     pub sweep_interval: Duration,
-    /// Batches that one sweep claims at a time.
+    /// Batches that the sweeper claims at a time, where there is memory for the largest that can exist; else fewer.
     pub sweep_limit: u32,
     /// How long the end waits for confirmations that are under way.
     pub drain: Duration,
@@ -51,6 +71,8 @@ impl Default for OutboxSettings {
         Self {
             queue: 512,
             window: 256,
+            memory: 32 * MEBIBYTE,
+            sweep_memory: 32 * MEBIBYTE,
             grace: Duration::from_secs(2),
             lease: Duration::from_secs(15),
             sweep_interval: Duration::from_secs(1),
@@ -64,7 +86,9 @@ impl Default for OutboxSettings {
 #[derive(Debug, Clone)]
 pub struct Outbox {
     storage: Arc<dyn storage::Storage>,
-    to_relay: mpsc::Sender<MetricBatch>,
+    to_relay: mpsc::Sender<Passage>,
+    in_flight: InFlight,
+    budget: Budget,
     metrics: OutboxMetrics,
 }
 
@@ -79,17 +103,26 @@ impl Outbox {
         metrics: OutboxMetrics,
     ) -> Self {
         let (to_relay, submitted) = mpsc::channel(settings.queue);
+        let (in_flight, budget) = (InFlight::default(), Budget::of_bytes(settings.memory));
+        metrics.watch(in_flight.clone(), budget.clone(), Arc::clone(&publisher));
         let relay = Arc::new(Relay::new(
             Arc::clone(&storage),
             publisher,
             settings,
             metrics.clone(),
+            in_flight.clone(),
         ));
         life.spawn("outbox relay", Arc::clone(&relay).run(submitted, life.shutdown()));
+        life.spawn(
+            "outbox depth",
+            sweeper::measure(Arc::clone(&relay), life.shutdown()),
+        );
         life.spawn("outbox sweeper", sweeper::run(relay, life.shutdown()));
         Self {
             storage,
             to_relay,
+            in_flight,
+            budget,
             metrics,
         }
     }
@@ -115,7 +148,8 @@ impl Outbox {
     }
 
     /// Stores the batches, each together with its outbox row, and hands the new ones to the relay; gives one outcome per
-    /// batch, in order. Waits while the relay's queue is full.
+    /// batch, in order. Waits while the relay's queue is full or its memory used up; a call that is given up then has
+    /// stored its batches, and the sweeper publishes them.
     ///
     /// # Errors
     /// The database refused or is away. After [`StorageError::Unavailable`] the batches may or may not be stored;
@@ -124,10 +158,21 @@ impl Outbox {
         let outcomes = self.storage.record(&batches).await?;
         #[cfg(feature = "failpoints")]
         fail::fail_point!("outbox::recorded", |_| std::process::abort());
-        for (batch, outcome) in batches.into_iter().zip(&outcomes) {
-            self.metrics.recorded(outcome);
+        outcomes.iter().for_each(|outcome| self.metrics.recorded(outcome));
+        // All of them before the first wait: what waits here is not for the sweeper.
+        let stored: Vec<_> = batches
+            .into_iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| **outcome == Recorded::Stored)
+            .map(|(batch, _)| (self.in_flight.enter(batch.id()), batch))
+            .collect();
+        for (flight, batch) in stored {
+            let values = batch.values().len();
+            let bytes = batch_bytes(values) + message_bytes(values);
+            let share = self.budget.take(bytes).await;
+            let passage = Passage { batch, flight, share };
             // A closed relay means that the process is ending: the outbox row stays, and the next start publishes it.
-            if *outcome == Recorded::Stored && self.to_relay.send(batch).await.is_err() {
+            if self.to_relay.send(passage).await.is_err() {
                 tracing::debug!("the relay has ended; the sweeper of the next start publishes");
             }
         }

@@ -1,5 +1,11 @@
+use std::sync::{Arc, OnceLock};
+
+use broker::{LinkStatistics, Publisher};
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use service_runtime::scraped;
 use storage::{OutboxDepth, Recorded};
+
+use crate::{budget::Budget, in_flight::InFlight, link_metrics::register_link};
 
 /// What an operator wants to know of an outbox.
 #[derive(Debug, Clone)]
@@ -10,6 +16,15 @@ pub struct OutboxMetrics {
     swept: IntCounter,
     unpublished: IntGauge,
     oldest_seconds: Gauge,
+    watched: Arc<OnceLock<Watched>>,
+}
+
+/// What is looked at when the metrics are scraped.
+#[derive(Debug)]
+struct Watched {
+    in_flight: InFlight,
+    budget: Budget,
+    publisher: Arc<dyn Publisher>,
 }
 
 const OUTCOMES: [&str; 3] = ["stored", "already_stored", "refused"];
@@ -49,6 +64,7 @@ impl OutboxMetrics {
                 "llm_bench_outbox_oldest_seconds",
                 "Age of the oldest unpublished batch",
             )?,
+            watched: Arc::default(),
         };
         registry.register(Box::new(metrics.recorded.clone()))?;
         registry.register(Box::new(metrics.published.clone()))?;
@@ -56,7 +72,45 @@ impl OutboxMetrics {
         registry.register(Box::new(metrics.swept.clone()))?;
         registry.register(Box::new(metrics.unpublished.clone()))?;
         registry.register(Box::new(metrics.oldest_seconds.clone()))?;
+        metrics.register_scraped(registry)?;
         Ok(metrics)
+    }
+
+    fn register_scraped(&self, registry: &Registry) -> prometheus::Result<()> {
+        let read = |value: fn(&Watched) -> f64| {
+            let watched = Arc::clone(&self.watched);
+            move || watched.get().map_or(0.0, value)
+        };
+        scraped::gauge(
+            registry,
+            Opts::new(
+                "llm_bench_outbox_oldest_in_flight_seconds",
+                "How long the oldest batch that this process is publishing has waited to be confirmed and marked",
+            ),
+            read(|watched| watched.in_flight.oldest().map_or(0.0, |age| age.as_secs_f64())),
+        )?;
+        scraped::gauge(
+            registry,
+            Opts::new(
+                "llm_bench_outbox_memory_bytes",
+                "Estimated bytes of submitted batches that the broker has not answered yet",
+            ),
+            read(|watched| watched.budget.taken() as f64),
+        )?;
+        let watched = Arc::clone(&self.watched);
+        register_link(registry, "publishing", move || {
+            let watched = watched.get();
+            watched.map_or_else(LinkStatistics::default, |watched| watched.publisher.statistics())
+        })
+    }
+
+    /// From here on scrapes show this outbox. There is one for each registry: a second one is not watched.
+    pub(crate) fn watch(&self, in_flight: InFlight, budget: Budget, publisher: Arc<dyn Publisher>) {
+        self.watched.get_or_init(|| Watched {
+            in_flight,
+            budget,
+            publisher,
+        });
     }
 
     pub(crate) fn recorded(&self, outcome: &Recorded) {
@@ -76,8 +130,8 @@ impl OutboxMetrics {
         self.failed.inc();
     }
 
-    pub(crate) fn swept(&self, batches: usize) {
-        self.swept.inc_by(batches as u64);
+    pub(crate) fn swept(&self) {
+        self.swept.inc();
     }
 
     pub(crate) fn depth(&self, depth: OutboxDepth) {

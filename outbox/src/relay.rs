@@ -1,17 +1,29 @@
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use broker::{OutgoingMessage, Publisher};
-use futures::{Stream, StreamExt, stream};
-use shared_types::{BatchId, MetricBatch};
-use storage::Storage;
+use futures::{Stream, StreamExt, future::join};
+use shared_types::{MAX_VALUES, MetricBatch};
+use storage::{Storage, StorageError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::{OutboxMetrics, OutboxSettings};
+use crate::{
+    OutboxMetrics, OutboxSettings,
+    budget::{Budget, Share, batch_bytes, message_bytes},
+    in_flight::{Flight, InFlight},
+};
+
+/// A stored batch on its way to the broker, with the memory that it may take.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    pub(crate) batch: MetricBatch,
+    pub(crate) flight: Flight,
+    pub(crate) share: Share,
+}
 
 /// Publishes batches that are stored, and marks those that the broker has confirmed.
 #[derive(Debug)]
@@ -20,14 +32,20 @@ pub(crate) struct Relay {
     pub(crate) publisher: Arc<dyn Publisher>,
     pub(crate) settings: OutboxSettings,
     pub(crate) metrics: OutboxMetrics,
-    /// Batches this process is publishing now, so that its own sweeper leaves them alone.
-    in_flight: Mutex<HashSet<BatchId>>,
+    pub(crate) in_flight: InFlight,
+    /// Apart from that of what is submitted, so that a backlog does not hold up producers.
+    sweep_budget: Budget,
 }
 
 /// Confirmed ids that are marked with one statement at the most.
 const MARKED_AT_ONCE: usize = 256;
 /// Such statements under way at once, so that publishing goes on meanwhile.
 const MARKS_AT_ONCE: usize = 2;
+/// How large a batch may be that has not been read yet.
+const LARGEST_BATCH: usize = batch_bytes(MAX_VALUES);
+/// Half of it is for what is being claimed, half for the messages of what has been claimed: with less, one could wait
+/// for the other for ever.
+const LEAST_SWEEP_MEMORY: usize = 2 * (LARGEST_BATCH + message_bytes(MAX_VALUES));
 
 impl Relay {
     pub(crate) fn new(
@@ -35,13 +53,15 @@ impl Relay {
         publisher: Arc<dyn Publisher>,
         settings: OutboxSettings,
         metrics: OutboxMetrics,
+        in_flight: InFlight,
     ) -> Self {
         Self {
             storage,
             publisher,
             settings,
             metrics,
-            in_flight: Mutex::default(),
+            in_flight,
+            sweep_budget: Budget::of_bytes(settings.sweep_memory.max(LEAST_SWEEP_MEMORY)),
         }
     }
 
@@ -49,11 +69,11 @@ impl Relay {
     /// confirmed by then keeps its outbox row.
     pub(crate) async fn run(
         self: Arc<Self>,
-        submitted: mpsc::Receiver<MetricBatch>,
+        submitted: mpsc::Receiver<Passage>,
         shutdown: CancellationToken,
     ) {
         let arrivals = ReceiverStream::new(submitted).take_until(shutdown.clone().cancelled_owned());
-        let relaying = self.publish_all(arrivals);
+        let relaying = self.mark(self.publish_all(arrivals));
         let overdue = async {
             shutdown.cancelled().await;
             tokio::time::sleep(self.settings.drain).await;
@@ -65,60 +85,113 @@ impl Relay {
         }
     }
 
-    /// Publishes every batch of the stream, as many at once as the window allows, and marks what was confirmed.
-    pub(crate) async fn publish_all(&self, batches: impl Stream<Item = MetricBatch>) {
+    /// Claims what nobody has published for a while and publishes it, until nothing is left, or the broker does not
+    /// take it; gives how many batches were claimed.
+    pub(crate) async fn sweep(&self) -> Result<usize, StorageError> {
+        // Few claimed batches wait for their turn, lest their leases lapse meanwhile.
+        let (claimed, passages) = mpsc::channel(self.settings.sweep_limit.max(1) as usize);
+        let failed = AtomicBool::new(false);
+        let published = self
+            .publish_all(ReceiverStream::new(passages))
+            .inspect(|confirmed| {
+                failed.fetch_or(confirmed.is_none(), Ordering::Relaxed);
+            });
+        let (outcome, ()) = join(self.claim_all(claimed, &failed), self.mark(published)).await;
+        outcome
+    }
+
+    /// Claims until nothing is left or a publish has failed. Whatever the reason was (no link, a full queue), the next
+    /// batch would meet it too, and the next sweep follows soon.
+    async fn claim_all(
+        &self,
+        claimed: mpsc::Sender<Passage>,
+        failed: &AtomicBool,
+    ) -> Result<usize, StorageError> {
+        let mut count = 0;
+        while self.publisher.link().is_ready() && !failed.load(Ordering::Relaxed) {
+            let claim = self.claim().await?;
+            if claim.is_empty() {
+                break;
+            }
+            count += claim.len();
+            for mut passage in claim.into_iter().flatten() {
+                let message = message_bytes(passage.batch.values().len());
+                passage.share.add(self.sweep_budget.take(message).await);
+                self.metrics.swept();
+                if claimed.send(passage).await.is_err() {
+                    return Ok(count);
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// A few unpublished batches, without memory for their messages yet; `None` for those that this process is publishing
+    /// already.
+    async fn claim(&self) -> Result<Vec<Option<Passage>>, StorageError> {
+        let OutboxSettings {
+            sweep_limit,
+            sweep_memory,
+            grace,
+            lease,
+            ..
+        } = self.settings;
+        // Nobody knows how large they are: there must be memory for the largest. Half of the budget, so that the next
+        // ones are claimed while these are published.
+        let claimable = sweep_memory.max(LEAST_SWEEP_MEMORY) / 2;
+        let fitting = u32::try_from(claimable / LARGEST_BATCH).unwrap_or(u32::MAX);
+        let limit = fitting.clamp(1, sweep_limit.max(1));
+        let mut memory = self.sweep_budget.take(limit as usize * LARGEST_BATCH).await;
+        let claimed = self.storage.claim_unpublished(limit, grace, lease).await?;
+        let passages = claimed.into_iter().map(|batch| {
+            (!self.in_flight.contains(batch.id())).then(|| Passage {
+                flight: self.in_flight.enter(batch.id()),
+                share: memory.split(batch_bytes(batch.values().len())),
+                batch,
+            })
+        });
+        Ok(passages.collect())
+    }
+
+    /// Publishes every batch of the stream, as many at once as the window allows. Gives those that the broker has
+    /// confirmed; of the others the outbox row stays for a sweeper.
+    fn publish_all(&self, batches: impl Stream<Item = Passage>) -> impl Stream<Item = Option<Flight>> {
         batches
-            .map(|batch| self.publish(batch))
+            .map(|passage| self.publish(passage))
             .buffer_unordered(self.settings.window)
+    }
+
+    async fn publish(&self, passage: Passage) -> Option<Flight> {
+        let Passage { batch, flight, share } = passage;
+        let message = OutgoingMessage::of(&batch);
+        drop(batch);
+        let outcome = self.publisher.publish(&message).await;
+        drop((message, share));
+        match outcome {
+            Ok(()) => {
+                self.metrics.published();
+                Some(flight)
+            }
+            Err(error) => {
+                self.metrics.publish_failed();
+                tracing::debug!(batch.id = %flight.id(), error = &error as &dyn std::error::Error, "not published yet");
+                None
+            }
+        }
+    }
+
+    async fn mark(&self, published: impl Stream<Item = Option<Flight>>) {
+        published
             .filter_map(std::future::ready)
             .ready_chunks(MARKED_AT_ONCE)
             .for_each_concurrent(MARKS_AT_ONCE, |confirmed| self.mark_published(confirmed))
             .await;
     }
 
-    /// Claims what nobody has published for a while and publishes it; gives how many batches that were.
-    pub(crate) async fn sweep(&self) -> Result<usize, storage::StorageError> {
-        let OutboxSettings {
-            sweep_limit,
-            grace,
-            lease,
-            ..
-        } = self.settings;
-        let claimed = self.storage.claim_unpublished(sweep_limit, grace, lease).await?;
-        let count = claimed.len();
-        let abandoned: Vec<_> = {
-            let in_flight = self.in_flight();
-            claimed
-                .into_iter()
-                .filter(|batch| !in_flight.contains(&batch.id()))
-                .collect()
-        };
-        self.metrics.swept(abandoned.len());
-        self.publish_all(stream::iter(abandoned)).await;
-        Ok(count)
-    }
-
-    /// The id, if the broker has confirmed the batch. If not, its outbox row stays for a sweeper.
-    async fn publish(&self, batch: MetricBatch) -> Option<BatchId> {
-        let _in_flight = InFlight::enter(self, batch.id());
-        let message = OutgoingMessage::of(&batch);
-        drop(batch);
-        match self.publisher.publish(&message).await {
-            Ok(()) => {
-                self.metrics.published();
-                Some(message.id)
-            }
-            Err(error) => {
-                self.metrics.publish_failed();
-                tracing::debug!(batch.id = %message.id, error = &error as &dyn std::error::Error, "not published yet");
-                None
-            }
-        }
-    }
-
-    async fn mark_published(&self, ids: Vec<BatchId>) {
+    async fn mark_published(&self, confirmed: Vec<Flight>) {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("outbox::confirmed", |_| std::process::abort());
+        let ids: Vec<_> = confirmed.iter().map(Flight::id).collect();
         if let Err(error) = self.storage.mark_published(&ids).await {
             tracing::warn!(
                 batches = ids.len(),
@@ -126,28 +199,5 @@ impl Relay {
                 "published, but not marked; they will be published again and counted once"
             );
         }
-    }
-
-    fn in_flight(&self) -> MutexGuard<'_, HashSet<BatchId>> {
-        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Notes that a batch is being published, until it is dropped.
-struct InFlight<'a> {
-    relay: &'a Relay,
-    id: BatchId,
-}
-
-impl<'a> InFlight<'a> {
-    fn enter(relay: &'a Relay, id: BatchId) -> Self {
-        relay.in_flight().insert(id);
-        Self { relay, id }
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.relay.in_flight().remove(&self.id);
     }
 }

@@ -5,6 +5,7 @@ pub mod failpoints;
 pub mod health;
 pub mod lifecycle;
 pub mod operations;
+pub mod scraped;
 mod secret;
 pub mod settings;
 pub mod telemetry;

@@ -8,7 +8,8 @@ use shared_types::{
 use uuid::Uuid;
 
 use crate::{
-    ApiKeyId, ApiKeyRecord, MetricChange, Period, StatisticsKey, StatisticsRow, StoredBatch,
+    ApiKeyId, ApiKeyRecord, DeadLetterEntry, DeadLetterNote, MetricChange, Period, StatisticsKey,
+    StatisticsRow, StoredBatch,
     step::{KnownMetric, StepError, StoredIdentity},
 };
 
@@ -75,6 +76,28 @@ impl TryFrom<BatchColumns> for StoredBatch {
             recorded_at: columns.recorded_at,
         })
     }
+}
+
+/// Those of the claimed batches that can be read. One that cannot is no reason to keep the others from being published: it
+/// is left out, and its claim lapses.
+pub fn readable(
+    claimed: impl IntoIterator<Item = (Uuid, Result<StoredBatch, StepError>)>,
+) -> Vec<MetricBatch> {
+    claimed
+        .into_iter()
+        .filter_map(|(id, stored)| match stored {
+            Ok(stored) => Some(stored.batch),
+            Err(error) => {
+                let error = error.during("read an unpublished batch");
+                tracing::error!(
+                    batch.id = %id,
+                    error = &error as &dyn std::error::Error,
+                    "a stored batch cannot be read; it stays in the outbox"
+                );
+                None
+            }
+        })
+        .collect()
 }
 
 /// The columns of a stored batch that decide about another with its id.
@@ -206,6 +229,41 @@ impl MetricChange {
             better: self.better.unwrap_or(metric.better),
             updated_at: at,
             ..metric
+        })
+    }
+}
+
+/// The columns of an entry in the log of dead letters.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the columns' names in the database")]
+pub struct DeadLetterColumns {
+    pub id: i64,
+    pub letter_id: String,
+    pub action: String,
+    pub reason: String,
+    pub body: Vec<u8>,
+    pub body_bytes: i64,
+    pub operator: String,
+    pub noted_at: DateTime<Utc>,
+    pub done_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<DeadLetterColumns> for DeadLetterEntry {
+    type Error = StepError;
+
+    fn try_from(columns: DeadLetterColumns) -> Result<Self, StepError> {
+        Ok(Self {
+            id: columns.id,
+            note: DeadLetterNote {
+                letter_id: columns.letter_id,
+                action: columns.action.parse()?,
+                reason: columns.reason,
+                body: columns.body,
+                body_bytes: columns.body_bytes.cast_unsigned(),
+                operator: columns.operator,
+                at: columns.noted_at,
+            },
+            done_at: columns.done_at,
         })
     }
 }

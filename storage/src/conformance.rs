@@ -6,10 +6,14 @@
 
 mod archive;
 mod concurrency;
+mod dead_letter_log;
 mod ledger;
 mod maintenance;
 mod outbox;
+mod rebuild;
+mod reconciliation;
 mod registry;
+mod retention;
 pub mod samples;
 mod statistics;
 
@@ -98,6 +102,34 @@ cases! { $
         a_rebuild_starts_a_new_generation,
         the_rebuild_of_nothing_is_nothing,
         unusual_doubles_are_kept_bit_for_bit,
+    }
+    rebuild {
+        consumers_go_on_during_a_rebuild,
+        a_rebuild_catches_up_with_fast_consumers,
+    }
+    reconciliation {
+        what_the_broker_lost_is_requeued,
+        what_is_on_its_way_is_not_requeued,
+        batches_are_requeued_oldest_first_up_to_the_limit,
+        what_stays_uncounted_waits_before_it_is_requeued_again,
+        concurrent_reconcilers_requeue_once,
+        the_audit_of_nothing_finds_nothing,
+        an_audit_looks_at_everything_in_whole_hours,
+        audits_beside_consumers_find_nothing,
+    }
+    retention {
+        pruned_batches_are_gone_and_stay_counted,
+        what_is_too_old_to_be_known_is_refused,
+        pruning_goes_on_where_the_limit_stopped_it,
+        hours_with_uncounted_batches_are_kept,
+        the_limit_of_what_is_kept_never_goes_back,
+        pruning_beside_consumers_counts_nothing_twice,
+        pruning_beside_consumers_refuses_nothing_that_was_stored,
+        pruning_and_rebuilding_take_turns,
+    }
+    dead_letter_log {
+        dead_letters_leave_a_trail,
+        dead_letters_are_done_once,
     }
     archive {
         pages_have_neither_gaps_nor_repeats,

@@ -12,6 +12,28 @@ pub enum DeadLetterAction {
     Discard,
 }
 
+impl DeadLetterAction {
+    /// The name in the database and on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::Discard => "discard",
+        }
+    }
+}
+
+impl std::str::FromStr for DeadLetterAction {
+    type Err = shared_types::Invalid;
+
+    fn from_str(raw: &str) -> std::result::Result<Self, Self::Err> {
+        [Self::Replay, Self::Discard]
+            .into_iter()
+            .find(|action| action.as_str() == raw)
+            .ok_or_else(|| shared_types::Invalid::new("action", raw, "replay or discard"))
+    }
+}
+
 /// A dead letter that is about to be acted upon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterNote {

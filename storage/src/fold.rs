@@ -61,10 +61,28 @@ impl Partials {
             .map_err(StepError::fault)
     }
 
+    /// How many rows the hours have.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether nothing was added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The hours' rows.
+    #[must_use]
+    pub fn into_hours(self) -> BTreeMap<RowKey, RunningStatistics> {
+        self.0
+            .into_iter()
+            .map(|((key, hour), statistics)| {
+                let period = Period::Hour(hour);
+                (RowKey { key, period }, statistics)
+            })
+            .collect()
     }
 
     /// The hours' rows and, merged from them, the all-time rows.
@@ -91,6 +109,26 @@ impl Partials {
         }
         Ok(rows)
     }
+}
+
+/// Rows with what was counted in them before.
+///
+/// # Errors
+/// A state does not decode; there are too many values.
+pub fn merged(
+    mut rows: BTreeMap<RowKey, RunningStatistics>,
+    before: &[(RowKey, Vec<u8>)],
+) -> Result<Vec<RowState>, StepError> {
+    for (key, state) in before {
+        if let Some(row) = rows.get_mut(key) {
+            let before = RunningStatistics::from_bytes(state).map_err(StepError::fault)?;
+            row.merge(&before).map_err(StepError::fault)?;
+        }
+    }
+    Ok(rows
+        .iter()
+        .map(|(key, statistics)| RowState::new(*key, statistics))
+        .collect())
 }
 
 /// All-time sorts before every hour, and no hour that a timestamp can have is near it.

@@ -6,7 +6,7 @@
 //!
 //! To add a method: add it to its port here, say what is atomic and what a retry does, add its cases to the
 //! conformance suite, then implement it in both backends. What the backends have in common is here: [`step`] decides what
-//! is stored and counted, [`rebuild`] recomputes, [`fold`] makes statistics rows of batches, [`columns`] reads rows.
+//! is stored and counted, [`rebuild`] recomputes, [`audit`] compares, [`fold`] makes statistics rows of batches, [`columns`] reads rows.
 //!
 //! Every method may be called again after [`StorageError::Unavailable`], also when the first attempt was in fact
 //! committed: a lost reply to a commit cannot be told from a lost commit, so every step is idempotent or says how a
@@ -14,6 +14,7 @@
 
 mod api_keys;
 mod archive;
+pub mod audit;
 pub mod columns;
 mod dead_letter_log;
 mod error;
@@ -42,13 +43,24 @@ pub use projection::{
     Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Refusal, Revision, StatisticsChange,
     StatisticsKey, StatisticsRow,
 };
-pub use reconciliation::{Audit, Mismatch, Pruned, Reconciliation, Requeued};
+pub use reconciliation::{
+    Audit, LONGEST_REQUEUE_DELAY, Mismatch, Pruned, Reconciliation, Requeued, SLOWEST_RECORD,
+};
 pub use registry::{LlmChange, MetricChange, Registry};
 pub use simulation_log::SimulationLog;
 
 /// Everything a service needs of its database. Implemented by whatever implements every port.
 pub trait Storage:
-    Registry + Outbox + Projection + BatchArchive + ApiKeys + SimulationLog + Maintenance + std::fmt::Debug
+    Registry
+    + Outbox
+    + Projection
+    + Reconciliation
+    + BatchArchive
+    + DeadLetterLog
+    + ApiKeys
+    + SimulationLog
+    + Maintenance
+    + std::fmt::Debug
 {
 }
 
@@ -56,7 +68,9 @@ impl<T> Storage for T where
     T: Registry
         + Outbox
         + Projection
+        + Reconciliation
         + BatchArchive
+        + DeadLetterLog
         + ApiKeys
         + SimulationLog
         + Maintenance

@@ -67,10 +67,16 @@ impl Hour {
         Self(time.timestamp().div_euclid(3600))
     }
 
-    /// When the hour starts.
+    /// When the hour starts; of hours beyond the calendar, the first or last moment of it.
     #[must_use]
     pub fn start(self) -> DateTime<Utc> {
-        DateTime::UNIX_EPOCH + TimeDelta::hours(self.0)
+        TimeDelta::try_hours(self.0)
+            .and_then(|since_epoch| DateTime::UNIX_EPOCH.checked_add_signed(since_epoch))
+            .unwrap_or(if self.0 < 0 {
+                DateTime::<Utc>::MIN_UTC
+            } else {
+                DateTime::<Utc>::MAX_UTC
+            })
     }
 }
 
@@ -176,7 +182,10 @@ pub trait Projection: Send + Sync {
 
     /// Recomputes every statistics row from the stored batches in the ledger and swaps the result in: readers see
     /// all of the old rows or all of the new. `progress` is told how many batches have been folded and how many
-    /// there are. Consumers wait meanwhile.
+    /// there are. Consumers go on meanwhile and wait only for the swap, in which what they counted in the last
+    /// moment is added. The hours of pruned batches are final: their rows stay, and count for all time.
+    ///
+    /// Rebuilds and prunings exclude one another; a rebuild waits for its turn.
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport>;
 
     /// How many batches the ledger holds.

@@ -4,6 +4,12 @@ use async_trait::async_trait;
 
 use crate::{Hour, Period, Result, StatisticsKey};
 
+/// The longest that a transaction that stores batches can last: more than the time limits of a backend's step.
+pub const SLOWEST_RECORD: Duration = Duration::from_secs(120);
+
+/// The longest wait before a batch that stays uncounted is requeued again.
+pub const LONGEST_REQUEUE_DELAY: Duration = Duration::from_secs(24 * 3600);
+
 /// What [`Reconciliation::requeue_uncounted`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Requeued {
@@ -54,12 +60,18 @@ pub trait Reconciliation: Send + Sync {
     /// row again, oldest first, at most `limit` of them. A batch that stays uncounted is requeued again only after
     /// `grace`, then twice as long, and so on, up to a day: it may be a dead letter.
     ///
-    /// The cost depends on what was stored since the oldest uncounted batch, not on the whole history.
+    /// The cost depends on what was stored since the last call, on what waits in the outbox, and on the number of
+    /// uncounted batches, not on the history. For that a call remembers how far it has looked. A batch is dated from
+    /// the start of the transaction that stores it and seen from its end on, so no call claims to have seen the last
+    /// [`SLOWEST_RECORD`], however short `grace` is.
+    ///
+    /// Of callers at the same time one does it; the others do not wait and only count. Batches of hours that are no longer
+    /// kept are left alone: they would be refused.
     async fn requeue_uncounted(&self, grace: Duration, limit: u32) -> Result<Requeued>;
 
     /// Recomputes hourly rows from the stored batches in the ledger, oldest hour first beginning with `from` (the first
     /// retained hour for `None`), until at least `batches` were folded and the hour is complete; compares them with
-    /// the rows there are. At the end of the history the all-time rows are compared with the merge of the hourly ones.
+    /// the rows there are. Hours that are no longer kept are final and not recomputed. At the end of the history the all-time rows are compared with the merge of the hourly ones.
     /// All of one call is read from one snapshot, so consumers that go on counting cause no mismatch.
     async fn audit(&self, from: Option<Hour>, batches: u64) -> Result<Audit>;
 

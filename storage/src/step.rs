@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use shared_types::{BatchId, Checksum, LlmName, MetricBatch, MetricTitle, Unit};
 
 use crate::{
-    Applied, BoxError, Recorded, Refusal, StatisticsKey, StorageError,
-    fold::{Partials, RowKey, RowState},
+    Applied, BoxError, Hour, Recorded, Refusal, StatisticsKey, StorageError,
+    fold::{Partials, RowKey, RowState, merged},
 };
 
 /// A metric of the registry, archived or not, as far as a batch must agree with it.
@@ -17,6 +18,33 @@ pub struct KnownMetric {
     pub title: MetricTitle,
     /// The unit of its values.
     pub unit: Unit,
+}
+
+/// What decides about batches that are not stored yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// Every metric, archived ones included, in the order of their ids.
+    pub metrics: Vec<KnownMetric>,
+    /// The first hour whose batches are kept.
+    pub retained_from: Hour,
+}
+
+/// A batch on its way into the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Countable {
+    /// Its id.
+    pub id: BatchId,
+    /// Its timestamp.
+    pub timestamp: DateTime<Utc>,
+}
+
+/// What [`StepTransaction::enter_ledger`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entered {
+    /// The ids that entered.
+    pub new: HashSet<BatchId>,
+    /// The first hour whose batches are kept.
+    pub retained_from: Hour,
 }
 
 /// What decides about a batch that is stored.
@@ -71,13 +99,14 @@ pub trait StepTransaction: Send {
     /// The backend's error, before it is known to which operation it belongs.
     type Error: From<StepError>;
 
-    /// Every metric, archived ones included.
-    async fn known_metrics(&mut self) -> Result<Vec<KnownMetric>, Self::Error>;
+    /// What decides about new batches. Called after [`stored`](Self::stored).
+    async fn admission(&mut self) -> Result<Admission, Self::Error>;
 
     /// Registers those LLMs that are missing, in the order given, with creator `unknown`.
     async fn register_llms(&mut self, names: &[&LlmName]) -> Result<(), Self::Error>;
 
-    /// Those of the ids that are stored.
+    /// Those of the ids that are stored. The first step of all: what is kept does not change any more before the
+    /// transaction ends.
     async fn stored(&mut self, ids: &[BatchId]) -> Result<HashMap<BatchId, StoredIdentity>, Self::Error>;
 
     /// Stores those of the batches whose id is new, in the order given; gives the ids that were stored.
@@ -87,8 +116,11 @@ pub trait StepTransaction: Send {
         publication: Publication,
     ) -> Result<HashSet<BatchId>, Self::Error>;
 
-    /// Enters the ids that are new to the ledger, in the order given, and gives them.
-    async fn enter_ledger(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, Self::Error>;
+    /// Enters the batches that are new to the ledger and of hours that are kept, in the order given.
+    async fn enter_ledger(&mut self, batches: &[Countable]) -> Result<Entered, Self::Error>;
+
+    /// Those of the ids that are in the ledger.
+    async fn counted(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, Self::Error>;
 
     /// Makes sure that nobody else changes these rows before the transaction ends, in the order given, and gives the
     /// states of those that exist. An empty state may stand for a row that does not.
@@ -124,33 +156,77 @@ pub async fn apply<T: StepTransaction>(
 ) -> Result<Vec<Applied>, T::Error> {
     let Admitted { outcomes, identities } =
         admit(transaction, batches, Publication::NotNeeded, HashSet::new()).await?;
-    let countable: BTreeSet<BatchId> = batches
+    let countable: BTreeMap<BatchId, DateTime<Utc>> = batches
         .iter()
         .zip(&outcomes)
         .filter(|(_, outcome)| !matches!(outcome, Recorded::Refused(_)))
-        .map(|(batch, _)| batch.id())
+        .map(|(batch, _)| (batch.id(), batch.timestamp()))
         .collect();
-    if countable.is_empty() {
-        return Ok(outcomes
-            .into_iter()
-            .map(|outcome| counted(outcome, false))
-            .collect());
+    let mut ledger = Ledger::default();
+    if !countable.is_empty() {
+        ledger = enter(transaction, countable).await?;
     }
-    let countable: Vec<BatchId> = countable.into_iter().collect();
-    let mut new = transaction.enter_ledger(&countable).await?;
 
     let mut partials = Partials::default();
     let mut applied = Vec::with_capacity(batches.len());
     for (batch, outcome) in batches.iter().zip(outcomes) {
-        let is_new = !matches!(outcome, Recorded::Refused(_)) && new.remove(&batch.id());
-        if is_new {
+        let outcome = match outcome {
+            Recorded::Refused(refusal) => Applied::Refused(refusal),
+            Recorded::Stored | Recorded::AlreadyStored => ledger.outcome(batch),
+        };
+        if outcome == Applied::Counted {
             let key = identities[&batch.id()].key;
             partials.add(key, batch.timestamp(), batch.values())?;
         }
-        applied.push(counted(outcome, is_new));
+        applied.push(outcome);
     }
     add_to_statistics(transaction, partials).await?;
     Ok(applied)
+}
+
+/// What the ledger says about the batches of a call.
+#[derive(Default)]
+struct Ledger {
+    new: HashSet<BatchId>,
+    /// Not in the ledger and never to enter it.
+    too_old: HashMap<BatchId, Refusal>,
+}
+
+impl Ledger {
+    /// A batch that is asked for twice is new once.
+    fn outcome(&mut self, batch: &MetricBatch) -> Applied {
+        if self.new.remove(&batch.id()) {
+            Applied::Counted
+        } else if let Some(refusal) = self.too_old.get(&batch.id()) {
+            Applied::Refused(refusal.clone())
+        } else {
+            Applied::Duplicate
+        }
+    }
+}
+
+/// A batch that is too old and stored is not counted either, unless it is in the ledger: it may have been counted,
+/// pruned, and recorded again by a producer that did not know yet.
+async fn enter<T: StepTransaction>(
+    transaction: &mut T,
+    batches: BTreeMap<BatchId, DateTime<Utc>>,
+) -> Result<Ledger, T::Error> {
+    let batches: Vec<Countable> = batches
+        .into_iter()
+        .map(|(id, timestamp)| Countable { id, timestamp })
+        .collect();
+    let Entered { new, retained_from } = transaction.enter_ledger(&batches).await?;
+    let mut too_old: HashMap<BatchId, Refusal> = batches
+        .iter()
+        .filter_map(|batch| Some((batch.id, too_old(batch.timestamp, retained_from)?)))
+        .collect();
+    if !too_old.is_empty() {
+        let ids: Vec<BatchId> = too_old.keys().copied().collect();
+        for id in transaction.counted(&ids).await? {
+            too_old.remove(&id);
+        }
+    }
+    Ok(Ledger { new, too_old })
 }
 
 async fn add_to_statistics<T: StepTransaction>(
@@ -160,27 +236,11 @@ async fn add_to_statistics<T: StepTransaction>(
     if partials.is_empty() {
         return Ok(());
     }
-    let mut rows = partials.into_rows()?;
+    let rows = partials.into_rows()?;
     let keys: Vec<RowKey> = rows.keys().copied().collect();
-    for (key, state) in transaction.lock_statistics(&keys).await? {
-        if let Some(row) = rows.get_mut(&key) {
-            let before = statistics::RunningStatistics::from_bytes(&state).map_err(StepError::fault)?;
-            row.merge(&before).map_err(StepError::fault)?;
-        }
-    }
-    let rows: Vec<RowState> = rows
-        .iter()
-        .map(|(key, statistics)| RowState::new(*key, statistics))
-        .collect();
+    let before = transaction.lock_statistics(&keys).await?;
+    let rows = merged(rows, &before)?;
     transaction.write_statistics(&rows).await
-}
-
-fn counted(outcome: Recorded, is_new: bool) -> Applied {
-    match outcome {
-        Recorded::Refused(refusal) => Applied::Refused(refusal),
-        Recorded::Stored | Recorded::AlreadyStored if is_new => Applied::Counted,
-        Recorded::Stored | Recorded::AlreadyStored => Applied::Duplicate,
-    }
 }
 
 struct Admitted {
@@ -203,10 +263,10 @@ async fn admit<T: StepTransaction>(
         .iter()
         .filter(|batch| !identities.contains_key(&batch.id()))
         .collect();
-    let mut metrics = Vec::new();
+    let mut admission = None;
     if !new.is_empty() {
-        metrics = transaction.known_metrics().await?;
-        let candidates = first_admissible(&new, &metrics);
+        let admission = admission.insert(transaction.admission().await?);
+        let candidates = first_admissible(&new, admission);
         if !candidates.is_empty() {
             let llms: BTreeSet<&LlmName> = candidates.iter().map(|batch| batch.llm()).collect();
             transaction
@@ -226,7 +286,9 @@ async fn admit<T: StepTransaction>(
             }
             Some(_) if stored_now.remove(&batch.id()) => Ok(Recorded::Stored),
             Some(_) => Ok(Recorded::AlreadyStored),
-            None => refusal(batch, &metrics)
+            None => admission
+                .as_ref()
+                .and_then(|admission| refusal(batch, admission))
                 .map(Recorded::Refused)
                 .ok_or_else(|| StepError::fault(format!("batch {} was stored and is not there", batch.id()))),
         })
@@ -235,17 +297,24 @@ async fn admit<T: StepTransaction>(
 }
 
 /// One batch for each new id, in the order of the ids.
-fn first_admissible<'a>(batches: &[&'a MetricBatch], metrics: &[KnownMetric]) -> Vec<&'a MetricBatch> {
+fn first_admissible<'a>(batches: &[&'a MetricBatch], admission: &Admission) -> Vec<&'a MetricBatch> {
     let mut candidates = BTreeMap::new();
     for batch in batches {
-        if refusal(batch, metrics).is_none() {
+        if refusal(batch, admission).is_none() {
             candidates.entry(batch.id()).or_insert(*batch);
         }
     }
     candidates.into_values().collect()
 }
 
-fn refusal(batch: &MetricBatch, metrics: &[KnownMetric]) -> Option<Refusal> {
+fn refusal(batch: &MetricBatch, admission: &Admission) -> Option<Refusal> {
+    let Admission {
+        metrics,
+        retained_from,
+    } = admission;
+    if let Some(refusal) = too_old(batch.timestamp(), *retained_from) {
+        return Some(refusal);
+    }
     let Some(metric) = metrics.iter().find(|metric| metric.title == *batch.metric()) else {
         return Some(Refusal::UnknownMetric {
             found: batch.metric().clone(),
@@ -260,4 +329,11 @@ fn refusal(batch: &MetricBatch, metrics: &[KnownMetric]) -> Option<Refusal> {
         }),
         _ => None,
     }
+}
+
+fn too_old(timestamp: DateTime<Utc>, retained_from: Hour) -> Option<Refusal> {
+    (Hour::of(timestamp) < retained_from).then(|| Refusal::TooOld {
+        found: timestamp,
+        retained_from: retained_from.start(),
+    })
 }

@@ -10,6 +10,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 /// More dead letters than this are not kept: the batches themselves are stored in the database anyway.
 const MAX_DEAD_LETTERS: usize = 10_000;
+/// The same for their bodies; the last one is kept however large it is.
+const MAX_DEAD_BYTES: usize = 64 * 1024 * 1024;
 
 /// The broker was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -138,13 +140,12 @@ impl Queue {
             routing_key: message.routing_key,
             body: message.body,
         });
-        if state.dead.len() > MAX_DEAD_LETTERS
-            && let Some(dropped) = state.dead.pop_front()
-        {
+        while let Some(forgotten) = state.dead_beyond_the_limits() {
             tracing::warn!(
-                message.id = dropped.id,
-                message.reason = dropped.reason,
+                message.id = forgotten.id,
+                message.reason = forgotten.reason,
                 limit = MAX_DEAD_LETTERS,
+                limit_bytes = MAX_DEAD_BYTES,
                 "too many dead letters: the oldest is forgotten"
             );
         }
@@ -260,6 +261,13 @@ impl State {
         };
         self.ready.insert(position, message);
         self.unsettled.insert(position, awaited);
+    }
+
+    /// The oldest dead letter, removed, where there are too many.
+    fn dead_beyond_the_limits(&mut self) -> Option<DeadLetter> {
+        let bytes: usize = self.dead.iter().map(|letter| letter.body.len()).sum();
+        let too_many = self.dead.len() > MAX_DEAD_LETTERS || (bytes > MAX_DEAD_BYTES && self.dead.len() > 1);
+        if too_many { self.dead.pop_front() } else { None }
     }
 
     fn remove_dead(&mut self, selection: &Selection) -> Vec<DeadLetter> {

@@ -60,3 +60,27 @@ async fn a_dead_letter_has_the_time_of_the_clock() {
     let letters = broker.dead_letters().list(1).await.unwrap();
     assert_eq!(letters[0].rejected_at, Some(DateTime::UNIX_EPOCH));
 }
+
+#[tokio::test]
+async fn dead_letters_are_limited_in_bytes() {
+    const LETTERS: u8 = 5;
+    let body = bytes::Bytes::from(vec![0; 20 * 1024 * 1024]);
+    let broker = InProcessBroker::new(1);
+    let publisher = broker.publisher();
+    let mut subscription = broker.subscribe(NonZeroU16::MIN);
+    for number in 0..LETTERS {
+        let message = OutgoingMessage {
+            body: body.clone(),
+            ..message(number)
+        };
+        let reject = async { subscription.next().await.unwrap().reject("wrong").await.unwrap() };
+        let (published, ()) = tokio::join!(publisher.publish(&message), reject);
+        published.unwrap();
+    }
+    let kept = broker.dead_letters().list(usize::from(LETTERS)).await.unwrap();
+    let kept: Vec<_> = kept.into_iter().map(|letter| letter.id).collect();
+    let last_three: Vec<_> = (2..LETTERS)
+        .map(|number| message(number).id.to_string())
+        .collect();
+    assert_eq!(kept, last_three);
+}

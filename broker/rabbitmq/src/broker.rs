@@ -4,7 +4,9 @@ use std::{
     time::Duration,
 };
 
-use ::broker::{Broker, BrokerInfo, DeadLetters, LinkState, PublishError, Publisher, Subscription};
+use ::broker::{
+    Broker, BrokerInfo, DeadLetters, LinkState, LinkStatistics, PublishError, Publisher, Subscription,
+};
 use async_trait::async_trait;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{
@@ -18,6 +20,7 @@ use crate::{
     dead_letters::RabbitMqDeadLetters,
     error::{LinkError, in_one_line},
     publishing::{Lane, PublishingLink, RabbitMqPublisher},
+    record::LinkRecord,
     supervisor::supervise,
     topology::Topology,
 };
@@ -37,6 +40,8 @@ pub struct RabbitMqBroker {
     dead_letters: Arc<RabbitMqDeadLetters>,
     /// Of the subscriptions that exist.
     consume_links: Mutex<Vec<watch::Receiver<LinkState>>>,
+    /// Of all subscriptions that ever were.
+    consume_record: Arc<LinkRecord>,
     tasks: TaskTracker,
     closing: CancellationToken,
     _close: DropGuard,
@@ -61,6 +66,7 @@ impl RabbitMqBroker {
             topology,
             lane,
             consume_links: Mutex::default(),
+            consume_record: Arc::default(),
             tasks,
             _close: closing.clone().drop_guard(),
             closing,
@@ -108,6 +114,7 @@ impl Broker for RabbitMqBroker {
             self.topology.clone(),
             prefetch,
             self.lane.clone(),
+            Arc::clone(&self.consume_record),
             self.closing.clone(),
         );
         self.consume_links
@@ -141,6 +148,10 @@ impl Broker for RabbitMqBroker {
             .into_iter()
             .find(|state| !state.is_ready())
             .unwrap_or(LinkState::Ready)
+    }
+
+    fn consume_statistics(&self) -> LinkStatistics {
+        self.consume_record.statistics()
     }
 
     async fn info(&self) -> Result<BrokerInfo, PublishError> {

@@ -17,12 +17,29 @@ pub(crate) enum LinkError {
     },
     #[error("could not prepare the channel")]
     Channel(#[source] lapin::Error),
+    #[error("could not consume from queue {queue}")]
+    Consume {
+        queue: String,
+        #[source]
+        source: lapin::Error,
+    },
+    #[error(
+        "the broker answers, but queue {queue} did not within {} s: it may have lost its members when the broker was \
+         killed; if this lasts, delete the queue (`rabbitmqctl delete_queue {queue}`), and it is declared again: what \
+         is in it is lost to whoever has no copy, the batches of llm-bench are stored",
+        .after.as_secs_f32()
+    )]
+    SilentQueue { queue: String, after: Duration },
     #[error("the link was lost")]
     Lost(#[source] lapin::Error),
     #[error("the channel was closed")]
     ChannelClosed,
     #[error("the broker cancelled the consumer: the queue is gone")]
     ConsumerCancelled,
+    #[error("the broker has forgotten the consumer: the queue has none, and delivers nothing")]
+    ConsumerForgotten,
+    #[error("the task of this link crashed: {0}")]
+    Crashed(String),
     #[error("the broker was closed by this process")]
     Closed,
     #[error("nobody consumes any more")]

@@ -19,6 +19,7 @@ mod error;
 mod link;
 mod outgoing;
 mod publishing;
+mod record;
 mod server_version;
 mod settings;
 mod socket;

@@ -19,6 +19,9 @@ use crate::{
 
 /// How often a link is looked at, beside the errors that it reports by itself.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// A broker that has given no sign of life over a link for so long is asked for one. Heartbeats show only that the
+/// connection lives, not that its channel does.
+pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the broker may take to answer a close before the socket is shut down.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 const REPLY_SUCCESS: u16 = 200;

@@ -15,6 +15,9 @@ pub struct RabbitMqSettings {
     pub app_id: String,
     /// How many messages may be sent and not confirmed.
     pub publish_window: NonZeroUsize,
+    /// How many bytes of bodies may be sent and not confirmed. A body that is larger is sent when it is alone. The client
+    /// holds a second copy of what it has not written yet.
+    pub publish_window_bytes: usize,
     /// How long a `publish` waits for room in the window and its confirmation together.
     pub publish_timeout: Duration,
     /// How long it may take to connect and declare the topology.
@@ -43,8 +46,8 @@ pub enum InvalidSettings {
 
 impl RabbitMqSettings {
     /// The settings for the queue `queue` of the broker at `url` (`amqp://…`, or `amqps://…` with the machine's root
-    /// certificates), with the defaults for everything else: a window of 256 messages and 10 s to confirm, 5 s to
-    /// connect, at most 3 s between attempts, a heartbeat of 10 s.
+    /// certificates), with the defaults for everything else: a window of 256 messages or 16 MiB and 10 s to confirm,
+    /// 5 s to connect, at most 3 s between attempts, a heartbeat of 10 s.
     ///
     /// # Errors
     /// The URL or the name cannot be used.
@@ -57,6 +60,7 @@ impl RabbitMqSettings {
             queue: queue.to_owned(),
             app_id: "llm-bench".to_owned(),
             publish_window: const { NonZeroUsize::new(256).expect("not zero") },
+            publish_window_bytes: 16 * 1024 * 1024,
             publish_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             reconnect_delay_max: Duration::from_secs(3),
@@ -70,6 +74,16 @@ impl RabbitMqSettings {
         let mut uri = self.uri.clone();
         uri.query.heartbeat.get_or_insert(self.heartbeat_seconds);
         uri
+    }
+
+    /// How long the broker may be silent before it is taken for dead.
+    pub(crate) fn longest_silence(&self) -> Duration {
+        let seconds = match self.uri.query.heartbeat {
+            // Switched off by the URL: then this is all that watches.
+            Some(0) | None => self.heartbeat_seconds.max(1),
+            Some(seconds) => seconds,
+        };
+        2 * Duration::from_secs(seconds.into())
     }
 }
 
@@ -104,6 +118,7 @@ impl fmt::Debug for RabbitMqSettings {
             .field("queue", &self.queue)
             .field("app_id", &self.app_id)
             .field("publish_window", &self.publish_window)
+            .field("publish_window_bytes", &self.publish_window_bytes)
             .field("publish_timeout", &self.publish_timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect_delay_max", &self.reconnect_delay_max)

@@ -1,5 +1,6 @@
-use std::{future::Future, time::Duration};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, time::Duration};
 
+use futures::FutureExt;
 use tokio::time::{Instant, sleep};
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,8 @@ pub(crate) trait Supervised: Send {
 }
 
 /// Runs one generation after the other, with a pause in between, for as long as it takes. There is no largest number
-/// of attempts: a service that gives up is one more thing to repair.
+/// of attempts: a service that gives up is one more thing to repair. A generation that panics is over like any other;
+/// whoever looks at the link sees why.
 pub(crate) async fn supervise(
     mut work: impl Supervised,
     closing: CancellationToken,
@@ -36,7 +38,7 @@ pub(crate) async fn supervise(
     let mut last_reason = String::new();
     for generation in 1_u64.. {
         let started = Instant::now();
-        let reason = in_one_line(&work.run().await);
+        let reason = in_one_line(&run_once(&mut work).await);
         work.down(reason.clone());
         if closing.is_cancelled() || !work.is_wanted() {
             return;
@@ -70,6 +72,21 @@ pub(crate) async fn supervise(
     }
 }
 
+/// A generation keeps nothing for the next one but what says how the link is: there is nothing that a panic could leave
+/// half done.
+async fn run_once(work: &mut impl Supervised) -> LinkError {
+    AssertUnwindSafe(work.run())
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|panicked| LinkError::Crashed(message_of(panicked.as_ref())))
+}
+
+fn message_of(panicked: &(dyn Any + Send)) -> String {
+    let text = panicked.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panicked.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}
+
 fn name<W: Supervised>(_: &W) -> &'static str {
     W::NAME
 }
@@ -100,7 +117,52 @@ impl Delays {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// Crashes in its first generations, and is closed in the one after.
+    struct Crashing {
+        crashes: usize,
+        reasons: Arc<Mutex<Vec<String>>>,
+        closing: CancellationToken,
+    }
+
+    impl Supervised for Crashing {
+        const NAME: &'static str = "crashing";
+
+        async fn run(&mut self) -> LinkError {
+            if self.crashes == 0 {
+                self.closing.cancel();
+                return LinkError::Closed;
+            }
+            self.crashes -= 1;
+            panic!("{} to come", self.crashes)
+        }
+
+        fn down(&mut self, reason: String) {
+            self.reasons.lock().unwrap().push(reason);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_crash_is_visible_and_the_next_generation_follows() {
+        let (reasons, closing) = (Arc::default(), CancellationToken::new());
+        let work = Crashing {
+            crashes: 2,
+            reasons: Arc::clone(&reasons),
+            closing: closing.clone(),
+        };
+        supervise(work, closing, Duration::from_millis(10)).await;
+        let reasons = reasons.lock().unwrap();
+        assert_eq!(reasons.len(), 3);
+        assert!(
+            reasons[0].contains("crashed") && reasons[0].contains("1 to come"),
+            "{}",
+            reasons[0]
+        );
+        assert!(reasons[1].contains("0 to come"), "{}", reasons[1]);
+    }
 
     #[test]
     fn delays_grow_to_their_limit_and_stay_there() {

@@ -1,5 +1,5 @@
 use lapin::{
-    Channel, ExchangeKind,
+    Channel, ExchangeKind, Queue,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable, ShortString},
@@ -43,19 +43,23 @@ impl Topology {
         }
     }
 
+    /// Asks something that the broker answers over this channel, after everything that was sent before.
+    pub(crate) async fn probe(&self, channel: &Channel) -> Result<(), LinkError> {
+        declare_exchange(channel, EXCHANGE, ExchangeKind::Topic, true).await
+    }
+
+    /// How many consumers the queue of batches has, ours and others'. May be too few while the queue is busy electing
+    /// a leader.
+    pub(crate) async fn consumers(&self, channel: &Channel) -> Result<u32, LinkError> {
+        let found = look_at(channel, &self.queue).await?;
+        Ok(found.consumer_count())
+    }
+
     /// How many messages of a queue are ready.
     pub(crate) async fn depth(&self, link: &Link, queue: &ShortString) -> Result<u32, LinkError> {
-        let look = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
         // On a channel of its own: where the queue is missing, the broker closes the channel.
         let channel = link.channel().await?;
-        let found = channel
-            .queue_declare(queue.clone(), look, FieldTable::default())
-            .await
-            .map_err(declaring(|| format!("queue {queue}")))?;
-        Ok(found.message_count())
+        Ok(look_at(&channel, queue).await?.message_count())
     }
 
     async fn declare_all(&self, channel: &Channel, passive: bool) -> Result<(), LinkError> {
@@ -72,6 +76,17 @@ impl Topology {
         }
         Ok(())
     }
+}
+
+async fn look_at(channel: &Channel, queue: &ShortString) -> Result<Queue, LinkError> {
+    let look = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    channel
+        .queue_declare(queue.clone(), look, FieldTable::default())
+        .await
+        .map_err(declaring(|| format!("queue {queue}")))
 }
 
 async fn declare_exchange(

@@ -8,6 +8,7 @@ pub async fn close_ends_subscriptions_and_publishing(broker: &dyn Broker) {
     let mut used = broker.subscribe(prefetch(1));
     publishing(broker, [message(1)], async {
         let delivery = tokio::select! {
+            biased;
             delivery = next(&mut *idle) => delivery,
             delivery = next(&mut *used) => delivery,
         };

@@ -28,6 +28,8 @@ pub(crate) struct Scenario {
 /// Short, so that a lease lapses while a slow publish is under way.
 const SETTINGS: OutboxSettings = OutboxSettings {
     queue: 4,
+    memory: 1 << 14,
+    sweep_memory: 1 << 25,
     window: 4,
     grace: Duration::from_secs(2),
     lease: Duration::from_secs(5),

@@ -60,7 +60,8 @@ pub(crate) fn uuids(ids: &[BatchId]) -> Vec<Uuid> {
 /// The values of all batches travel as one array, which each row takes its slice of: arrays of arrays must be
 /// rectangular in PostgreSQL, and a slice of a fixed-width array without NULLs is found without a scan.
 ///
-/// What is not in the registry falls out of the join, and so does a batch in another unit where `$12` says so.
+/// What is not in the registry falls out of the join, and so does a batch in another unit than `$4` says or of an hour
+/// that is not kept.
 /// Rows are locked in the order of the input, which is sorted; `OFFSET 0` keeps the arrays out of that sort.
 const INSERT: &str = "
     WITH input AS MATERIALIZED (
@@ -74,6 +75,7 @@ const INSERT: &str = "
              AS i (id, llm, metric, unit, source, run_id, seed, sequence, batch_at, checksum, first, last, position)
         JOIN llms l ON l.name = i.llm
         JOIN metrics m ON m.title = i.metric AND (i.unit IS NULL OR i.unit = m.unit)
+        JOIN retention r ON i.batch_at >= coalesce(r.retained_from, '-infinity')
         ORDER BY i.position
     ), stored AS (
         INSERT INTO batches

@@ -17,8 +17,6 @@ use crate::{PostgresSettings, fault::SqlError};
 /// Beyond this age, an idle connection may have died without anybody noticing.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// The longest wait between two tries.
-/// What a step may take beyond its waits for a connection and for its statements.
-const GRACE: Duration = Duration::from_secs(5);
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
 /// The storage ports on one PostgreSQL database.
@@ -46,19 +44,12 @@ impl PostgresStorage {
         A: FnMut() -> F,
         F: Future<Output = std::result::Result<T, SqlError>>,
     {
-        let deadline = self.settings.acquire_timeout + self.settings.statement_timeout + GRACE;
-        self.retrying_without_deadline(operation, || {
-            let attempt = tokio::time::timeout(deadline, Box::pin(attempt()));
-            async move {
-                attempt
-                    .await
-                    .unwrap_or_else(|elapsed| Err(SqlError::unavailable(elapsed)))
-            }
-        })
-        .await
+        let deadline = self.settings.longest_step();
+        self.retrying_without_deadline(operation, || in_time(deadline, attempt()))
+            .await
     }
 
-    /// The same for steps that take as long as there are data: rebuilds and migrations.
+    /// The same for steps that take as long as there are data: rebuilds, audits and migrations.
     pub(crate) async fn retrying_without_deadline<T, A, F>(
         &self,
         operation: &'static str,
@@ -93,6 +84,16 @@ impl PostgresStorage {
     pub(crate) async fn acquire(&self) -> std::result::Result<PoolConnection<Postgres>, SqlError> {
         Ok(self.pool.acquire().await?)
     }
+}
+
+/// A server that answers nothing in time is unavailable.
+pub(crate) async fn in_time<T>(
+    deadline: Duration,
+    step: impl Future<Output = std::result::Result<T, SqlError>>,
+) -> std::result::Result<T, SqlError> {
+    tokio::time::timeout(deadline, Box::pin(step))
+        .await
+        .unwrap_or_else(|elapsed| Err(SqlError::unavailable(elapsed)))
 }
 
 impl fmt::Debug for PostgresStorage {

@@ -20,6 +20,12 @@ impl SqlError {
     }
 }
 
+impl From<SqlError> for StepError {
+    fn from(SqlError(error): SqlError) -> Self {
+        error
+    }
+}
+
 impl From<StepError> for SqlError {
     fn from(error: StepError) -> Self {
         Self(error)

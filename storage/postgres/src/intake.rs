@@ -3,20 +3,23 @@
 use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use shared_types::{BatchId, LlmName, MetricBatch};
 use sqlx::{PgConnection, Row};
 use statistics::RunningStatistics;
-use storage::Period;
 use storage::{
-    columns::{known_metric, statistics_key, stored_identity},
+    columns::{known_metric, stored_identity},
     fold::{RowKey, RowState},
-    step::{KnownMetric, Publication, StepTransaction, StoredIdentity},
+    step::{Admission, Countable, Entered, Publication, StepTransaction, StoredIdentity},
 };
 use uuid::Uuid;
 
 use crate::{
+    advisory_locks::RETENTION,
     batch_rows::{self, Units, uuids},
     fault::SqlError,
+    retention,
+    statistics_rows::row_key,
 };
 
 /// A connection with an open transaction.
@@ -26,13 +29,22 @@ pub(crate) struct Intake<'c>(pub(crate) &'c mut PgConnection);
 impl StepTransaction for Intake<'_> {
     type Error = SqlError;
 
-    async fn known_metrics(&mut self) -> Result<Vec<KnownMetric>, SqlError> {
-        let rows: Vec<(String, String)> = sqlx::query_as("SELECT title, unit FROM metrics ORDER BY id")
-            .fetch_all(&mut *self.0)
+    async fn admission(&mut self) -> Result<Admission, SqlError> {
+        let (retained_from, titles, units): (Option<DateTime<Utc>>, Vec<String>, Vec<String>) =
+            sqlx::query_as(
+                "SELECT retained_from, ARRAY(SELECT title FROM metrics ORDER BY id),
+                        ARRAY(SELECT unit FROM metrics ORDER BY id)
+                 FROM retention",
+            )
+            .fetch_one(&mut *self.0)
             .await?;
-        rows.iter()
-            .map(|(title, unit)| Ok(known_metric(title, unit)?))
-            .collect()
+        let metrics = titles.iter().zip(&units);
+        Ok(Admission {
+            metrics: metrics
+                .map(|(title, unit)| known_metric(title, unit))
+                .collect::<Result<_, _>>()?,
+            retained_from: retention::hour(retained_from),
+        })
     }
 
     async fn register_llms(&mut self, names: &[&LlmName]) -> Result<(), SqlError> {
@@ -51,13 +63,20 @@ impl StepTransaction for Intake<'_> {
         Ok(())
     }
 
+    /// Takes the lock along, without a round trip. The limit itself is read by a later statement: this one may have
+    /// waited for the lock, and would not see what has changed meanwhile.
     async fn stored(&mut self, ids: &[BatchId]) -> Result<HashMap<BatchId, StoredIdentity>, SqlError> {
-        let rows =
-            sqlx::query("SELECT id, llm_id, metric_id, source, checksum FROM batches WHERE id = ANY($1)")
-                .bind(uuids(ids))
-                .fetch_all(&mut *self.0)
-                .await?;
+        let rows = sqlx::query(
+            "WITH held AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($2))
+             SELECT b.id, b.llm_id, b.metric_id, b.source, b.checksum
+             FROM held LEFT JOIN batches b ON b.id = ANY($1)",
+        )
+        .bind(uuids(ids))
+        .bind(RETENTION)
+        .fetch_all(&mut *self.0)
+        .await?;
         rows.iter()
+            .filter(|row| row.try_get::<Option<Uuid>, _>("id").is_ok_and(|id| id.is_some()))
             .map(|row| {
                 let identity = stored_identity(
                     row.try_get("llm_id")?,
@@ -82,17 +101,36 @@ impl StepTransaction for Intake<'_> {
         Ok(stored)
     }
 
-    async fn enter_ledger(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, SqlError> {
-        let entered: Vec<Uuid> = sqlx::query_scalar(
-            "INSERT INTO ledger (batch_id)
-             SELECT id FROM unnest($1::uuid[]) WITH ORDINALITY AS given (id, position) ORDER BY position
-             ON CONFLICT (batch_id) DO NOTHING
-             RETURNING batch_id",
+    async fn enter_ledger(&mut self, batches: &[Countable]) -> Result<Entered, SqlError> {
+        let (retained_from, new): (Option<DateTime<Utc>>, Vec<Uuid>) = sqlx::query_as(
+            "WITH entered AS (
+                 INSERT INTO ledger (batch_id)
+                 SELECT given.id
+                 FROM ROWS FROM (unnest($1::uuid[]), unnest($2::timestamptz[])) WITH ORDINALITY
+                      AS given (id, batch_at, position)
+                 JOIN retention r ON given.batch_at >= coalesce(r.retained_from, '-infinity')
+                 ORDER BY given.position
+                 ON CONFLICT (batch_id) DO NOTHING
+                 RETURNING batch_id
+             )
+             SELECT retained_from, ARRAY(SELECT batch_id FROM entered) FROM retention",
         )
-        .bind(uuids(ids))
-        .fetch_all(&mut *self.0)
+        .bind(batches.iter().map(|batch| batch.id.as_uuid()).collect::<Vec<_>>())
+        .bind(batches.iter().map(|batch| batch.timestamp).collect::<Vec<_>>())
+        .fetch_one(&mut *self.0)
         .await?;
-        Ok(entered.into_iter().map(BatchId::from).collect())
+        Ok(Entered {
+            new: new.into_iter().map(BatchId::from).collect(),
+            retained_from: retention::hour(retained_from),
+        })
+    }
+
+    async fn counted(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, SqlError> {
+        let counted: Vec<Uuid> = sqlx::query_scalar("SELECT batch_id FROM ledger WHERE batch_id = ANY($1)")
+            .bind(uuids(ids))
+            .fetch_all(&mut *self.0)
+            .await?;
+        Ok(counted.into_iter().map(BatchId::from).collect())
     }
 
     /// Missing rows are inserted before existing ones are locked. Whoever waits for an uncommitted insert therefore
@@ -132,15 +170,7 @@ impl StepTransaction for Intake<'_> {
         .fetch_all(&mut *self.0)
         .await?;
         rows.iter()
-            .map(|row| {
-                let key = statistics_key(
-                    row.try_get("llm_id")?,
-                    row.try_get("metric_id")?,
-                    row.try_get("source")?,
-                )?;
-                let period = Period::from_column(row.try_get("period")?);
-                Ok((RowKey { key, period }, row.try_get("state")?))
-            })
+            .map(|row| Ok((row_key(row)?, row.try_get("state")?)))
             .collect()
     }
 

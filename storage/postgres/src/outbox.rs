@@ -5,9 +5,11 @@ use std::{
 
 use async_trait::async_trait;
 use shared_types::{BatchId, MetricBatch};
+use sqlx::Row;
 use storage::{
     Outbox, OutboxDepth, Recorded, Result,
-    step::{self, Publication},
+    columns::readable,
+    step::{self, Publication, StepError},
 };
 
 use crate::{
@@ -127,6 +129,10 @@ impl PostgresStorage {
         .bind(lease.as_secs_f64())
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(|row| Ok(stored_batch(row)?.batch)).collect()
+        let claimed = rows
+            .iter()
+            .map(|row| Ok((row.try_get("id")?, stored_batch(row).map_err(StepError::from))))
+            .collect::<std::result::Result<Vec<_>, SqlError>>()?;
+        Ok(readable(claimed))
     }
 }

@@ -1,90 +1,174 @@
+//! The recomputation of all statistics beside consumers that go on.
+//!
+//! What was counted before some point is told from what was counted after by the transaction that entered it into the
+//! ledger and by a snapshot, not by a time or a number: transactions commit in another order than they begin in. No
+//! transaction stays open meanwhile, so nothing keeps the server from cleaning up and readers of changes from moving on.
+
 use async_trait::async_trait;
-use sqlx::{PgConnection, Row};
+use chrono::{DateTime, Utc};
+use shared_types::BatchId;
+use sqlx::{Postgres, pool::PoolConnection};
 use storage::{
-    RebuildReport,
-    columns::statistics_key,
-    fold::RowState,
-    rebuild::{self, CountedBatch, Place, RebuildTransaction, Swapped},
+    Hour, Period, RebuildReport,
+    fold::{RowKey, RowState},
+    rebuild::{self, Begun, CountedBatch, Place, RebuildSession, Swapped},
+    step::StepError,
 };
 use uuid::Uuid;
 
-use crate::{PostgresStorage, fault::SqlError, intake::KeyColumns};
+use crate::{
+    PostgresStorage, advisory_locks::MAINTENANCE, fault::SqlError, intake::KeyColumns, ledger_pages,
+    retention, statistics_rows,
+};
 
 impl PostgresStorage {
     pub(crate) async fn rebuild_once(
         &self,
         progress: &(dyn Fn(u64, u64) + Send + Sync),
     ) -> Result<RebuildReport, SqlError> {
-        let mut transaction = self.begin().await?;
-        let report = rebuild::run(&mut Rebuild(&mut transaction), progress).await?;
-        transaction.commit().await?;
+        let mut connection = self.acquire().await?;
+        // Its lock, its temporary table and its settings go with it, whatever happens.
+        connection.close_on_drop();
+        let mut session = Rebuild {
+            connection,
+            counted_by: None,
+        };
+        session.take_turn().await?;
+        let report = rebuild::run(&mut session, progress).await?;
+        session.end_turn().await?;
         Ok(report)
     }
 }
 
-/// A connection with an open transaction.
-struct Rebuild<'c>(&'c mut PgConnection);
+struct Rebuild {
+    connection: PoolConnection<Postgres>,
+    /// `pg_snapshot` as text: what it sees has been asked for.
+    counted_by: Option<String>,
+}
 
-#[async_trait]
-impl RebuildTransaction for Rebuild<'_> {
-    type Error = SqlError;
-
-    /// Consumers enter the ledger before they touch the statistics and commit both at once: when the lock is granted,
-    /// every batch that is in the statistics is in the ledger, and until it is released none joins them. Readers go
-    /// on with the rows as they were.
-    async fn begin(&mut self) -> Result<u64, SqlError> {
-        for statement in [
-            "SELECT set_config('statement_timeout', '0', true), set_config('lock_timeout', '0', true)",
-            "LOCK TABLE statistics IN EXCLUSIVE MODE",
-            "CREATE TEMPORARY TABLE rebuilt (
-                 llm_id bigint, metric_id bigint, source text, period bigint, state bytea, n bigint
-             ) ON COMMIT DROP",
-        ] {
-            sqlx::query(statement).execute(&mut *self.0).await?;
-        }
-        let counted: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger")
-            .fetch_one(&mut *self.0)
-            .await?;
-        Ok(counted.cast_unsigned())
+impl Rebuild {
+    async fn execute(&mut self, statement: &'static str) -> Result<(), SqlError> {
+        sqlx::query(statement).execute(&mut *self.connection).await?;
+        Ok(())
     }
 
-    async fn page(&mut self, after: Option<Place>, limit: u32) -> Result<Vec<CountedBatch>, SqlError> {
-        let rows = sqlx::query(
-            "SELECT b.id, b.llm_id, b.metric_id, b.source, b.batch_at, b.data_points
-             FROM batches b JOIN ledger l ON l.batch_id = b.id
-             WHERE (b.batch_at, b.id) > (coalesce($1, '-infinity'::timestamptz),
-                                         coalesce($2, '00000000-0000-0000-0000-000000000000'::uuid))
-             ORDER BY b.batch_at, b.id
-             LIMIT $3",
+    async fn take_turn(&mut self) -> Result<(), SqlError> {
+        self.execute(
+            "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)",
         )
-        .bind(after.map(|place| place.timestamp))
-        .bind(after.map(|place| place.id.as_uuid()))
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.0)
         .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(CountedBatch {
-                    place: Place {
-                        timestamp: row.try_get("batch_at")?,
-                        id: row.try_get::<Uuid, _>("id")?.into(),
-                    },
-                    key: statistics_key(
-                        row.try_get("llm_id")?,
-                        row.try_get("metric_id")?,
-                        row.try_get("source")?,
-                    )?,
-                    values: row.try_get("data_points")?,
-                })
-            })
-            .collect()
+        sqlx::query("SELECT pg_advisory_lock($1)")
+            .bind(MAINTENANCE)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Now, not when the server notices that the connection is gone.
+    async fn end_turn(&mut self) -> Result<(), SqlError> {
+        sqlx::query("SELECT pg_advisory_unlock($1)")
+            .bind(MAINTENANCE)
+            .execute(&mut *self.connection)
+            .await?;
+        Ok(())
+    }
+
+    fn counted_by(&self) -> Result<&str, StepError> {
+        self.counted_by
+            .as_deref()
+            .ok_or_else(|| StepError::fault("a rebuild goes on before it has begun"))
+    }
+}
+
+#[async_trait]
+impl RebuildSession for Rebuild {
+    type Error = SqlError;
+
+    async fn begin(&mut self) -> Result<Begun, SqlError> {
+        self.execute(
+            "CREATE TEMPORARY TABLE rebuilt (
+                 llm_id bigint, metric_id bigint, source text, period bigint, state bytea, n bigint,
+                 PRIMARY KEY (llm_id, metric_id, source, period)
+             )",
+        )
+        .await?;
+        let (snapshot, counted, retained_from): (String, i64, Option<DateTime<Utc>>) = sqlx::query_as(
+            "SELECT pg_current_snapshot()::text, (SELECT count(*) FROM ledger),
+                    (SELECT retained_from FROM retention)",
+        )
+        .fetch_one(&mut *self.connection)
+        .await?;
+        self.counted_by = Some(snapshot);
+        Ok(Begun {
+            counted: counted.cast_unsigned(),
+            retained_from: retention::hour(retained_from),
+        })
+    }
+
+    async fn page(
+        &mut self,
+        from: Hour,
+        after: Option<Place>,
+        limit: u32,
+    ) -> Result<Vec<CountedBatch>, SqlError> {
+        let counted_by = self.counted_by.as_deref();
+        ledger_pages::page(&mut self.connection, from, after, limit, counted_by).await
+    }
+
+    /// What a snapshot does not see has a transaction id from its xmin on, which the index finds.
+    async fn counted_since(&mut self) -> Result<Vec<BatchId>, SqlError> {
+        let before = self.counted_by()?.to_owned();
+        let (snapshot, ids): (String, Vec<Uuid>) = sqlx::query_as(
+            "SELECT pg_current_snapshot()::text,
+                    ARRAY(SELECT batch_id FROM ledger
+                          WHERE counted_in >= pg_snapshot_xmin($1::text::pg_snapshot)::text::bigint
+                            AND NOT pg_visible_in_snapshot(counted_in::text::xid8, $1::text::pg_snapshot))",
+        )
+        .bind(before)
+        .fetch_one(&mut *self.connection)
+        .await?;
+        self.counted_by = Some(snapshot);
+        Ok(ids.into_iter().map(BatchId::from).collect())
+    }
+
+    async fn load(&mut self, ids: &[BatchId]) -> Result<Vec<CountedBatch>, SqlError> {
+        ledger_pages::load(&mut self.connection, ids).await
+    }
+
+    async fn rows(
+        &mut self,
+        before: Hour,
+        after: Option<RowKey>,
+        limit: u32,
+    ) -> Result<Vec<RowState>, SqlError> {
+        statistics_rows::rows(&mut self.connection, before, after, limit).await
+    }
+
+    async fn kept(&mut self, rows: &[RowKey]) -> Result<Vec<(RowKey, Vec<u8>)>, SqlError> {
+        let keys = KeyColumns::of(rows.iter());
+        sqlx::query(
+            "SELECT llm_id, metric_id, source, period, state
+             FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[])
+                  AS given (llm_id, metric_id, source, period)
+             JOIN rebuilt USING (llm_id, metric_id, source, period)",
+        )
+        .bind(keys.llms)
+        .bind(keys.metrics)
+        .bind(keys.sources)
+        .bind(keys.periods)
+        .fetch_all(&mut *self.connection)
+        .await?
+        .iter()
+        .map(|row| Ok((statistics_rows::row_key(row)?, sqlx::Row::try_get(row, "state")?)))
+        .collect()
     }
 
     async fn keep(&mut self, rows: &[RowState]) -> Result<(), SqlError> {
         let keys = KeyColumns::of(rows.iter().map(|row| &row.row));
         sqlx::query(
             "INSERT INTO rebuilt
-             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bytea[], $6::bigint[])",
+             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bytea[], $6::bigint[])
+             ON CONFLICT (llm_id, metric_id, source, period) DO UPDATE SET state = excluded.state, n = excluded.n",
         )
         .bind(keys.llms)
         .bind(keys.metrics)
@@ -92,24 +176,42 @@ impl RebuildTransaction for Rebuild<'_> {
         .bind(keys.periods)
         .bind(rows.iter().map(|row| row.state.as_slice()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.n).collect::<Vec<_>>())
-        .execute(&mut *self.0)
+        .execute(&mut *self.connection)
         .await?;
         Ok(())
     }
 
-    async fn swap(&mut self) -> Result<Swapped, SqlError> {
+    /// Consumers enter the ledger before they touch the statistics and commit both at once: when the lock is granted,
+    /// every batch that is in the statistics is in the ledger, and until it is released none joins them. Readers go
+    /// on with the rows as they were.
+    async fn exclude_consumers(&mut self) -> Result<Hour, SqlError> {
+        self.execute("BEGIN").await?;
+        self.execute("LOCK TABLE statistics IN EXCLUSIVE MODE").await?;
+        retention::retained_from(&mut self.connection).await
+    }
+
+    async fn swap(&mut self, from: Hour) -> Result<Swapped, SqlError> {
         let (rows, changed): (i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM rebuilt),
                     (SELECT count(*) FROM rebuilt r
-                     FULL JOIN statistics s USING (llm_id, metric_id, source, period)
+                     FULL JOIN (SELECT * FROM statistics WHERE period >= $1 OR period = $2) s
+                         USING (llm_id, metric_id, source, period)
                      WHERE (r.state, r.n) IS DISTINCT FROM (s.state, s.n))",
         )
-        .fetch_one(&mut *self.0)
+        .bind(from.0)
+        .bind(Period::AllTime.to_column())
+        .fetch_one(&mut *self.connection)
         .await?;
-        for statement in [
-            "DELETE FROM statistics s WHERE NOT EXISTS (
+        sqlx::query(
+            "DELETE FROM statistics s WHERE (period >= $1 OR period = $2) AND NOT EXISTS (
                  SELECT FROM rebuilt r
                  WHERE (r.llm_id, r.metric_id, r.source, r.period) = (s.llm_id, s.metric_id, s.source, s.period))",
+        )
+        .bind(from.0)
+        .bind(Period::AllTime.to_column())
+        .execute(&mut *self.connection)
+        .await?;
+        for statement in [
             "INSERT INTO statistics (llm_id, metric_id, source, period, state, n)
              SELECT llm_id, metric_id, source, period, state, n FROM rebuilt
              ON CONFLICT (llm_id, metric_id, source, period) DO UPDATE
@@ -117,8 +219,9 @@ impl RebuildTransaction for Rebuild<'_> {
                      updated_at = excluded.updated_at
                  WHERE (statistics.state, statistics.n) IS DISTINCT FROM (excluded.state, excluded.n)",
             "UPDATE statistics_generation SET generation = generation + 1",
+            "COMMIT",
         ] {
-            sqlx::query(statement).execute(&mut *self.0).await?;
+            self.execute(statement).await?;
         }
         Ok(Swapped {
             rows: rows.cast_unsigned(),

@@ -44,6 +44,12 @@ impl PostgresSettings {
         }
     }
 
+    /// What one attempt at a step may take: its waits for a connection and for its statements, and something beyond.
+    pub(crate) fn longest_step(&self) -> Duration {
+        const GRACE: Duration = Duration::from_secs(5);
+        self.acquire_timeout + self.statement_timeout + GRACE
+    }
+
     /// The defaults for a server given by its URL.
     ///
     /// # Errors

@@ -12,12 +12,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use storage::{Result, StorageError};
+use tokio::sync::Mutex;
 
 use crate::fault::SqlError;
 
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a step waits for its turn to write in this process. A rebuild may take this long.
+/// How long a step waits for its turn to write in this process. The swap of a rebuild may take this long.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 const READERS: u32 = 4;
 
@@ -34,6 +35,8 @@ pub enum Location {
 pub struct SqliteStorage {
     pub(crate) writer: SqlitePool,
     pub(crate) readers: SqlitePool,
+    /// Held by rebuilds and prunings, one at a time: a rebuild reads what a pruning deletes.
+    pub(crate) maintenance: Mutex<()>,
     location: Location,
     clock: Arc<dyn Clock>,
 }
@@ -97,6 +100,7 @@ impl SqliteStorage {
         Ok(Self {
             writer,
             readers,
+            maintenance: Mutex::new(()),
             location,
             clock,
         })

@@ -15,6 +15,12 @@ impl SqlError {
     }
 }
 
+impl From<SqlError> for StepError {
+    fn from(SqlError(error): SqlError) -> Self {
+        error
+    }
+}
+
 impl From<StepError> for SqlError {
     fn from(error: StepError) -> Self {
         Self(error)
@@ -53,4 +59,51 @@ fn is_transient_code(code: u32) -> bool {
     const FULL: u32 = 13; // no space left
     const PROTOCOL: u32 = 15; // lost a race for the write-ahead log
     [BUSY, LOCKED, IO_ERROR, FULL, PROTOCOL].contains(&(code & 0xff))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+    use shared_types::{RegistrySeed, SystemClock};
+    use storage::{
+        Applied, BoxError, Maintenance, Outbox, Projection, Reconciliation, Recorded, Registry,
+        conformance::samples::batches,
+    };
+
+    use crate::{Location, SqliteStorage};
+
+    /// A limit on the pages of the file does what a full disk does, at the same places.
+    #[tokio::test]
+    async fn a_full_disk_is_unavailable_until_there_is_space() -> Result<(), BoxError> {
+        let storage = SqliteStorage::open(Location::Ephemeral, Arc::new(SystemClock))?;
+        storage.migrate().await?;
+        storage
+            .seed(&RegistrySeed::standard()?, DateTime::UNIX_EPOCH)
+            .await?;
+        let (kept, more) = (batches(0..20)?, batches(20..400)?);
+        storage.record(&kept).await?;
+        storage.apply(&kept[..10]).await?;
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(&storage.writer)
+            .await?;
+        for error in [
+            storage.record(&more).await.unwrap_err(),
+            storage.apply(&more).await.unwrap_err(),
+        ] {
+            assert!(error.is_transient(), "{error:?}");
+        }
+        assert_eq!(storage.counted_batches().await?, 10, "all or nothing");
+        assert_eq!(storage.audit(None, 1000).await?.mismatches, [], "readers go on");
+
+        sqlx::query("PRAGMA max_page_count = 1000000")
+            .execute(&storage.writer)
+            .await?;
+        let recorded = storage.record(&more).await?;
+        assert!(recorded.iter().all(|outcome| *outcome == Recorded::Stored));
+        let applied = storage.apply(&more).await?;
+        assert!(applied.iter().all(|outcome| *outcome == Applied::Counted));
+        Ok(())
+    }
 }

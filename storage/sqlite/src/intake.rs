@@ -8,15 +8,17 @@ use chrono::{DateTime, Utc};
 use shared_types::{BatchId, LlmName, MetricBatch};
 use sqlx::{Row, SqliteConnection};
 use storage::{
+    Hour,
     columns::{known_metric, stored_identity},
     fold::{RowKey, RowState},
-    step::{KnownMetric, Publication, StepTransaction, StoredIdentity},
+    step::{Admission, Countable, Entered, Publication, StepTransaction, StoredIdentity},
 };
 use uuid::Uuid;
 
 use crate::{
     batch_rows::{self, id_list},
     fault::SqlError,
+    retention::retained_from,
     time_columns::to_column,
 };
 
@@ -30,13 +32,15 @@ pub(crate) struct Intake<'c> {
 impl StepTransaction for Intake<'_> {
     type Error = SqlError;
 
-    async fn known_metrics(&mut self) -> Result<Vec<KnownMetric>, SqlError> {
+    async fn admission(&mut self) -> Result<Admission, SqlError> {
         let rows: Vec<(String, String)> = sqlx::query_as("SELECT title, unit FROM metrics ORDER BY id")
             .fetch_all(&mut *self.connection)
             .await?;
-        rows.iter()
-            .map(|(title, unit)| Ok(known_metric(title, unit)?))
-            .collect()
+        let metrics = rows.iter().map(|(title, unit)| known_metric(title, unit));
+        Ok(Admission {
+            metrics: metrics.collect::<Result<_, _>>()?,
+            retained_from: retained_from(self.connection).await?,
+        })
     }
 
     async fn register_llms(&mut self, names: &[&LlmName]) -> Result<(), SqlError> {
@@ -88,18 +92,37 @@ impl StepTransaction for Intake<'_> {
         Ok(stored)
     }
 
-    async fn enter_ledger(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, SqlError> {
+    async fn enter_ledger(&mut self, batches: &[Countable]) -> Result<Entered, SqlError> {
+        let retained_from = retained_from(self.connection).await?;
+        let kept: Vec<BatchId> = batches
+            .iter()
+            .filter(|batch| Hour::of(batch.timestamp) >= retained_from)
+            .map(|batch| batch.id)
+            .collect();
         let entered: Vec<Uuid> = sqlx::query_scalar(
-            "INSERT INTO ledger (batch_id, counted_at)
-             SELECT unhex(value), $2 FROM json_each($1) WHERE true
+            "INSERT INTO ledger (batch_id, counted_at, counted_in)
+             SELECT unhex(value), $2, (SELECT revision + 1 FROM statistics_revision) FROM json_each($1) WHERE true
              ON CONFLICT (batch_id) DO NOTHING
              RETURNING batch_id",
         )
-        .bind(id_list(ids))
+        .bind(id_list(&kept))
         .bind(to_column(self.now))
         .fetch_all(&mut *self.connection)
         .await?;
-        Ok(entered.into_iter().map(BatchId::from).collect())
+        Ok(Entered {
+            new: entered.into_iter().map(BatchId::from).collect(),
+            retained_from,
+        })
+    }
+
+    async fn counted(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, SqlError> {
+        let counted: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT batch_id FROM ledger WHERE batch_id IN (SELECT unhex(value) FROM json_each($1))",
+        )
+        .bind(id_list(ids))
+        .fetch_all(&mut *self.connection)
+        .await?;
+        Ok(counted.into_iter().map(BatchId::from).collect())
     }
 
     async fn lock_statistics(&mut self, rows: &[RowKey]) -> Result<Vec<(RowKey, Vec<u8>)>, SqlError> {

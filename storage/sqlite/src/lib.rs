@@ -6,7 +6,8 @@
 //! | `intake` | the transaction behind `Outbox::record` and `Projection::apply`: batches, ledger, statistics |
 //! | `outbox` | `Outbox` |
 //! | `projection`, `rebuild` | `Projection` |
-//! | `archive`, `api_keys`, `simulation_log`, `maintenance` | the ports of these names |
+//! | `reconciliation`, `audit`, `retention` | `Reconciliation` |
+//! | `archive`, `dead_letter_log`, `api_keys`, `simulation_log`, `maintenance` | the ports of these names |
 //!
 //! There is one writer at a time, in this process by a pool of one connection, among processes by `BEGIN IMMEDIATE`;
 //! readers see the last commit and never wait (write-ahead log). The database's clock is the one given to
@@ -14,16 +15,22 @@
 
 mod api_keys;
 mod archive;
+mod audit;
 mod batch_rows;
 mod connection;
+mod dead_letter_log;
 mod fault;
 mod intake;
+mod ledger_pages;
 mod maintenance;
 mod outbox;
 mod projection;
 mod rebuild;
+mod reconciliation;
 mod registry;
+mod retention;
 mod simulation_log;
+mod statistics_rows;
 mod time_columns;
 
 pub use connection::{Location, SqliteStorage};

@@ -3,7 +3,13 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use chrono::TimeDelta;
 use shared_types::{BatchId, MetricBatch};
-use storage::{Outbox, OutboxDepth, Recorded, Result, step};
+use sqlx::Row;
+use storage::{
+    Outbox, OutboxDepth, Recorded, Result,
+    columns::readable,
+    step::{self, StepError},
+};
+use uuid::Uuid;
 
 use crate::{
     SqliteStorage,
@@ -107,9 +113,9 @@ impl SqliteStorage {
         .await?;
         let claimed = rows
             .iter()
-            .map(|row| Ok(stored_batch(row)?.batch))
-            .collect::<std::result::Result<Vec<_>, SqlError>>()?;
-        let ids: Vec<BatchId> = claimed.iter().map(MetricBatch::id).collect();
+            .map(|row| Ok((row.try_get("id")?, stored_batch(row).map_err(StepError::from))))
+            .collect::<std::result::Result<Vec<(Uuid, _)>, SqlError>>()?;
+        let ids: Vec<BatchId> = claimed.iter().map(|(id, _)| BatchId::from(*id)).collect();
         sqlx::query(
             "UPDATE outbox SET claimed_at = $2 WHERE batch_id IN (SELECT unhex(value) FROM json_each($1))",
         )
@@ -118,6 +124,6 @@ impl SqliteStorage {
         .execute(&mut *transaction)
         .await?;
         transaction.commit().await?;
-        Ok(claimed)
+        Ok(readable(claimed))
     }
 }

@@ -5,10 +5,10 @@ use storage::{
     Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Result, Revision, StatisticsChange,
     StatisticsRow,
     columns::{statistics_key, statistics_row},
-    rebuild, step,
+    step,
 };
 
-use crate::{SqliteStorage, fault::SqlError, intake::Intake, rebuild::Rebuild, time_columns::from_column};
+use crate::{SqliteStorage, fault::SqlError, intake::Intake, time_columns::from_column};
 
 #[async_trait]
 impl Projection for SqliteStorage {
@@ -59,17 +59,8 @@ impl Projection for SqliteStorage {
     }
 
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport> {
-        self.step("rebuild statistics", async || {
-            let mut transaction = self.begin().await?;
-            let mut steps = Rebuild {
-                connection: &mut transaction,
-                now: self.now(),
-            };
-            let report = rebuild::run(&mut steps, progress).await?;
-            transaction.commit().await?;
-            Ok(report)
-        })
-        .await
+        self.step("rebuild statistics", || self.rebuild_once(progress))
+            .await
     }
 
     async fn counted_batches(&self) -> Result<u64> {

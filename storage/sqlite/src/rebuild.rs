@@ -1,31 +1,70 @@
+//! The recomputation of all statistics beside consumers that go on.
+//!
+//! What was counted before some point is told from what was counted after by the revision that the ledger notes: there is
+//! one writer at a time, so revisions are committed in their order. Between two steps nothing is held, neither a
+//! transaction nor a connection, so that an ephemeral database, which has one of each, serves others meanwhile.
+
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use shared_types::BatchId;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
 use storage::{
-    columns::statistics_key,
-    fold::RowState,
-    rebuild::{CountedBatch, Place, RebuildTransaction, Swapped},
+    Hour, Period, RebuildReport,
+    fold::{RowKey, RowState},
+    rebuild::{self, Begun, CountedBatch, Place, RebuildSession, Swapped},
 };
 use uuid::Uuid;
 
 use crate::{
-    batch_rows::decode_values,
-    fault::SqlError,
-    time_columns::{from_column, to_column},
+    SqliteStorage, fault::SqlError, ledger_pages, retention, statistics_rows, time_columns::to_column,
 };
 
-/// A connection with an open write transaction, and the time it takes place.
-pub(crate) struct Rebuild<'c> {
-    pub(crate) connection: &'c mut SqliteConnection,
-    pub(crate) now: DateTime<Utc>,
+impl SqliteStorage {
+    pub(crate) async fn rebuild_once(
+        &self,
+        progress: &(dyn Fn(u64, u64) + Send + Sync),
+    ) -> Result<RebuildReport, SqlError> {
+        let _turn = self.maintenance.lock().await;
+        let mut session = Rebuild {
+            storage: self,
+            counted_by: 0,
+            swapping: None,
+        };
+        rebuild::run(&mut session, progress).await
+    }
+}
+
+struct Rebuild<'s> {
+    storage: &'s SqliteStorage,
+    /// The revision up to which what was counted has been asked for.
+    counted_by: i64,
+    swapping: Option<Transaction<'static, Sqlite>>,
+}
+
+/// Runs a step in the transaction of the swap, or on a connection of the pool for as long as the step takes.
+macro_rules! on {
+    ($session:ident.$pool:ident, $connection:ident => $step:expr) => {
+        match &mut $session.swapping {
+            Some(transaction) => {
+                let $connection: &mut SqliteConnection = transaction;
+                $step
+            }
+            None => {
+                let mut connection = $session.storage.$pool.acquire().await?;
+                let $connection: &mut SqliteConnection = &mut connection;
+                $step
+            }
+        }
+    };
 }
 
 #[async_trait]
-impl RebuildTransaction for Rebuild<'_> {
+impl RebuildSession for Rebuild<'_> {
     type Error = SqlError;
 
-    async fn begin(&mut self) -> Result<u64, SqlError> {
+    /// The rows are put aside in a table of the one connection that writes: no other sees it, and writing to it keeps
+    /// nobody from writing to the file.
+    async fn begin(&mut self) -> Result<Begun, SqlError> {
+        let mut transaction = self.storage.begin().await?;
         for statement in [
             "CREATE TEMPORARY TABLE IF NOT EXISTS rebuilt (
                  llm_id INTEGER, metric_id INTEGER, source TEXT, period INTEGER, state BLOB, n INTEGER,
@@ -33,77 +72,101 @@ impl RebuildTransaction for Rebuild<'_> {
              )",
             "DELETE FROM rebuilt",
         ] {
-            sqlx::query(statement).execute(&mut *self.connection).await?;
+            sqlx::query(statement).execute(&mut *transaction).await?;
         }
-        let counted: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger")
-            .fetch_one(&mut *self.connection)
-            .await?;
-        Ok(counted.cast_unsigned())
+        let (revision, counted): (i64, i64) =
+            sqlx::query_as("SELECT revision, (SELECT count(*) FROM ledger) FROM statistics_revision")
+                .fetch_one(&mut *transaction)
+                .await?;
+        let retained_from = retention::retained_from(&mut transaction).await?;
+        transaction.commit().await?;
+        self.counted_by = revision;
+        Ok(Begun {
+            counted: counted.cast_unsigned(),
+            retained_from,
+        })
     }
 
-    async fn page(&mut self, after: Option<Place>, limit: u32) -> Result<Vec<CountedBatch>, SqlError> {
-        let rows = sqlx::query(
-            "SELECT b.id, b.llm_id, b.metric_id, b.source, b.batch_at, b.data_points
-             FROM batches b JOIN ledger l ON l.batch_id = b.id
-             WHERE (b.batch_at, b.id) > ($1, $2)
-             ORDER BY b.batch_at, b.id
-             LIMIT $3",
-        )
-        .bind(after.map_or(i64::MIN, |place| to_column(place.timestamp)))
-        .bind(after.map_or(Uuid::nil(), |place| place.id.as_uuid()))
-        .bind(i64::from(limit))
-        .fetch_all(&mut *self.connection)
-        .await?;
-        rows.iter()
-            .map(|row| {
-                Ok(CountedBatch {
-                    place: Place {
-                        timestamp: from_column(row.try_get("batch_at")?)?,
-                        id: BatchId::from(row.try_get::<Uuid, _>("id")?),
-                    },
-                    key: statistics_key(
-                        row.try_get("llm_id")?,
-                        row.try_get("metric_id")?,
-                        row.try_get("source")?,
-                    )?,
-                    values: decode_values(row.try_get("data_points")?)?,
-                })
-            })
-            .collect()
+    async fn page(
+        &mut self,
+        from: Hour,
+        after: Option<Place>,
+        limit: u32,
+    ) -> Result<Vec<CountedBatch>, SqlError> {
+        let counted_by = self.counted_by;
+        on!(self.readers, connection => ledger_pages::page(connection, from, after, limit, counted_by).await)
+    }
+
+    async fn counted_since(&mut self) -> Result<Vec<BatchId>, SqlError> {
+        let before = self.counted_by;
+        let (revision, ids): (i64, Vec<Uuid>) = on!(self.readers, connection => {
+            let revision = sqlx::query_scalar("SELECT revision FROM statistics_revision")
+                .fetch_one(&mut *connection)
+                .await?;
+            let ids = sqlx::query_scalar("SELECT batch_id FROM ledger WHERE counted_in > $1 AND counted_in <= $2")
+                .bind(before)
+                .bind(revision)
+                .fetch_all(connection)
+                .await?;
+            (revision, ids)
+        });
+        self.counted_by = revision;
+        Ok(ids.into_iter().map(BatchId::from).collect())
+    }
+
+    async fn load(&mut self, ids: &[BatchId]) -> Result<Vec<CountedBatch>, SqlError> {
+        on!(self.readers, connection => ledger_pages::load(connection, ids).await)
+    }
+
+    async fn rows(
+        &mut self,
+        before: Hour,
+        after: Option<RowKey>,
+        limit: u32,
+    ) -> Result<Vec<RowState>, SqlError> {
+        on!(self.readers, connection => statistics_rows::rows(connection, before, after, limit).await)
+    }
+
+    async fn kept(&mut self, rows: &[RowKey]) -> Result<Vec<(RowKey, Vec<u8>)>, SqlError> {
+        on!(self.writer, connection => kept(connection, rows).await)
     }
 
     async fn keep(&mut self, rows: &[RowState]) -> Result<(), SqlError> {
-        for row in rows {
-            sqlx::query("INSERT INTO rebuilt VALUES ($1, $2, $3, $4, $5, $6)")
-                .bind(row.row.key.llm.0)
-                .bind(row.row.key.metric.0)
-                .bind(row.row.key.source.as_str())
-                .bind(row.row.period.to_column())
-                .bind(row.state.as_slice())
-                .bind(row.n)
-                .execute(&mut *self.connection)
-                .await?;
-        }
-        Ok(())
+        on!(self.writer, connection => keep(connection, rows).await)
     }
 
-    async fn swap(&mut self) -> Result<Swapped, SqlError> {
+    async fn exclude_consumers(&mut self) -> Result<Hour, SqlError> {
+        let transaction = self.swapping.insert(self.storage.begin().await?);
+        retention::retained_from(transaction).await
+    }
+
+    async fn swap(&mut self, from: Hour) -> Result<Swapped, SqlError> {
+        let mut transaction = match self.swapping.take() {
+            Some(transaction) => transaction,
+            None => self.storage.begin().await?,
+        };
         let (rows, changed): (i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM rebuilt),
                     (SELECT count(*) FROM rebuilt r
-                     FULL JOIN statistics s USING (llm_id, metric_id, source, period)
+                     FULL JOIN (SELECT * FROM statistics WHERE period >= $1 OR period = $2) s
+                         USING (llm_id, metric_id, source, period)
                      WHERE r.state IS NOT s.state OR r.n IS NOT s.n)",
         )
-        .fetch_one(&mut *self.connection)
+        .bind(from.0)
+        .bind(Period::AllTime.to_column())
+        .fetch_one(&mut *transaction)
         .await?;
         sqlx::query("UPDATE statistics_revision SET generation = generation + 1, revision = revision + 1")
-            .execute(&mut *self.connection)
+            .execute(&mut *transaction)
             .await?;
         sqlx::query(
-            "DELETE FROM statistics WHERE (llm_id, metric_id, source, period) NOT IN (
+            "DELETE FROM statistics
+             WHERE (period >= $1 OR period = $2) AND (llm_id, metric_id, source, period) NOT IN (
                  SELECT llm_id, metric_id, source, period FROM rebuilt)",
         )
-        .execute(&mut *self.connection)
+        .bind(from.0)
+        .bind(Period::AllTime.to_column())
+        .execute(&mut *transaction)
         .await?;
         sqlx::query(
             "INSERT INTO statistics (llm_id, metric_id, source, period, state, n, revision, updated_at)
@@ -114,15 +177,56 @@ impl RebuildTransaction for Rebuild<'_> {
                      updated_at = excluded.updated_at
                  WHERE state IS NOT excluded.state OR n IS NOT excluded.n",
         )
-        .bind(to_column(self.now))
-        .execute(&mut *self.connection)
+        .bind(to_column(self.storage.now()))
+        .execute(&mut *transaction)
         .await?;
         sqlx::query("DELETE FROM rebuilt")
-            .execute(&mut *self.connection)
+            .execute(&mut *transaction)
             .await?;
+        transaction.commit().await?;
         Ok(Swapped {
             rows: rows.cast_unsigned(),
             changed: changed.cast_unsigned(),
         })
     }
+}
+
+async fn kept(
+    connection: &mut SqliteConnection,
+    rows: &[RowKey],
+) -> Result<Vec<(RowKey, Vec<u8>)>, SqlError> {
+    let mut states = Vec::with_capacity(rows.len());
+    for row in rows {
+        let kept = sqlx::query(
+            "SELECT state FROM rebuilt WHERE llm_id = $1 AND metric_id = $2 AND source = $3 AND period = $4",
+        )
+        .bind(row.key.llm.0)
+        .bind(row.key.metric.0)
+        .bind(row.key.source.as_str())
+        .bind(row.period.to_column())
+        .fetch_optional(&mut *connection)
+        .await?;
+        if let Some(kept) = kept {
+            states.push((*row, kept.try_get("state")?));
+        }
+    }
+    Ok(states)
+}
+
+async fn keep(connection: &mut SqliteConnection, rows: &[RowState]) -> Result<(), SqlError> {
+    for row in rows {
+        sqlx::query(
+            "INSERT INTO rebuilt VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (llm_id, metric_id, source, period) DO UPDATE SET state = excluded.state, n = excluded.n",
+        )
+        .bind(row.row.key.llm.0)
+        .bind(row.row.key.metric.0)
+        .bind(row.row.key.source.as_str())
+        .bind(row.row.period.to_column())
+        .bind(row.state.as_slice())
+        .bind(row.n)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }

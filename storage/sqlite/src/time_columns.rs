@@ -1,7 +1,7 @@
 //! Points in time as columns: whole microseconds since the Unix epoch, which sort as numbers.
 
 use chrono::{DateTime, Utc};
-use storage::step::StepError;
+use storage::{Hour, step::StepError};
 
 pub(crate) fn to_column(time: DateTime<Utc>) -> i64 {
     time.timestamp_micros()
@@ -14,4 +14,9 @@ pub(crate) fn from_column(micros: i64) -> Result<DateTime<Utc>, StepError> {
 
 pub(crate) fn from_optional_column(micros: Option<i64>) -> Result<Option<DateTime<Utc>>, StepError> {
     micros.map(from_column).transpose()
+}
+
+/// The first moment of an hour; the ends of time where the calendar does not reach.
+pub(crate) fn start_of(hour: Hour) -> i64 {
+    hour.0.saturating_mul(3_600_000_000)
 }

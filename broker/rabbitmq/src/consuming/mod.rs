@@ -1,5 +1,6 @@
 //! Consuming: a subscription, and the task that owns the channel behind it.
 
+mod generation;
 mod link;
 mod receipt;
 mod unsettled;

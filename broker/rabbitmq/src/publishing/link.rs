@@ -1,18 +1,19 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
 use lapin::{Channel, Event};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{Current, Lane, LaneState, transmission::transmit};
+use super::{Current, Lane, LaneState, Window, signs::Signs, transmission::transmit, window::places};
 use crate::{
     RabbitMqSettings,
     error::{LinkError, answered},
-    link::{CHECK_INTERVAL, Link},
+    link::{CHECK_INTERVAL, Link, PROBE_INTERVAL},
+    record::LinkRecord,
     supervisor::Supervised,
     topology::Topology,
 };
@@ -24,6 +25,8 @@ pub(crate) struct PublishingLink {
     settings: Arc<RabbitMqSettings>,
     topology: Topology,
     state: watch::Sender<LaneState>,
+    record: Arc<LinkRecord>,
+    has_connected: bool,
     closing: CancellationToken,
 }
 
@@ -36,16 +39,19 @@ impl PublishingLink {
         let (state, receiver) = watch::channel(LaneState::Down {
             reason: "connecting".to_owned(),
         });
-        let window = settings.publish_window.get().min(Semaphore::MAX_PERMITS);
+        let record = Arc::new(LinkRecord::default());
         let lane = Lane {
             state: receiver,
-            window: Arc::new(Semaphore::new(window)),
+            window: Window::of(&settings),
+            record: Arc::clone(&record),
             timeout: settings.publish_timeout,
         };
         let link = Self {
             settings,
             topology,
             state,
+            record,
+            has_connected: false,
             closing,
         };
         (link, lane)
@@ -63,12 +69,13 @@ impl PublishingLink {
         &self,
         link: &Link,
         channel: &Channel,
-        unroutable: &AtomicBool,
+        signs: &Signs,
         mut events: impl Stream<Item = Event> + Unpin,
     ) -> LinkError {
-        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        let mut ended = pin!(self.check_until_it_ends(link, channel, signs));
         loop {
             tokio::select! {
+                biased;
                 event = events.next() => match event {
                     Some(Event::ConnectionBlocked(reason)) => self.blocked(Some(reason)),
                     Some(Event::ConnectionUnblocked) => self.blocked(None),
@@ -76,20 +83,58 @@ impl PublishingLink {
                     Some(_) => {}
                     None => return LinkError::ChannelClosed,
                 },
-                _ = checks.tick() => if let Err(error) = self.check(link, channel, unroutable).await {
-                    return error;
-                },
+                error = &mut ended => return error,
             }
         }
     }
 
-    async fn check(&self, link: &Link, channel: &Channel, unroutable: &AtomicBool) -> Result<(), LinkError> {
-        link.check(channel)?;
-        if unroutable.swap(false, Ordering::Relaxed) {
-            tracing::warn!("the broker returns messages that no queue takes: declaring the topology again");
-            self.topology.declare(link).await?;
+    async fn check_until_it_ends(&self, link: &Link, channel: &Channel, signs: &Signs) -> LinkError {
+        let mut checks = tokio::time::interval(CHECK_INTERVAL);
+        let mut answered = Instant::now();
+        loop {
+            checks.tick().await;
+            let checked = async {
+                link.check(channel)?;
+                if signs.take_unroutable() {
+                    tracing::warn!(
+                        "the broker returns messages that no queue takes: declaring the topology again"
+                    );
+                    let patience = self.settings.connect_timeout;
+                    self.unless_blocked("declaring again", patience, self.topology.declare(link))
+                        .await?;
+                }
+                if signs.take_answered() || self.is_blocked() {
+                    answered = Instant::now();
+                } else if answered.elapsed() > PROBE_INTERVAL {
+                    let patience = self.settings.longest_silence();
+                    self.unless_blocked("a question in between", patience, self.topology.probe(channel))
+                        .await?;
+                    answered = Instant::now();
+                }
+                Ok(())
+            };
+            if let Err(error) = checked.await {
+                return error;
+            }
         }
-        Ok(())
+    }
+
+    /// As [`answered`], but a broker that blocks the connection reads nothing, so owes no answer.
+    async fn unless_blocked(
+        &self,
+        doing: &'static str,
+        after: Duration,
+        step: impl Future<Output = Result<(), LinkError>>,
+    ) -> Result<(), LinkError> {
+        match timeout(after, step).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) if self.is_blocked() => Ok(()),
+            Err(_elapsed) => Err(LinkError::Silent { doing, after }),
+        }
+    }
+
+    fn is_blocked(&self) -> bool {
+        matches!(&*self.state.borrow(), LaneState::Up(current) if current.blocked.is_some())
     }
 
     fn blocked(&self, reason: Option<String>) {
@@ -97,6 +142,7 @@ impl PublishingLink {
             Some(reason) => tracing::warn!(reason, "the broker blocks publishing"),
             None => tracing::info!("the broker accepts publishing again"),
         }
+        self.record.set_blocked(reason.is_some());
         self.state.send_modify(|state| {
             if let LaneState::Up(current) = state {
                 current.blocked = reason;
@@ -115,22 +161,25 @@ impl Supervised for PublishingLink {
             Some(Ok(connected)) => connected,
         };
         let events = link.events();
-        let (requests, requested) =
-            mpsc::channel(self.settings.publish_window.get().min(Semaphore::MAX_PERMITS));
+        let (requests, requested) = mpsc::channel(places(&self.settings));
         self.state.send_replace(LaneState::Up(Current {
             link: Arc::clone(&link),
             requests,
             blocked: None,
         }));
+        if std::mem::replace(&mut self.has_connected, true) {
+            self.record.reconnected();
+        }
         tracing::info!("publishing is possible");
-        let unroutable = AtomicBool::new(false);
-        let ended = self.watch(&link, &channel, &unroutable, events);
-        let reason = transmit(&channel, requested, &unroutable, ended, &self.closing).await;
+        let signs = Signs::default();
+        let ended = self.watch(&link, &channel, &signs, events);
+        let reason = transmit(&channel, requested, &signs, ended, &self.closing).await;
         link.close().await;
         reason
     }
 
     fn down(&mut self, reason: String) {
+        self.record.set_blocked(false);
         self.state.send_replace(LaneState::Down { reason });
     }
 }

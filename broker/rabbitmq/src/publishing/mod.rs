@@ -2,20 +2,23 @@
 
 mod confirms;
 mod link;
+mod signs;
 mod transmission;
+mod window;
 
 pub(crate) use link::PublishingLink;
+use window::{Place, Window};
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use broker::{LinkState, OutgoingMessage, PublishError, Publisher};
+use broker::{LinkState, LinkStatistics, OutgoingMessage, PublishError, Publisher};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout_at},
 };
 
-use crate::{RabbitMqSettings, error::LinkLost, link::Link, outgoing::Outgoing};
+use crate::{RabbitMqSettings, error::LinkLost, link::Link, outgoing::Outgoing, record::LinkRecord};
 
 type Outcome = Result<(), PublishError>;
 
@@ -26,7 +29,7 @@ struct Request {
     outcome: oneshot::Sender<Outcome>,
     /// A place in the window. It is kept until the broker has answered or the link is lost, also when nobody waits
     /// any more: a publish that timed out is still with the client and may yet be sent.
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// What the publishing task says of itself.
@@ -49,7 +52,8 @@ struct Current {
 #[derive(Debug, Clone)]
 pub(crate) struct Lane {
     state: watch::Receiver<LaneState>,
-    window: Arc<Semaphore>,
+    window: Window,
+    record: Arc<LinkRecord>,
     timeout: Duration,
 }
 
@@ -58,8 +62,7 @@ impl Lane {
     pub(crate) async fn publish(&self, message: Outgoing) -> Outcome {
         self.requests()?;
         let deadline = Instant::now() + self.timeout;
-        let place = timeout_at(deadline, Arc::clone(&self.window).acquire_owned()).await;
-        let Ok(Ok(place)) = place else {
+        let Ok(place) = timeout_at(deadline, self.window.enter(message.body.len())).await else {
             return Err(self.unavailable("no place in the window became free"));
         };
         let (outcome, answer) = oneshot::channel();
@@ -92,6 +95,10 @@ impl Lane {
                 reason: reason.clone(),
             },
         }
+    }
+
+    pub(crate) fn statistics(&self) -> LinkStatistics {
+        self.record.statistics()
     }
 
     /// The connection of the current generation.
@@ -152,5 +159,9 @@ impl Publisher for RabbitMqPublisher {
 
     fn link(&self) -> LinkState {
         self.lane.link()
+    }
+
+    fn statistics(&self) -> LinkStatistics {
+        self.lane.statistics()
     }
 }

@@ -1,23 +1,17 @@
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lapin::{Channel, Confirmation, options::BasicPublishOptions};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Outcome, Request,
+    Outcome, Place, Request,
     confirms::{Answer, Confirms},
+    signs::Signs,
     unconfirmed,
 };
 use crate::error::LinkError;
@@ -30,7 +24,7 @@ struct Answered {
     id: String,
     confirmation: lapin::Result<Confirmation>,
     outcome: oneshot::Sender<Outcome>,
-    place: OwnedSemaphorePermit,
+    place: Place,
 }
 
 /// Sends what is requested over one channel, and tells who asked what the broker answered.
@@ -39,11 +33,11 @@ struct Answered {
 /// tasks that publish at once can get each other's confirmations. And the answers have to be decided in order (see
 /// [`Confirms`]).
 ///
-/// Sets `unroutable` when the broker returns a message. Ends with the reason; whatever is in flight then is dropped, which tells its publishers.
+/// Ends with the reason; whatever is in flight then is dropped, which tells its publishers.
 pub(super) async fn transmit(
     channel: &Channel,
     mut requests: mpsc::Receiver<Request>,
-    unroutable: &AtomicBool,
+    signs: &Signs,
     ended: impl Future<Output = LinkError>,
     closing: &CancellationToken,
 ) -> LinkError {
@@ -64,7 +58,7 @@ pub(super) async fn transmit(
                 while let Some(Some(answered)) = in_flight.next().now_or_never() {
                     batch.push(answered);
                 }
-                if let Err(error) = tell(batch, &mut confirms, unroutable) {
+                if let Err(error) = tell(batch, &mut confirms, signs) {
                     return LinkError::Lost(error);
                 }
             }
@@ -107,6 +101,8 @@ async fn send(channel: Arc<Channel>, request: Request) -> Answered {
         Ok(confirmation) => {
             #[cfg(feature = "failpoints")]
             fail::fail_point!("publishing::written", |_| std::process::abort());
+            // The client has its copy until it has written it; from here on nobody needs the body.
+            drop(message.body);
             confirmation.await
         }
         Err(error) => Err(error),
@@ -120,7 +116,7 @@ async fn send(channel: Arc<Channel>, request: Request) -> Answered {
 }
 
 /// Tells the publishers. Fails with the client's error where there was one: then the channel is over.
-fn tell(batch: Vec<Answered>, confirms: &mut Confirms, unroutable: &AtomicBool) -> lapin::Result<()> {
+fn tell(batch: Vec<Answered>, confirms: &mut Confirms, signs: &Signs) -> lapin::Result<()> {
     let mut failed = Ok(());
     let (mut answers, mut waiting) = (Vec::new(), Vec::new());
     for answered in batch {
@@ -136,8 +132,11 @@ fn tell(batch: Vec<Answered>, confirms: &mut Confirms, unroutable: &AtomicBool) 
             }
         }
     }
+    if !answers.is_empty() {
+        signs.set_answered();
+    }
     if answers.iter().any(|answer| answer.returned.is_some()) {
-        unroutable.store(true, Ordering::Relaxed);
+        signs.set_unroutable();
     }
     for ((outcome, _place), decided) in waiting.into_iter().zip(confirms.decide(&answers)) {
         let _ = outcome.send(decided);

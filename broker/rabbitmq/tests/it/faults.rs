@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::{Broker, LinkState, PublishError};
+use broker::{Broker, LinkState, LinkStatistics, PublishError};
 use broker_rabbitmq::RabbitMqBroker;
 use futures::future::join_all;
 use test_servers::RabbitMqServer;
@@ -143,6 +143,8 @@ async fn a_frozen_broker_is_noticed_and_recovered_from() {
         "recovery took {:?}",
         thawed.elapsed()
     );
+    assert!(broker.publisher().statistics().reconnects > 0);
+    assert!(broker.consume_statistics().reconnects > 0);
     broker.close().await;
 }
 
@@ -218,5 +220,79 @@ async fn a_memory_alarm_blocks_publishing_but_not_consuming() {
     let ids = messages.iter().map(|message| message.id).collect();
     publish_until_confirmed(publisher, messages, Arc::default()).await;
     consume_all(&mut *subscription, ids).await;
+    broker.close().await;
+}
+
+/// What is in flight when the alarm comes is confirmed after it; meanwhile the queue is emptied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_memory_alarm_in_mid_flow_loses_nothing() {
+    const QUEUED: u64 = 500;
+    const MESSAGES: u64 = 3000;
+    let server = server().await;
+    let mut settings = settings(server.amqp_url());
+    settings.publish_timeout = Duration::from_secs(1);
+    let broker = RabbitMqBroker::start(settings);
+    publish_link(&broker, LinkState::is_ready).await;
+    let publisher = broker.publisher();
+    publish_until_confirmed(Arc::clone(&publisher), (0..QUEUED).map(batch), Arc::default()).await;
+    assert_eq!(publisher.statistics(), LinkStatistics::default());
+
+    let failures = Arc::new(AtomicUsize::new(0));
+    let in_flow = publish_until_confirmed(
+        Arc::clone(&publisher),
+        (QUEUED..MESSAGES).map(batch),
+        Arc::clone(&failures),
+    );
+    let (in_flow, alarm) = (
+        tokio::spawn(in_flow),
+        server.rabbitmqctl(&["set_vm_memory_high_watermark", "0"]),
+    );
+    alarm.await.unwrap();
+    // It may have been faster than the alarm.
+    let one_more = publish_until_confirmed(Arc::clone(&publisher), [batch(MESSAGES)], Arc::clone(&failures));
+    let one_more = tokio::spawn(one_more);
+    publish_link(&broker, is_blocked).await;
+    let before = publisher.statistics().blocked;
+    let mut subscription = subscribe(&broker, 16);
+    let mut missing: BTreeSet<_> = (0..=MESSAGES).map(|number| batch(number).id).collect();
+    for _ in 0..QUEUED {
+        let delivery = next(&mut *subscription).await;
+        missing.remove(&id_of(&delivery));
+        delivery.ack().await.expect("acknowledgements are not blocked");
+    }
+    assert!(is_blocked(&publisher.link()) && broker.consume_link().is_ready());
+    assert!(publisher.statistics().blocked > before, "it grows while it lasts");
+    soon("a publish that waits in vain", async {
+        while failures.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+
+    server
+        .rabbitmqctl(&["set_vm_memory_high_watermark", "0.9"])
+        .await
+        .unwrap();
+    let healed = Instant::now();
+    publish_link(&broker, LinkState::is_ready).await;
+    let blocked = publisher.statistics().blocked;
+    soon("all is confirmed", async {
+        in_flow.await.unwrap();
+        one_more.await.unwrap();
+    })
+    .await;
+    assert!(
+        healed.elapsed() < RECOVERY,
+        "recovery took {:?}",
+        healed.elapsed()
+    );
+    consume_all(&mut *subscription, missing).await;
+    assert_eq!(
+        publisher.statistics(),
+        LinkStatistics {
+            reconnects: 0,
+            blocked
+        }
+    );
     broker.close().await;
 }

@@ -7,5 +7,7 @@ mod faults;
 mod messages;
 mod routing;
 mod servers;
+mod sizes;
+mod unavailable_queues;
 mod waiting;
 mod wire;

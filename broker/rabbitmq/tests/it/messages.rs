@@ -22,6 +22,10 @@ const AGAIN: Duration = Duration::from_millis(50);
 
 /// The `number`th message of a run: a batch of three values.
 pub(crate) fn batch(number: u64) -> OutgoingMessage {
+    batch_of(number, vec![0.1, 0.2, 0.3])
+}
+
+pub(crate) fn batch_of(number: u64, values: Vec<f64>) -> OutgoingMessage {
     let timestamp: DateTime<Utc> = DateTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let mut random = [0; 10];
     random[2..].copy_from_slice(&number.to_be_bytes());
@@ -29,7 +33,7 @@ pub(crate) fn batch(number: u64) -> OutgoingMessage {
         llm: LlmName::new("GPT-4o").unwrap(),
         metric: MetricTitle::new("ttft").unwrap(),
         unit: None,
-        values: Values::new(vec![0.1, 0.2, 0.3]).unwrap(),
+        values: Values::new(values).unwrap(),
         timestamp,
         provenance: Provenance {
             source: Source::Measured,

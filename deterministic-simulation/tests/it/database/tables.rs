@@ -9,10 +9,15 @@ use shared_types::{BatchId, LlmId, LlmName, MetricBatch, MetricId, RegistrySeed}
 use storage::{
     Hour, Period, StatisticsKey,
     fold::{RowKey, RowState},
-    step::{KnownMetric, Publication, StepError, StepTransaction, StoredIdentity},
+    step::{
+        Admission, Countable, Entered, KnownMetric, Publication, StepError, StepTransaction, StoredIdentity,
+    },
 };
 
 use crate::sabotage::Sabotage;
+
+/// Nothing is pruned in the simulation.
+const EVERYTHING_KEPT: Hour = Period::FIRST_HOUR;
 
 #[derive(Debug, Clone)]
 pub(crate) struct BatchRow {
@@ -168,8 +173,11 @@ impl Transaction<'_> {
 impl StepTransaction for Transaction<'_> {
     type Error = StepError;
 
-    async fn known_metrics(&mut self) -> Result<Vec<KnownMetric>, StepError> {
-        Ok(self.tables.metrics.clone())
+    async fn admission(&mut self) -> Result<Admission, StepError> {
+        Ok(Admission {
+            metrics: self.tables.metrics.clone(),
+            retained_from: EVERYTHING_KEPT,
+        })
     }
 
     async fn register_llms(&mut self, names: &[&LlmName]) -> Result<(), StepError> {
@@ -220,15 +228,23 @@ impl StepTransaction for Transaction<'_> {
         Ok(inserted)
     }
 
-    async fn enter_ledger(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, StepError> {
+    async fn enter_ledger(&mut self, batches: &[Countable]) -> Result<Entered, StepError> {
         let forgotten = self.sabotage == Sabotage::LedgerForgets;
-        let new = ids
+        let new = batches
             .iter()
-            .copied()
+            .map(|batch| batch.id)
             .filter(|id| forgotten || !self.tables.ledger.contains(id));
         let new: HashSet<_> = new.collect();
         self.staged.ledger.extend(&new);
-        Ok(new)
+        Ok(Entered {
+            new,
+            retained_from: EVERYTHING_KEPT,
+        })
+    }
+
+    async fn counted(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, StepError> {
+        let counted = ids.iter().copied().filter(|id| self.tables.ledger.contains(id));
+        Ok(counted.collect())
     }
 
     async fn lock_statistics(&mut self, rows: &[RowKey]) -> Result<Vec<(RowKey, Vec<u8>)>, StepError> {

@@ -1,6 +1,7 @@
 //! The PostgreSQL backend against the suite of all backends, and what is PostgreSQL's alone.
 
 mod faults;
+mod reconciliation;
 mod schema;
 
 use std::sync::Arc;

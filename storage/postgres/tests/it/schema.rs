@@ -12,7 +12,7 @@ use crate::{connect, empty_database};
 type Outcome = Result<(), BoxError>;
 
 /// A migrated and seeded database and a connection for whatever a port does not do.
-async fn prepared() -> Result<(storage_postgres::PostgresStorage, PgConnection), BoxError> {
+pub(crate) async fn prepared() -> Result<(storage_postgres::PostgresStorage, PgConnection), BoxError> {
     let url = empty_database().await?;
     let storage = connect(&url)?;
     storage.migrate().await?;
@@ -130,7 +130,7 @@ async fn migrations_that_differ_are_a_fault() -> Outcome {
     let (storage, mut sql) = prepared().await?;
     for change in [
         "UPDATE _sqlx_migrations SET checksum = 'other'",
-        "UPDATE _sqlx_migrations SET version = 999",
+        "UPDATE _sqlx_migrations SET version = 999 WHERE version = 1",
     ] {
         sqlx::query(change).execute(&mut sql).await?;
         let fault = storage.migrate().await;

@@ -6,19 +6,19 @@ use chrono::{DateTime, TimeDelta};
 use shared_types::{ManualClock, RegistrySeed, SystemClock};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use storage::{
-    BatchArchive, BoxError, Hour, Maintenance, Outbox, Projection, Recorded, Registry, StorageError,
-    conformance::samples::batches,
+    BatchArchive, BoxError, Hour, Maintenance, Outbox, Projection, Reconciliation, Recorded, Registry,
+    StorageError, conformance::samples::batches,
 };
 use storage_sqlite::{Location, SqliteStorage};
 use tempfile::TempDir;
 
 type Outcome = Result<(), BoxError>;
 
-fn open(path: &Path) -> Result<SqliteStorage, StorageError> {
+pub(crate) fn open(path: &Path) -> Result<SqliteStorage, StorageError> {
     SqliteStorage::open(Location::File(path.to_owned()), Arc::new(SystemClock))
 }
 
-async fn prepare(storage: &SqliteStorage) -> Outcome {
+pub(crate) async fn prepare(storage: &SqliteStorage) -> Outcome {
     storage.migrate().await?;
     storage
         .seed(&RegistrySeed::standard()?, DateTime::UNIX_EPOCH)
@@ -27,7 +27,7 @@ async fn prepare(storage: &SqliteStorage) -> Outcome {
 }
 
 /// What another process would have.
-async fn other_process(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+pub(crate) async fn other_process(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     SqliteConnectOptions::new().filename(path).connect().await
 }
 
@@ -97,6 +97,38 @@ async fn a_file_that_another_process_writes_is_unavailable_until_it_is_done() ->
     }
     assert_eq!(storage.llms().await?.len(), 4, "readers go on");
     writing.rollback().await?;
+    assert_eq!(storage.record(&batches).await?, vec![Recorded::Stored; 3]);
+    Ok(())
+}
+
+/// Whoever holds the file alone before it has a write-ahead log keeps readers out too.
+#[tokio::test]
+async fn a_file_that_another_process_holds_alone_is_unavailable_until_it_lets_go() -> Outcome {
+    let directory = TempDir::new()?;
+    let path = directory.path().join("llm-bench.db");
+    let storage = SqliteStorage::open_with_busy_timeout(
+        Location::File(path.clone()),
+        Arc::new(SystemClock),
+        Duration::ZERO,
+    )?;
+    let mut other = other_process(&path).await?;
+    let holding = other.begin_with("BEGIN EXCLUSIVE").await?;
+    let batches = batches(0..3)?;
+    for error in [
+        storage.migrate().await.unwrap_err(),
+        storage.ping().await.unwrap_err(),
+        storage.llms().await.unwrap_err(),
+        storage.record(&batches).await.unwrap_err(),
+        storage.apply(&batches).await.unwrap_err(),
+        storage.requeue_uncounted(Duration::ZERO, 1).await.unwrap_err(),
+        storage.prune(Hour(1), 1).await.unwrap_err(),
+        storage.audit(None, 1).await.unwrap_err(),
+        storage.rebuild(&|_, _| {}).await.unwrap_err(),
+    ] {
+        assert!(error.is_transient(), "{error:?}");
+    }
+    holding.rollback().await?;
+    prepare(&storage).await?;
     assert_eq!(storage.record(&batches).await?, vec![Recorded::Stored; 3]);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The SQLite backend against the suite of all backends, in a file and in memory, and what is SQLite's alone.
 
 mod file;
+mod reconciliation;
 
 use std::sync::Arc;
 

@@ -1,0 +1,241 @@
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt, future::try_join_all};
+use lapin::{
+    Channel, Consumer,
+    options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions},
+};
+use tokio::{sync::mpsc, time::interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Incoming,
+    receipt::{AmqpReceipt, Settlement, Undertaker},
+    unsettled::{Frame, Unsettled},
+};
+use crate::{
+    error::{LinkError, answered},
+    link::{CHECK_INTERVAL, Link, PROBE_INTERVAL},
+    topology::Topology,
+};
+
+/// So many times in a row the queue has to have no consumer: while it elects a leader, it says so too.
+const FORGOTTEN_AFTER: usize = 2;
+
+/// What outlives the generations of a subscription.
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) incoming: mpsc::Sender<Incoming>,
+    pub(super) undertaker: Arc<Undertaker>,
+    pub(super) topology: Topology,
+    pub(super) closing: CancellationToken,
+    /// How long the broker may be silent where it owes an answer.
+    pub(super) patience: Duration,
+}
+
+/// What one connection delivers, and what is settled over it.
+pub(super) struct Generation<'a> {
+    subscriber: &'a Subscriber,
+    link: &'a Link,
+    channel: Channel,
+    /// `None` when nobody wants deliveries any more, and only those already given out are still to be settled.
+    consumer: Option<Consumer>,
+    /// A delivery for which there is no room yet.
+    next: Option<Incoming>,
+    settle: mpsc::Sender<Settlement>,
+    settlements: mpsc::Receiver<Settlement>,
+    unsettled: Unsettled,
+}
+
+impl<'a> Generation<'a> {
+    /// At most `prefetch` deliveries are unsettled at any time.
+    pub(super) fn new(
+        subscriber: &'a Subscriber,
+        link: &'a Link,
+        channel: Channel,
+        consumer: Consumer,
+        prefetch: usize,
+    ) -> Self {
+        let (settle, settlements) = mpsc::channel(prefetch);
+        Self {
+            subscriber,
+            link,
+            channel,
+            consumer: Some(consumer),
+            next: None,
+            settle,
+            settlements,
+            unsettled: Unsettled::default(),
+        }
+    }
+
+    /// Delivers and settles until the link is lost, the broker closed, or nothing wanted any more.
+    pub(super) async fn consume(mut self) -> Result<Infallible, LinkError> {
+        let (limit, subscriber) = (self.settlements.max_capacity(), self.subscriber);
+        let mut settlements = Vec::with_capacity(limit);
+        let has_delivered = AtomicBool::new(false);
+        let (link, channel) = (self.link, self.channel.clone());
+        let mut checks = pin!(check(link, &channel, subscriber, &has_delivered));
+        loop {
+            if self.consumer.is_none() && self.unsettled.is_empty() {
+                return Err(LinkError::Unsubscribed);
+            }
+            tokio::select! {
+                biased;
+                _ = self.settlements.recv_many(&mut settlements, limit) => {
+                    self.write(std::mem::take(&mut settlements)).await?;
+                }
+                () = subscriber.closing.cancelled() => {
+                    self.settlements.close();
+                    while self.settlements.recv_many(&mut settlements, limit).await > 0 {}
+                    self.write(settlements).await?;
+                    return Err(LinkError::Closed);
+                }
+                () = subscriber.incoming.closed(), if self.consumer.is_some() => self.unsubscribe().await?,
+                // Before the deliveries, which may come without end.
+                error = &mut checks, if self.consumer.is_some() => return Err(error),
+                Ok(room) = subscriber.incoming.reserve(), if self.next.is_some() => {
+                    if let Some(next) = self.next.take() {
+                        room.send(next);
+                    }
+                }
+                delivery = next_of(&mut self.consumer), if self.next.is_none() => {
+                    has_delivered.store(true, Ordering::Relaxed);
+                    self.receive(delivery)?;
+                }
+            }
+        }
+    }
+
+    fn receive(
+        &mut self,
+        delivery: Option<lapin::Result<lapin::message::Delivery>>,
+    ) -> Result<(), LinkError> {
+        let delivery = delivery
+            .ok_or(LinkError::ConsumerCancelled)?
+            .map_err(LinkError::Lost)?;
+        self.unsettled.delivered(delivery.delivery_tag);
+        let undertaker = Arc::clone(&self.subscriber.undertaker);
+        self.next = Some(Incoming {
+            redelivered: delivery.redelivered,
+            receipt: AmqpReceipt::new(delivery, self.settle.clone(), undertaker),
+        });
+        Ok(())
+    }
+
+    async fn write(&mut self, settlements: Vec<Settlement>) -> Result<(), LinkError> {
+        let verdicts = settlements
+            .iter()
+            .map(|settlement| (settlement.tag, settlement.verdict));
+        let frames = self.unsettled.settle(verdicts);
+        self.write_frames(frames).await?;
+        for settlement in settlements {
+            // Nobody waits for a receipt that was dropped.
+            let _ = settlement.written.send(());
+        }
+        Ok(())
+    }
+
+    /// Bounded, because meanwhile nothing else of this link is looked after.
+    async fn write_frames(&self, frames: Vec<Frame>) -> Result<(), LinkError> {
+        let writing = try_join_all(frames.into_iter().map(|frame| write(&self.channel, frame)));
+        let writing = async { writing.await.map(drop).map_err(LinkError::Lost) };
+        answered("settling deliveries", self.subscriber.patience, writing).await
+    }
+
+    /// Lets the broker deliver elsewhere, and puts back what was not taken: what waits here by its receipt, what the
+    /// client holds by hand. The broker's answer comes after its last delivery.
+    async fn unsubscribe(&mut self) -> Result<(), LinkError> {
+        self.next = None;
+        let Some(mut consumer) = self.consumer.take() else {
+            return Ok(());
+        };
+        let cancel = async {
+            self.channel
+                .basic_cancel(consumer.tag(), BasicCancelOptions::default())
+                .await
+                .map_err(LinkError::Lost)?;
+            let mut put_back = Vec::new();
+            while let Some(delivery) = consumer.next().await {
+                let tag = delivery.map_err(LinkError::Lost)?.delivery_tag;
+                put_back.push(Frame::Requeue { tag });
+            }
+            Ok(put_back)
+        };
+        let put_back = answered("cancelling the consumer", self.subscriber.patience, cancel).await?;
+        self.write_frames(put_back).await
+    }
+}
+
+/// Ends when the link does, also where nothing says so: neither the connection's state, nor the consumer's stream.
+async fn check(
+    link: &Link,
+    channel: &Channel,
+    subscriber: &Subscriber,
+    has_delivered: &AtomicBool,
+) -> LinkError {
+    let watching = async {
+        let mut checks = interval(CHECK_INTERVAL);
+        loop {
+            checks.tick().await;
+            link.check(channel)?;
+        }
+    };
+    let asking = async {
+        let mut without_consumer = 0;
+        loop {
+            tokio::time::sleep(PROBE_INTERVAL).await;
+            let asked = subscriber.topology.consumers(channel);
+            let consumers = answered("a question in between", subscriber.patience, asked).await?;
+            let lately = has_delivered.swap(false, Ordering::Relaxed);
+            // Whatever was delivered lately shows that the consumer is known.
+            without_consumer = match consumers {
+                0 if !lately => without_consumer + 1,
+                _ => 0,
+            };
+            if without_consumer >= FORGOTTEN_AFTER {
+                return Err(LinkError::ConsumerForgotten);
+            }
+        }
+    };
+    either(watching, asking).await
+}
+
+async fn either(
+    one: impl Future<Output = Result<Infallible, LinkError>>,
+    other: impl Future<Output = Result<Infallible, LinkError>>,
+) -> LinkError {
+    match futures::future::try_join(one, other).await {
+        Err(error) => error,
+        Ok((never, _)) => match never {},
+    }
+}
+
+async fn next_of(consumer: &mut Option<Consumer>) -> Option<lapin::Result<lapin::message::Delivery>> {
+    match consumer {
+        Some(consumer) => consumer.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn write(channel: &Channel, frame: Frame) -> lapin::Result<()> {
+    match frame {
+        Frame::Ack { tag, multiple } => channel.basic_ack(tag, BasicAckOptions { multiple }).await,
+        Frame::Requeue { tag } => {
+            let options = BasicNackOptions {
+                multiple: false,
+                requeue: true,
+            };
+            channel.basic_nack(tag, options).await
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `faults`: injects every fault of the matrix into the real services on real servers, and holds what comes of it against an
+//! independent oracle.
+//!
+//! Each fault runs against a database and a virtual host of its own. Both services run as processes; values flow before,
+//! during and after the fault. After it has healed, nothing may be lost, doubled or left behind (see [`verdict`]).
+
+mod database;
+mod faults;
+mod matrix;
+mod oracle;
+mod pipeline;
+mod process;
+mod proxy;
+mod queue;
+mod report;
+mod servers;
+mod verdict;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Injects faults into the real pipeline and proves that no batch is lost or counted twice.
+#[derive(Debug, Parser)]
+#[command(name = "faults", version)]
+struct Options {
+    /// Only these faults, by number, such as 7,12-14
+    #[arg(value_name = "FAULTS", value_delimiter = ',')]
+    only: Vec<matrix::Range>,
+    /// The part that fits into ten minutes
+    #[arg(long)]
+    quick: bool,
+    /// Decides when and whom the random faults hit
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Names the faults and ends
+    #[arg(long)]
+    list: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let chosen = matrix::chosen(&options.only, options.quick);
+    if options.list {
+        report::list(&chosen);
+        return ExitCode::SUCCESS;
+    }
+    let mut bench = servers::Bench::new(options.seed, options.quick);
+    let mut rows = Vec::new();
+    for fault in chosen {
+        report::begin(fault);
+        let verdict = (fault.inject)(&mut bench).await;
+        if verdict.is_err() {
+            // What the fault has left behind must not be held against the next one.
+            bench.replace_servers();
+        }
+        rows.push(report::row(fault, verdict));
+    }
+    report::table(&rows)
+}

@@ -1,0 +1,60 @@
+//! The faults by number. The numbers are those of the design's fault matrix.
+
+use std::str::FromStr;
+
+use anyhow::Context as _;
+use futures::future::LocalBoxFuture;
+
+use crate::{faults, servers::Bench, verdict::Verdict};
+
+/// Injects a fault and judges what came of it.
+pub(crate) type Inject = fn(&mut Bench) -> LocalBoxFuture<'_, anyhow::Result<Verdict>>;
+
+/// One line of the matrix.
+#[derive(Clone, Copy)]
+pub(crate) struct Fault {
+    pub(crate) number: u8,
+    pub(crate) name: &'static str,
+    /// Part of the ten minutes of CI.
+    pub(crate) quick: bool,
+    pub(crate) inject: Inject,
+}
+
+/// Numbers from the command line: `7` or `12-14`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Range {
+    first: u8,
+    last: u8,
+}
+
+impl FromStr for Range {
+    type Err = anyhow::Error;
+
+    fn from_str(raw: &str) -> anyhow::Result<Self> {
+        let (first, last) = raw.split_once('-').unwrap_or((raw, raw));
+        let number = |raw: &str| {
+            raw.parse()
+                .with_context(|| format!("found {raw:?}, expected a fault's number or a range such as 12-14"))
+        };
+        Ok(Self {
+            first: number(first)?,
+            last: number(last)?,
+        })
+    }
+}
+
+/// The faults that were asked for, in the order of their numbers; all for no ranges.
+pub(crate) fn chosen(only: &[Range], quick: bool) -> Vec<&'static Fault> {
+    faults::ALL
+        .iter()
+        .copied()
+        .flatten()
+        .filter(|fault| fault.quick || !quick)
+        .filter(|fault| {
+            only.is_empty()
+                || only
+                    .iter()
+                    .any(|range| (range.first..=range.last).contains(&fault.number))
+        })
+        .collect()
+}

@@ -1,0 +1,304 @@
+//! Both services, on a database and a virtual host of their own, with values flowing.
+
+mod settling;
+
+pub(crate) use settling::Expected;
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    net::{IpAddr, Ipv4Addr, TcpListener},
+    process::ExitStatus,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use test_servers::RabbitMqServer;
+use tokio::time::Instant;
+use url::Url;
+
+use crate::{
+    database::Database,
+    process::Process,
+    servers::Bench,
+    watch::{Api, Watch},
+};
+
+const KEY: &str = "a-bootstrap-key-of-the-faults";
+/// A pipeline that does nothing for so long has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
+
+/// How the services are run. The default is on loopback, without detours.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Where the services find the database, where that is not the server itself.
+    pub(crate) database: Option<String>,
+    /// The same for the broker.
+    pub(crate) amqp: Option<String>,
+    /// A command that runs the services, such as `ip netns exec NAME`.
+    pub(crate) wrapper: Vec<OsString>,
+    /// Where the services listen.
+    pub(crate) host: IpAddr,
+    /// More settings of both services.
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            database: None,
+            amqp: None,
+            wrapper: Vec::new(),
+            host: Ipv4Addr::LOCALHOST.into(),
+            settings: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// With one more setting of both services.
+    pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
+        self.settings.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// One of the two services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Service {
+    Simulation,
+    Benchmark,
+}
+
+impl Service {
+    pub(crate) const BOTH: [Self; 2] = [Self::Simulation, Self::Benchmark];
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Simulation => "simulation-service",
+            Self::Benchmark => "benchmark-service",
+        }
+    }
+}
+
+/// A fresh database and virtual host on the bench's servers.
+pub(crate) struct Ground {
+    pub(crate) database: Database,
+    pub(crate) amqp: String,
+    pub(crate) rabbitmq: Arc<RabbitMqServer>,
+}
+
+impl Ground {
+    pub(crate) async fn prepare(bench: &mut Bench) -> anyhow::Result<Self> {
+        let (postgres, rabbitmq) = (bench.postgres().await?, bench.rabbitmq().await?);
+        Ok(Self {
+            database: Database::new(postgres.create_database().await?),
+            amqp: rabbitmq.create_vhost().await?,
+            rabbitmq,
+        })
+    }
+}
+
+/// The running pipeline.
+pub(crate) struct Pipeline {
+    pub(crate) database: Database,
+    pub(crate) rabbitmq: Arc<RabbitMqServer>,
+    pub(crate) amqp: String,
+    pub(crate) api: Api,
+    fault: u8,
+    options: Options,
+    simulation_address: String,
+    simulation: Option<Process>,
+    benchmark: Option<Process>,
+    watch: Watch,
+}
+
+impl Pipeline {
+    /// Starts both services and waits until values are ranked.
+    pub(crate) async fn start(fault: u8, ground: Ground, options: Options) -> anyhow::Result<Self> {
+        let Ground {
+            database,
+            amqp,
+            rabbitmq,
+        } = ground;
+        let api = Api::new(format!("http://{}", free_address(options.host)?), KEY)?;
+        let mut pipeline = Self {
+            watch: Watch::begin(api.clone(), database.clone()),
+            simulation_address: free_address(options.host)?,
+            database,
+            rabbitmq,
+            amqp,
+            api,
+            fault,
+            options,
+            simulation: None,
+            benchmark: None,
+        };
+        for service in Service::BOTH {
+            pipeline.run(service, &[])?;
+        }
+        pipeline.flows().await?;
+        Ok(pipeline)
+    }
+
+    /// The virtual host's name.
+    pub(crate) fn vhost(&self) -> anyhow::Result<String> {
+        let url = Url::parse(&self.amqp)?;
+        Ok(match url.path().trim_start_matches('/') {
+            "" | "%2f" => "/".to_owned(),
+            name => name.to_owned(),
+        })
+    }
+
+    /// Runs a service that does not run, with more settings than the others have.
+    pub(crate) fn run(&mut self, service: Service, more: &[(&str, String)]) -> anyhow::Result<()> {
+        let options = &self.options;
+        let database = options.database.as_deref().unwrap_or(self.database.url());
+        let mut environment: Vec<(String, String)> = [
+            ("DATABASE_URL", database),
+            ("AMQP_URL", options.amqp.as_deref().unwrap_or(&self.amqp)),
+            ("API_KEY", self.api.key),
+            ("HTTP_ADDR", self.api.url.trim_start_matches("http://")),
+            ("SIMULATION_HTTP_ADDR", &self.simulation_address),
+            ("SIMULATION_INTERVAL", "0.1"),
+            ("NUM_DATA_POINTS", "50"),
+            ("RUST_LOG", "info"),
+            ("LOG_FORMAT", "pretty"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        environment.extend(options.settings.iter().cloned());
+        environment.extend(
+            more.iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone())),
+        );
+        let log = self.log(service)?;
+        let process = Process::start(service.program(), &options.wrapper, &environment, &log)?;
+        *self.slot(service) = Some(process);
+        self.tell_watch();
+        Ok(())
+    }
+
+    fn log(&self, service: Service) -> anyhow::Result<File> {
+        let folder = std::env::current_exe()?.with_file_name("fault-logs");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{:02}-{}.log", self.fault, service.program()));
+        File::options()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))
+    }
+
+    fn slot(&mut self, service: Service) -> &mut Option<Process> {
+        match service {
+            Service::Simulation => &mut self.simulation,
+            Service::Benchmark => &mut self.benchmark,
+        }
+    }
+
+    fn tell_watch(&self) {
+        let running = [&self.simulation, &self.benchmark];
+        self.watch
+            .processes(running.into_iter().flatten().map(Process::pid).collect());
+    }
+
+    /// A service that runs.
+    pub(crate) fn process(&mut self, service: Service) -> anyhow::Result<&mut Process> {
+        let name = service.program();
+        self.slot(service)
+            .as_mut()
+            .with_context(|| format!("{name} does not run"))
+    }
+
+    fn take(&mut self, service: Service) -> anyhow::Result<Process> {
+        let name = service.program();
+        self.slot(service)
+            .take()
+            .with_context(|| format!("{name} does not run"))
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self, service: Service) -> anyhow::Result<()> {
+        self.take(service)?.kill()
+    }
+
+    /// SIGTERM, and an orderly end.
+    pub(crate) async fn stop(&mut self, service: Service) -> anyhow::Result<()> {
+        self.take(service)?.stop().await
+    }
+
+    /// How the service died, if it has by itself since it was run; then it runs no more.
+    pub(crate) fn died(&mut self, service: Service) -> anyhow::Result<Option<ExitStatus>> {
+        let ended = self.process(service)?.ended()?;
+        if ended.is_some() {
+            *self.slot(service) = None;
+        }
+        Ok(ended)
+    }
+
+    /// Values that are ranked; 0 while the API does not answer.
+    pub(crate) async fn ranked(&self) -> u64 {
+        let rankings = self.api.rankings().await;
+        rankings.map_or(0, |rows| rows.values().map(|row| row.n).sum())
+    }
+
+    /// Waits until more values are ranked than now: the whole way works.
+    pub(crate) async fn flows(&self) -> anyhow::Result<()> {
+        let before = self.ranked().await;
+        self.until(
+            "more values are ranked",
+            async || Ok(self.ranked().await > before),
+        )
+        .await
+    }
+
+    /// Waits until more batches are stored than now: the producer works.
+    pub(crate) async fn stores(&self) -> anyhow::Result<()> {
+        let before = self.database.balance().await?.stored;
+        self.until("more batches are stored", async || {
+            Ok(self.database.balance().await?.stored > before)
+        })
+        .await
+    }
+
+    /// Waits until the condition holds. A question that fails is asked again: what it asks may be away.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        condition: impl AsyncFn() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        until(what, PATIENCE, condition).await
+    }
+}
+
+/// Waits until the condition holds, asking again and again for as long as `patience` lasts.
+pub(crate) async fn until(
+    what: &str,
+    patience: Duration,
+    condition: impl AsyncFn() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        // A question put to a server that is frozen is never answered.
+        let answer = match tokio::time::timeout(PATIENCE, condition()).await {
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Ok(false)) => "not so".to_owned(),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(elapsed) => elapsed.to_string(),
+        };
+        if Instant::now() > deadline {
+            bail!("waited {patience:?} until {what}; the last answer: {answer}");
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A port nobody listens on now.
+fn free_address(host: IpAddr) -> anyhow::Result<String> {
+    // Another network namespace has all its ports free.
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+    Ok(format!("{host}:{port}"))
+}

@@ -1,0 +1,180 @@
+//! After the healing: how long until everything is well, and whether it is.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use tokio::time::Instant;
+
+use super::{Pipeline, Service, until};
+use crate::{
+    database::Key,
+    oracle::Exact,
+    queue,
+    verdict::{Outcome, RECOVERY_LIMIT, Verdict},
+    watch::Row,
+};
+
+/// What is to be found at the end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Expected {
+    /// Messages that were rejected.
+    pub(crate) dead_letters: u64,
+}
+
+impl Pipeline {
+    /// To be called when the fault has just healed: measures the recovery, ends the flow and checks every invariant.
+    pub(crate) async fn settle(
+        self,
+        injected: u64,
+        evidence: String,
+        expected: &Expected,
+    ) -> anyhow::Result<Verdict> {
+        let recovered = self.recovery().await?;
+        self.settle_recovered(injected, recovered, evidence, expected)
+            .await
+    }
+
+    /// The time until everything that was stored by now is counted and shown, and more besides.
+    pub(crate) async fn recovery(&self) -> anyhow::Result<Duration> {
+        let healed = Instant::now();
+        let limit = RECOVERY_LIMIT + Duration::from_secs(60);
+        let mark = std::cell::OnceCell::new();
+        until(
+            "everything stored before the healing is counted",
+            limit,
+            async || {
+                if mark.get().is_none() {
+                    let now = self.database.now().await?;
+                    mark.get_or_init(|| now);
+                }
+                let mark = mark.get().context("the database's clock")?;
+                Ok(self.database.uncounted_before(mark).await? == 0)
+            },
+        )
+        .await?;
+        self.flows().await?;
+        let recovered = healed.elapsed();
+        ensure!(
+            recovered <= RECOVERY_LIMIT,
+            "I4: recovered after {recovered:?}, the limit is {RECOVERY_LIMIT:?}"
+        );
+        Ok(recovered)
+    }
+
+    /// Ends the flow and checks every invariant but that of the recovery's time.
+    pub(crate) async fn settle_recovered(
+        mut self,
+        injected: u64,
+        recovered: Duration,
+        evidence: String,
+        expected: &Expected,
+    ) -> anyhow::Result<Verdict> {
+        self.stop(Service::Simulation).await?;
+        let settled = until(
+            "ledger = batches and the outbox is empty",
+            RECOVERY_LIMIT,
+            async || Ok(self.database.balance().await?.is_even()),
+        )
+        .await;
+        let balance = self.database.balance().await?;
+        settled.with_context(|| format!("I1, I3: lost {}; {balance:?}", balance.uncounted))?;
+        self.queues_are_as(expected).await?;
+        let exact = self.database.exact().await?;
+        let doubled = self.shows(&exact).await?;
+        self.statistics_are_right().await?;
+        self.stop(Service::Benchmark).await?;
+
+        let seen = self.watch.end();
+        ensure!(seen.violations.is_empty(), "{}", seen.violations.join("; "));
+        ensure!(
+            seen.comparisons > 0,
+            "I6: the API was never compared with the database"
+        );
+        Ok(Verdict::Held(Outcome {
+            injected,
+            recovered,
+            lost: balance.uncounted.cast_unsigned(),
+            doubled,
+            batches: balance.stored.cast_unsigned(),
+            peak_memory: seen.peak_memory,
+            evidence,
+        }))
+    }
+
+    /// I3.
+    async fn queues_are_as(&self, expected: &Expected) -> anyhow::Result<()> {
+        let vhost = self.vhost()?;
+        let depths = async || {
+            anyhow::Ok((
+                queue::messages(&self.rabbitmq, &vhost, queue::QUEUE).await?,
+                queue::messages(&self.rabbitmq, &vhost, queue::DEAD_LETTERS).await?,
+            ))
+        };
+        let wanted = (0, expected.dead_letters);
+        let settled = until("the queues are as expected", RECOVERY_LIMIT, async || {
+            Ok(depths().await? == wanted)
+        })
+        .await;
+        settled.with_context(|| format!("I3: expected {wanted:?} messages in queue and dead letters"))
+    }
+
+    /// I2: waits until the API shows as many values as are stored, and holds every figure against the oracle. Gives
+    /// the values that are shown beyond those that are stored.
+    async fn shows(&self, exact: &BTreeMap<Key, Exact>) -> anyhow::Result<u64> {
+        let stored: u64 = exact.values().map(|sums| sums.n).sum();
+        let settled = until("all that is stored is shown", RECOVERY_LIMIT, async || {
+            Ok(self.ranked().await >= stored)
+        })
+        .await;
+        let shown = self.api.rankings().await?;
+        let doubled = shown
+            .values()
+            .map(|row| row.n)
+            .sum::<u64>()
+            .saturating_sub(stored);
+        ensure!(doubled == 0, "I1: doubled {doubled} values of {stored}");
+        settled.context("I1")?;
+        let of_oracle: BTreeMap<Key, Row> = exact
+            .iter()
+            .map(|(key, sums)| {
+                let row = Row {
+                    n: sums.n,
+                    mean: sums.mean(),
+                    stddev: sums.stddev(),
+                };
+                (key.clone(), row)
+            })
+            .collect();
+        ensure!(
+            shown.keys().eq(of_oracle.keys()),
+            "I1: shown {:?}, stored {:?}",
+            shown.keys(),
+            of_oracle.keys()
+        );
+        for (key, row) in &shown {
+            let right = &of_oracle[key];
+            ensure!(
+                row == right,
+                "I2: {key:?}: shown {row:?}, the oracle says {right:?}"
+            );
+        }
+        Ok(doubled)
+    }
+
+    /// The same for every hour: recomputing them from the stored batches must change nothing.
+    async fn statistics_are_right(&self) -> anyhow::Result<()> {
+        let rebuilt = tokio::process::Command::new(crate::process::program("llm-bench")?)
+            .arg("rebuild")
+            .env_clear()
+            .env("DATABASE_URL", self.database.url())
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&rebuilt.stdout);
+        ensure!(
+            rebuilt.status.success() && said.contains("all were right before"),
+            "I2: rebuild: {said}{}",
+            String::from_utf8_lossy(&rebuilt.stderr)
+        );
+        Ok(())
+    }
+}

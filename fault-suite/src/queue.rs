@@ -1,0 +1,31 @@
+//! The broker's queues, as its administrator sees them.
+
+use anyhow::Context as _;
+use test_servers::RabbitMqServer;
+
+/// The queue of batches.
+pub(crate) const QUEUE: &str = "benchmarking_service";
+/// The queue of dead letters.
+pub(crate) const DEAD_LETTERS: &str = "benchmarking_service.dead";
+
+/// Messages in a queue, those included that are delivered and not acknowledged.
+pub(crate) async fn messages(server: &RabbitMqServer, vhost: &str, queue: &str) -> anyhow::Result<u64> {
+    let listed = server
+        .rabbitmqctl(&[
+            "list_queues",
+            "--quiet",
+            "--no-table-headers",
+            "-p",
+            vhost,
+            "name",
+            "messages",
+        ])
+        .await?;
+    let line = listed
+        .lines()
+        .find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'))
+        .with_context(|| format!("{vhost} has no queue {queue}: {listed:?}"))?;
+    line.trim()
+        .parse()
+        .with_context(|| format!("the depth of {queue} is {line:?}"))
+}

@@ -1,0 +1,204 @@
+//! Watches the pipeline from outside while faults are injected: the API must never show more than is stored, nor a service
+//! use more memory than its cap.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::{
+    database::{Database, Key},
+    process::Process,
+};
+
+const INTERVAL: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// For a debug build; the goal for a release build is a quarter of it.
+const MEMORY_CAP: u64 = 256 * 1024 * 1024;
+
+/// A row of a ranking.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) n: u64,
+    pub(crate) mean: f64,
+    pub(crate) stddev: Option<f64>,
+}
+
+/// The API of the benchmark service.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    pub(crate) url: String,
+    pub(crate) key: &'static str,
+    client: reqwest::Client,
+}
+
+impl Api {
+    pub(crate) fn new(url: String, key: &'static str) -> anyhow::Result<Self> {
+        // A connection of its own for each question: a service that was killed leaves none behind to stumble over.
+        let client = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .pool_max_idle_per_host(0)
+            .build()?;
+        Ok(Self { url, key, client })
+    }
+
+    /// Status and body; an error where there is no answer.
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<(u16, Value)> {
+        let request = self.client.get(format!("{}{path}", self.url));
+        let answer = request.header("X-API-KEY", self.key).send().await?;
+        Ok((
+            answer.status().as_u16(),
+            answer.json().await.unwrap_or(Value::Null),
+        ))
+    }
+
+    /// The value of a counter or gauge of `/metrics`, all its labels together.
+    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
+        let request = self.client.get(format!("{}/metrics", self.url));
+        let page = request.send().await?.error_for_status()?.text().await?;
+        let values: Vec<f64> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix(name))
+            .filter(|rest| rest.starts_with([' ', '{']))
+            .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
+            .collect();
+        ensure!(!values.is_empty(), "/metrics has no {name}");
+        Ok(values.iter().sum())
+    }
+
+    /// Sends batches; gives the status.
+    pub(crate) async fn post_batches(&self, body: &Value) -> anyhow::Result<u16> {
+        let request = self
+            .client
+            .post(format!("{}/api/v1/batches", self.url))
+            .json(body);
+        Ok(request
+            .header("X-API-KEY", self.key)
+            .send()
+            .await?
+            .status()
+            .as_u16())
+    }
+
+    /// Every row of every ranking, of all sources.
+    pub(crate) async fn rankings(&self) -> anyhow::Result<BTreeMap<Key, Row>> {
+        let (status, answer) = self.get("/api/v1/benchmarks/rankings?source=all").await?;
+        ensure!(status == 200, "rankings answered {status}");
+        let metrics = answer["data"].as_array().context("rankings without data")?;
+        let mut rows = BTreeMap::new();
+        for (metric, ranking) in metrics.iter().filter_map(Value::as_object).flatten() {
+            for row in ranking.as_array().context("a ranking that is no array")? {
+                let text = |field: &str| row[field].as_str().map(str::to_owned);
+                let key = Key {
+                    metric: metric.clone(),
+                    llm: text("llm").context("a row without llm")?,
+                    source: text("source").context("a row without source")?,
+                };
+                let figures = Row {
+                    n: row["n"].as_u64().context("a row without n")?,
+                    mean: row["mean"].as_f64().context("a row without mean")?,
+                    stddev: row["stddev"].as_f64(),
+                };
+                rows.insert(key, figures);
+            }
+        }
+        Ok(rows)
+    }
+}
+
+/// What was seen.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// How often the API was compared with the database.
+    pub(crate) comparisons: u64,
+    /// The most resident memory of any of the services, in bytes.
+    pub(crate) peak_memory: u64,
+    /// What should never have been.
+    pub(crate) violations: Vec<String>,
+}
+
+/// A task that watches until it is asked what it saw.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    seen: Arc<Mutex<Seen>>,
+    pids: Arc<Mutex<Vec<Pid>>>,
+    task: JoinHandle<()>,
+}
+
+impl Watch {
+    pub(crate) fn begin(api: Api, database: Database) -> Self {
+        let (seen, pids) = (Arc::<Mutex<Seen>>::default(), Arc::<Mutex<Vec<Pid>>>::default());
+        let task = tokio::spawn(watch(api, database, Arc::clone(&seen), Arc::clone(&pids)));
+        Self { seen, pids, task }
+    }
+
+    /// These are the services now.
+    pub(crate) fn processes(&self, now: Vec<Pid>) {
+        *self.pids.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    /// Ends the watch and gives what was seen.
+    pub(crate) fn end(self) -> Seen {
+        self.task.abort();
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn watch(api: Api, database: Database, seen: Arc<Mutex<Seen>>, pids: Arc<Mutex<Vec<Pid>>>) {
+    loop {
+        let memory = pids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(|pid| Process::peak_memory(*pid))
+            .max();
+        // In this order: what the API shows was stored before it was shown. Either may be away, that is the point.
+        let compared = match api.rankings().await {
+            Ok(shown) => tokio::time::timeout(PATIENCE, database.stored_values())
+                .await
+                .ok()
+                .and_then(Result::ok)
+                .map(|stored| excess(&shown, &stored)),
+            Err(_away) => None,
+        };
+        note(&seen, memory, compared);
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn note(seen: &Mutex<Seen>, memory: Option<u64>, compared: Option<Vec<String>>) {
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(memory) = memory {
+        if memory > MEMORY_CAP && seen.peak_memory <= MEMORY_CAP {
+            seen.violations
+                .push(format!("I5: {memory} bytes resident, the cap is {MEMORY_CAP}"));
+        }
+        seen.peak_memory = seen.peak_memory.max(memory);
+    }
+    if let Some(excess) = compared {
+        seen.comparisons += 1;
+        seen.violations.extend(excess);
+    }
+}
+
+fn excess(shown: &BTreeMap<Key, Row>, stored: &BTreeMap<Key, u64>) -> Vec<String> {
+    shown
+        .iter()
+        .filter_map(|(key, row)| {
+            let stored = stored.get(key).copied().unwrap_or(0);
+            (row.n > stored).then(|| format!("I6: {key:?} shows {} values, {stored} are stored", row.n))
+        })
+        .collect()
+}

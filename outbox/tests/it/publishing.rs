@@ -1,0 +1,121 @@
+//! What is stored is published once, and again where nobody knows.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+
+use outbox::OutboxSettings;
+use storage::{Outbox as _, Recorded};
+
+use crate::bench::{batch, bench, eager, until, until_empty};
+
+#[tokio::test]
+async fn what_is_submitted_is_published_once_and_leaves_the_outbox() {
+    let bench = bench(OutboxSettings::default()).await;
+    let batches: Vec<_> = (0..100).map(|n| batch(n, "ttft")).collect();
+    let outcomes = bench.outbox.submit(batches.clone()).await.unwrap();
+    assert!(outcomes.iter().all(|outcome| *outcome == Recorded::Stored));
+    until_empty(&bench).await;
+    let received = bench.publisher.received();
+    assert_eq!(received.len(), 100);
+    assert!(received.values().all(|times| *times == 1));
+    bench.life.end();
+    bench.life.drained().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_retry_is_stored_and_published_once_and_a_refusal_not_at_all() {
+    let bench = bench(OutboxSettings::default()).await;
+    assert_eq!(
+        bench.outbox.submit(vec![batch(1, "ttft")]).await.unwrap(),
+        [Recorded::Stored]
+    );
+    let outcomes = bench
+        .outbox
+        .submit(vec![batch(1, "ttft"), batch(2, "nonsense")])
+        .await
+        .unwrap();
+    assert_eq!(outcomes[0], Recorded::AlreadyStored);
+    let Recorded::Refused(refusal) = &outcomes[1] else {
+        panic!("{outcomes:?}")
+    };
+    assert!(refusal.to_string().contains("nonsense"), "{refusal}");
+    until_empty(&bench).await;
+    assert_eq!(
+        bench.publisher.received(),
+        BTreeMap::from([(batch(1, "ttft").id(), 1)])
+    );
+}
+
+#[tokio::test]
+async fn what_a_broker_that_is_away_did_not_take_is_swept_when_it_is_back() {
+    let bench = bench(eager()).await;
+    bench.publisher.away.store(true, Ordering::SeqCst);
+    bench
+        .outbox
+        .submit((0..300).map(|n| batch(n, "ttft")).collect())
+        .await
+        .unwrap();
+    until("a sweep that fails", async || {
+        bench.storage.outbox_depth().await.unwrap().unpublished == 300
+    })
+    .await;
+    bench.publisher.away.store(false, Ordering::SeqCst);
+    until_empty(&bench).await;
+    assert_eq!(bench.publisher.received().len(), 300);
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_is_swept_by_another() {
+    let bench = bench(eager()).await;
+    bench.storage.record(&[batch(1, "ttft")]).await.unwrap();
+    until_empty(&bench).await;
+    assert_eq!(bench.publisher.received().len(), 1);
+}
+
+#[tokio::test]
+async fn the_sweeper_leaves_alone_what_this_process_is_publishing() {
+    let bench = bench(eager()).await;
+    bench.publisher.hang();
+    bench.outbox.submit(vec![batch(1, "ttft")]).await.unwrap();
+    // Recorded by somebody else and hanging too: once the sweeper has claimed it, it has also passed by the first.
+    bench.storage.record(&[batch(2, "ttft")]).await.unwrap();
+    until("claims that lapsed", async || {
+        let due = bench
+            .storage
+            .claim_unpublished(10, Duration::ZERO, Duration::ZERO)
+            .await
+            .unwrap();
+        due.len() == 2
+    })
+    .await;
+    assert_eq!(bench.publisher.received(), BTreeMap::new());
+    bench.life.end();
+    bench.life.drained().await.unwrap();
+    assert_eq!(
+        bench.storage.outbox_depth().await.unwrap().unpublished,
+        2,
+        "unconfirmed batches stay"
+    );
+}
+
+#[tokio::test]
+async fn a_full_queue_makes_the_producer_wait() {
+    let settings = OutboxSettings {
+        queue: 4,
+        window: 2,
+        ..OutboxSettings::default()
+    };
+    let bench = bench(settings).await;
+    bench.publisher.hang();
+    let submitting = bench.outbox.submit((0..50).map(|n| batch(n, "ttft")).collect());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), submitting)
+            .await
+            .is_err(),
+        "it did not wait"
+    );
+    assert_eq!(
+        bench.storage.outbox_depth().await.unwrap().unpublished,
+        50,
+        "stored all the same"
+    );
+}

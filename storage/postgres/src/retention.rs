@@ -1,0 +1,189 @@
+//! What is kept, and forgetting the rest.
+//!
+//! Why a batch is never counted twice: a batch's hour is part of its content, which its checksum covers. The limit is
+//! raised before anything is deleted, and alone ([`RETENTION`]): whoever counts batches has committed before, so that the
+//! ledger knows, or learns of the new limit. What is before the limit enters the ledger no more, so it does not matter
+//! when it leaves it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use storage::{Hour, Period, Pruned, SLOWEST_RECORD};
+
+use crate::{
+    PostgresStorage,
+    advisory_locks::{MAINTENANCE, RETENTION, try_until_end_of_transaction},
+    fault::SqlError,
+    ledger_pages::start_of,
+};
+
+/// The first search for uncounted batches looks at all that is to be deleted.
+pub(crate) const LONGEST_PRUNING: Duration = Duration::from_secs(600);
+
+impl PostgresStorage {
+    pub(crate) async fn prune_once(&self, before: Hour, limit: u32) -> Result<Pruned, SqlError> {
+        let raised = self.raise(before).await?;
+        let deleted = match raised {
+            Some(retained_from) => self.delete_before(retained_from, limit).await?,
+            None => None,
+        };
+        match (raised, deleted) {
+            (Some(retained_from), Some(Deleted { batches, more })) => Ok(Pruned {
+                retained_from,
+                batches,
+                more,
+            }),
+            // A rebuild, or another pruning.
+            _ => Ok(Pruned {
+                retained_from: retained_from(&mut *self.acquire().await?).await?,
+                batches: 0,
+                more: true,
+            }),
+        }
+    }
+
+    /// Raises the limit as far as `before`; gives what it is then. `None` where somebody else is at it.
+    async fn raise(&self, before: Hour) -> Result<Option<Hour>, SqlError> {
+        let mut transaction = self.begin().await?;
+        let raised = match try_until_end_of_transaction(&mut transaction, MAINTENANCE).await? {
+            true => Some(raise(&mut transaction, before).await?),
+            false => None,
+        };
+        // Also where nothing has changed: a transaction that is dropped ends, and gives its locks back, some time later.
+        transaction.commit().await?;
+        Ok(raised)
+    }
+
+    /// `None` where somebody else is at it.
+    async fn delete_before(&self, hour: Hour, limit: u32) -> Result<Option<Deleted>, SqlError> {
+        let Some(before) = start_of(hour) else {
+            return Ok(Some(Deleted::default()));
+        };
+        let mut transaction = self.begin().await?;
+        if !try_until_end_of_transaction(&mut transaction, MAINTENANCE).await? {
+            transaction.rollback().await?;
+            return Ok(None);
+        }
+        // Whoever requeues uncounted batches has looked before they were counted, and must not queue them when they
+        // are gone.
+        sqlx::query("SELECT FROM reconciliation FOR UPDATE")
+            .execute(&mut *transaction)
+            .await?;
+        let (batches, more): (i64, bool) = sqlx::query_as(
+            "WITH old AS MATERIALIZED (
+                 SELECT b.id, row_number() OVER (ORDER BY b.batch_at, b.id) AS position
+                 FROM batches b JOIN ledger l ON l.batch_id = b.id
+                 WHERE b.batch_at < $1
+                 ORDER BY b.batch_at, b.id
+                 LIMIT $2 + 1
+             ), chosen AS MATERIALIZED (
+                 SELECT id FROM old WHERE position <= $2
+             ), unqueued AS (
+                 DELETE FROM outbox WHERE batch_id IN (SELECT id FROM chosen)
+             ), settled AS (
+                 DELETE FROM uncounted WHERE batch_id IN (SELECT id FROM chosen)
+             ), forgotten AS (
+                 DELETE FROM ledger WHERE batch_id IN (SELECT id FROM chosen)
+             ), deleted AS (
+                 DELETE FROM batches WHERE id IN (SELECT id FROM chosen) RETURNING id
+             )
+             SELECT (SELECT count(*) FROM deleted), (SELECT count(*) FROM old) > $2",
+        )
+        .bind(before)
+        .bind(i64::from(limit))
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Some(Deleted {
+            batches: batches.cast_unsigned(),
+            more,
+        }))
+    }
+}
+
+/// Raises the limit to `before`, or to the hour of the oldest stored batch that is not counted.
+///
+/// The search takes long the first time, so consumers are not kept waiting for it: under the lock only what was
+/// recorded since is searched. A producer may still record a batch of such an hour in the very moment; that one is
+/// refused when it is to be counted.
+async fn raise(connection: &mut PgConnection, before: Hour) -> Result<Hour, SqlError> {
+    let now = retained_from(connection).await?;
+    let Some(until) = start_of(before).filter(|_| before > now) else {
+        return Ok(now);
+    };
+    sqlx::query("SELECT set_config('statement_timeout', $1, true)")
+        .bind(format!("{}s", LONGEST_PRUNING.as_secs()))
+        .execute(&mut *connection)
+        .await?;
+    let search = Search {
+        from: now,
+        until,
+        recorded_in_the_last: None,
+    };
+    let oldest = search.oldest_uncounted(connection).await?;
+    let limit = oldest.map_or(before, |oldest| oldest.min(before));
+    if limit <= now {
+        return Ok(now);
+    }
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(RETENTION)
+        .execute(&mut *connection)
+        .await?;
+    let search = Search {
+        until: limit.start(),
+        recorded_in_the_last: Some(LONGEST_PRUNING + SLOWEST_RECORD),
+        ..search
+    };
+    let oldest = search.oldest_uncounted(connection).await?;
+    let limit = oldest.map_or(limit, |oldest| oldest.min(limit)).max(now);
+    sqlx::query("UPDATE retention SET retained_from = greatest(retained_from, $1)")
+        .bind(start_of(limit))
+        .execute(connection)
+        .await?;
+    Ok(limit)
+}
+
+#[derive(Default)]
+struct Deleted {
+    batches: u64,
+    more: bool,
+}
+
+/// Where to look for stored batches that are not counted.
+struct Search {
+    from: Hour,
+    until: DateTime<Utc>,
+    recorded_in_the_last: Option<Duration>,
+}
+
+impl Search {
+    async fn oldest_uncounted(&self, connection: &mut PgConnection) -> Result<Option<Hour>, SqlError> {
+        let oldest: Option<DateTime<Utc>> = sqlx::query_scalar(
+            "SELECT b.batch_at FROM batches b
+             WHERE b.batch_at >= coalesce($1, '-infinity'::timestamptz) AND b.batch_at < $2
+               AND b.recorded_at >= coalesce(now() - make_interval(secs => $3), '-infinity'::timestamptz)
+               AND NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = b.id)
+             ORDER BY b.batch_at
+             LIMIT 1",
+        )
+        .bind(start_of(self.from))
+        .bind(self.until)
+        .bind(self.recorded_in_the_last.map(|age| age.as_secs_f64()))
+        .fetch_optional(connection)
+        .await?;
+        Ok(oldest.map(Hour::of))
+    }
+}
+
+pub(crate) async fn retained_from(connection: &mut PgConnection) -> Result<Hour, SqlError> {
+    let start = sqlx::query_scalar("SELECT retained_from FROM retention")
+        .fetch_one(connection)
+        .await?;
+    Ok(hour(start))
+}
+
+/// From the column.
+pub(crate) fn hour(retained_from: Option<DateTime<Utc>>) -> Hour {
+    retained_from.map_or(Period::FIRST_HOUR, Hour::of)
+}

@@ -1,0 +1,82 @@
+//! Rows of `statistics`, out.
+
+use shared_types::Source;
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use storage::{
+    Hour, Period,
+    columns::statistics_key,
+    fold::{RowKey, RowState},
+};
+
+use crate::fault::SqlError;
+
+/// The next rows of periods before `before`, all time included, in the order of the primary key.
+pub(crate) async fn rows(
+    connection: &mut PgConnection,
+    before: Hour,
+    after: Option<RowKey>,
+    limit: u32,
+) -> Result<Vec<RowState>, SqlError> {
+    sqlx::query(
+        "SELECT llm_id, metric_id, source, period, state, n FROM statistics
+         WHERE (llm_id, metric_id, source, period) > ($1, $2, $3, $4) AND period < $5
+         ORDER BY llm_id, metric_id, source, period
+         LIMIT $6",
+    )
+    .bind(after.map_or(i64::MIN, |row| row.key.llm.0))
+    .bind(after.map_or(i64::MIN, |row| row.key.metric.0))
+    .bind(after.map_or("", |row| row.key.source.as_str()))
+    .bind(after.map_or(i64::MIN, |row| row.period.to_column()))
+    .bind(before.0)
+    .bind(i64::from(limit))
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(row_state)
+    .collect()
+}
+
+/// The rows of some hours. No index starts with the period; but there are few keys, and each is asked for its hours.
+/// `OFFSET 0` keeps the planner from another order.
+pub(crate) async fn hours(
+    connection: &mut PgConnection,
+    from: Hour,
+    until: Hour,
+) -> Result<Vec<RowState>, SqlError> {
+    sqlx::query(
+        "SELECT s.llm_id, s.metric_id, s.source, s.period, s.state, s.n
+         FROM llms l CROSS JOIN metrics m CROSS JOIN unnest($1::text[]) AS given (source)
+         CROSS JOIN LATERAL (
+             SELECT * FROM statistics s
+             WHERE s.llm_id = l.id AND s.metric_id = m.id AND s.source = given.source
+               AND s.period >= $2 AND s.period < $3
+             OFFSET 0
+         ) s",
+    )
+    .bind(Source::ALL.map(Source::as_str).as_slice())
+    .bind(from.0.max(Period::FIRST_HOUR.0))
+    .bind(until.0)
+    .fetch_all(connection)
+    .await?
+    .iter()
+    .map(row_state)
+    .collect()
+}
+
+pub(crate) fn row_key(row: &PgRow) -> Result<RowKey, SqlError> {
+    let key = statistics_key(
+        row.try_get("llm_id")?,
+        row.try_get("metric_id")?,
+        row.try_get("source")?,
+    )?;
+    let period = Period::from_column(row.try_get("period")?);
+    Ok(RowKey { key, period })
+}
+
+fn row_state(row: &PgRow) -> Result<RowState, SqlError> {
+    Ok(RowState {
+        row: row_key(row)?,
+        state: row.try_get("state")?,
+        n: row.try_get("n")?,
+    })
+}

@@ -1,0 +1,268 @@
+//! What reconciliation and retention do with rows that no port can make: tampered with, backdated, or in a race.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use shared_types::{BatchId, MetricBatch, RegistrySeed};
+use sqlx::{Connection, PgConnection, migrate::Migrator};
+use storage::{
+    Applied, BoxError, Hour, Maintenance, Outbox, Period, Projection, Reconciliation, Recorded, Refusal,
+    Registry, Requeued, conformance::samples::batches,
+};
+use storage_postgres::PostgresStorage;
+
+use crate::{connect, empty_database, schema::prepared};
+
+type Outcome = Result<(), BoxError>;
+
+const NOW: Duration = Duration::ZERO;
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn ids(batches: &[MetricBatch]) -> Vec<BatchId> {
+    batches.iter().map(MetricBatch::id).collect()
+}
+
+async fn execute(sql: &mut PgConnection, statement: &'static str) -> Result<u64, BoxError> {
+    Ok(sqlx::query(statement).execute(sql).await?.rows_affected())
+}
+
+/// Stored a day ago and lost by the broker since.
+async fn lost(storage: &PostgresStorage, sql: &mut PgConnection, batches: &[MetricBatch]) -> Outcome {
+    storage.record(batches).await?;
+    storage.mark_published(&ids(batches)).await?;
+    execute(sql, "UPDATE batches SET recorded_at = now() - interval '1 day'").await?;
+    Ok(())
+}
+
+fn found(uncounted: u64, requeued: u64) -> Requeued {
+    Requeued { uncounted, requeued }
+}
+
+#[tokio::test]
+async fn an_audit_names_what_was_tampered_with() -> Outcome {
+    let (storage, mut sql) = prepared().await?;
+    storage.apply(&batches(0..50)?).await?;
+    for tampering in [
+        "UPDATE statistics SET state = 'broken' WHERE (llm_id, metric_id, source, period) =
+         (SELECT llm_id, metric_id, source, period FROM statistics ORDER BY 1, 2, 3, 4 LIMIT 1)",
+        "DELETE FROM statistics WHERE (llm_id, metric_id, source, period) =
+         (SELECT llm_id, metric_id, source, period FROM statistics ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC LIMIT 1)",
+        "INSERT INTO statistics (llm_id, metric_id, source, period, state, n)
+         SELECT llm_id, metric_id, source, 7, state, n FROM statistics
+         ORDER BY llm_id DESC, metric_id DESC, source DESC, period DESC LIMIT 1",
+    ] {
+        assert_eq!(execute(&mut sql, tampering).await?, 1);
+    }
+    let audit = storage.audit(None, 1000).await?;
+    assert_eq!((audit.batches, audit.next), (50, None));
+    let periods: Vec<Period> = audit.mismatches.iter().map(|row| row.period).collect();
+    let last_hour = periods.last().copied();
+    assert!(
+        matches!(last_hour, Some(Period::Hour(hour)) if hour > Hour(7)),
+        "{periods:?}"
+    );
+    // The all-time row of the first key; of the last key also, which is no longer the merge of its hours.
+    assert_eq!(
+        periods[..3],
+        [Period::AllTime, Period::AllTime, Period::Hour(Hour(7))]
+    );
+    assert_eq!(periods.len(), 4);
+    assert_eq!(storage.rebuild(&|_, _| {}).await?.changed, 3);
+    assert_eq!(storage.audit(None, 1000).await?.mismatches, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_read_does_not_hold_up_its_neighbours() -> Outcome {
+    let (storage, mut sql) = prepared().await?;
+    let batches = batches(0..3)?;
+    storage.record(&batches).await?;
+    sqlx::query("UPDATE batches SET data_points[1] = data_points[1] + 1 WHERE id = $1")
+        .bind(batches[1].id().as_uuid())
+        .execute(&mut sql)
+        .await?;
+    let readable = [batches[0].clone(), batches[2].clone()];
+    assert_eq!(storage.claim_unpublished(10, NOW, HOUR).await?, readable);
+    assert_eq!(
+        storage.claim_unpublished(10, NOW, HOUR).await?,
+        [],
+        "all are claimed"
+    );
+    storage.mark_published(&ids(&readable)).await?;
+    assert_eq!(storage.claim_unpublished(10, NOW, NOW).await?, []);
+    assert_eq!(storage.outbox_depth().await?.unpublished, 1, "it is still there");
+    Ok(())
+}
+
+/// The key of the lock that who raises the limit takes alone; see `advisory_locks`.
+const RETENTION: i64 = (0x4c4c_4d42 << 32) | 2;
+
+#[tokio::test]
+async fn whoever_counts_learns_of_a_limit_that_was_raised_meanwhile() -> Outcome {
+    let url = empty_database().await?;
+    let storage = connect(&url)?;
+    storage.migrate().await?;
+    storage
+        .seed(&RegistrySeed::standard()?, DateTime::UNIX_EPOCH)
+        .await?;
+    let batches = batches(0..4)?;
+    storage.record(&batches[..2]).await?;
+    let mut sql = PgConnection::connect(&url).await?;
+    let mut watch = PgConnection::connect(&url).await?;
+    let mut raising = sql.begin().await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(RETENTION)
+        .execute(&mut *raising)
+        .await?;
+    sqlx::query("UPDATE retention SET retained_from = '2100-01-01T00:00:00Z'")
+        .execute(&mut *raising)
+        .await?;
+    let raised = async {
+        // Until the consumer stands there, with a snapshot from before.
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while sqlx::query_scalar::<_, i64>(waiting)
+            .fetch_one(&mut watch)
+            .await?
+            == 0
+        {}
+        raising.commit().await?;
+        Ok::<_, BoxError>(())
+    };
+    let applied = async { Ok(storage.apply(&batches).await?) };
+    let (applied, ()) = futures::future::try_join(applied, raised).await?;
+    let too_old = |outcome: &Applied| matches!(outcome, Applied::Refused(Refusal::TooOld { .. }));
+    assert!(applied.iter().all(too_old), "{applied:?}");
+    assert_eq!(storage.counted_batches().await?, 0);
+    Ok(())
+}
+
+/// A producer whose statement began before the limit was raised.
+#[tokio::test]
+async fn a_batch_that_was_recorded_too_late_is_never_counted_and_never_requeued() -> Outcome {
+    let (storage, mut sql) = prepared().await?;
+    let batches = batches(0..2)?;
+    lost(&storage, &mut sql, &batches).await?;
+    execute(
+        &mut sql,
+        "UPDATE retention SET retained_from = '2100-01-01T00:00:00Z'",
+    )
+    .await?;
+    assert_eq!(storage.record(&batches).await?, vec![Recorded::AlreadyStored; 2]);
+    let applied = storage.apply(&batches).await?;
+    let too_old = |outcome: &Applied| matches!(outcome, Applied::Refused(Refusal::TooOld { .. }));
+    assert!(applied.iter().all(too_old), "{applied:?}");
+    assert_eq!(storage.requeue_uncounted(NOW, 10).await?, found(0, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_wait_before_a_batch_is_requeued_again_doubles_up_to_a_day() -> Outcome {
+    let (storage, mut sql) = prepared().await?;
+    let batches = batches(0..1)?;
+    lost(&storage, &mut sql, &batches).await?;
+    assert_eq!(storage.requeue_uncounted(MINUTE, 10).await?, found(1, 1));
+    for minutes in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 1440, 1440] {
+        storage.mark_published(&ids(&batches)).await?;
+        for (seconds, requeued) in [(minutes * 60 - 10, 0), (minutes * 60 + 1, 1)] {
+            sqlx::query("UPDATE uncounted SET requeued_at = now() - make_interval(secs => $1)")
+                .bind(f64::from(seconds))
+                .execute(&mut sql)
+                .await?;
+            let now = storage.requeue_uncounted(MINUTE, 10).await?;
+            assert_eq!(now, found(1, requeued), "after {seconds} s");
+        }
+    }
+    Ok(())
+}
+
+/// What is behind the mark is not looked at again, so nothing that may still be requeued may be behind it.
+#[tokio::test]
+async fn the_reconciler_remembers_how_far_it_has_looked() -> Outcome {
+    let (storage, mut sql) = prepared().await?;
+    let batches = batches(0..6)?;
+    lost(&storage, &mut sql, &batches).await?;
+    storage.apply(&batches[..2]).await?;
+    // One waits in the outbox since it was recorded.
+    sqlx::query("INSERT INTO outbox SELECT id, recorded_at - interval '1 hour' FROM batches WHERE id = $1")
+        .bind(batches[2].id().as_uuid())
+        .execute(&mut sql)
+        .await?;
+    execute(
+        &mut sql,
+        "UPDATE batches SET recorded_at = o.recorded_at FROM outbox o WHERE id = o.batch_id",
+    )
+    .await?;
+    let behind =
+        "SELECT count(*) FROM batches WHERE recorded_at < (SELECT complete_until FROM reconciliation)";
+    for (limit, uncounted, requeued, seen) in [(2, 2, 2, 0), (10, 3, 1, 0)] {
+        assert_eq!(
+            storage.requeue_uncounted(MINUTE, limit).await?,
+            found(uncounted, requeued)
+        );
+        let now: i64 = sqlx::query_scalar(behind).fetch_one(&mut sql).await?;
+        assert_eq!(now, seen, "one waits in the outbox");
+    }
+    storage.mark_published(&ids(&batches)).await?;
+    assert_eq!(storage.requeue_uncounted(MINUTE, 10).await?, found(4, 1));
+    execute(&mut sql, "DELETE FROM outbox").await?;
+    assert_eq!(storage.requeue_uncounted(MINUTE, 10).await?, found(4, 0));
+    let now: i64 = sqlx::query_scalar(behind).fetch_one(&mut sql).await?;
+    assert_eq!(now, 6);
+    // What is young may have been committed behind a mark that is younger.
+    let young: bool =
+        sqlx::query_scalar("SELECT complete_until <= now() - interval '2 minutes' FROM reconciliation")
+            .fetch_one(&mut sql)
+            .await?;
+    assert!(young);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_search_for_uncounted_batches_uses_the_index_of_when_they_were_recorded() -> Outcome {
+    let (storage, mut sql) = prepared().await?;
+    storage.record(&batches(0..10)?).await?;
+    execute(&mut sql, "SET enable_seqscan = off").await?;
+    let plan: Vec<String> = sqlx::query_scalar(
+        "EXPLAIN SELECT id FROM batches WHERE recorded_at >= now() - interval '1 minute' AND recorded_at <= now()",
+    )
+    .fetch_all(&mut sql)
+    .await?;
+    assert!(
+        plan.iter().any(|line| line.contains("batches_recorded_at")),
+        "{plan:?}"
+    );
+    Ok(())
+}
+
+/// A database of the first release, with what it has counted.
+#[tokio::test]
+async fn what_was_counted_before_the_ledger_knew_when_is_rebuilt_like_the_rest() -> Outcome {
+    let url = empty_database().await?;
+    let mut sql = PgConnection::connect(&url).await?;
+    let all = Migrator::new(std::path::Path::new("../../migrations/postgres")).await?;
+    let first = all.iter().take(1).cloned().collect();
+    Migrator::with_migrations(first).run(&mut sql).await?;
+    for statement in [
+        "INSERT INTO llms (name, creator, created_at, updated_at) VALUES ('one', 'x', now(), now())",
+        "INSERT INTO metrics (title, unit, lower_bound, upper_bound, better, created_at, updated_at)
+         VALUES ('ttft', 's', 0, 1, 'lower', now(), now())",
+        "INSERT INTO batches (id, llm_id, metric_id, source, batch_at, data_points, checksum)
+         SELECT gen_random_uuid(), 1, 1, 'simulated', '2025-01-01', '{0.5}', sha256('') FROM generate_series(1, 20)",
+        "INSERT INTO ledger (batch_id) SELECT id FROM batches",
+    ] {
+        execute(&mut sql, statement).await?;
+    }
+    let storage = connect(&url)?;
+    assert!(storage.migrate().await? > 0);
+    let rebuilt = storage.rebuild(&|_, _| {}).await?;
+    assert_eq!((rebuilt.batches, rebuilt.rows, rebuilt.changed), (20, 2, 2));
+    assert_eq!(storage.audit(None, 100).await?.mismatches, []);
+    assert_eq!(
+        storage.prune(Hour::of(DateTime::UNIX_EPOCH), 100).await?.batches,
+        0
+    );
+    assert_eq!(storage.requeue_uncounted(NOW, 100).await?, found(0, 0));
+    Ok(())
+}
