@@ -22,6 +22,7 @@ mod settings;
 mod snapshot;
 
 pub use auth::AccessPolicy;
+pub use consumer::{Consumer, SubscriptionEnded};
 pub use housekeeping::HousekeepingSettings;
 pub use projector::{RankingsError, rankings_now};
 pub use service::{BuildError, Dependencies, Service};

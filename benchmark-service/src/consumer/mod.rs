@@ -12,6 +12,7 @@
 
 mod group;
 mod intake;
+mod standalone;
 mod state;
 
 use std::{
@@ -37,7 +38,7 @@ pub(crate) use state::{ConsumerState, Consumption};
 
 /// The consumer of the queue of batches.
 #[derive(Debug)]
-pub(crate) struct Consumer {
+pub struct Consumer {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -52,7 +53,7 @@ struct ShuttingDown;
 /// The broker delivers nothing any more, though nobody asked for the end.
 #[derive(Debug, thiserror::Error)]
 #[error("the subscription to the queue ended")]
-pub(crate) struct SubscriptionEnded;
+pub struct SubscriptionEnded;
 
 /// A message whose transaction fails permanently on its own.
 struct Suspect {
@@ -73,7 +74,7 @@ impl Consumer {
     ///
     /// # Errors
     /// The broker ended the subscription before the shutdown.
-    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), SubscriptionEnded> {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), SubscriptionEnded> {
         let subscription = self.broker.subscribe(Self::PREFETCH);
         let (decoded, groups) = mpsc::channel(1);
         self.state.running.store(true, Ordering::Relaxed);

@@ -115,36 +115,6 @@ impl Projection for FaultyStorage {
 }
 
 #[async_trait]
-impl Reconciliation for FaultyStorage {
-    async fn requeue_uncounted(&self, grace: Duration, limit: u32) -> Result<Requeued> {
-        self.reachable()?.requeue_uncounted(grace, limit).await
-    }
-
-    async fn audit(&self, from: Option<Hour>, batches: u64) -> Result<Audit> {
-        self.reachable()?.audit(from, batches).await
-    }
-
-    async fn prune(&self, before: Hour, limit: u32) -> Result<Pruned> {
-        self.reachable()?.prune(before, limit).await
-    }
-}
-
-#[async_trait]
-impl DeadLetterLog for FaultyStorage {
-    async fn note_dead_letters(&self, notes: &[DeadLetterNote]) -> Result<Vec<i64>> {
-        self.reachable()?.note_dead_letters(notes).await
-    }
-
-    async fn dead_letters_done(&self, entries: &[i64], at: DateTime<Utc>) -> Result<()> {
-        self.reachable()?.dead_letters_done(entries, at).await
-    }
-
-    async fn dead_letter_log(&self, limit: u32) -> Result<Vec<DeadLetterEntry>> {
-        self.reachable()?.dead_letter_log(limit).await
-    }
-}
-
-#[async_trait]
 impl Outbox for FaultyStorage {
     async fn record(&self, batches: &[MetricBatch]) -> Result<Vec<Recorded>> {
         if self.trouble() == Some(Trouble::Silent) {
