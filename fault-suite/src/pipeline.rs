@@ -1,5 +1,6 @@
 //! Both services, on a database and a virtual host of their own, with values flowing.
 
+mod observing;
 mod settling;
 
 pub(crate) use settling::Expected;

@@ -1,5 +1,7 @@
 //! The broker's queues, as its administrator sees them.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use test_servers::RabbitMqServer;
 
@@ -28,4 +30,19 @@ pub(crate) async fn messages(server: &RabbitMqServer, vhost: &str, queue: &str) 
     line.trim()
         .parse()
         .with_context(|| format!("the depth of {queue} is {line:?}"))
+}
+
+/// The clients' connections to a virtual host: the state of each by the process that serves it.
+pub(crate) async fn connections(
+    server: &RabbitMqServer,
+    vhost: &str,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let listed = server
+        .rabbitmqctl(&["list_connections", "--no-table-headers", "vhost", "pid", "state"])
+        .await?;
+    Ok(listed
+        .lines()
+        .filter_map(|line| line.strip_prefix(vhost)?.strip_prefix('\t')?.split_once('\t'))
+        .map(|(pid, state)| (pid.to_owned(), state.trim().to_owned()))
+        .collect())
 }

@@ -58,6 +58,12 @@ impl Api {
         ))
     }
 
+    /// Status and body of a page that needs no key, of any service.
+    pub(crate) async fn page(&self, url: &str) -> anyhow::Result<(u16, String)> {
+        let answer = self.client.get(url).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
+    }
+
     /// Sends batches; gives the status.
     pub(crate) async fn post_batches(&self, body: &Value) -> anyhow::Result<u16> {
         let request = self
