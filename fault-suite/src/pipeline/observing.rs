@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail, ensure};
+use lapin::{Connection, ConnectionProperties};
 use serde_json::Value;
 
 use super::{Pipeline, Service};
@@ -71,15 +72,17 @@ impl Pipeline {
         .await
     }
 
-    /// Waits until so many messages are in the queue, and gives how many there are.
+    /// Waits until so many messages wait in the queue, and gives how many there are.
     pub(crate) async fn backlog(&self, at_least: u64) -> anyhow::Result<u64> {
-        let vhost = self.vhost()?;
-        let depth = async || queue::messages(&self.rabbitmq, &vhost, queue::QUEUE).await;
+        let connection = Connection::connect(&self.amqp, ConnectionProperties::default()).await?;
+        let depth = async || queue::ready(&connection, queue::QUEUE).await;
         self.until(&format!("{at_least} messages are queued"), async || {
             Ok(depth().await? >= at_least)
         })
         .await?;
-        depth().await
+        let depth = depth().await?;
+        connection.close(200, "seen".into()).await?;
+        Ok(depth)
     }
 
     async fn ask(&self, service: Service, path: &str) -> anyhow::Result<(u16, String)> {

@@ -76,13 +76,7 @@ async fn overhear(client: &Client, pipeline: &Pipeline, number: usize) -> anyhow
             no_arguments,
         )
         .await?;
-    let enough = async || {
-        let look = QueueDeclareOptions::default().passive();
-        let found = channel
-            .queue_declare(queue.clone(), look, FieldTable::default())
-            .await?;
-        Ok(found.message_count() as usize >= number)
-    };
+    let enough = async || Ok(client.ready(queue.as_str()).await? >= number as u64);
     pipeline.until("messages are overheard", enough).await?;
     let mut messages = Vec::with_capacity(number);
     while messages.len() < number {

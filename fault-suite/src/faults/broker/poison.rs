@@ -66,7 +66,7 @@ impl<R: Rng> Forge<'_, R> {
             ("[]", "found an empty array, expected at least one batch"),
             (r#"{"llm_name": "GPT-4o""#, "EOF"),
             ("{\"llm_name\": \"\u{0}\"}", "control character"),
-            (&array, "expected a batch"),
+            (&array, "invalid type: sequence"),
         ];
         let batches: [(&str, &str, &str, &str); 9] = [
             (
@@ -182,11 +182,9 @@ async fn counted(database: &Database, ids: &[String]) -> anyhow::Result<usize> {
 
 /// Every poisonous message is a dead letter, unchanged and with its reason, and nothing else is.
 async fn are_dead(pipeline: &Pipeline, client: &Client, poison: &Poison) -> anyhow::Result<()> {
-    let vhost = pipeline.vhost()?;
     pipeline
         .until("all poison is dead", async || {
-            let dead = queue::messages(&pipeline.rabbitmq, &vhost, queue::DEAD_LETTERS).await?;
-            Ok(dead >= poison.len() as u64)
+            Ok(client.ready(queue::DEAD_LETTERS).await? >= poison.len() as u64)
         })
         .await?;
     let letters = client.look_at(queue::DEAD_LETTERS).await?;

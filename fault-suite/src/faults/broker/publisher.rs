@@ -9,7 +9,7 @@ use lapin::{
 };
 use rand::{Rng, RngExt};
 
-use crate::database::Database;
+use crate::{database::Database, queue};
 
 /// Where producers publish.
 pub(super) const EXCHANGE: &str = "llm.batches";
@@ -55,6 +55,11 @@ impl Client {
 
     pub(super) async fn channel(&self) -> anyhow::Result<Channel> {
         Ok(self.0.create_channel().await?)
+    }
+
+    /// How many messages wait in a queue.
+    pub(super) async fn ready(&self, queue: &str) -> anyhow::Result<u64> {
+        queue::ready(&self.0, queue).await
     }
 
     /// Deletes a queue; gives how many messages were ready in it.

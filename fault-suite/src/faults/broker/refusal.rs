@@ -61,13 +61,15 @@ pub(super) async fn alarm(bench: &mut Bench, fault: u8, alarm: Alarm) -> anyhow:
     ensure!(blocked > 0, "I7: no connection is blocked: {states:?}");
 
     pipeline.process(Service::Benchmark)?.signal(Signal::SIGCONT)?;
-    let counted = pipeline
+    pipeline
         .until(
             "all that is queued is counted in spite of the alarm",
-            async || Ok(queue::messages(&pipeline.rabbitmq, &vhost, queue::QUEUE).await? == 0),
+            async || {
+                let balance = pipeline.database.balance().await?;
+                Ok(balance.uncounted <= balance.unpublished)
+            },
         )
-        .await;
-    counted?;
+        .await?;
     let counted = consumed(&pipeline).await? - consumed_before;
     ensure_happened(counted, BACKLOG, "batches counted during the alarm")?;
     pipeline.stores().await?;
@@ -105,8 +107,8 @@ pub(super) async fn queue_full(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let policy = format!(r#"{{"max-length":{LIMIT},"overflow":"reject-publish"}}"#);
     let pattern = format!("^{}$", queue::QUEUE);
     let set_policy = ["set_policy", "-p", &vhost, "full", &pattern, &policy];
-    pipeline.stop(Service::Benchmark).await?;
     pipeline.rabbitmq.rabbitmqctl(&set_policy).await?;
+    pipeline.stop(Service::Benchmark).await?;
     let failed_before = pipeline.count(Service::Simulation, FAILURES).await?;
 
     pipeline.backlog(LIMIT).await?;
@@ -119,7 +121,7 @@ pub(super) async fn queue_full(bench: &mut Bench) -> anyhow::Result<Verdict> {
         .await?;
     sleep(lasting).await;
     pipeline.stores().await?;
-    let depth = queue::messages(&pipeline.rabbitmq, &vhost, queue::QUEUE).await?;
+    let depth = pipeline.backlog(LIMIT).await?;
     ensure!(
         (LIMIT..=LIMIT + WINDOW).contains(&depth),
         "I7: {depth} messages in a queue for {LIMIT}"
@@ -141,7 +143,7 @@ pub(super) async fn queue_full(bench: &mut Bench) -> anyhow::Result<Verdict> {
 pub(super) async fn slow_consumer(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let backlog = if bench.quick { 2_000 } else { 10_000 };
     let ground = Ground::prepare(bench).await?;
-    let options = Options::default().with("SIMULATION_INTERVAL", 0.04);
+    let options = Options::default().with("SIMULATION_INTERVAL", 0.08);
     let mut pipeline = Pipeline::start(22, ground, options).await?;
 
     pipeline.process(Service::Benchmark)?.signal(Signal::SIGSTOP)?;

@@ -53,12 +53,11 @@ pub(super) async fn messages_lost(bench: &mut Bench) -> anyhow::Result<Verdict> 
         .await
 }
 
-/// Lets more messages wait in the queue than the frozen consumer has been sent.
+/// Lets messages wait behind those that the consumer has been sent, which is frozen.
 async fn queue_up(pipeline: &mut Pipeline) -> anyhow::Result<()> {
-    const PREFETCH: u64 = 256;
     const WAITING: u64 = 50;
     pipeline.process(Service::Benchmark)?.signal(Signal::SIGSTOP)?;
-    pipeline.backlog(PREFETCH + WAITING).await?;
+    pipeline.backlog(WAITING).await?;
     Ok(())
 }
 
