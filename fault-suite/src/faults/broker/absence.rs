@@ -52,9 +52,7 @@ pub(super) async fn killed(bench: &mut Bench) -> anyhow::Result<Verdict> {
 pub(super) async fn away(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let absence = Duration::from_secs(if bench.quick { 15 } else { 45 });
     let ground = Ground::prepare(bench).await?;
-    let options = Options::default()
-        .with("MAX_RETRIES", 1)
-        .with("RETRY_DELAY_MS", 50);
+    let options = slowly().with("MAX_RETRIES", 1).with("RETRY_DELAY_MS", 50);
     let pipeline = Pipeline::start(8, ground, options).await?;
 
     pipeline.rabbitmq.stop().await?;
