@@ -10,7 +10,7 @@ use lapin::{
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep_until};
 
-use super::publisher::Client;
+use super::{publisher::Client, slowly};
 use crate::{
     pipeline::{Expected, Ground, Options, Pipeline, Service},
     queue,
@@ -19,8 +19,8 @@ use crate::{
 };
 
 /// What the broker confirmed and then lost comes back only by the reconciler, which is to hurry.
-fn reconciling() -> Options {
-    Options::default()
+fn reconciling(options: Options) -> Options {
+    options
         .with("RECONCILE_INTERVAL_SECONDS", 1)
         .with("RECONCILE_GRACE_SECONDS", 2)
 }
@@ -29,7 +29,7 @@ fn reconciling() -> Options {
 pub(super) async fn messages_lost(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let rounds = if bench.quick { 1 } else { 5 };
     let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(18, ground, reconciling()).await?;
+    let mut pipeline = Pipeline::start(18, ground, reconciling(Options::default())).await?;
     let operator = Client::connect(&pipeline.amqp).await?;
     let (mut purged, mut deleted, mut slowest) = (0, 0, Duration::ZERO);
     for _ in 0..rounds {
@@ -78,7 +78,7 @@ async fn heal(pipeline: &mut Pipeline, lost: u32) -> anyhow::Result<Duration> {
 pub(super) async fn conflict(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let lasting = Duration::from_secs(if bench.quick { 5 } else { 30 });
     let ground = Ground::prepare(bench).await?;
-    let pipeline = Pipeline::start(19, ground, reconciling()).await?;
+    let pipeline = Pipeline::start(19, ground, reconciling(slowly())).await?;
     let operator = Client::connect(&pipeline.amqp).await?;
 
     let attempts = usurp(&operator).await?;
