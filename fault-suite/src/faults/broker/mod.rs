@@ -86,8 +86,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
 ];
 
-/// Values that flow slowly: what waits for the end of a long fault is some thousand batches at the most, so that the
-/// recovery is what is measured, and not how fast a debug build counts on a busy machine.
+/// Values that flow slowly: what waits for the end of a long fault is a thousand batches or so, so that the recovery is
+/// what is measured, and not how fast a debug build works off a backlog on a busy machine.
 fn slowly() -> Options {
-    Options::default().with("SIMULATION_INTERVAL", 0.4)
+    Options::default().with("SIMULATION_INTERVAL", 1)
 }

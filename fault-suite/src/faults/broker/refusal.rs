@@ -38,7 +38,7 @@ pub(super) const DISK: Alarm = Alarm {
 
 /// Whoever publishes is blocked for a while; what is queued goes on being counted.
 pub(super) async fn alarm(bench: &mut Bench, fault: u8, alarm: Alarm) -> anyhow::Result<Verdict> {
-    const BACKLOG: u64 = 100;
+    const BACKLOG: u64 = 40;
     // Longer than a publish may take to be confirmed, in the full run.
     let lasting = Duration::from_secs(if bench.quick { 4 } else { 30 });
     let ground = Ground::prepare(bench).await?;
@@ -97,7 +97,7 @@ pub(super) async fn alarm(bench: &mut Bench, fault: u8, alarm: Alarm) -> anyhow:
 /// is lifted.
 pub(super) async fn queue_full(bench: &mut Bench) -> anyhow::Result<Verdict> {
     const FAILURES: &str = "llm_bench_outbox_publish_failures_total";
-    const LIMIT: u64 = 100;
+    const LIMIT: u64 = 40;
     /// A quorum queue begins to refuse some messages late: at most what may be in flight.
     const WINDOW: u64 = 256;
     let lasting = Duration::from_secs(if bench.quick { 3 } else { 20 });
