@@ -1,6 +1,7 @@
 //! 7 to 12 and 17 to 22: the broker dies, refuses, forgets, and delivers what nobody should have sent.
 
 mod absence;
+mod backlog;
 mod duplicates;
 mod poison;
 mod publisher;
@@ -82,7 +83,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 22,
         name: "consumer frozen before a large backlog",
         quick: true,
-        inject: |bench| refusal::slow_consumer(bench).boxed_local(),
+        inject: |bench| backlog::before_a_frozen_consumer(bench).boxed_local(),
     },
 ];
 
