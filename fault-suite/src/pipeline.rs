@@ -1,5 +1,6 @@
 //! Both services, on a database and a virtual host of their own, with values flowing.
 
+mod observing;
 mod settling;
 
 pub(crate) use settling::Expected;
@@ -29,6 +30,7 @@ const KEY: &str = "a-bootstrap-key-of-the-faults";
 /// A pipeline that does nothing for so long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+const LONGEST_POLL: Duration = Duration::from_secs(1);
 
 /// How the services are run. The default is on loopback, without detours.
 #[derive(Debug, Clone)]
@@ -282,6 +284,7 @@ pub(crate) async fn until(
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + patience;
     loop {
+        let asked = Instant::now();
         // A question put to a server that is frozen is never answered.
         let answer = match tokio::time::timeout(PATIENCE, condition()).await {
             Ok(Ok(true)) => return Ok(()),
@@ -292,7 +295,8 @@ pub(crate) async fn until(
         if Instant::now() > deadline {
             bail!("waited {patience:?} until {what}; the last answer: {answer}");
         }
-        tokio::time::sleep(POLL).await;
+        // Asking takes a quarter of the time at the most: what is asked has a machine to share, and something to do.
+        tokio::time::sleep((asked.elapsed() * 3).clamp(POLL, LONGEST_POLL)).await;
     }
 }
 

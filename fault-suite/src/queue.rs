@@ -1,6 +1,9 @@
 //! The broker's queues, as its administrator sees them.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
+use lapin::{Connection, options::QueueDeclareOptions, types::FieldTable};
 use test_servers::RabbitMqServer;
 
 /// The queue of batches.
@@ -8,8 +11,12 @@ pub(crate) const QUEUE: &str = "benchmarking_service";
 /// The queue of dead letters.
 pub(crate) const DEAD_LETTERS: &str = "benchmarking_service.dead";
 
-/// Messages in a queue, those included that are delivered and not acknowledged.
-pub(crate) async fn messages(server: &RabbitMqServer, vhost: &str, queue: &str) -> anyhow::Result<u64> {
+/// Messages in some queues, those included that are delivered and not acknowledged.
+pub(crate) async fn messages<const N: usize>(
+    server: &RabbitMqServer,
+    vhost: &str,
+    queues: [&str; N],
+) -> anyhow::Result<[u64; N]> {
     let listed = server
         .rabbitmqctl(&[
             "list_queues",
@@ -21,11 +28,42 @@ pub(crate) async fn messages(server: &RabbitMqServer, vhost: &str, queue: &str) 
             "messages",
         ])
         .await?;
-    let line = listed
+    let mut depths = [0; N];
+    for (depth, queue) in depths.iter_mut().zip(queues) {
+        let line = listed
+            .lines()
+            .find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'))
+            .with_context(|| format!("{vhost} has no queue {queue}: {listed:?}"))?;
+        *depth = line
+            .trim()
+            .parse()
+            .with_context(|| format!("the depth of {queue} is {line:?}"))?;
+    }
+    Ok(depths)
+}
+
+/// Messages in a queue that wait to be delivered. Quick: `rabbitmqctl` starts an Erlang machine for each question.
+pub(crate) async fn ready(connection: &Connection, queue: &str) -> anyhow::Result<u64> {
+    let channel = connection.create_channel().await?;
+    let look = QueueDeclareOptions::default().passive();
+    let found = channel
+        .queue_declare(queue.into(), look, FieldTable::default())
+        .await?;
+    channel.close(200, "seen".into()).await?;
+    Ok(found.message_count().into())
+}
+
+/// The clients' connections to a virtual host: the state of each by the process that serves it.
+pub(crate) async fn connections(
+    server: &RabbitMqServer,
+    vhost: &str,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let listed = server
+        .rabbitmqctl(&["list_connections", "--no-table-headers", "vhost", "pid", "state"])
+        .await?;
+    Ok(listed
         .lines()
-        .find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'))
-        .with_context(|| format!("{vhost} has no queue {queue}: {listed:?}"))?;
-    line.trim()
-        .parse()
-        .with_context(|| format!("the depth of {queue} is {line:?}"))
+        .filter_map(|line| line.strip_prefix(vhost)?.strip_prefix('\t')?.split_once('\t'))
+        .map(|(pid, state)| (pid.to_owned(), state.trim().to_owned()))
+        .collect())
 }

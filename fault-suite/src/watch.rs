@@ -58,18 +58,10 @@ impl Api {
         ))
     }
 
-    /// The value of a counter or gauge of `/metrics`, all its labels together.
-    pub(crate) async fn metric(&self, name: &str) -> anyhow::Result<f64> {
-        let request = self.client.get(format!("{}/metrics", self.url));
-        let page = request.send().await?.error_for_status()?.text().await?;
-        let values: Vec<f64> = page
-            .lines()
-            .filter_map(|line| line.strip_prefix(name))
-            .filter(|rest| rest.starts_with([' ', '{']))
-            .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
-            .collect();
-        ensure!(!values.is_empty(), "/metrics has no {name}");
-        Ok(values.iter().sum())
+    /// Status and body of a page that needs no key, of any service.
+    pub(crate) async fn page(&self, url: &str) -> anyhow::Result<(u16, String)> {
+        let answer = self.client.get(url).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
     }
 
     /// Sends batches; gives the status.

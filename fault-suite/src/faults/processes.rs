@@ -89,7 +89,7 @@ async fn aborts(
     if repeats {
         pipeline
             .until("batches that come again are recognised", async || {
-                Ok(pipeline.api.metric(DEDUPLICATED).await? > 0.0)
+                Ok(pipeline.count(Service::Benchmark, DEDUPLICATED).await? > 0)
             })
             .await?;
         evidence += ", duplicates recognised";

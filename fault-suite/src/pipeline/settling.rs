@@ -104,13 +104,9 @@ impl Pipeline {
     /// I3.
     async fn queues_are_as(&self, expected: &Expected) -> anyhow::Result<()> {
         let vhost = self.vhost()?;
-        let depths = async || {
-            anyhow::Ok((
-                queue::messages(&self.rabbitmq, &vhost, queue::QUEUE).await?,
-                queue::messages(&self.rabbitmq, &vhost, queue::DEAD_LETTERS).await?,
-            ))
-        };
-        let wanted = (0, expected.dead_letters);
+        let queues = [queue::QUEUE, queue::DEAD_LETTERS];
+        let depths = async || queue::messages(&self.rabbitmq, &vhost, queues).await;
+        let wanted = [0, expected.dead_letters];
         let settled = until("the queues are as expected", RECOVERY_LIMIT, async || {
             Ok(depths().await? == wanted)
         })

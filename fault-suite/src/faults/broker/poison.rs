@@ -1,0 +1,219 @@
+//! Messages that can never be counted, among others that must be.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, ensure};
+use lapin::types::{AMQPValue, FieldTable};
+use rand::{Rng, seq::SliceRandom};
+
+use super::publisher::{Client, Message, id, timestamp};
+use crate::{
+    database::Database,
+    pipeline::{Expected, Ground, Options, Pipeline, Service},
+    queue,
+    servers::Bench,
+    verdict::Verdict,
+};
+
+/// Poison and the words of the reason for which it is rejected, by the message's id.
+type Poison = BTreeMap<String, (Message, &'static str)>;
+
+const HUGE: usize = 64 * 1024 * 1024;
+
+/// Makes messages that are dated now.
+struct Forge<'a, R> {
+    random: &'a mut R,
+    now: String,
+}
+
+impl<R: Rng> Forge<'_, R> {
+    fn body(&self, id: &str, metric: &str, values: &str, more: &str) -> String {
+        let now = &self.now;
+        format!(
+            r#"{{"id": "{id}", "llm_name": "GPT-4o", "metric": "{metric}", "values": {values}, "timestamp": "{now}"{more}}}"#
+        )
+    }
+
+    /// A batch of two values.
+    fn good(&mut self) -> Message {
+        let id = id(self.random);
+        Message::new(&id, self.body(&id, "ttft", "[0.5, 0.75]", ""))
+    }
+
+    /// A good batch with a header that miscounts its values: headers are for people, the body counts.
+    fn good_with_a_wrong_header(&mut self) -> Message {
+        let mut message = self.good();
+        let mut headers = FieldTable::default();
+        headers.insert("n".into(), AMQPValue::LongLongInt(99));
+        message.properties = message.properties.with_headers(headers);
+        message
+    }
+
+    /// The id of a batch that is stored, with other values.
+    fn impostor(&mut self, of: &Message) -> anyhow::Result<(String, (Message, &'static str))> {
+        let stored = of.properties.message_id().as_ref().context("an id")?;
+        let key = id(self.random);
+        let body = self.body(stored.as_str(), "ttft", "[0.25]", "");
+        Ok((key.clone(), (Message::new(&key, body), "with other content")))
+    }
+
+    /// One of each kind.
+    fn poison(&mut self) -> Poison {
+        let array = "[".repeat(10_000);
+        let bodies: [(&str, &str); 6] = [
+            ("not JSON at all", "the body: expected"),
+            ("null", "invalid type: null"),
+            ("[]", "found an empty array, expected at least one batch"),
+            (r#"{"llm_name": "GPT-4o""#, "EOF"),
+            ("{\"llm_name\": \"\u{0}\"}", "control character"),
+            (&array, "invalid type: sequence"),
+        ];
+        let batches: [(&str, &str, &str, &str); 9] = [
+            (
+                "ttft",
+                "[0.5]",
+                r#", "schema_version": 99"#,
+                "schema_version: found 99",
+            ),
+            ("ttft", "[0.5]", r#", "unit": "furlong""#, "unit: found furlong"),
+            ("ttft", "[0.5]", r#", "checksum": "00""#, "checksum: found 00"),
+            ("mood", "[0.5]", "", "metric: found mood"),
+            ("ttft", "[]", "", "values: found an empty array"),
+            ("ttft", "[0.5, NaN]", "", "values"),
+            ("ttft", "[1e400]", "", "out of range"),
+            ("ttft", "[null]", "", "invalid type: null"),
+            ("ttft", "7", "", "values: invalid type"),
+        ];
+        let mut poison = Poison::new();
+        for (body, reason) in bodies {
+            let id = id(self.random);
+            poison.insert(id.clone(), (Message::new(&id, body), reason));
+        }
+        for (metric, values, more, reason) in batches {
+            let id = id(self.random);
+            let body = self.body(&id, metric, values, more);
+            poison.insert(id.clone(), (Message::new(&id, body), reason));
+        }
+        poison
+    }
+}
+
+/// Every kind of poison, shuffled among good messages, and one message that is far too large.
+pub(super) async fn among_good_ones(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    const GOOD_PER_ROUND: usize = 20;
+    let rounds = if bench.quick { 3 } else { 20 };
+    let mut random = bench.random(21);
+    let ground = Ground::prepare(bench).await?;
+    let pipeline = Pipeline::start(21, ground, Options::default()).await?;
+    let client = Client::connect(&pipeline.amqp).await?;
+    let now = timestamp(&pipeline.database).await?;
+    let mut forge = Forge {
+        random: &mut random,
+        now,
+    };
+
+    let victim = forge.good();
+    client.publish(std::slice::from_ref(&victim)).await?;
+    let mut good = vec![victim.clone()];
+    stored(&pipeline, &good).await?;
+    let mut poison = Poison::new();
+    for _ in 0..rounds {
+        let mut forged = forge.poison();
+        forged.extend([forge.impostor(&victim)?]);
+        let mut harmless = vec![forge.good_with_a_wrong_header()];
+        harmless.extend((0..GOOD_PER_ROUND).map(|_| forge.good()));
+        let mut mixture: Vec<_> = forged.values().map(|(message, _)| message.clone()).collect();
+        mixture.extend(harmless.iter().cloned());
+        mixture.shuffle(forge.random);
+        client.publish(&mixture).await?;
+        poison.extend(forged);
+        good.extend(harmless);
+    }
+    let huge = id(forge.random);
+    let too_large = (
+        Message::new(&huge, vec![b' '; HUGE]),
+        "the body has 67108864 bytes",
+    );
+    client.publish(std::slice::from_ref(&too_large.0)).await?;
+    poison.insert(huge, too_large);
+
+    let recovered = pipeline.recovery().await?;
+    stored(&pipeline, &good).await?;
+    are_dead(&pipeline, &client, &poison).await?;
+    let rejected = pipeline
+        .count(Service::Benchmark, "llm_bench_batches_rejected_total")
+        .await?;
+    let evidence = format!(
+        "{rejected} rejections, each with its reason; {} good ones among them",
+        good.len()
+    );
+    let dead_letters = poison.len() as u64;
+    pipeline
+        .settle_recovered(dead_letters, recovered, evidence, &Expected { dead_letters })
+        .await
+}
+
+/// Waits until every good batch is stored and counted.
+async fn stored(pipeline: &Pipeline, good: &[Message]) -> anyhow::Result<()> {
+    let ids: Vec<_> = good
+        .iter()
+        .filter_map(|message| message.properties.message_id().as_ref())
+        .map(ToString::to_string)
+        .collect();
+    ensure!(ids.len() == good.len(), "a good message without id");
+    pipeline
+        .until("every good batch is counted", async || {
+            Ok(counted(&pipeline.database, &ids).await? == ids.len())
+        })
+        .await
+}
+
+async fn counted(database: &Database, ids: &[String]) -> anyhow::Result<usize> {
+    let mut connection = database.connect().await?;
+    let counted: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM batches b JOIN ledger l ON l.batch_id = b.id
+         WHERE b.id = ANY($1::text[]::uuid[]) AND b.source = 'imported'",
+    )
+    .bind(ids)
+    .fetch_one(&mut connection)
+    .await?;
+    Ok(usize::try_from(counted)?)
+}
+
+/// Every poisonous message is a dead letter, unchanged and with its reason, and nothing else is.
+async fn are_dead(pipeline: &Pipeline, client: &Client, poison: &Poison) -> anyhow::Result<()> {
+    pipeline
+        .until("all poison is dead", async || {
+            Ok(client.ready(queue::DEAD_LETTERS).await? >= poison.len() as u64)
+        })
+        .await?;
+    let letters = client.look_at(queue::DEAD_LETTERS).await?;
+    ensure!(
+        letters.len() == poison.len(),
+        "{} dead letters of {} poisonous messages",
+        letters.len(),
+        poison.len()
+    );
+    for letter in &letters {
+        let id = letter
+            .properties
+            .message_id()
+            .as_ref()
+            .context("a letter without id")?;
+        let (message, words) = poison
+            .get(id.as_str())
+            .with_context(|| format!("{id} is dead and was no poison"))?;
+        let reason = letter
+            .reason()
+            .with_context(|| format!("a dead letter without reason, expected {words:?}"))?;
+        ensure!(
+            reason.contains(words),
+            "the reason is {reason:?}, expected {words:?}"
+        );
+        ensure!(
+            letter.body == message.body,
+            "the dead letter {words:?} has another body"
+        );
+    }
+    Ok(())
+}
