@@ -41,7 +41,7 @@ bench: install-services ## Measure the pipeline against real servers
 
 # Cheap checks first. Clippy and the tests compile the same crates differently, so neither saves the other's work.
 .PHONY: ci
-ci: fmt manifests deny clippy test docs ## All that CI runs, in the same way
+ci: fmt manifests deny clippy test api-contract docs ## All that CI runs, in the same way
 	@echo "ci: all checks passed"
 
 .PHONY: fmt
@@ -55,6 +55,10 @@ clippy: ## Lints, as errors
 .PHONY: test
 test: install-services ## All tests, those with real PostgreSQL and RabbitMQ included
 	$(CARGO) test --workspace --locked
+
+.PHONY: api-contract
+api-contract: ## The running service against its OpenAPI document (schemathesis, about a minute)
+	scripts/check-api.sh
 
 .PHONY: docs
 docs: ## The API documentation, warnings as errors

@@ -23,5 +23,5 @@ mod snapshot;
 pub use auth::AccessPolicy;
 pub use projector::{RankingsError, rankings_now};
 pub use service::{BuildError, Dependencies, Service};
-pub use settings::{RateLimit, Settings};
+pub use settings::{ClientLimits, RateLimit, Settings};
 pub use snapshot::{Selection, SourceFilter, Statistic, Window};

@@ -19,6 +19,7 @@ use super::{
     answer::{Success, success},
     idempotency,
     request::{Parameters, read_body},
+    schemas::{Batches, IdempotencyKey, SourceName, Text},
 };
 use crate::{
     auth::{Allowed, Read, Write},
@@ -174,10 +175,10 @@ fn values_wanted(parameters: &mut Parameters) -> bool {
 #[utoipa::path(
     get, path = "/api/v1/batches", tag = "batches", operation_id = "list_batches",
     params(
-        ("llm" = Option<String>, Query, description = "only this LLM's"),
-        ("metric" = Option<String>, Query, description = "only this metric's"),
-        ("source" = Option<String>, Query, description = "only from simulated, measured or imported"),
-        ("limit" = Option<u32>, Query, description = "at most this many, 1 to 500 (default 50)"),
+        ("llm" = inline(Option<Text>), Query, description = "only this LLM's"),
+        ("metric" = inline(Option<Text>), Query, description = "only this metric's"),
+        ("source" = inline(Option<SourceName>), Query, description = "only from simulated, measured or imported"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 500, description = "at most this many, 1 to 500 (default 50)"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
         ("values" = Option<bool>, Query, description = "true includes the arrays"),
     ),
@@ -239,6 +240,7 @@ pub(super) async fn list(
         (status = 400, description = "not an id", body = ProblemBody, content_type = "application/problem+json"),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such batch", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn one(
@@ -275,9 +277,9 @@ pub(super) struct Accepted {
 /// either, equal contents are the same batch.
 #[utoipa::path(
     post, path = "/api/v1/batches", tag = "batches", operation_id = "submit_batches",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 visible characters: names this request in every retry of it")),
+    params(("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "1 to 200 visible characters: names this request in every retry of it")),
     request_body(
-        content = Value,
+        content = Batches,
         description = "a batch `{llm_name, metric, values, timestamp, …}` or an array of them; at most 16 MiB",
         example = json!({"llm_name": "GPT-4o", "metric": "ttft", "values": [1.3149, 0.1475], "timestamp": "2024-09-27T11:29:13.291565Z", "source": "imported"}),
     ),
@@ -306,7 +308,7 @@ pub(super) async fn submit(
         .get("Idempotency-Key")
         .map(idempotency::key)
         .transpose()?;
-    let body = read_body(&request, payload, message::MAX_BODY_BYTES).await?;
+    let body = read_body(&request, &state, payload, message::MAX_BODY_BYTES).await?;
     let mut batches = message::decode(&body)?;
     drop(body);
     if let Some(key) = key {

@@ -12,3 +12,4 @@ mod http;
 mod pipeline;
 mod rankings;
 mod registry;
+mod slow_clients;
