@@ -4,6 +4,7 @@
 
 mod command_line;
 mod embedded;
+mod least_privilege;
 mod oracle;
 mod process;
 mod rankings;

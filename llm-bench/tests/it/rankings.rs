@@ -39,6 +39,18 @@ impl Api {
         }
     }
 
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let mut request = reqwest::Client::new()
+            .post(format!("{}{path}", self.url))
+            .json(body);
+        if let Some(key) = &self.key {
+            request = request.header("X-API-KEY", key);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap_or(Value::Null))
+    }
+
     /// The rankings by metric; empty while there are none.
     pub(crate) async fn rankings(&self, query: &str) -> BTreeMap<String, Vec<Row>> {
         let (_, answer) = self.get(&format!("/api/v1/benchmarks/rankings?{query}")).await;

@@ -20,6 +20,7 @@ mod fault;
 mod intake;
 mod maintenance;
 mod outbox;
+mod privileges;
 mod projection;
 mod rebuild;
 mod registry;
