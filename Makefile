@@ -102,7 +102,7 @@ k8s-secrets: ## Draw the cluster's passwords and keys, where it has none yet
 .env:
 	@umask 077; { \
 		grep -vE '^(POSTGRES_PASSWORD|RABBITMQ_PASSWORD|API_KEY|API_KEY_PEPPER)=' .env.sample; \
-		echo; echo "# Drawn by \`make up\`."; scripts/draw-secrets.sh; \
+		echo; echo "# Drawn by \`make up\`."; scripts/draw-secrets.sh | grep -vE '_(PRODUCER|CONSUMER)_'; \
 	} >$@.new
 	@mv $@.new $@
 	@echo "wrote .env with newly drawn passwords and keys"

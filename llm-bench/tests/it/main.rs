@@ -9,3 +9,4 @@ mod oracle;
 mod process;
 mod rankings;
 mod real_servers;
+mod secrets;

@@ -39,6 +39,16 @@ impl Api {
         }
     }
 
+    /// The answer as it is.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let mut request = reqwest::Client::new().get(format!("{}{path}", self.url));
+        if let Some(key) = &self.key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        let answer = request.send().await.unwrap();
+        format!("{:?}\n{}", answer.headers().clone(), answer.text().await.unwrap())
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
         let mut request = reqwest::Client::new()
             .post(format!("{}{path}", self.url))
