@@ -213,7 +213,6 @@ const FORBIDDEN_TO_BOTH: &[&str] = &[
     "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "CREATE INDEX mine ON batches (id)",
     "CREATE ROLE mine",
-    "GRANT ALL ON batches TO PUBLIC",
     "UPDATE batches SET checksum = checksum",
     "DELETE FROM llms",
     "DELETE FROM metrics",
@@ -228,7 +227,7 @@ const FORBIDDEN_TO_BOTH: &[&str] = &[
 const FORBIDDEN_TO_PRODUCERS: &[&str] = &[
     "DELETE FROM batches",
     "UPDATE llms SET creator = 'x'",
-    "INSERT INTO metrics SELECT * FROM metrics",
+    "INSERT INTO metrics (title) VALUES ('x')",
     "SELECT FROM api_keys",
     "SELECT FROM ledger",
     "INSERT INTO ledger VALUES (gen_random_uuid(), now())",
