@@ -236,7 +236,6 @@ const FORBIDDEN_TO_PRODUCERS: &[&str] = &[
     "UPDATE statistics SET n = 0",
     "UPDATE statistics_generation SET generation = 0",
     "DELETE FROM simulation_ticks",
-    "LOCK TABLE metrics IN EXCLUSIVE MODE",
 ];
 const FORBIDDEN_TO_CONSUMERS: &[&str] = &[
     "SELECT FROM simulation_seed",

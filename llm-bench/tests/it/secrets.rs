@@ -277,7 +277,10 @@ async fn failing_programs_keep_their_secrets() {
     said.note_run("an address", broken("HTTP_ADDR", "nowhere"));
     for name in ["llm-bench", "simulation-service", "benchmark-service"] {
         let mut help = command(name, &cases[1].1.0, &cases[1].1.1);
-        help.arg("--help").env("HTTP_ADDR", "nowhere");
+        // A service takes no options: it stops at its address.
+        help.arg("--help")
+            .env("HTTP_ADDR", "nowhere")
+            .env("SIMULATION_HTTP_ADDR", "nowhere");
         said.note_run(&format!("{name} --help"), help);
     }
     assert_eq!(said.0.len(), 2 * (18 + 3 + 3));
