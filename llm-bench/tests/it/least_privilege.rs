@@ -254,7 +254,9 @@ async fn each_role_is_refused_what_its_service_does_not_do() {
         let mut sql = PgConnection::connect(url).await.unwrap();
         for statement in FORBIDDEN_TO_BOTH.iter().chain(forbidden) {
             let refused = execute(&mut sql, statement).await.expect_err(statement);
-            let code = refused.as_database_error().and_then(|error| error.code());
+            let code = refused
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code);
             assert_eq!(
                 code.as_deref(),
                 Some(INSUFFICIENT_PRIVILEGE),
