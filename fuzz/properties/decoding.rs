@@ -27,8 +27,12 @@ fn keeps_the_limits(batch: &MetricBatch) {
     let texts = [
         Some(batch.llm().as_str()),
         Some(batch.metric().as_str()),
-        batch.content().unit.as_ref().map(|unit| unit.as_str()),
-        batch.provenance().run_id.as_ref().map(|run| run.as_str()),
+        batch.content().unit.as_ref().map(shared_types::Unit::as_str),
+        batch
+            .provenance()
+            .run_id
+            .as_ref()
+            .map(shared_types::RunId::as_str),
     ];
     for text in texts.into_iter().flatten() {
         assert!((1..=200).contains(&text.chars().count()), "{text:?}");
