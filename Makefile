@@ -41,7 +41,7 @@ bench: install-services ## Measure the pipeline against real servers
 
 # Cheap checks first. Clippy and the tests compile the same crates differently, so neither saves the other's work.
 .PHONY: ci
-ci: fmt manifests deny clippy test faults-quick docs ## All that CI runs, in the same way
+ci: fmt manifests deny clippy test api-contract faults-quick docs ## All that CI runs, in the same way
 	@echo "ci: all checks passed"
 
 .PHONY: fmt
@@ -69,6 +69,9 @@ faults: fault-programs ## Every fault there is, against real servers (about half
 .PHONY: faults-quick
 faults-quick: fault-programs ## The part of it that fits into ten minutes
 	target/debug/faults --quick $(FAULTS)
+.PHONY: api-contract
+api-contract: ## The running service against its OpenAPI document (schemathesis, about a minute)
+	scripts/check-api.sh
 
 .PHONY: docs
 docs: ## The API documentation, warnings as errors
@@ -112,7 +115,7 @@ k8s-secrets: ## Draw the cluster's passwords and keys, where it has none yet
 .env:
 	@umask 077; { \
 		grep -vE '^(POSTGRES_PASSWORD|RABBITMQ_PASSWORD|API_KEY|API_KEY_PEPPER)=' .env.sample; \
-		echo; echo "# Drawn by \`make up\`."; scripts/draw-secrets.sh; \
+		echo; echo "# Drawn by \`make up\`."; scripts/draw-secrets.sh | grep -vE '_(PRODUCER|CONSUMER)_'; \
 	} >$@.new
 	@mv $@.new $@
 	@echo "wrote .env with newly drawn passwords and keys"

@@ -16,9 +16,19 @@ from pathlib import Path
 
 import yaml
 
-SECRETS = {"llm-bench-secrets": {"POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "API_KEY", "API_KEY_PEPPER"}}
-# Read by the images of PostgreSQL and RabbitMQ, not by ours.
-FOREIGN_SETTINGS = {"PGDATA", "POSTGRES_INITDB_ARGS", "RABBITMQ_DEFAULT_USER", "RABBITMQ_DEFAULT_PASS"}
+SECRETS = {
+    "llm-bench-secrets": {"API_KEY", "API_KEY_PEPPER"}
+    | {f"{server}_{whose}PASSWORD" for server in ("POSTGRES", "RABBITMQ") for whose in ("", "PRODUCER_", "CONSUMER_")}
+}
+# Read by the images of PostgreSQL and RabbitMQ and by the scripts mounted there, not by our programs.
+FOREIGN_SETTINGS = {
+    "PGDATA",
+    "POSTGRES_INITDB_ARGS",
+    "RABBITMQ_DEFAULT_USER",
+    "RABBITMQ_DEFAULT_PASS",
+    "PRODUCER_PASSWORD",
+    "CONSUMER_PASSWORD",
+}
 
 # The variables of .env.sample that only one service reads; the others are read by each.
 READ_BY_ONE = {

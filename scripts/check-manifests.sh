@@ -12,28 +12,7 @@ oldest_kubernetes=1.29.0
 newest_kubernetes=1.37.0
 venv=.tools/check-manifests
 promtool=.tools/promtool
-
-# apt_install PACKAGE PURPOSE
-apt_install() {
-    local as_root=()
-    [ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
-    if ! command -v apt-get >/dev/null || ! "${as_root[@]}" true 2>/dev/null; then
-        echo "check-manifests: $2 is missing; on Debian: sudo apt-get install --no-install-recommends $1" >&2
-        exit 1
-    fi
-    echo "check-manifests: installing $1 (for $2)" >&2
-    local log
-    log=$(mktemp)
-    if ! {
-        "${as_root[@]}" apt-get update || true # an unreachable extra repository need not matter
-        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-            apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends "$1"
-    } >"$log" 2>&1; then
-        tail -n 20 "$log" >&2
-        exit 1
-    fi
-    rm -f "$log"
-}
+. scripts/pypi-tools.sh
 
 build_manifests() {
     if command -v kubectl >/dev/null; then
@@ -75,17 +54,6 @@ check_alerts() {
     }
 }
 
-# The checkers, installed once for each version of their list.
-install_checkers() {
-    local list=scripts/check-manifests.txt
-    cmp -s "$list" "$venv/installed.txt" && return
-    python3 -c 'import ensurepip, venv' 2>/dev/null || apt_install python3-venv "Python's venv"
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$list"
-    cp "$list" "$venv/installed.txt"
-}
-
 # check_schema SCHEMA FILE...   Silent unless a file is wrong.
 check_schema() {
     local report
@@ -96,7 +64,7 @@ check_schema() {
 }
 
 command -v kubectl >/dev/null || command -v kustomize >/dev/null || apt_install kubernetes-client kubectl
-install_checkers
+pypi_install scripts/check-manifests.txt "$venv"
 install_promtool
 
 manifests=$(mktemp --suffix=.yaml)

@@ -6,6 +6,8 @@ use outbox::Outbox;
 use prometheus::Registry;
 use service_runtime::lifecycle::{EndedBadly, Lifecycle};
 use shared_types::Clock;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use storage::{Storage, StorageError};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +19,7 @@ use crate::{
     housekeeping::{self, HousekeepingMetrics},
     metrics::{ConsumerMetrics, HttpMetrics, QueueMetrics, register_snapshot},
     projector::{Projector, Rankings},
-    settings::Settings,
+    settings::{ClientLimits, Settings},
 };
 
 /// What the service works with. Several services of one process share all of it.
@@ -108,7 +110,7 @@ impl Service {
             Arc::clone(&rankings),
         );
         let api = Api::new(state, gatekeeper, http_metrics, health, registry.clone())?;
-        let (server, address) = listen(settings.http_addr, api)?;
+        let (server, address) = listen(settings.http_addr, settings.client_limits, api)?;
         let projector = Projector::new(
             Arc::clone(storage),
             Arc::clone(clock),
@@ -219,11 +221,6 @@ impl Service {
 }
 
 const MAX_EVENT_STREAMS: usize = 1000;
-/// Connections of one worker thread; more wait in the system's queue.
-const MAX_CONNECTIONS: usize = 10_000;
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long the head of a request may take to arrive.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the end waits for answers under way, in seconds.
 const SHUTDOWN_SECONDS: u64 = 10;
 
@@ -240,25 +237,31 @@ fn state(
         clock: Arc::clone(&dependencies.clock),
         rankings: Arc::clone(rankings),
         default_selection: settings.default_selection,
+        body_deadline: settings.client_limits.body,
         event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
         open_event_streams: metrics.event_streams.clone(),
         leaving: life.leaving(),
     }
 }
 
-fn listen(address: SocketAddr, api: Api) -> Result<(Server, SocketAddr), BuildError> {
+fn listen(address: SocketAddr, limits: ClientLimits, api: Api) -> Result<(Server, SocketAddr), BuildError> {
     let cannot_bind = |source| BuildError::Bind { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(cannot_bind)?;
     let bound = listener.local_addr().map_err(cannot_bind)?;
+    // Accepted connections inherit it. actix-web has no timer for an answer that nobody reads.
+    #[cfg(target_os = "linux")]
+    SockRef::from(&listener)
+        .set_tcp_user_timeout(Some(limits.stalled))
+        .map_err(cannot_bind)?;
     let server = HttpServer::new(move || {
         let api = api.clone();
         App::new()
             .wrap(from_fn(gate))
             .configure(move |config| api.configure(config))
     })
-    .max_connections(MAX_CONNECTIONS)
-    .keep_alive(KEEP_ALIVE)
-    .client_request_timeout(HEAD_DEADLINE)
+    .max_connections(limits.connections)
+    .keep_alive(limits.keep_alive)
+    .client_request_timeout(limits.head)
     .shutdown_timeout(SHUTDOWN_SECONDS)
     .disable_signals()
     .listen(listener)

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, num::NonZeroU32};
+use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
 
 use service_runtime::settings::{Variables, registry_seed};
 use shared_types::{Invalid, RegistrySeed};
@@ -20,6 +20,34 @@ pub enum RateLimit {
     Everything(NonZeroU32),
 }
 
+/// What a client may take of the service before it is cut off. Fixed where the service is deployed; tests set less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// How long the head of a request may take to arrive.
+    pub head: Duration,
+    /// How long its body may take to arrive: 16 MiB in 30 s are 4.5 Mbit/s.
+    pub body: Duration,
+    /// How long a connection may be idle between two requests.
+    pub keep_alive: Duration,
+    /// How long the client may take nothing of an answer that waits for it, and how long it may leave data without
+    /// acknowledgement. Linux alone; elsewhere the system decides.
+    pub stalled: Duration,
+    /// Connections of one worker thread; more wait in the system's queue.
+    pub connections: usize,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(5),
+            body: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(75),
+            stalled: Duration::from_secs(60),
+            connections: 10_000,
+        }
+    }
+}
+
 /// What the benchmark service is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -31,6 +59,8 @@ pub struct Settings {
     pub default_selection: Selection,
     /// How many requests a caller may make.
     pub rate_limit: RateLimit,
+    /// When slow clients are cut off.
+    pub client_limits: ClientLimits,
     /// What an empty registry is filled with.
     pub registry_seed: RegistrySeed,
     /// Whether missing migrations are applied at start.
@@ -63,6 +93,7 @@ impl Settings {
                 ..Selection::default()
             },
             rate_limit: rate_limit(variables)?,
+            client_limits: ClientLimits::default(),
             registry_seed: registry_seed(variables)?,
             migrate_at_start: variables.flag("MIGRATE_AT_START")?.unwrap_or(true),
             housekeeping: HousekeepingSettings::read(variables)?,

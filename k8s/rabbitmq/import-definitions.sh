@@ -1,5 +1,5 @@
 #!/bin/sh
-# Imports definitions.json into the node of this container, as soon as that node is up.
+# Imports definitions.json into the node of this container, and makes the services' users, as soon as that node is up.
 #
 # `load_definitions` in rabbitmq.conf would be shorter, but a node that loads definitions at boot does not create the
 # user of RABBITMQ_DEFAULT_USER and RABBITMQ_DEFAULT_PASS, and passwords do not belong in definitions.json.
@@ -17,4 +17,18 @@ until [ -s "$cookie" ] && rabbitmqctl --quiet await_startup --timeout 10 2>/dev/
     fi
     sleep 1
 done
-exec rabbitmqctl --quiet import_definitions "$(dirname "$0")/definitions.json"
+folder=$(dirname "$0")
+rabbitmqctl --quiet import_definitions "$folder/definitions.json"
+
+# The services' users, where they are given passwords. `--` ends the options: a password may begin with anything.
+grep -v '^#' "$folder/permissions.txt" | while read -r whose configure write read; do
+    case $whose in
+    PRODUCER) password=${PRODUCER_PASSWORD:-} ;;
+    CONSUMER) password=${CONSUMER_PASSWORD:-} ;;
+    esac
+    [ -n "$password" ] || continue
+    user=llm_bench_$(printf %s "$whose" | tr '[:upper:]' '[:lower:]')
+    rabbitmqctl --quiet add_user -- "$user" "$password" 2>/dev/null ||
+        rabbitmqctl --quiet change_password -- "$user" "$password"
+    rabbitmqctl --quiet set_permissions --vhost / "$user" "$configure" "$write" "$read"
+done

@@ -97,8 +97,14 @@ pub(crate) enum Format {
 #[derive(Debug, Args)]
 pub(crate) struct Migrate {
     /// Apply nothing; wait until somebody else has brought the schema up to date
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["producer_role", "consumer_role"])]
     pub wait: bool,
+    /// Give this role of PostgreSQL what the simulation service needs, and nothing else
+    #[arg(long, value_name = "ROLE")]
+    pub producer_role: Option<String>,
+    /// Give this role of PostgreSQL what the benchmark service needs, and nothing else
+    #[arg(long, value_name = "ROLE")]
+    pub consumer_role: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

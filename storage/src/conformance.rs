@@ -141,6 +141,7 @@ cases! { $
         migrating_is_idempotent,
         concurrent_migrations_apply_each_once,
         a_database_without_tables_is_a_fault,
+        rights_are_not_given_to_nobody,
         a_ping_is_answered,
         api_keys_are_kept_and_revoked,
         the_first_seed_stays,

@@ -1,6 +1,8 @@
 use async_trait::async_trait;
 
-use crate::Result;
+use shared_types::Invalid;
+
+use crate::{Duty, Result, StorageError};
 
 /// What `llm-bench doctor` wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,19 @@ pub trait Maintenance: Send + Sync {
     /// # Errors
     /// `Fault` where an applied migration differs from this program's, or is unknown to it.
     async fn migrate(&self) -> Result<u32>;
+
+    /// Gives a role of the database what its duty needs and nothing else: it can neither change nor empty tables.
+    /// Repeating it changes nothing; after a migration it covers the new tables.
+    ///
+    /// # Errors
+    /// `Invalid` where there is no such role, where the role owns the schema, and where the database knows no roles.
+    async fn grant(&self, role: &str, duty: Duty) -> Result<()> {
+        Err(StorageError::Invalid(Invalid::new(
+            format!("{duty} role"),
+            role,
+            "no role: this database is a file, and knows none",
+        )))
+    }
 
     /// Version and schema.
     async fn database_info(&self) -> Result<DatabaseInfo>;

@@ -20,6 +20,7 @@ use super::{
     deadline::{reading, writing},
     idempotency,
     request::{Parameters, read_body},
+    schemas::{Batches, IdempotencyKey, SourceName, Text},
 };
 use crate::{
     auth::{Allowed, Read, Write},
@@ -175,10 +176,10 @@ fn values_wanted(parameters: &mut Parameters) -> bool {
 #[utoipa::path(
     get, path = "/api/v1/batches", tag = "batches", operation_id = "list_batches",
     params(
-        ("llm" = Option<String>, Query, description = "only this LLM's"),
-        ("metric" = Option<String>, Query, description = "only this metric's"),
-        ("source" = Option<String>, Query, description = "only from simulated, measured or imported"),
-        ("limit" = Option<u32>, Query, description = "at most this many, 1 to 500 (default 50)"),
+        ("llm" = inline(Option<Text>), Query, description = "only this LLM's"),
+        ("metric" = inline(Option<Text>), Query, description = "only this metric's"),
+        ("source" = inline(Option<SourceName>), Query, description = "only from simulated, measured or imported"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 500, description = "at most this many, 1 to 500 (default 50)"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
         ("values" = Option<bool>, Query, description = "true includes the arrays"),
     ),
@@ -284,9 +285,9 @@ pub(super) struct Accepted {
 /// either, equal contents are the same batch.
 #[utoipa::path(
     post, path = "/api/v1/batches", tag = "batches", operation_id = "submit_batches",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 visible characters: names this request in every retry of it")),
+    params(("Idempotency-Key" = inline(Option<IdempotencyKey>), Header, description = "1 to 200 visible characters: names this request in every retry of it")),
     request_body(
-        content = Value,
+        content = Batches,
         description = "a batch `{llm_name, metric, values, timestamp, …}` or an array of them; at most 16 MiB",
         example = json!({"llm_name": "GPT-4o", "metric": "ttft", "values": [1.3149, 0.1475], "timestamp": "2024-09-27T11:29:13.291565Z", "source": "imported"}),
     ),
@@ -317,7 +318,7 @@ pub(super) async fn submit(
         .get("Idempotency-Key")
         .map(idempotency::key)
         .transpose()?;
-    let body = read_body(&request, payload, message::MAX_BODY_BYTES).await?;
+    let body = read_body(&request, &state, payload, message::MAX_BODY_BYTES).await?;
     let mut batches = message::decode(&body)?;
     drop(body);
     if let Some(key) = key {

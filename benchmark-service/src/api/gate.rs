@@ -13,11 +13,11 @@ use actix_web::{
     web::Data,
 };
 
-use super::State;
+use super::{State, unread::ChunkedBody};
 use crate::{metrics::RouteMetrics, problem::Problem};
 
-/// What surrounds every request: trailing slashes are accepted, errors of the framework get the form of ours, and
-/// the route's metrics are counted.
+/// What surrounds every request: trailing slashes are accepted, errors of the framework get the form of ours, a
+/// connection whose client may still be sending is closed, and the route's metrics are counted.
 pub(crate) async fn gate(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -26,6 +26,7 @@ pub(crate) async fn gate(
     if request.path().ends_with('/') {
         without_trailing_slash(&mut request);
     }
+    let chunked = ChunkedBody::of(&mut request);
     let mut response = next.call(request).await?.map_into_boxed_body();
     let status = response.status();
     if (status.is_client_error() || status.is_server_error()) && !describes_itself(&response) {
@@ -34,6 +35,9 @@ pub(crate) async fn gate(
     if leaving(&response) {
         let head = response.response_mut().head_mut();
         head.set_connection_type(ConnectionType::Close);
+    }
+    if let Some(chunked) = chunked {
+        response = response.map_body(|_, body| chunked.kept_by(body));
     }
     let request = response.request();
     if let Some(metrics) = request.app_data::<RouteMetrics>() {

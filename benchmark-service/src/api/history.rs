@@ -15,6 +15,7 @@ use super::{
     answer::{Success, success},
     deadline::reading,
     request::Parameters,
+    schemas::{BucketName, Text},
 };
 use crate::{
     auth::{Allowed, Read},
@@ -132,10 +133,10 @@ impl HistoryQuery {
 #[utoipa::path(
     get, path = "/api/v1/history", tag = "history",
     params(
-        ("llm" = String, Query, description = "the LLM's name"),
-        ("metric" = String, Query, description = "the metric's title, in any case"),
+        ("llm" = inline(Text), Query, description = "the LLM's name"),
+        ("metric" = inline(Text), Query, description = "the metric's title, in any case"),
         ("source" = inline(Option<SourceFilter>), Query, description = "whose values; the service's default where it is not given"),
-        ("bucket" = Option<String>, Query, description = "1h (default) or 1d"),
+        ("bucket" = inline(Option<BucketName>), Query, description = "1h (default) or 1d"),
         ("from" = Option<DateTime<Utc>>, Query, description = "buckets from the one that holds this time (default 48 buckets before `to`)"),
         ("to" = Option<DateTime<Utc>>, Query, description = "to the one that holds this time (default now)"),
     ),

@@ -17,6 +17,7 @@ use super::{
     deadline::{REGISTRY_UNKNOWN, reading, writing},
     request::read_json,
     row_id,
+    schemas::{RowId, Text},
 };
 use crate::{
     auth::{Administer, Allowed, Read},
@@ -58,10 +59,10 @@ impl From<Llm> for LlmView {
 #[serde(deny_unknown_fields)]
 pub(super) struct LlmInput {
     /// 1 to 200 characters.
-    #[schema(value_type = String, example = "GPT-4o", min_length = 1, max_length = 200)]
+    #[schema(value_type = Text, example = "GPT-4o")]
     name: LlmName,
     /// 1 to 200 characters.
-    #[schema(value_type = String, example = "OpenAI", min_length = 1, max_length = 200)]
+    #[schema(value_type = Text, example = "OpenAI")]
     creator: Creator,
 }
 
@@ -70,7 +71,7 @@ pub(super) struct LlmInput {
 #[serde(deny_unknown_fields)]
 pub(super) struct LlmPatch {
     /// 1 to 200 characters.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    #[schema(value_type = Option<Text>)]
     creator: Option<Creator>,
 }
 
@@ -100,6 +101,7 @@ pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpRes
         (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "the name exists", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "a field was refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn create(
@@ -108,7 +110,7 @@ pub(super) async fn create(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let LlmInput { name, creator } = read_json(&request, payload).await?;
+    let LlmInput { name, creator } = read_json(&request, &state, payload).await?;
     let created = writing(
         state
             .storage
@@ -123,12 +125,13 @@ pub(super) async fn create(
 /// Changes an LLM.
 #[utoipa::path(
     patch, path = "/api/v1/llms/{id}", tag = "registry", operation_id = "update_llm", request_body = LlmPatch,
-    params(("id" = i64, Path, description = "the LLM's row")),
+    params(("id" = inline(RowId), Path, description = "the LLM's row")),
     responses(
         (status = 200, description = "the LLM as it is now", body = Success<LlmView>),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such LLM", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn update(
@@ -139,7 +142,7 @@ pub(super) async fn update(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let id = LlmId(row_id(&id)?);
-    let LlmPatch { creator } = read_json(&request, payload).await?;
+    let LlmPatch { creator } = read_json(&request, &state, payload).await?;
     let updated = writing(
         state
             .storage
@@ -154,12 +157,13 @@ pub(super) async fn update(
 /// Archives an LLM: it leaves the rankings and the simulation, its batches stay.
 #[utoipa::path(
     delete, path = "/api/v1/llms/{id}", tag = "registry", operation_id = "archive_llm",
-    params(("id" = i64, Path, description = "the LLM's row")),
+    params(("id" = inline(RowId), Path, description = "the LLM's row")),
     responses(
         (status = 204, description = "archived"),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such LLM", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn archive(

@@ -17,6 +17,7 @@ use super::{
     deadline::{REGISTRY_UNKNOWN, reading, writing},
     request::read_json,
     row_id,
+    schemas::{Better, RowId, Text},
 };
 use crate::{
     auth::{Administer, Allowed, Read},
@@ -70,17 +71,17 @@ impl From<Metric> for MetricView {
 #[serde(deny_unknown_fields)]
 pub(super) struct MetricInput {
     /// 1 to 200 characters; kept in lower case.
-    #[schema(value_type = String, example = "ttft", min_length = 1, max_length = 200)]
+    #[schema(value_type = Text, example = "ttft")]
     title: MetricTitle,
     /// Finite.
     lower_bound: f64,
     /// Finite and greater than `lower_bound`.
     upper_bound: f64,
     /// 1 to 200 characters; `1` where it is not given.
-    #[schema(value_type = Option<String>, example = "s", min_length = 1, max_length = 200)]
+    #[schema(value_type = Option<Text>, example = "s")]
     unit: Option<Unit>,
     /// `lower` (default) or `higher`.
-    #[schema(value_type = Option<String>, example = "lower")]
+    #[schema(value_type = Option<Better>)]
     better: Option<Direction>,
 }
 
@@ -107,10 +108,10 @@ pub(super) struct MetricPatch {
     /// Finite and greater than the lower bound.
     upper_bound: Option<f64>,
     /// 1 to 200 characters.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    #[schema(value_type = Option<Text>)]
     unit: Option<Unit>,
     /// `lower` or `higher`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Better>)]
     better: Option<Direction>,
 }
 
@@ -140,6 +141,7 @@ pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpRes
         (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
         (status = 409, description = "the title exists", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "a field was refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn create(
@@ -148,7 +150,7 @@ pub(super) async fn create(
     state: Data<State>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let input: MetricInput = read_json(&request, payload).await?;
+    let input: MetricInput = read_json(&request, &state, payload).await?;
     let new = input
         .checked()
         .map_err(|refused| Problem::unprocessable(vec![refused]))?;
@@ -164,13 +166,14 @@ pub(super) async fn create(
 /// Changes a metric.
 #[utoipa::path(
     patch, path = "/api/v1/metrics/{id}", tag = "registry", operation_id = "update_metric", request_body = MetricPatch,
-    params(("id" = i64, Path, description = "the metric's row")),
+    params(("id" = inline(RowId), Path, description = "the metric's row")),
     responses(
         (status = 200, description = "the metric as it is now", body = Success<MetricView>),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such metric", body = ProblemBody, content_type = "application/problem+json"),
         (status = 422, description = "a field was refused", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn update(
@@ -186,7 +189,7 @@ pub(super) async fn update(
         upper_bound,
         unit,
         better,
-    } = read_json(&request, payload).await?;
+    } = read_json(&request, &state, payload).await?;
     let change = MetricChange {
         lower_bound,
         upper_bound,
@@ -205,12 +208,13 @@ pub(super) async fn update(
 /// Archives a metric: it leaves the rankings and the simulation, its batches stay.
 #[utoipa::path(
     delete, path = "/api/v1/metrics/{id}", tag = "registry", operation_id = "archive_metric",
-    params(("id" = i64, Path, description = "the metric's row")),
+    params(("id" = inline(RowId), Path, description = "the metric's row")),
     responses(
         (status = 204, description = "archived"),
         (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
         (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
         (status = 404, description = "no such metric", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn archive(

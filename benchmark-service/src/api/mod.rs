@@ -14,8 +14,10 @@ mod openapi;
 mod pages;
 mod rankings;
 mod request;
+mod schemas;
+mod unread;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpResponse, Resource, Route, guard,
@@ -47,6 +49,8 @@ pub(crate) struct State {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rankings: Arc<Rankings>,
     pub(crate) default_selection: Selection,
+    /// How long the body of a request may take to arrive.
+    pub(crate) body_deadline: Duration,
     /// Limits the open event streams.
     pub(crate) event_streams: Arc<Semaphore>,
     pub(crate) open_event_streams: prometheus::IntGauge,

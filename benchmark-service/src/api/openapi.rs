@@ -3,12 +3,14 @@
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        OpenApi as Document,
-        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
+        ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder,
+        path::{Operation, ParameterIn, PathItem},
+        security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
 
 use super::{batches, events, health, history, llms, metrics, pages, rankings};
+use crate::problem;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -36,7 +38,7 @@ use super::{batches, events, health, history, llms, metrics, pages, rankings};
         (name = "operation", description = "Health and description of the service; no key needed"),
     ),
     security(("api-key" = []), ("x-api-key" = []), ("bearer" = [])),
-    modifiers(&Keys),
+    modifiers(&Keys, &Answers),
 )]
 pub(super) struct ApiDocument;
 
@@ -52,6 +54,60 @@ impl Modify for Keys {
         let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         components.add_security_scheme("bearer", bearer);
     }
+}
+
+/// Adds the answers that follow from what an operation takes, which no handler has to repeat: whatever is behind a key
+/// may be refused for want of one and for too many requests, and whatever reads a part of the request may refuse it.
+struct Answers;
+
+impl Modify for Answers {
+    fn modify(&self, document: &mut Document) {
+        for operation in document.paths.paths.values_mut().flat_map(operations) {
+            let open = operation
+                .security
+                .as_ref()
+                .is_some_and(|ways| ways.contains(&SecurityRequirement::default()));
+            let reads_parameters = operation.parameters.iter().flatten().any(|parameter| {
+                matches!(parameter, RefOr::T(parameter) if parameter.parameter_in != ParameterIn::Header)
+            });
+            let reads_body = operation.request_body.is_some();
+            for (applies, status, description) in [
+                (!open, "401", "no or wrong key"),
+                (!open, "429", "too many requests"),
+                (reads_parameters, "400", "a parameter was refused"),
+                (reads_body, "400", "the body cannot be read"),
+                (reads_body, "408", "the body did not arrive in time"),
+                (reads_body, "413", "the body is too large"),
+                (reads_body, "415", "not uncompressed JSON"),
+                (reads_body, "422", "the content is not acceptable"),
+            ] {
+                if applies {
+                    let answers = &mut operation.responses.responses;
+                    let answer = answers.entry(status.to_owned());
+                    answer.or_insert_with(|| refusal(description).into());
+                }
+            }
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    let PathItem {
+        get,
+        post,
+        patch,
+        delete,
+        ..
+    } = item;
+    [get, post, patch, delete].into_iter().flatten()
+}
+
+fn refusal(description: &str) -> Response {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
+    ResponseBuilder::new()
+        .description(description)
+        .content(problem::MEDIA_TYPE, problem.build())
+        .build()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{
     State,
     answer::{CSV, JSON, ready_made, with_freshness},
     request::Parameters,
+    schemas::{FormatName, Text},
 };
 use crate::{
     auth::{Allowed, ReadRankings},
@@ -30,8 +31,8 @@ type Permit = Allowed<ReadRankings>;
         ("source" = inline(Option<SourceFilter>), Query, description = "whose values; the service's default where it is not given"),
         ("window" = inline(Option<Window>), Query, description = "how far back values count (default all)"),
         ("statistic" = inline(Option<Statistic>), Query, description = "what is ranked by (default mean)"),
-        ("format" = Option<String>, Query, description = "json (default) or csv"),
-        ("round" = Option<u8>, Query, description = "digits after the decimal point, 0 to 15; without it numbers keep full precision"),
+        ("format" = inline(Option<FormatName>), Query, description = "json (default) or csv"),
+        ("round" = Option<u8>, Query, maximum = 15, description = "digits after the decimal point, 0 to 15; without it numbers keep full precision"),
     ),
     responses(
         (status = 200, description = "the rankings, with a strong ETag",
@@ -58,12 +59,12 @@ pub(super) async fn all(
 #[utoipa::path(
     get, path = "/api/v1/benchmarks/rankings/{metric}", tag = "rankings", operation_id = "ranking",
     params(
-        ("metric" = String, Path, description = "the metric's title, in any case"),
+        ("metric" = inline(Text), Path, description = "the metric's title, in any case"),
         ("source" = inline(Option<SourceFilter>), Query, description = "whose values"),
         ("window" = inline(Option<Window>), Query, description = "how far back values count"),
         ("statistic" = inline(Option<Statistic>), Query, description = "what is ranked by"),
-        ("format" = Option<String>, Query, description = "json (default) or csv"),
-        ("round" = Option<u8>, Query, description = "digits after the decimal point, 0 to 15"),
+        ("format" = inline(Option<FormatName>), Query, description = "json (default) or csv"),
+        ("round" = Option<u8>, Query, maximum = 15, description = "digits after the decimal point, 0 to 15"),
     ),
     responses(
         (status = 200, description = "the ranking, with a strong ETag",
@@ -91,7 +92,7 @@ pub(super) async fn one(
 /// One metric's ranking, under the shorter path.
 #[utoipa::path(
     get, path = "/api/v1/rankings/{metric}", tag = "rankings", operation_id = "ranking_short_path",
-    params(("metric" = String, Path, description = "the metric's title, in any case")),
+    params(("metric" = inline(Text), Path, description = "the metric's title, in any case")),
     responses(
         (status = 200, description = "as /api/v1/benchmarks/rankings/{metric}, with the same parameters",
             content((MetricRanking = "application/json"), (String = "text/csv")),
@@ -115,7 +116,7 @@ pub(super) async fn one_shorter(
 /// One metric's ranking as a plain array, for older clients.
 #[utoipa::path(
     get, path = "/ranking/{metric}", tag = "rankings for older clients", operation_id = "plain_ranking",
-    params(("metric" = String, Path, description = "the metric's title, in any case")),
+    params(("metric" = inline(Text), Path, description = "the metric's title, in any case")),
     responses(
         (status = 200, description = "best first; the same parameters as the other rankings", body = Vec<PlainRow>,
             headers(
@@ -138,7 +139,7 @@ pub(super) async fn plain(
 /// One metric's ranking with numbered rows, for older clients.
 #[utoipa::path(
     get, path = "/api/v1/benchmark/{metric}", tag = "rankings for older clients", operation_id = "numbered_ranking",
-    params(("metric" = String, Path, description = "the metric's title, in any case")),
+    params(("metric" = inline(Text), Path, description = "the metric's title, in any case")),
     responses(
         (status = 200, description = "best first; the same parameters as the other rankings", body = NumberedRanking,
             headers(

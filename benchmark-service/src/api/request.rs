@@ -1,6 +1,6 @@
 //! What comes in: bodies within limits and a deadline, and query parameters that are all understood or refused.
 
-use std::{collections::BTreeMap, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, str::FromStr};
 
 use actix_web::{
     HttpRequest,
@@ -11,21 +11,21 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use shared_types::Invalid;
 
+use super::State;
 use crate::problem::Problem;
 
 /// The largest body of every route but `POST /api/v1/batches`, in bytes.
 pub(super) const SMALL_BODY: usize = 64 * 1024;
 
-/// How long a body may take to arrive. actix-web has a timer for the head of a request only.
-const BODY_DEADLINE: Duration = Duration::from_secs(30);
-
-/// Reads a JSON body of at most `limit` bytes.
+/// Reads a JSON body of at most `limit` bytes, within the deadline: actix-web has a timer for the head of a request
+/// only.
 ///
 /// # Errors
 /// 415 for another media type and for every content encoding (what is never unpacked cannot be a bomb), 413 over the
 /// limit, 408 after the deadline, 400 for a body that breaks off.
 pub(super) async fn read_body(
     request: &HttpRequest,
+    state: &State,
     payload: Payload,
     limit: usize,
 ) -> Result<Bytes, Problem> {
@@ -37,7 +37,7 @@ pub(super) async fn read_body(
     if declared.is_some_and(|length| length > limit) {
         return Err(Problem::too_large(limit));
     }
-    tokio::time::timeout(BODY_DEADLINE, collect(payload, limit))
+    tokio::time::timeout(state.body_deadline, collect(payload, limit))
         .await
         .map_err(|_: tokio::time::error::Elapsed| Problem::body_timeout())?
 }
@@ -81,9 +81,10 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
 /// As [`read_body`]; 400 where it is not JSON, 422 where a field is not accepted, with the field's path.
 pub(super) async fn read_json<T: DeserializeOwned>(
     request: &HttpRequest,
+    state: &State,
     payload: Payload,
 ) -> Result<T, Problem> {
-    let body = read_body(request, payload, SMALL_BODY).await?;
+    let body = read_body(request, state, payload, SMALL_BODY).await?;
     let mut deserializer = serde_json::Deserializer::from_slice(&body);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|refused| {
         let (path, error) = (refused.path().to_string(), refused.into_inner());

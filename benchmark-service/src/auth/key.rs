@@ -128,6 +128,55 @@ mod tests {
         }
     }
 
+    /// Every text near a key, one byte changed, cut, put in or left out: none is read as another key than it is.
+    #[test]
+    fn what_is_read_as_a_key_is_that_key() {
+        let key = ApiKey::draw(&mut SysRng).unwrap().expose();
+        let holds = |text: &str| {
+            let Some(read) = ApiKey::parse(text) else {
+                return false;
+            };
+            assert_eq!(read.expose(), text);
+            assert_eq!((read.id().0.len(), read.secret.expose().len()), (16, 64));
+            true
+        };
+        assert!(holds(&key));
+        for at in 0..=key.len() {
+            let (before, after) = key.split_at(at);
+            assert!(!holds(before) || after.is_empty(), "{before}");
+            assert!(!holds(after) || before.is_empty(), "{after}");
+            for code in 0..=0x2ff {
+                let Some(c) = char::from_u32(code) else { continue };
+                assert!(!holds(&format!("{before}{c}{after}")), "{c:?} put in at {at}");
+                if let Some(rest) = after.get(1..) {
+                    let changed = format!("{before}{c}{rest}");
+                    let same_form =
+                        c.is_ascii_hexdigit() && after.as_bytes()[0].is_ascii_hexdigit() && at >= 5;
+                    assert_eq!(
+                        holds(&changed),
+                        same_form || changed == key,
+                        "{c:?} for one at {at}"
+                    );
+                }
+            }
+            if let Some(rest) = after.get(1..) {
+                assert!(!holds(&format!("{before}{rest}")), "without the one at {at}");
+            }
+        }
+        for text in [
+            "",
+            "_",
+            "llmb__",
+            "llmb_é_é",
+            &"llmb_".repeat(1000),
+            &"0".repeat(1 << 20),
+            "\0",
+            "llmb_\u{202e}",
+        ] {
+            assert!(!holds(text));
+        }
+    }
+
     #[test]
     fn the_hash_is_hmac_sha_256() {
         // RFC 4231, test case 2.

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 /// A choice of a fixed list, by its name on the wire.
 macro_rules! choice {
     ($(#[$doc:meta])* $name:ident, $field:literal, $expected:literal, default $default:ident,
-     $($(#[$variant_doc:meta])* $variant:ident = $wire:literal),+) => {
+     $($(#[$variant_doc:meta])* $variant:ident = $wire:tt),+) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
         pub enum $name {

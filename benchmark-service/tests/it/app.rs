@@ -3,12 +3,13 @@
 use std::{
     net::SocketAddr,
     num::NonZeroU32,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use benchmark_service::{
-    AccessPolicy, Dependencies, HousekeepingSettings, RateLimit, Selection, Service, Settings,
+    AccessPolicy, ClientLimits, Dependencies, HousekeepingSettings, RateLimit, Selection, Service, Settings,
     auth::{ApiKey, Pepper},
 };
 use broker::{Broker, OutgoingMessage, Publisher};
@@ -39,6 +40,7 @@ pub(crate) struct Options {
     pub(crate) anonymous_read: bool,
     pub(crate) rate_limit: RateLimit,
     pub(crate) housekeeping: HousekeepingSettings,
+    pub(crate) client_limits: ClientLimits,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             anonymous_read: true,
             rate_limit: RateLimit::Off,
             housekeeping: HousekeepingSettings::default(),
+            client_limits: ClientLimits::default(),
         }
     }
 }
@@ -75,7 +78,7 @@ pub(crate) struct TestApp {
     publisher: Arc<dyn Publisher>,
     client: reqwest::Client,
     pub(crate) life: Lifecycle,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// When it is, in every test.
@@ -107,6 +110,7 @@ impl TestApp {
             },
             default_selection: Selection::default(),
             rate_limit: options.rate_limit,
+            client_limits: options.client_limits,
             registry_seed: RegistrySeed::standard().unwrap(),
             migrate_at_start: true,
             housekeeping: options.housekeeping,
@@ -132,7 +136,7 @@ impl TestApp {
                 .build()
                 .unwrap(),
             life,
-            _data: data,
+            data,
         };
         app.eventually("the service is ready", async |app| {
             app.get("/readyz").await.status() == 200
@@ -205,8 +209,13 @@ impl TestApp {
 
     /// A stored key with this scope.
     pub(crate) async fn key(&self, scope: Scope) -> String {
+        self.key_with(scope, |_| {}).await
+    }
+
+    /// A stored key with this scope and what `change` makes of its record.
+    pub(crate) async fn key_with(&self, scope: Scope, change: impl FnOnce(&mut ApiKeyRecord)) -> String {
         let key = ApiKey::draw(&mut rand::rngs::SysRng).unwrap();
-        let record = ApiKeyRecord {
+        let mut record = ApiKeyRecord {
             id: key.id().clone(),
             name: scope.as_str().to_owned(),
             scope,
@@ -215,8 +224,23 @@ impl TestApp {
             expires_at: None,
             revoked_at: None,
         };
+        change(&mut record);
         self.storage.add_api_key(&record).await.unwrap();
         key.expose()
+    }
+
+    /// Where the database's files are.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Waits until a key that was added is accepted.
+    pub(crate) async fn knows(&self, key: &str) {
+        self.eventually("the new key is known", async |app| {
+            let request = app.request(Method::GET, "/api/v1/llms").header("api-key", key);
+            request.send().await.unwrap().status() == 200
+        })
+        .await;
     }
 
     pub(crate) async fn metric_value(&self, name: &str) -> f64 {

@@ -1,10 +1,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use storage::Storage;
+use service_runtime::settings::registry_seed;
+use storage::{Duty, Storage};
 
 use crate::say::say;
-use crate::{cli::Migrate, context::Context};
+use crate::{
+    cli::Migrate,
+    context::{Context, UsageError},
+};
 
 /// How long `--wait` waits.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -22,6 +26,26 @@ pub(crate) async fn run(options: Migrate, context: Context) -> anyhow::Result<()
             0 => say!("the schema is up to date; nothing to do"),
             n => say!("applied {n} migrations; the schema is up to date"),
         }
+        grant(&options, &context, storage.as_ref()).await?;
+    }
+    Ok(())
+}
+
+/// Also fills an empty registry, because a producer of least privilege may not: metrics are the API's.
+async fn grant(options: &Migrate, context: &Context, storage: &dyn Storage) -> anyhow::Result<()> {
+    let roles = [
+        (&options.producer_role, Duty::Producer),
+        (&options.consumer_role, Duty::Consumer),
+    ];
+    for (role, duty) in roles {
+        let Some(role) = role else { continue };
+        let seed = registry_seed(&context.variables).map_err(UsageError)?;
+        storage.seed(&seed, context.clock.now()).await?;
+        storage
+            .grant(role, duty)
+            .await
+            .with_context(|| format!("granting to {role}"))?;
+        say!("{role} may do what a {duty} does, and nothing else");
     }
     Ok(())
 }

@@ -5,9 +5,11 @@
 mod command_line;
 mod embedded;
 mod healing;
+mod least_privilege;
 mod load;
 mod oracle;
 mod process;
 mod rankings;
 mod real_servers;
 mod rolling_restart;
+mod secrets;

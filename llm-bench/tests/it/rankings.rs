@@ -39,6 +39,28 @@ impl Api {
         }
     }
 
+    /// The answer as it is.
+    pub(crate) async fn text(&self, path: &str) -> String {
+        let mut request = reqwest::Client::new().get(format!("{}{path}", self.url));
+        if let Some(key) = &self.key {
+            request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        let answer = request.send().await.unwrap();
+        format!("{:?}\n{}", answer.headers().clone(), answer.text().await.unwrap())
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let mut request = reqwest::Client::new()
+            .post(format!("{}{path}", self.url))
+            .json(body);
+        if let Some(key) = &self.key {
+            request = request.header("X-API-KEY", key);
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, answer.json().await.unwrap_or(Value::Null))
+    }
+
     /// The rankings by metric; empty while there are none.
     pub(crate) async fn rankings(&self, query: &str) -> BTreeMap<String, Vec<Row>> {
         let (_, answer) = self.get(&format!("/api/v1/benchmarks/rankings?{query}")).await;

@@ -4,26 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use statistics::RunningStatistics;
 
-use crate::values::{any_bits, statistics_of, values};
-
-/// Whatever is accepted is canonical, and answers every question.
-fn assert_harmless(bytes: &[u8]) {
-    let Ok(state) = RunningStatistics::from_bytes(bytes) else {
-        return;
-    };
-    assert_eq!(state.to_bytes(), bytes);
-    let mut twice = state.clone();
-    if twice.merge(&state).is_ok() {
-        assert_eq!(twice.mean(), state.mean());
-        assert_eq!(RunningStatistics::from_bytes(&twice.to_bytes()), Ok(twice));
-    }
-    assert_eq!(state.quantile(0.5).is_some(), state.count() > 0);
-    assert_eq!(state.mean().is_some(), state.count() > 0);
-    let (min, max) = (state.min(), state.max());
-    assert!(min <= state.mean() && state.mean() <= max);
-    assert!(state.variance().is_none_or(|variance| variance >= 0.0));
-    assert!(state.ci95().is_none_or(|(low, high)| low <= high));
-}
+use crate::{
+    merging::is_harmless,
+    values::{any_bits, statistics_of, values},
+};
 
 #[derive(Debug, Clone)]
 enum Mutation {
@@ -121,19 +105,19 @@ proptest! {
 
     #[test]
     fn random_bytes_do_no_harm(bytes in vec(any::<u8>(), 0..200)) {
-        assert_harmless(&bytes);
+        is_harmless(&bytes);
     }
 
     #[test]
     fn grammatical_bytes_do_no_harm(bytes in grammatical()) {
-        assert_harmless(&bytes);
+        is_harmless(&bytes);
     }
 
     #[test]
     fn mutated_bytes_do_no_harm(values in values(30), mutations in vec(mutation(), 1..4)) {
         let mut bytes = statistics_of(&values).to_bytes();
         mutate(&mut bytes, &mutations);
-        assert_harmless(&bytes);
+        is_harmless(&bytes);
     }
 
     #[test]

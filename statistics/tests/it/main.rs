@@ -1,6 +1,9 @@
 //! Properties of the statistics, on hostile data, against exact rational numbers.
 
 mod encoding;
+mod fuzzing;
+#[path = "../../../fuzz/properties/merging.rs"]
+mod merging;
 mod moments;
 mod oracle;
 mod order;

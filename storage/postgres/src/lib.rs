@@ -25,6 +25,7 @@ mod intake;
 mod ledger_pages;
 mod maintenance;
 mod outbox;
+mod privileges;
 mod projection;
 mod rebuild;
 mod reconciliation;

@@ -1,13 +1,14 @@
 use async_trait::async_trait;
+use shared_types::Invalid;
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
     migrate::{Migrate, MigrateError, Migrator},
 };
-use storage::{DatabaseInfo, Maintenance, Result, step::StepError};
+use storage::{DatabaseInfo, Duty, Maintenance, Result, StorageError, step::StepError};
 
-use crate::{PostgresStorage, fault::SqlError};
+use crate::{PostgresStorage, fault::SqlError, privileges};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
 
 #[async_trait]
 impl Maintenance for PostgresStorage {
@@ -19,6 +20,14 @@ impl Maintenance for PostgresStorage {
             let applied = run_missing(&mut connection).await?;
             connection.close().await?;
             Ok(applied)
+        })
+        .await
+    }
+
+    async fn grant(&self, role: &str, duty: Duty) -> Result<()> {
+        self.retrying("grant rights to a role", async || {
+            let mut connection = self.acquire().await?;
+            privileges::grant(&mut connection, role, duty).await
         })
         .await
     }
@@ -59,10 +68,8 @@ async fn run_missing(connection: &mut PgConnection) -> std::result::Result<u32, 
     connection.lock().await.map_err(failed)?;
     let before = applied(connection).await?;
     // Advisory locks are counted: the migrator takes and releases it once more.
-    MIGRATIONS
-        .run_direct(None, connection, false)
-        .await
-        .map_err(failed)?;
+    let run = MIGRATIONS.run_direct(None, connection, false).await;
+    run.map_err(|error| forbidden(&error).unwrap_or_else(|| failed(error)))?;
     let after = applied(connection).await?;
     connection.unlock().await.map_err(failed)?;
     Ok(after - before)
@@ -79,6 +86,22 @@ async fn applied(connection: &mut PgConnection) -> std::result::Result<u32, SqlE
         .fetch_one(connection)
         .await?;
     Ok(u32::try_from(applied).unwrap_or(u32::MAX))
+}
+
+/// A role that may not change the schema is told who may.
+fn forbidden(error: &MigrateError) -> Option<SqlError> {
+    const INSUFFICIENT_PRIVILEGE: &str = "42501";
+    let (MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)) = error else {
+        return None;
+    };
+    let code = cause.as_database_error()?.code()?;
+    (code == INSUFFICIENT_PRIVILEGE).then(|| {
+        SqlError::answer(StorageError::Invalid(Invalid::new(
+            "MIGRATE_AT_START",
+            "true, for a database role that may not change the schema",
+            "false, and `llm-bench migrate` run with the role of the schema's owner",
+        )))
+    })
 }
 
 fn failed(error: MigrateError) -> SqlError {

@@ -15,6 +15,9 @@ use crate::{PostgresStorage, fault::SqlError};
 impl Registry for PostgresStorage {
     async fn seed(&self, seed: &RegistrySeed, at: DateTime<Utc>) -> Result<()> {
         self.retrying("seed the registry", async || {
+            if is_filled(&mut *self.acquire().await?).await? {
+                return Ok(());
+            }
             let mut transaction = self.begin().await?;
             // Services start together; only one of them may find the tables empty.
             sqlx::query("LOCK TABLE llms, metrics IN SHARE ROW EXCLUSIVE MODE")
@@ -187,6 +190,14 @@ impl Registry for PostgresStorage {
         })
         .await
     }
+}
+
+/// Asked before anything is locked: a role that may not write the registry may find it filled.
+async fn is_filled(connection: &mut PgConnection) -> std::result::Result<bool, SqlError> {
+    let filled = sqlx::query_scalar("SELECT EXISTS (SELECT FROM llms) AND EXISTS (SELECT FROM metrics)")
+        .fetch_one(connection)
+        .await?;
+    Ok(filled)
 }
 
 async fn seed_llms(

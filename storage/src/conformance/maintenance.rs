@@ -5,7 +5,7 @@ use super::{
     Empty, Outcome,
     samples::{noon, prepared},
 };
-use crate::{ApiKeyId, ApiKeyRecord, Scope, StorageError};
+use crate::{ApiKeyId, ApiKeyRecord, Duty, Scope, StorageError};
 
 pub(super) async fn migrating_is_idempotent(storage: Empty) -> Outcome {
     let before = storage.database_info().await?;
@@ -26,6 +26,15 @@ pub(super) async fn concurrent_migrations_apply_each_once(storage: Empty) -> Out
     let all = storage.database_info().await?.pending_migrations;
     let applied = try_join_all((0..4).map(|_| storage.migrate())).await?;
     assert_eq!(applied.iter().sum::<u32>(), all, "{applied:?}");
+    Ok(())
+}
+
+pub(super) async fn rights_are_not_given_to_nobody(storage: Empty) -> Outcome {
+    storage.migrate().await?;
+    for duty in [Duty::Producer, Duty::Consumer] {
+        let refused = storage.grant("no \"such\" role", duty).await;
+        assert!(matches!(refused, Err(StorageError::Invalid(_))), "{refused:?}");
+    }
     Ok(())
 }
 

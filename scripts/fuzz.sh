@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Fuzzes the decoder of messages and the merge of statistics, each for some seconds (default 60), from the corpus in the
+# repository. With MINIMISE=1 the corpus is then replaced by the fewest inputs that reach as much.
+#
+# Usage: scripts/fuzz.sh [SECONDS]. Installs cargo-fuzz into .tools where it is missing.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+version=0.13.2
+seconds=${1:-60}
+# Longer inputs are slow and reach nothing that shorter ones do not.
+longest=1024
+export PATH="$PWD/.tools/bin:$PATH"
+# The sanitizer and the coverage are unstable options of a stable compiler.
+export RUSTC_BOOTSTRAP=1
+
+[ "$(cargo fuzz --version 2>/dev/null)" = "cargo-fuzz $version" ] ||
+    cargo install --quiet --locked --root .tools "cargo-fuzz@$version"
+for target in message_decode statistics_merge; do
+    found=fuzz/target/found/$target
+    mkdir -p "$found"
+    cargo fuzz run "$target" "$found" "fuzz/corpus/$target" -- \
+        -max_total_time="$seconds" -max_len="$longest" -timeout=10 -print_final_stats=1
+    if [ "${MINIMISE:-0}" = 1 ]; then
+        fewest=$(mktemp -d)
+        cargo fuzz run "$target" "$fewest" "$found" "fuzz/corpus/$target" -- -merge=1 -max_len="$longest"
+        rm -rf "fuzz/corpus/$target"
+        mv "$fewest" "fuzz/corpus/$target"
+        chmod 755 "fuzz/corpus/$target"
+    fi
+done
