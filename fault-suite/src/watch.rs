@@ -72,9 +72,15 @@ impl Api {
             .as_u16())
     }
 
-    /// Every row of every ranking, of all sources.
+    /// Every row of every ranking, of all sources and all time.
     pub(crate) async fn rankings(&self) -> anyhow::Result<BTreeMap<Key, Row>> {
-        let (status, answer) = self.get("/api/v1/benchmarks/rankings?source=all").await?;
+        self.rankings_within("all").await
+    }
+
+    /// The same of a window of time, such as `7d`.
+    pub(crate) async fn rankings_within(&self, window: &str) -> anyhow::Result<BTreeMap<Key, Row>> {
+        let path = format!("/api/v1/benchmarks/rankings?source=all&window={window}");
+        let (status, answer) = self.get(&path).await?;
         ensure!(status == 200, "rankings answered {status}");
         let metrics = answer["data"].as_array().context("rankings without data")?;
         let mut rows = BTreeMap::new();

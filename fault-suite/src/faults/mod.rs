@@ -1,8 +1,20 @@
 //! The faults themselves, by what is broken.
 
+mod clock;
+mod database;
+mod embedded;
+mod network;
 mod processes;
+mod shutdown;
 
 use crate::matrix::Fault;
 
 /// Every fault, in the order of the numbers within each list.
-pub(crate) const ALL: &[&[Fault]] = &[processes::FAULTS];
+pub(crate) const ALL: &[&[Fault]] = &[
+    processes::FAULTS,
+    network::FAULTS,
+    database::FAULTS,
+    clock::FAULTS,
+    shutdown::FAULTS,
+    embedded::FAULTS,
+];

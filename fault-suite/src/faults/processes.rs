@@ -62,16 +62,27 @@ async fn aborts(
     let deaths = if bench.quick { 5 } else { 25 };
     let ground = Ground::prepare(bench).await?;
     let mut pipeline = Pipeline::start(fault, ground, Options::default()).await?;
+    abort_at(&mut pipeline, service, point, percent, deaths).await?;
+    pipeline
+        .settle(deaths, format!("aborted at {point}"), &Expected::default())
+        .await
+}
+
+/// Has a running service killed and then abort so many times in a row at this point.
+pub(super) async fn abort_at(
+    pipeline: &mut Pipeline,
+    service: Service,
+    point: &str,
+    percent: u8,
+    deaths: u64,
+) -> anyhow::Result<()> {
     let armed = [("FAILPOINTS", format!("{point}={percent}%return"))];
     pipeline.kill(service)?;
     for _ in 0..deaths {
         pipeline.run(service, &armed)?;
-        until_dead(&mut pipeline, service).await?;
+        until_dead(pipeline, service).await?;
     }
-    pipeline.run(service, &[])?;
-    pipeline
-        .settle(deaths, format!("aborted at {point}"), &Expected::default())
-        .await
+    pipeline.run(service, &[])
 }
 
 async fn until_dead(pipeline: &mut Pipeline, service: Service) -> anyhow::Result<()> {
