@@ -128,22 +128,19 @@ impl Namespace {
         .map(drop)
     }
 
-    /// Packets that were lost so far, both ways.
-    pub(crate) fn lost(&self) -> anyhow::Result<u64> {
-        let outside = ip(&format!("-j -s -s link show {}", self.outside.device))?;
-        let inside = ip(&format!(
-            "-n {} -j -s -s link show {}",
-            self.name, self.inside.device
-        ))?;
-        let mut lost = 0;
-        for shown in [outside, inside] {
-            let links: Value = serde_json::from_str(&shown)?;
-            // Left out while it is zero.
-            lost += links[0]["stats64"]["rx"]["otherhost_dropped"]
-                .as_u64()
-                .unwrap_or(0);
-        }
-        Ok(lost)
+    /// Segments that were sent again from within the namespace: either they or their acknowledgements were lost.
+    pub(crate) fn sent_again(&self) -> anyhow::Result<u64> {
+        let counters = ip(&format!("netns exec {} cat /proc/net/snmp", self.name))?;
+        let mut rows = counters.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = (rows.next(), rows.next());
+        let mut columns = names
+            .into_iter()
+            .flat_map(str::split_whitespace)
+            .zip(values.into_iter().flat_map(str::split_whitespace));
+        let (_, sent_again) = columns
+            .find(|(name, _)| *name == "RetransSegs")
+            .context("/proc/net/snmp without RetransSegs")?;
+        Ok(sent_again.parse()?)
     }
 
     /// Delays, loses and reorders packets, both ways. Fails where the kernel has no `netem`.

@@ -105,19 +105,19 @@ async fn partitions(bench: &mut Bench) -> anyhow::Result<Verdict> {
     // Few, so that connections that are never given back are missed soon.
     let options = options.with("DATABASE_MAX_CONNECTIONS", 2);
     let pipeline = Pipeline::start(13, ground, options).await?;
-    let (mut lost, mut slowest) = (Vec::new(), Duration::ZERO);
+    let (mut sent_again, mut slowest) = (Vec::new(), Duration::ZERO);
     for way in Cut::ALL {
-        let before = namespace.lost()?;
+        let before = namespace.sent_again()?;
         namespace.cut(way)?;
         tokio::time::sleep(length).await;
-        lost.push(namespace.lost()? - before);
+        sent_again.push(namespace.sent_again()? - before);
         namespace.heal()?;
         slowest = slowest.max(pipeline.recovery().await?);
     }
-    for packets in &lost {
-        ensure_happened(*packets, 1, "packets lost in a partition")?;
+    for segments in &sent_again {
+        ensure_happened(*segments, 1, "segments sent again in a partition")?;
     }
-    let evidence = format!("packets lost both ways, to and from the servers: {lost:?}");
+    let evidence = format!("segments sent again by the services, for each way: {sent_again:?}");
     pipeline
         .settle_recovered(3, slowest, evidence, &Expected::default())
         .await
