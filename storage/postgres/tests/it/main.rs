@@ -2,6 +2,7 @@
 
 mod faults;
 mod schema;
+mod silence;
 
 use std::sync::Arc;
 
