@@ -7,6 +7,7 @@ use futures::TryStreamExt;
 use sqlx::{
     ConnectOptions, Connection, FromRow, PgConnection, SqliteConnection,
     postgres::{PgConnectOptions, PgRow},
+    query::QueryAs,
     sqlite::{SqliteConnectOptions, SqliteRow},
 };
 
@@ -103,14 +104,14 @@ impl Database {
         if self.is_embedded() {
             let mut connection = self.connect_embedded().await?;
             let query = sqlx::query_as(question.sqlite);
-            let query = given.into_iter().fold(query, |query, given| query.bind(given));
+            let query = given.into_iter().fold(query, QueryAs::bind);
             let rows = query.fetch_all(&mut connection).await?;
             connection.close().await?;
             return Ok(rows);
         }
         let mut connection = self.connect().await?;
         let query = sqlx::query_as(question.postgres);
-        let query = given.into_iter().fold(query, |query, given| query.bind(given));
+        let query = given.into_iter().fold(query, QueryAs::bind);
         let rows = query.fetch_all(&mut connection).await?;
         connection.close().await?;
         Ok(rows)
@@ -192,7 +193,8 @@ impl Database {
             let mut connection = self.connect_embedded().await?;
             let mut rows = sqlx::query_as(BATCHES).fetch(&mut connection);
             while let Some((metric, llm, source, bytes)) = rows.try_next().await? {
-                add(&mut exact, Key { metric, llm, source }, doubles(bytes));
+                let bytes: Vec<u8> = bytes;
+                add(&mut exact, Key { metric, llm, source }, doubles(&bytes));
             }
         } else {
             let mut connection = self.connect().await?;
@@ -211,7 +213,7 @@ fn add(exact: &mut BTreeMap<Key, Exact>, key: Key, values: Vec<f64>) {
 }
 
 /// The embedded database keeps little-endian doubles.
-fn doubles(bytes: Vec<u8>) -> Vec<f64> {
+fn doubles(bytes: &[u8]) -> Vec<f64> {
     let (doubles, _rest_refused_by_the_schema) = bytes.as_chunks();
     doubles.iter().map(|double| f64::from_le_bytes(*double)).collect()
 }

@@ -61,6 +61,7 @@ impl Default for Options {
 
 impl Options {
     /// With one more setting of both services.
+    #[expect(clippy::needless_pass_by_value, reason = "values are written in place")]
     pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.settings.push((name.to_owned(), value.to_string()));
         self
