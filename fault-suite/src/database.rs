@@ -1,9 +1,15 @@
 //! What the database holds, read past the services.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
+use anyhow::Context as _;
 use futures::TryStreamExt;
-use sqlx::{ConnectOptions, Connection, PgConnection, Row as _, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, Connection, FromRow, PgConnection, SqliteConnection,
+    postgres::{PgConnectOptions, PgRow},
+    query::QueryAs,
+    sqlite::{SqliteConnectOptions, SqliteRow},
+};
 
 use crate::oracle::Exact;
 
@@ -35,16 +41,43 @@ impl Balance {
     }
 }
 
-/// A database, by its administrator's URL. Every question opens a connection of its own, so that none is spoilt by what
-/// happened to the server in between.
+/// A database, by its administrator's URL: PostgreSQL, or SQLite's file. Every question opens a connection of its own, so
+/// that none is spoilt by what happened to the server in between.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     url: String,
 }
 
+/// A question in both dialects. The two differ in types alone.
+struct Question {
+    postgres: &'static str,
+    sqlite: &'static str,
+}
+
+impl Question {
+    const fn of_both(sql: &'static str) -> Self {
+        Self {
+            postgres: sql,
+            sqlite: sql,
+        }
+    }
+}
+
 impl Database {
+    const SQLITE: &str = "sqlite://";
+
     pub(crate) fn new(url: String) -> Self {
         Self { url }
+    }
+
+    /// An embedded database in this directory.
+    pub(crate) fn embedded(directory: &Path) -> Self {
+        let file = directory.join("llm-bench.sqlite");
+        Self::new(format!("{}{}", Self::SQLITE, file.display()))
+    }
+
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.url.starts_with(Self::SQLITE)
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -57,94 +90,130 @@ impl Database {
         Ok(options.disable_statement_logging().connect().await?)
     }
 
-    pub(crate) async fn balance(&self) -> anyhow::Result<Balance> {
+    /// A connection that may write to the embedded database's file, as another process's would be.
+    pub(crate) async fn connect_embedded(&self) -> anyhow::Result<SqliteConnection> {
+        let options: SqliteConnectOptions = self.url.parse()?;
+        Ok(options.disable_statement_logging().connect().await?)
+    }
+
+    /// The answer's rows; `given` is the question's parameter.
+    async fn ask<T>(&self, question: Question, given: Option<&str>) -> anyhow::Result<Vec<T>>
+    where
+        T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        if self.is_embedded() {
+            let mut connection = self.connect_embedded().await?;
+            let query = sqlx::query_as(question.sqlite);
+            let query = given.into_iter().fold(query, QueryAs::bind);
+            let rows = query.fetch_all(&mut connection).await?;
+            connection.close().await?;
+            return Ok(rows);
+        }
         let mut connection = self.connect().await?;
-        let row = sqlx::query(
+        let query = sqlx::query_as(question.postgres);
+        let query = given.into_iter().fold(query, QueryAs::bind);
+        let rows = query.fetch_all(&mut connection).await?;
+        connection.close().await?;
+        Ok(rows)
+    }
+
+    /// The one row of an answer that has one row.
+    async fn ask_one<T>(&self, question: Question, given: Option<&str>) -> anyhow::Result<T>
+    where
+        T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        let rows = self.ask(question, given).await?;
+        rows.into_iter().next().context("an answer without a row")
+    }
+
+    pub(crate) async fn balance(&self) -> anyhow::Result<Balance> {
+        let question = Question::of_both(
             "SELECT (SELECT count(*) FROM batches) AS stored,
                     (SELECT count(*) FROM batches b
-                     WHERE NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = b.id)) AS uncounted,
+                     WHERE NOT EXISTS (SELECT 1 FROM ledger l WHERE l.batch_id = b.id)) AS uncounted,
                     (SELECT count(*) FROM ledger l
-                     WHERE NOT EXISTS (SELECT FROM batches b WHERE b.id = l.batch_id)) AS unfounded,
+                     WHERE NOT EXISTS (SELECT 1 FROM batches b WHERE b.id = l.batch_id)) AS unfounded,
                     (SELECT count(*) FROM outbox) AS unpublished",
-        )
-        .fetch_one(&mut connection)
-        .await?;
-        let balance = Balance {
-            stored: row.try_get("stored")?,
-            uncounted: row.try_get("uncounted")?,
-            unfounded: row.try_get("unfounded")?,
-            unpublished: row.try_get("unpublished")?,
-        };
-        connection.close().await?;
-        Ok(balance)
+        );
+        let (stored, uncounted, unfounded, unpublished) = self.ask_one(question, None).await?;
+        Ok(Balance {
+            stored,
+            uncounted,
+            unfounded,
+            unpublished,
+        })
     }
 
     /// Batches that were stored before `instant` of the database's clock and are not counted.
     pub(crate) async fn uncounted_before(&self, instant: &str) -> anyhow::Result<i64> {
-        let mut connection = self.connect().await?;
-        let uncounted = sqlx::query_scalar(
-            "SELECT count(*) FROM batches b WHERE b.recorded_at <= $1::timestamptz
-                 AND NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = b.id)",
-        )
-        .bind(instant)
-        .fetch_one(&mut connection)
-        .await?;
-        connection.close().await?;
+        let question = Question {
+            postgres: "SELECT count(*) FROM batches b WHERE b.recorded_at <= $1::timestamptz
+                           AND NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = b.id)",
+            sqlite: "SELECT count(*) FROM batches b WHERE b.recorded_at <= CAST($1 AS INTEGER)
+                         AND NOT EXISTS (SELECT 1 FROM ledger l WHERE l.batch_id = b.id)",
+        };
+        let (uncounted,) = self.ask_one(question, Some(instant)).await?;
         Ok(uncounted)
     }
 
     /// The database's clock.
     pub(crate) async fn now(&self) -> anyhow::Result<String> {
-        let mut connection = self.connect().await?;
-        let now = sqlx::query_scalar("SELECT clock_timestamp()::text")
-            .fetch_one(&mut connection)
-            .await?;
-        connection.close().await?;
+        let question = Question {
+            postgres: "SELECT clock_timestamp()::text",
+            // Microseconds, of a clock that counts milliseconds: rounded up.
+            sqlite: "SELECT CAST(CAST((julianday('now') - 2440587.5) * 86400000 + 1 AS INTEGER) * 1000 AS TEXT)",
+        };
+        let (now,) = self.ask_one(question, None).await?;
         Ok(now)
     }
 
     /// How many values are stored of each key.
     pub(crate) async fn stored_values(&self) -> anyhow::Result<BTreeMap<Key, u64>> {
-        let mut connection = self.connect().await?;
-        let rows = sqlx::query(
-            "SELECT m.title, l.name, b.source, sum(cardinality(b.data_points))::bigint AS n
-             FROM batches b JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id
-             GROUP BY 1, 2, 3",
-        )
-        .fetch_all(&mut connection)
-        .await?;
-        connection.close().await?;
-        rows.iter()
-            .map(|row| {
-                let key = Key {
-                    metric: row.try_get(0)?,
-                    llm: row.try_get(1)?,
-                    source: row.try_get(2)?,
-                };
-                Ok((key, row.try_get::<i64, _>(3)?.cast_unsigned()))
-            })
-            .collect()
+        let question = Question {
+            postgres: "SELECT m.title, l.name, b.source, sum(cardinality(b.data_points))::bigint
+                       FROM batches b JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id
+                       GROUP BY 1, 2, 3",
+            sqlite: "SELECT m.title, l.name, b.source, sum(length(b.data_points) / 8)
+                     FROM batches b JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id
+                     GROUP BY 1, 2, 3",
+        };
+        let rows: Vec<(String, String, String, i64)> = self.ask(question, None).await?;
+        Ok(rows
+            .into_iter()
+            .map(|(metric, llm, source, n)| (Key { metric, llm, source }, n.cast_unsigned()))
+            .collect())
     }
 
     /// The exact sums of all stored values, read in binary.
     pub(crate) async fn exact(&self) -> anyhow::Result<BTreeMap<Key, Exact>> {
-        let mut connection = self.connect().await?;
-        let mut exact: BTreeMap<Key, Exact> = BTreeMap::new();
-        let mut rows = sqlx::query(
-            "SELECT m.title, l.name, b.source, b.data_points
-             FROM batches b JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id",
-        )
-        .fetch(&mut connection);
-        while let Some(row) = rows.try_next().await? {
-            let key = Key {
-                metric: row.try_get(0)?,
-                llm: row.try_get(1)?,
-                source: row.try_get(2)?,
-            };
-            let values: Vec<f64> = row.try_get(3)?;
-            let sums = exact.entry(key).or_default();
-            values.into_iter().for_each(|value| sums.add(value));
+        const BATCHES: &str = "SELECT m.title, l.name, b.source, b.data_points
+             FROM batches b JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id";
+        let mut exact = BTreeMap::new();
+        if self.is_embedded() {
+            let mut connection = self.connect_embedded().await?;
+            let mut rows = sqlx::query_as(BATCHES).fetch(&mut connection);
+            while let Some((metric, llm, source, bytes)) = rows.try_next().await? {
+                let bytes: Vec<u8> = bytes;
+                add(&mut exact, Key { metric, llm, source }, doubles(&bytes));
+            }
+        } else {
+            let mut connection = self.connect().await?;
+            let mut rows = sqlx::query_as(BATCHES).fetch(&mut connection);
+            while let Some((metric, llm, source, values)) = rows.try_next().await? {
+                add(&mut exact, Key { metric, llm, source }, values);
+            }
         }
         Ok(exact)
     }
+}
+
+fn add(exact: &mut BTreeMap<Key, Exact>, key: Key, values: Vec<f64>) {
+    let sums = exact.entry(key).or_default();
+    values.into_iter().for_each(|value| sums.add(value));
+}
+
+/// The embedded database keeps little-endian doubles.
+fn doubles(bytes: &[u8]) -> Vec<f64> {
+    let (doubles, _rest_refused_by_the_schema) = bytes.as_chunks();
+    doubles.iter().map(|double| f64::from_le_bytes(*double)).collect()
 }

@@ -5,8 +5,10 @@
 //! during and after the fault. After it has healed, nothing may be lost, doubled or left behind (see [`verdict`]).
 
 mod database;
+mod disk;
 mod faults;
 mod matrix;
+mod namespace;
 mod oracle;
 mod pipeline;
 mod process;

@@ -5,8 +5,6 @@ use std::cmp::Ordering;
 use num_bigint::BigInt;
 use num_traits::Signed;
 
-/// The least significant bit of a double is 2^-1074, so every finite double is a whole number of these.
-const GRID_BITS: u32 = 1074;
 const MANTISSA_BITS: u32 = 52;
 const EXPONENT_MASK: u64 = 0x7ff;
 
@@ -49,6 +47,7 @@ impl Exact {
     }
 }
 
+/// The value in units of 2^-1074, which every finite double is a whole number of.
 fn units(value: f64) -> BigInt {
     let bits = value.to_bits();
     let fraction = bits & ((1 << MANTISSA_BITS) - 1);

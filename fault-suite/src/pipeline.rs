@@ -3,12 +3,14 @@
 mod observing;
 mod settling;
 
+pub(crate) use observing::{CONSUMED, DEDUPLICATED};
 pub(crate) use settling::Expected;
 
 use std::{
     ffi::OsString,
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, TcpListener},
+    path::Path,
     process::ExitStatus,
     sync::Arc,
     time::Duration,
@@ -61,17 +63,20 @@ impl Default for Options {
 
 impl Options {
     /// With one more setting of both services.
+    #[expect(clippy::needless_pass_by_value, reason = "values are written in place")]
     pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.settings.push((name.to_owned(), value.to_string()));
         self
     }
 }
 
-/// One of the two services.
+/// One of the two services, or both at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
     Simulation,
     Benchmark,
+    /// Both in the one process of `llm-bench up`, with everything embedded.
+    Embedded,
 }
 
 impl Service {
@@ -81,6 +86,14 @@ impl Service {
         match self {
             Self::Simulation => "simulation-service",
             Self::Benchmark => "benchmark-service",
+            Self::Embedded => "llm-bench",
+        }
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Simulation | Self::Benchmark => &[],
+            Self::Embedded => &["up"],
         }
     }
 }
@@ -101,6 +114,16 @@ impl Ground {
             rabbitmq,
         })
     }
+
+    /// No servers: a directory for the embedded database, and the queue inside the process.
+    pub(crate) fn embedded(directory: &Path) -> Self {
+        Self {
+            database: Database::embedded(directory),
+            // An empty setting counts as absent, and nobody asks a broker that is not there.
+            amqp: String::new(),
+            rabbitmq: Arc::new(RabbitMqServer::external(String::new())),
+        }
+    }
 }
 
 /// The running pipeline.
@@ -112,8 +135,7 @@ pub(crate) struct Pipeline {
     fault: u8,
     options: Options,
     simulation_address: String,
-    simulation: Option<Process>,
-    benchmark: Option<Process>,
+    running: [Option<Process>; 3],
     watch: Watch,
 }
 
@@ -135,14 +157,22 @@ impl Pipeline {
             api,
             fault,
             options,
-            simulation: None,
-            benchmark: None,
+            running: [const { None }; 3],
         };
-        for service in Service::BOTH {
-            pipeline.run(service, &[])?;
+        for service in pipeline.services() {
+            pipeline.run(*service, &[])?;
         }
         pipeline.flows().await?;
         Ok(pipeline)
+    }
+
+    /// What the pipeline consists of.
+    fn services(&self) -> &'static [Service] {
+        if self.database.is_embedded() {
+            &[Service::Embedded]
+        } else {
+            &Service::BOTH
+        }
     }
 
     /// The virtual host's name.
@@ -156,6 +186,19 @@ impl Pipeline {
 
     /// Runs a service that does not run, with more settings than the others have.
     pub(crate) fn run(&mut self, service: Service, more: &[(&str, String)]) -> anyhow::Result<()> {
+        let process = self.spawn(service, service.arguments(), more)?;
+        *self.slot(service) = Some(process);
+        self.tell_watch();
+        Ok(())
+    }
+
+    /// A process of the service besides the one that may be running. Settings given here override all others.
+    pub(crate) fn spawn(
+        &self,
+        service: Service,
+        arguments: &[&str],
+        more: &[(&str, String)],
+    ) -> anyhow::Result<Process> {
         let options = &self.options;
         let database = options.database.as_deref().unwrap_or(self.database.url());
         let mut environment: Vec<(String, String)> = [
@@ -177,10 +220,7 @@ impl Pipeline {
                 .map(|(name, value)| ((*name).to_owned(), value.clone())),
         );
         let log = self.log(service)?;
-        let process = Process::start(service.program(), &options.wrapper, &environment, &log)?;
-        *self.slot(service) = Some(process);
-        self.tell_watch();
-        Ok(())
+        Process::start(service.program(), &options.wrapper, arguments, &environment, &log)
     }
 
     fn log(&self, service: Service) -> anyhow::Result<File> {
@@ -195,16 +235,12 @@ impl Pipeline {
     }
 
     fn slot(&mut self, service: Service) -> &mut Option<Process> {
-        match service {
-            Service::Simulation => &mut self.simulation,
-            Service::Benchmark => &mut self.benchmark,
-        }
+        &mut self.running[service as usize]
     }
 
     fn tell_watch(&self) {
-        let running = [&self.simulation, &self.benchmark];
         self.watch
-            .processes(running.into_iter().flatten().map(Process::pid).collect());
+            .processes(self.running.iter().flatten().map(Process::pid).collect());
     }
 
     /// A service that runs.
@@ -301,7 +337,7 @@ pub(crate) async fn until(
 }
 
 /// A port nobody listens on now.
-fn free_address(host: IpAddr) -> anyhow::Result<String> {
+pub(crate) fn free_address(host: IpAddr) -> anyhow::Result<String> {
     // Another network namespace has all its ports free.
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
     Ok(format!("{host}:{port}"))

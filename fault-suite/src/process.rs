@@ -37,10 +37,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `program`, its log appended to `log`. `wrapper` is a command that runs it, such as `ip netns exec NAME`.
+    /// Starts a program with `arguments`, its log appended to `log`. `wrapper` is a command that runs it, such as `ip netns exec NAME`.
     pub(crate) fn start(
         name: &str,
         wrapper: &[OsString],
+        arguments: &[&str],
         environment: &[(String, String)],
         log: &File,
     ) -> anyhow::Result<Self> {
@@ -54,6 +55,7 @@ impl Process {
             }
         };
         let child = command
+            .args(arguments)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .envs(environment.iter().map(|(name, value)| (name, value)))

@@ -14,12 +14,15 @@ use rand::{RngExt, SeedableRng, rngs::ChaCha12Rng};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
-    sync::watch,
+    sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use url::Url;
 
 const CHUNK: usize = 16 * 1024;
+/// Chunks that are on their way in one direction of one connection.
+const ON_THE_WAY: usize = 64;
 
 /// What the proxy does to the connections that pass it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,8 +37,8 @@ pub(crate) enum Behaviour {
     LoseReplyTo(&'static [u8]),
     /// Forwards what goes to the server and nothing that comes back, without a reset.
     DropReplies,
-    /// Every chunk takes so long; of every `one_in` chunks one takes `stall` besides, as a packet that is lost and sent
-    /// again does to a stream.
+    /// Every chunk arrives so much later; one of `one_in` chunks is held up for `stall` besides, and all that follow it,
+    /// as a packet that is lost or overtaken and sent again does to a stream.
     Delay {
         latency: Duration,
         one_in: u32,
@@ -127,7 +130,8 @@ async fn relay(client: TcpStream, behaviour: watch::Receiver<Behaviour>, shared:
     };
     // Small frames are to arrive as they were sent; a stream that refuses the option works all the same.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
+        (client.into_split(), server.into_split());
     let replies_lost = watch::Sender::new(false);
     let upwards = Direction {
         behaviour: behaviour.clone(),
@@ -136,21 +140,33 @@ async fn relay(client: TcpStream, behaviour: watch::Receiver<Behaviour>, shared:
         is_to_server: true,
     };
     let downwards = Direction {
-        behaviour,
+        behaviour: behaviour.clone(),
         is_to_server: false,
         ..upwards.clone()
     };
     let harm = tokio::select! {
-        harm = upwards.pump(from_client, to_server) => harm,
-        harm = downwards.pump(from_server, to_client) => harm,
+        biased;
+        harm = refused(behaviour) => harm,
+        harm = upwards.pump(&mut from_client, &mut to_server) => harm,
+        harm = downwards.pump(&mut from_server, &mut to_client) => harm,
     };
     if harm.is_some() {
         shared.harmed.fetch_add(1, Ordering::Relaxed);
+        for stream in [to_client.as_ref(), to_server.as_ref()] {
+            // Without the option it ends by FIN: an end all the same.
+            let _ = stream.set_zero_linger();
+        }
     }
 }
 
 /// The connection was harmed on purpose.
 struct Harm;
+
+/// Waits until connections are refused; without harm where the proxy is gone.
+async fn refused(mut behaviour: watch::Receiver<Behaviour>) -> Option<Harm> {
+    let refused = behaviour.wait_for(|now| *now == Behaviour::Refuse).await;
+    refused.is_ok().then_some(Harm)
+}
 
 #[derive(Clone)]
 struct Direction<'a> {
@@ -160,24 +176,44 @@ struct Direction<'a> {
     is_to_server: bool,
 }
 
+/// Bytes that arrive at a given time.
+struct Chunk {
+    due: Instant,
+    bytes: Vec<u8>,
+}
+
 impl Direction<'_> {
     /// Forwards until the stream ends, or until the behaviour says to reset it.
-    async fn pump(mut self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) -> Option<Harm> {
+    async fn pump(self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> Option<Harm> {
+        let (departures, arrivals) = mpsc::channel(ON_THE_WAY);
+        let mut delivering = std::pin::pin!(deliver(arrivals, to));
+        let harm = tokio::select! {
+            harm = self.depart(from, departures) => harm,
+            () = &mut delivering => return None,
+        };
+        // What is on its way arrives before the end, half a frame included.
+        delivering.await;
+        harm
+    }
+
+    async fn depart(mut self, from: &mut OwnedReadHalf, departures: mpsc::Sender<Chunk>) -> Option<Harm> {
         let mut buffer = vec![0; CHUNK];
         let mut random = ChaCha12Rng::seed_from_u64(u64::from(self.is_to_server));
         let mut sent_before_reset = 0;
-        let harm = loop {
+        let mut due = Instant::now();
+        loop {
             let read = tokio::select! {
                 biased;
                 changed = self.behaviour.changed() => match changed {
-                    Ok(()) if *self.behaviour.borrow() == Behaviour::Refuse => break Some(Harm),
                     Ok(()) => { sent_before_reset = 0; continue }
-                    Err(_proxy_is_gone) => break None,
+                    Err(_proxy_is_gone) => return None,
                 },
                 read = from.read(&mut buffer) => read,
             };
-            let Ok(length @ 1..) = read else { break None };
-            let chunk = &buffer[..length];
+            let Ok(length @ 1..) = read else { return None };
+            let mut chunk = &buffer[..length];
+            let mut harm = None;
+            due = due.max(Instant::now());
             let behaviour = *self.behaviour.borrow();
             match behaviour {
                 Behaviour::DropReplies if !self.is_to_server => {
@@ -185,7 +221,7 @@ impl Direction<'_> {
                     continue;
                 }
                 Behaviour::LoseReplyTo(_) if !self.is_to_server && *self.replies_lost.borrow() => {
-                    break Some(Harm);
+                    return Some(Harm);
                 }
                 Behaviour::LoseReplyTo(request) if self.is_to_server && contains(chunk, request) => {
                     self.replies_lost.send_replace(true);
@@ -194,9 +230,8 @@ impl Direction<'_> {
                     let rest = bytes.saturating_sub(sent_before_reset);
                     sent_before_reset += length;
                     if length >= rest {
-                        // Whether the half frame still arrives makes no difference.
-                        let _ = to.write_all(&chunk[..rest]).await;
-                        break Some(Harm);
+                        chunk = &chunk[..rest];
+                        harm = Some(Harm);
                     }
                 }
                 Behaviour::Delay {
@@ -208,18 +243,26 @@ impl Direction<'_> {
                     if stalls {
                         self.shared.harmed.fetch_add(1, Ordering::Relaxed);
                     }
-                    tokio::time::sleep(latency + if stalls { stall } else { Duration::ZERO }).await;
+                    let held_up = if stalls { stall } else { Duration::ZERO };
+                    due = due.max(Instant::now() + latency + held_up);
                 }
                 _ => {}
             }
-            if to.write_all(chunk).await.is_err() {
-                break None;
+            let bytes = chunk.to_vec();
+            if departures.send(Chunk { due, bytes }).await.is_err() || harm.is_some() {
+                return harm;
             }
-        };
-        if harm.is_some() {
-            let _ = (from.as_ref().set_zero_linger(), to.as_ref().set_zero_linger());
         }
-        harm
+    }
+}
+
+/// Writes every chunk when it is due, in their order, until there are no more or nobody reads them.
+async fn deliver(mut arrivals: mpsc::Receiver<Chunk>, to: &mut OwnedWriteHalf) {
+    while let Some(Chunk { due, bytes }) = arrivals.recv().await {
+        tokio::time::sleep_until(due).await;
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
     }
 }
 

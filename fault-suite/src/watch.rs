@@ -64,23 +64,15 @@ impl Api {
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
-    /// Sends batches; gives the status.
-    pub(crate) async fn post_batches(&self, body: &Value) -> anyhow::Result<u16> {
-        let request = self
-            .client
-            .post(format!("{}/api/v1/batches", self.url))
-            .json(body);
-        Ok(request
-            .header("X-API-KEY", self.key)
-            .send()
-            .await?
-            .status()
-            .as_u16())
+    /// Every row of every ranking, of all sources and all time.
+    pub(crate) async fn rankings(&self) -> anyhow::Result<BTreeMap<Key, Row>> {
+        self.rankings_within("all").await
     }
 
-    /// Every row of every ranking, of all sources.
-    pub(crate) async fn rankings(&self) -> anyhow::Result<BTreeMap<Key, Row>> {
-        let (status, answer) = self.get("/api/v1/benchmarks/rankings?source=all").await?;
+    /// The same of a window of time, such as `7d`.
+    pub(crate) async fn rankings_within(&self, window: &str) -> anyhow::Result<BTreeMap<Key, Row>> {
+        let path = format!("/api/v1/benchmarks/rankings?source=all&window={window}");
+        let (status, answer) = self.get(&path).await?;
         ensure!(status == 200, "rankings answered {status}");
         let metrics = answer["data"].as_array().context("rankings without data")?;
         let mut rows = BTreeMap::new();

@@ -1,9 +1,22 @@
 //! The faults themselves, by what is broken.
 
 mod broker;
+mod clock;
+mod database;
+mod embedded;
+mod network;
 mod processes;
+mod shutdown;
 
 use crate::matrix::Fault;
 
 /// Every fault, in the order of the numbers within each list.
-pub(crate) const ALL: &[&[Fault]] = &[processes::FAULTS, broker::FAULTS];
+pub(crate) const ALL: &[&[Fault]] = &[
+    processes::FAULTS,
+    broker::FAULTS,
+    network::FAULTS,
+    database::FAULTS,
+    clock::FAULTS,
+    shutdown::FAULTS,
+    embedded::FAULTS,
+];

@@ -9,7 +9,7 @@ use rand::RngExt;
 
 use crate::{
     matrix::Fault,
-    pipeline::{Expected, Ground, Options, Pipeline, Service},
+    pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
     servers::Bench,
     verdict::{Verdict, ensure_happened},
 };
@@ -63,8 +63,6 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
 ];
 
-const DEDUPLICATED: &str = "llm_bench_batches_deduplicated_total";
-
 /// A service aborts at one point of its code, in so many of a hundred passes, again and again. `repeats` tells that
 /// the point lies after an effect, so that what was under way comes a second time.
 async fn aborts(
@@ -78,13 +76,7 @@ async fn aborts(
     let deaths = if bench.quick { 5 } else { 25 };
     let ground = Ground::prepare(bench).await?;
     let mut pipeline = Pipeline::start(fault, ground, Options::default()).await?;
-    let armed = [("FAILPOINTS", format!("{point}={percent}%return"))];
-    pipeline.kill(service)?;
-    for _ in 0..deaths {
-        pipeline.run(service, &armed)?;
-        until_dead(&mut pipeline, service).await?;
-    }
-    pipeline.run(service, &[])?;
+    abort_at(&mut pipeline, service, point, percent, deaths).await?;
     let mut evidence = format!("aborted at {point}");
     if repeats {
         pipeline
@@ -95,6 +87,23 @@ async fn aborts(
         evidence += ", duplicates recognised";
     }
     pipeline.settle(deaths, evidence, &Expected::default()).await
+}
+
+/// Has a running service killed and then abort so many times in a row at this point.
+pub(super) async fn abort_at(
+    pipeline: &mut Pipeline,
+    service: Service,
+    point: &str,
+    percent: u8,
+    deaths: u64,
+) -> anyhow::Result<()> {
+    let armed = [("FAILPOINTS", format!("{point}={percent}%return"))];
+    pipeline.kill(service)?;
+    for _ in 0..deaths {
+        pipeline.run(service, &armed)?;
+        until_dead(pipeline, service).await?;
+    }
+    pipeline.run(service, &[])
 }
 
 async fn until_dead(pipeline: &mut Pipeline, service: Service) -> anyhow::Result<()> {

@@ -9,27 +9,37 @@ use serde_json::Value;
 use super::{Pipeline, Service};
 use crate::queue;
 
+/// Redeliveries that the ledger has caught.
+pub(crate) const DEDUPLICATED: &str = "llm_bench_batches_deduplicated_total";
+/// Batches that were counted.
+pub(crate) const CONSUMED: &str = "llm_bench_batches_consumed_total";
+
 /// The components that are not ready, each with its reason.
 pub(crate) type Missing = BTreeMap<String, String>;
 
 impl Pipeline {
     /// The sum of a metric's samples of all labels.
-    pub(crate) async fn metric(&self, service: Service, name: &str) -> anyhow::Result<f64> {
-        let (status, page) = self.ask(service, "/metrics").await?;
-        ensure!(status == 200, "/metrics answered {status}");
+    async fn metric_at(&self, url: &str, name: &str) -> anyhow::Result<f64> {
+        let (status, page) = self.api.page(&format!("{url}/metrics")).await?;
+        ensure!(status == 200, "{url}/metrics answered {status}");
         let samples: Vec<f64> = page
             .lines()
             .filter_map(|line| line.strip_prefix(name))
             .filter(|rest| rest.starts_with([' ', '{']))
             .filter_map(|rest| rest.rsplit(' ').next()?.parse().ok())
             .collect();
-        ensure!(!samples.is_empty(), "{} has no metric {name}", service.program());
+        ensure!(!samples.is_empty(), "{url} has no metric {name}");
         Ok(samples.iter().sum())
     }
 
-    /// A counter, which is a whole number.
+    /// A counter, all its labels together, since the start of the process.
     pub(crate) async fn count(&self, service: Service, name: &str) -> anyhow::Result<u64> {
-        let counted = self.metric(service, name).await?;
+        self.count_at(&self.url(service), name).await
+    }
+
+    /// The same of a service besides the pipeline's own, by its URL.
+    pub(crate) async fn count_at(&self, url: &str, name: &str) -> anyhow::Result<u64> {
+        let counted = self.metric_at(url, name).await?;
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -85,11 +95,23 @@ impl Pipeline {
         Ok(depth)
     }
 
+    /// The day that the service takes it to be, as in `Sun, 22 Nov 2026`.
+    pub(crate) async fn date(&self, service: Service) -> anyhow::Result<String> {
+        const DAY: usize = "Sun, 22 Nov 2026".len();
+        let answer = reqwest::get(format!("{}/healthz", self.url(service))).await?;
+        let date = answer.headers().get("date").context("an answer without date")?;
+        let day = date.to_str()?.get(..DAY).context("a short date")?;
+        Ok(day.to_owned())
+    }
+
     async fn ask(&self, service: Service, path: &str) -> anyhow::Result<(u16, String)> {
-        let url = match service {
-            Service::Simulation => format!("http://{}{path}", self.simulation_address),
-            Service::Benchmark => format!("{}{path}", self.api.url),
-        };
-        self.api.page(&url).await
+        self.api.page(&format!("{}{path}", self.url(service))).await
+    }
+
+    fn url(&self, service: Service) -> String {
+        match service {
+            Service::Simulation => format!("http://{}", self.simulation_address),
+            Service::Benchmark | Service::Embedded => self.api.url.clone(),
+        }
     }
 }

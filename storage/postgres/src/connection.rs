@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::{fmt, io, time::Duration};
 
 use futures::future::BoxFuture;
 use sqlx::{
@@ -16,6 +16,8 @@ use crate::{PostgresSettings, fault::SqlError};
 
 /// Beyond this age, an idle connection may have died without anybody noticing.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
+/// How long a connection whose step is over may take to answer that it can be used again.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait between two tries.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
 
@@ -120,6 +122,16 @@ fn pool_options(settings: &PostgresSettings) -> PgPoolOptions {
                 Ok(true)
             })
         })
+        // The pool asks as well, but without a time limit: a connection whose step was given up, because the server is
+        // cut off, would keep its place in the pool until TCP gives up, after a quarter of an hour.
+        .after_release(|connection, _| -> BoxFuture<'_, sqlx::Result<bool>> {
+            Box::pin(async move {
+                tokio::time::timeout(RELEASE_TIMEOUT, sqlx::Connection::ping(connection))
+                    .await
+                    .unwrap_or_else(|_elapsed| Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())))?;
+                Ok(true)
+            })
+        })
         // Not as options of the connection: poolers such as PgBouncer refuse those.
         .after_connect(move |connection, _| Box::pin(configure(connection, statement_timeout, lock_timeout)))
 }
@@ -133,7 +145,10 @@ async fn configure(
     // small would go on scanning them. Without JIT, because the planner's way to avoid scans is to call them so
     // expensive that those without alternative would be compiled.
     sqlx::query(
+        // A client that froze or was cut off in mid-transaction would keep its rows locked for as long as TCP believes
+        // in it, which is hours; no step pauses for longer than a statement may take.
         "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
+                set_config('idle_in_transaction_session_timeout', $1, false),
                 set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)",
     )
     .bind(format!("{}ms", statement_timeout.as_millis()))

@@ -62,11 +62,12 @@ fn is_transient_state(code: &str) -> bool {
         "08", // connection exception
         "53", // insufficient resources: disk full, out of memory, too many connections
     ];
-    const CODES: [&str; 9] = [
+    const CODES: [&str; 10] = [
         "57P01", // admin shutdown
         "57P02", // crash shutdown
         "57P03", // cannot connect now: starting up or in recovery
         "57P05", // idle session timeout
+        "25P03", // idle in transaction: this process was frozen
         "40001", // serialization failure
         "40P01", // deadlock detected
         "55P03", // lock timeout

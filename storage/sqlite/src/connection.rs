@@ -8,7 +8,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use shared_types::Clock;
 use sqlx::{
-    Sqlite, SqlitePool, Transaction,
+    Connection, Sqlite, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use storage::{Result, StorageError};
@@ -75,6 +75,12 @@ impl SqliteStorage {
                 (only.clone(), only)
             }
             Location::File(path) => {
+                // On some errors, such as a full disk, SQLite rolls a transaction back by itself. The driver's own
+                // rollback then fails, and it takes the connection to be in that transaction for ever.
+                let one = one.before_acquire(|connection, _| {
+                    let is_clean = !connection.is_in_transaction();
+                    Box::pin(async move { Ok(is_clean) })
+                });
                 make_private(path).map_err(|source| StorageError::Fault {
                     operation: "make the database file",
                     source: source.into(),

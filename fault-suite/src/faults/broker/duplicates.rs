@@ -9,13 +9,12 @@ use rand::{RngExt, seq::SliceRandom};
 
 use super::publisher::{Client, EXCHANGE, Message, id, timestamp};
 use crate::{
-    pipeline::{Expected, Ground, Options, Pipeline, Service},
+    pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
     servers::Bench,
     verdict::{Verdict, ensure_happened},
 };
 
 const COPIES: usize = 3;
-const DEDUPLICATED: &str = "llm_bench_batches_deduplicated_total";
 
 /// Messages of the simulation, overheard, and others that nobody has seen before: all of them three times, shuffled,
 /// among what the simulation publishes meanwhile.

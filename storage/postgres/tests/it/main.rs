@@ -3,6 +3,7 @@
 mod faults;
 mod reconciliation;
 mod schema;
+mod silence;
 
 use std::sync::Arc;
 

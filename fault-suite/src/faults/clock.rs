@@ -1,0 +1,83 @@
+//! 28: a clock that is wrong.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use futures::FutureExt;
+use sqlx::Connection;
+
+use crate::{
+    matrix::Fault,
+    pipeline::{Expected, Ground, Options, Pipeline, Service},
+    servers::Bench,
+    verdict::Verdict,
+};
+
+pub(crate) const FAULTS: &[Fault] = &[Fault {
+    number: 28,
+    name: "clock of one process a day ahead, a day behind",
+    quick: true,
+    inject: |bench| wrong_clocks(bench).boxed_local(),
+}];
+
+/// Where Debian's package `libfaketime` puts it.
+const LIBRARIES: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+];
+
+async fn wrong_clocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    let Some(library) = LIBRARIES.into_iter().find(|path| Path::new(path).exists()) else {
+        return Ok(Verdict::NotRun(
+            "no libfaketime (Debian: apt-get install libfaketime)".to_owned(),
+        ));
+    };
+    let ground = Ground::prepare(bench).await?;
+    let mut pipeline = Pipeline::start(28, ground, Options::default()).await?;
+    let mut dates = Vec::new();
+    for service in Service::BOTH {
+        for shift in ["+1d", "-1d"] {
+            let right = pipeline.date(service).await?;
+            pipeline.stop(service).await?;
+            let faked = [
+                ("LD_PRELOAD", library.to_owned()),
+                ("FAKETIME", shift.to_owned()),
+                ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+            ];
+            pipeline.run(service, &faked)?;
+            pipeline.flows().await?;
+            let wrong = pipeline.date(service).await?;
+            ensure!(right != wrong, "I7: the clock is right: {right}");
+            dates.push(wrong);
+            pipeline.stop(service).await?;
+            pipeline.run(service, &[])?;
+            pipeline.flows().await?;
+        }
+    }
+    let recovered = pipeline.recovery().await?;
+    no_window_has_lost(&pipeline).await?;
+    let evidence = format!("by their clocks it was {}", dates.join(", "));
+    pipeline
+        .settle_recovered(dates.len() as u64, recovered, evidence, &Expected::default())
+        .await
+}
+
+/// What was measured by now, by whatever clock, was measured within the last seven days; what was measured tomorrow will
+/// be in a window when that hour comes.
+async fn no_window_has_lost(pipeline: &Pipeline) -> anyhow::Result<()> {
+    let mut connection = pipeline.database.connect().await?;
+    let measured: i64 = sqlx::query_scalar(
+        "SELECT sum(cardinality(data_points))::bigint FROM batches WHERE batch_at <= now()",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    connection.close().await?;
+    pipeline
+        .until("the last seven days hold what was measured in them", async || {
+            let within = pipeline.api.rankings_within("7d").await?;
+            let shown: u64 = within.values().map(|row| row.n).sum();
+            Ok(shown >= measured.cast_unsigned())
+        })
+        .await
+        .context("I1")
+}

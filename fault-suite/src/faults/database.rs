@@ -1,0 +1,377 @@
+//! 23 to 27: the database.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use futures::FutureExt;
+use nix::sys::signal::Signal;
+use rand::RngExt;
+use sqlx::{Connection, PgConnection};
+use test_servers::{PostgresOptions, PostgresServer};
+
+use super::network::Detour;
+use crate::{
+    database::Database,
+    disk::SmallDisk,
+    matrix::Fault,
+    pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
+    proxy::Behaviour,
+    servers::Bench,
+    verdict::{Verdict, ensure_happened},
+};
+
+pub(crate) const FAULTS: &[Fault] = &[
+    Fault {
+        number: 23,
+        name: "database backends terminated in a loop",
+        quick: true,
+        inject: |bench| terminations(bench).boxed_local(),
+    },
+    Fault {
+        number: 24,
+        name: "database crashed and killed -9",
+        quick: true,
+        inject: |bench| crashes(bench).boxed_local(),
+    },
+    Fault {
+        number: 25,
+        name: "replies to COMMIT lost",
+        quick: true,
+        inject: |bench| lost_commits(bench).boxed_local(),
+    },
+    Fault {
+        number: 26,
+        name: "database disk full, then grown",
+        quick: true,
+        inject: |bench| full_disk(bench).boxed_local(),
+    },
+    Fault {
+        number: 27,
+        name: "rows and tables locked for longer than any time limit",
+        quick: true,
+        inject: |bench| stalls(bench).boxed_local(),
+    },
+    Fault {
+        number: 27,
+        name: "deadlocks",
+        quick: true,
+        inject: |bench| deadlocks(bench).boxed_local(),
+    },
+    Fault {
+        number: 27,
+        name: "consumer frozen in mid-transaction",
+        quick: false,
+        inject: |bench| frozen_holder(bench).boxed_local(),
+    },
+];
+
+async fn terminations(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+    let rounds = if bench.quick { 25 } else { 150 };
+    let mut random = bench.random(23);
+    let postgres = bench.postgres().await?;
+    let ground = Ground::prepare(bench).await?;
+    let pipeline = Pipeline::start(23, ground, Options::default()).await?;
+    let mut terminated = 0;
+    for _ in 0..rounds {
+        terminated += postgres.terminate_backends().await?;
+        tokio::time::sleep(random.random_range(Duration::ZERO..LONGEST_PAUSE)).await;
+    }
+    ensure_happened(terminated, rounds, "backends terminated")?;
+    let evidence = format!("in {rounds} rounds");
+    pipeline.settle(terminated, evidence, &Expected::default()).await
+}
+
+/// An immediate stop and a kill -9 of the postmaster in turns, each followed by the database's own recovery.
+async fn crashes(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    const LONGEST_OUTAGE: Duration = Duration::from_secs(3);
+    let crashes = if bench.quick { 2 } else { 12 };
+    let mut random = bench.random(24);
+    let postgres = bench.postgres().await?;
+    let ground = Ground::prepare(bench).await?;
+    let pipeline = Pipeline::start(24, ground, Options::default()).await?;
+    let mut slowest = Duration::ZERO;
+    for crash in 0..crashes {
+        if crash % 2 == 0 {
+            postgres.crash().await?;
+        } else {
+            postgres.kill().await?;
+        }
+        tokio::time::sleep(random.random_range(Duration::ZERO..LONGEST_OUTAGE)).await;
+        postgres.start_again().await?;
+        slowest = slowest.max(pipeline.recovery().await?);
+    }
+    let evidence = "immediate stops and kill -9 in turns".to_owned();
+    pipeline
+        .settle_recovered(crashes, slowest, evidence, &Expected::default())
+        .await
+}
+
+/// The commit took place, and who asked for it cannot know.
+async fn lost_commits(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    /// What the consumer commits, and a parameter of the statement that is the producer's whole transaction.
+    const REQUESTS: [&[u8]; 2] = [b"COMMIT", b"simulated"];
+    const ALREADY_STORED: &str = r#"llm_bench_outbox_batches_total{outcome="already_stored"}"#;
+    let rounds = if bench.quick { 6 } else { 40 };
+    let ground = Ground::prepare(bench).await?;
+    let detour = Detour::start(Ipv4Addr::LOCALHOST.into(), &ground).await?;
+    let options = detour.options(&ground)?;
+    let pipeline = Pipeline::start(25, ground, options).await?;
+    for round in 0..rounds {
+        let before = detour.database.harmed();
+        detour
+            .database
+            .behave(Behaviour::LoseReplyTo(REQUESTS[round % REQUESTS.len()]));
+        pipeline
+            .until("a reply is lost", async || Ok(detour.database.harmed() > before))
+            .await?;
+        detour.database.behave(Behaviour::Pass);
+        pipeline.flows().await?;
+    }
+    let counted_before = pipeline.count(Service::Benchmark, DEDUPLICATED).await?;
+    let stored_before = pipeline.count(Service::Simulation, ALREADY_STORED).await?;
+    ensure_happened(counted_before, 1, "batches counted by a commit of unknown fate")?;
+    ensure_happened(stored_before, 1, "batches stored by a commit of unknown fate")?;
+    let evidence =
+        format!("commits of unknown fate had counted {counted_before} batches and stored {stored_before}");
+    pipeline
+        .settle(detour.database.harmed(), evidence, &Expected::default())
+        .await
+}
+
+/// First tables cannot grow; then the log cannot either, which ends the server itself.
+async fn full_disk(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    const SMALL: usize = 160;
+    const GROWN: usize = 400;
+    const GROWN_AGAIN: usize = 800;
+    /// More than one segment of the log.
+    const FLOOD: &str =
+        "SELECT pg_logical_emit_message(false, 'flood', repeat('x', 1048576)) FROM generate_series(1, 40)";
+    const SETTINGS: [(&str, &str); 2] = [("min_wal_size", "32MB"), ("max_wal_size", "48MB")];
+    let disk = match SmallDisk::mount(SMALL) {
+        Ok(disk) => disk,
+        Err(error) => return Ok(Verdict::NotRun(format!("no file system of our own: {error:#}"))),
+    };
+    let options = PostgresOptions {
+        directory: Some(disk.path().join("postgres")),
+        settings: SETTINGS
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
+        ..PostgresOptions::default()
+    };
+    let postgres = PostgresServer::start_with(options).await?;
+    let rabbitmq = bench.rabbitmq().await?;
+    let ground = Ground {
+        database: Database::new(postgres.create_database().await?),
+        amqp: rabbitmq.create_vhost().await?,
+        rabbitmq,
+    };
+    let pipeline = Pipeline::start(26, ground, Options::default()).await?;
+
+    disk.fill()?;
+    refuses_for_lack_of_space(&pipeline.database).await?;
+    let stored = pipeline.database.balance().await?.stored;
+    tokio::time::sleep(Duration::from_secs(if bench.quick { 3 } else { 20 })).await;
+    disk.fill()?;
+    let held = pipeline.database.balance().await?.stored - stored;
+    disk.grow(GROWN)?;
+    let first = pipeline.recovery().await?;
+
+    disk.fill()?;
+    let mut flooding = pipeline.database.connect().await?;
+    let flooded = sqlx::raw_sql(FLOOD).execute(&mut flooding).await;
+    ensure!(flooded.is_err(), "I7: the log had room for a flood");
+    drop(flooding);
+    disk.grow(GROWN_AGAIN)?;
+    let restarted = start_if_ended(&postgres, &pipeline.database).await?;
+    let second = pipeline.recovery().await?;
+    let evidence = format!(
+        "{held} batches stored while full; after a full log the server {}",
+        if restarted {
+            "had to be started again"
+        } else {
+            "went on by itself"
+        }
+    );
+    let verdict = pipeline
+        .settle_recovered(2, first.max(second), evidence, &Expected::default())
+        .await;
+    drop(postgres);
+    verdict
+}
+
+/// Waits until a table cannot grow any more.
+async fn refuses_for_lack_of_space(database: &Database) -> anyhow::Result<()> {
+    const DISK_FULL: &str = "53100";
+    let mut connection = database.connect().await?;
+    let refused =
+        sqlx::raw_sql("CREATE TABLE too_much AS SELECT repeat('x', 7000) FROM generate_series(1, 1000)")
+            .execute(&mut connection)
+            .await;
+    let code = match &refused {
+        Err(sqlx::Error::Database(error)) => error.code(),
+        _ => None,
+    };
+    ensure!(
+        code.as_deref() == Some(DISK_FULL),
+        "I7: expected a full disk, found {refused:?}"
+    );
+    Ok(())
+}
+
+/// A server that could not write its log ends; somebody has to start it, when there is room again. Gives whether it had
+/// ended.
+async fn start_if_ended(postgres: &PostgresServer, database: &Database) -> anyhow::Result<bool> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let answers = crate::pipeline::until("the database answers", PATIENCE, async || {
+        database.now().await.map(|_| true)
+    });
+    if answers.await.is_ok() {
+        return Ok(false);
+    }
+    // It has ended already; this takes note of it.
+    postgres.crash().await?;
+    postgres.start_again().await?;
+    Ok(true)
+}
+
+/// Sessions of somebody else hold the statistics' rows for longer than the services' lock timeout (10 s), and then each
+/// table that they write to.
+async fn stalls(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    let of_a_table = Duration::from_secs(if bench.quick { 2 } else { 15 });
+    let locks = [
+        ("SELECT FROM statistics FOR UPDATE", Duration::from_secs(11)),
+        ("LOCK TABLE ledger", of_a_table),
+        ("LOCK TABLE batches", of_a_table),
+        ("LOCK TABLE outbox", of_a_table),
+    ];
+    let ground = Ground::prepare(bench).await?;
+    let pipeline = Pipeline::start(27, ground, Options::default()).await?;
+    let mut observer = pipeline.database.connect().await?;
+    let mut session = pipeline.database.connect().await?;
+    let mut waited = 0;
+    for (lock, length) in locks {
+        let mut transaction = session.begin().await?;
+        sqlx::query(lock).execute(&mut *transaction).await?;
+        tokio::time::sleep(length).await;
+        let waiting = waiting(&mut observer).await?;
+        transaction.rollback().await?;
+        ensure_happened(waiting, 1, lock)?;
+        waited += waiting;
+        pipeline.flows().await?;
+    }
+    let evidence = format!("{waited} sessions waited when the locks were released");
+    pipeline
+        .settle(locks.len() as u64, evidence, &Expected::default())
+        .await
+}
+
+/// Sessions of this database that wait for a lock.
+async fn waiting(connection: &mut PgConnection) -> anyhow::Result<u64> {
+    let waiting: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(waiting.cast_unsigned())
+}
+
+/// A session takes the last and then the first of the rows that the consumer locks from the first to the last. It is
+/// patient and the services are not, so that one of theirs is the victim.
+async fn deadlocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    const ONE_ROW: [&str; 2] = [
+        "SELECT FROM statistics ORDER BY llm_id DESC, metric_id DESC, source DESC, period DESC LIMIT 1 FOR UPDATE",
+        "SELECT FROM statistics ORDER BY llm_id, metric_id, source, period LIMIT 1 FOR UPDATE",
+    ];
+    let wanted = if bench.quick { 5 } else { 40 };
+    let ground = Ground::prepare(bench).await?;
+    let mut session = ground.database.connect().await?;
+    sqlx::raw_sql(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''20ms''', current_database()); END $$;
+         SET deadlock_timeout = '1min'",
+    )
+    .execute(&mut session)
+    .await?;
+    let pipeline = Pipeline::start(27, ground, Options::default()).await?;
+    let mut observer = pipeline.database.connect().await?;
+    let mut deadlocks = 0;
+    for _ in 0..wanted * 10 {
+        let mut transaction = session.begin().await?;
+        sqlx::query(ONE_ROW[0]).execute(&mut *transaction).await?;
+        while waiting(&mut observer).await? == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        sqlx::query(ONE_ROW[1]).execute(&mut *transaction).await?;
+        transaction.rollback().await?;
+        deadlocks = deadlocks_of(&pipeline.database).await?;
+        if deadlocks >= wanted {
+            break;
+        }
+        // Or else what is measured in the end is how long a backlog takes.
+        pipeline.flows().await?;
+    }
+    ensure_happened(deadlocks, wanted, "deadlocks")?;
+    let evidence = "pg_stat_database.deadlocks; the victims were the services' sessions".to_owned();
+    pipeline.settle(deadlocks, evidence, &Expected::default()).await
+}
+
+async fn deadlocks_of(database: &Database) -> anyhow::Result<u64> {
+    let mut connection = database.connect().await?;
+    let deadlocks: i64 =
+        sqlx::query_scalar("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+            .fetch_one(&mut connection)
+            .await?;
+    connection.close().await?;
+    Ok(deadlocks.cast_unsigned())
+}
+
+/// A consumer stops in its tracks with rows locked and stays like that, as a machine does that is cut off for good: the
+/// one that takes over must not wait for it.
+async fn frozen_holder(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    let ground = Ground::prepare(bench).await?;
+    let mut pipeline = Pipeline::start(27, ground, Options::default()).await?;
+    let mut observer = pipeline.database.connect().await?;
+    freeze_in_transaction(&mut pipeline, &mut observer).await?;
+    let address = crate::pipeline::free_address(Ipv4Addr::LOCALHOST.into())?;
+    let successor = pipeline.spawn(Service::Benchmark, &[], &[("HTTP_ADDR", address)])?;
+    let mark = pipeline.database.now().await?;
+    crate::pipeline::until(
+        "the successor counts",
+        crate::verdict::RECOVERY_LIMIT,
+        async || Ok(pipeline.database.uncounted_before(&mark).await? == 0),
+    )
+    .await
+    .context("I4: while a frozen consumer holds locks")?;
+    pipeline.process(Service::Benchmark)?.signal(Signal::SIGCONT)?;
+    let recovered = pipeline.recovery().await?;
+    successor.stop().await?;
+    pipeline
+        .settle_recovered(
+            1,
+            recovered,
+            "its session was idle in a transaction".to_owned(),
+            &Expected::default(),
+        )
+        .await
+}
+
+/// Freezes the consumer again and again until it happens to hold locks.
+async fn freeze_in_transaction(pipeline: &mut Pipeline, observer: &mut PgConnection) -> anyhow::Result<()> {
+    const TRIES: usize = 2000;
+    const HOLDING: &str = "SELECT count(*) FROM pg_stat_activity a WHERE datname = current_database()
+        AND state = 'idle in transaction' AND query LIKE '%FOR UPDATE OF s%'";
+    for _ in 0..TRIES {
+        let benchmark = pipeline.process(Service::Benchmark)?;
+        benchmark.signal(Signal::SIGSTOP)?;
+        // What was under way in the server has ended by then.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let holding: i64 = sqlx::query_scalar(HOLDING).fetch_one(&mut *observer).await?;
+        if holding > 0 {
+            return Ok(());
+        }
+        benchmark.signal(Signal::SIGCONT)?;
+        tokio::time::sleep(Duration::from_millis(7)).await;
+    }
+    anyhow::bail!("I7: the consumer never held locks when it was frozen")
+}

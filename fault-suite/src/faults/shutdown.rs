@@ -1,0 +1,84 @@
+//! 29: orderly ends in mid-flow.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use futures::FutureExt;
+use rand::RngExt;
+use tokio::time::Instant;
+
+use crate::{
+    matrix::Fault,
+    pipeline::{CONSUMED, Expected, Ground, Options, Pipeline, Service, free_address},
+    servers::Bench,
+    verdict::{Verdict, ensure_happened},
+};
+
+pub(crate) const FAULTS: &[Fault] = &[
+    Fault {
+        number: 29,
+        name: "SIGTERM in mid-flow",
+        quick: true,
+        inject: |bench| terminations(bench).boxed_local(),
+    },
+    Fault {
+        number: 29,
+        name: "rolling restart of the benchmark service",
+        quick: true,
+        inject: |bench| rolling_restarts(bench).boxed_local(),
+    },
+];
+
+/// Each end is an orderly one: status 0, in time.
+async fn terminations(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    const LONGEST_LIFE: Duration = Duration::from_millis(900);
+    let rounds: u64 = if bench.quick { 16 } else { 100 };
+    let mut random = bench.random(29);
+    let ground = Ground::prepare(bench).await?;
+    let mut pipeline = Pipeline::start(29, ground, Options::default()).await?;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..rounds {
+        tokio::time::sleep(random.random_range(Duration::ZERO..LONGEST_LIFE)).await;
+        let service = Service::BOTH[random.random_range(0..Service::BOTH.len())];
+        let asked = Instant::now();
+        pipeline.stop(service).await?;
+        slowest = slowest.max(asked.elapsed());
+        pipeline.run(service, &[])?;
+    }
+    let evidence = format!(
+        "seed {}; every end with status 0, the slowest after {} ms",
+        bench.seed(),
+        slowest.as_millis()
+    );
+    pipeline.settle(rounds, evidence, &Expected::default()).await
+}
+
+/// A second instance takes over while the first one ends, and the other way round; for a while both consume.
+async fn rolling_restarts(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    let rounds = if bench.quick { 2 } else { 10 };
+    let ground = Ground::prepare(bench).await?;
+    let mut pipeline = Pipeline::start(29, ground, Options::default()).await?;
+    let mut by_successors = 0;
+    for _ in 0..rounds {
+        let address = free_address(Ipv4Addr::LOCALHOST.into())?;
+        let url = format!("http://{address}");
+        let successor = pipeline.spawn(Service::Benchmark, &[], &[("HTTP_ADDR", address)])?;
+        pipeline
+            .until("both instances consume", async || {
+                Ok(pipeline.count_at(&url, CONSUMED).await? > 0)
+            })
+            .await?;
+        pipeline.stop(Service::Benchmark).await?;
+        pipeline.stores().await?;
+        pipeline.run(Service::Benchmark, &[])?;
+        pipeline
+            .until("the new instance consumes", async || {
+                Ok(pipeline.count(Service::Benchmark, CONSUMED).await? > 0)
+            })
+            .await?;
+        by_successors += pipeline.count_at(&url, CONSUMED).await?;
+        successor.stop().await?;
+    }
+    ensure_happened(by_successors, rounds, "batches counted by the second instance")?;
+    let evidence = format!("the second instances counted {by_successors} batches");
+    pipeline.settle(rounds, evidence, &Expected::default()).await
+}
