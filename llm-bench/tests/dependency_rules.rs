@@ -10,7 +10,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = MetadataCommand::new()
         .no_deps()
-        .other_options(vec!["--offline".to_owned()])
+        .other_options(vec!["--locked".to_owned()])
         .exec()
         .unwrap();
     metadata
@@ -32,7 +32,7 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 /// Everything that `package` builds with, directly or not, tests aside.
 fn closure(package: &str) -> BTreeSet<String> {
     let metadata: Metadata = MetadataCommand::new()
-        .other_options(vec!["--offline".to_owned()])
+        .other_options(vec!["--locked".to_owned()])
         .exec()
         .unwrap();
     let resolve = metadata.resolve.as_ref().unwrap();
@@ -118,9 +118,9 @@ fn services_know_neither_each_other_nor_a_driver() {
 fn only_one_crate_speaks_to_each_server() {
     let all = dependencies();
     let users = |driver: &str| -> Vec<&str> {
-        let ours = all
-            .iter()
-            .filter(|(name, _)| *name != "pipeline-bench" && *name != "test-servers");
+        // What measures and tests the others looks past them.
+        let beside = ["pipeline-bench", "test-servers", "fault-suite"];
+        let ours = all.iter().filter(|(name, _)| !beside.contains(&name.as_str()));
         ours.filter(|(_, normal)| normal.contains(driver))
             .map(|(name, _)| name.as_str())
             .collect()
@@ -129,6 +129,33 @@ fn only_one_crate_speaks_to_each_server() {
     assert_eq!(users("lapin"), ["broker-rabbitmq"]);
     assert_eq!(users("storage-postgres"), ["backends"]);
     assert_eq!(users("broker-rabbitmq"), ["backends"]);
+}
+
+/// The points at which a process aborts are for the fault suite alone.
+#[test]
+fn nothing_that_is_deployed_has_failpoints() {
+    let builds_with_failpoints = |package: &str| {
+        let tree = std::process::Command::new(env!("CARGO"))
+            .args([
+                "tree",
+                "--offline",
+                "--locked",
+                "--edges",
+                "normal",
+                "--prefix",
+                "none",
+            ])
+            .args(["--package", package])
+            .output()
+            .unwrap();
+        assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+        let tree = String::from_utf8(tree.stdout).unwrap();
+        tree.lines().any(|line| line.starts_with("fail v"))
+    };
+    for deployed in ["simulation-service", "benchmark-service", "llm-bench"] {
+        assert!(!builds_with_failpoints(deployed), "{deployed}");
+    }
+    assert!(builds_with_failpoints("fault-suite"), "or this test sees nothing");
 }
 
 #[test]

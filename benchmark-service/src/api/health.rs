@@ -12,6 +12,7 @@ use service_runtime::{
 use storage::Storage;
 use tokio::{sync::Mutex, time::Instant};
 
+use super::State;
 use crate::{
     consumer::ConsumerState,
     problem::Problem,
@@ -129,6 +130,31 @@ pub(super) async fn readyz(health: Data<Health>) -> HttpResponse {
         StatusCode::SERVICE_UNAVAILABLE
     };
     HttpResponse::build(status).json(report)
+}
+
+/// Whether requests may be sent to this process, for load balancers: it has rankings, fresh or stale, and is not about
+/// to end. Unlike `/readyz` it does not refuse while the database or the broker is away, because rankings are served then.
+#[utoipa::path(
+    get, path = "/servingz", tag = "operation", security(()),
+    responses(
+        (status = 200, description = "requests may be sent", body = Value),
+        (status = 503, description = "the rankings are not loaded yet, or the process is about to end", body = Value),
+    ),
+)]
+pub(super) async fn servingz(state: Data<State>) -> HttpResponse {
+    let reason = if state.leaving.is_cancelled() {
+        Some("about to end")
+    } else if state.rankings.age().is_none() {
+        Some("the rankings are not loaded yet")
+    } else {
+        None
+    };
+    match reason {
+        None => HttpResponse::Ok().json(serde_json::json!({"serving": true})),
+        Some(reason) => {
+            HttpResponse::ServiceUnavailable().json(serde_json::json!({"serving": false, "reason": reason}))
+        }
+    }
 }
 
 /// Prometheus metrics.

@@ -169,6 +169,7 @@ impl Api {
             )
             .service(route("/healthz").get(get().to(health::healthz)).done())
             .service(route("/readyz").get(get().to(health::readyz)).done())
+            .service(route("/servingz").get(get().to(health::servingz)).done())
             .service(route("/metrics").get(get().to(health::metrics)).done());
     }
 }

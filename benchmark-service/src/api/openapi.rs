@@ -27,7 +27,7 @@ use crate::problem;
         history::history, batches::list, batches::one, batches::submit,
         llms::list, llms::create, llms::update, llms::archive,
         metrics::list, metrics::create, metrics::update, metrics::archive,
-        pages::status, pages::document, health::healthz, health::readyz, health::metrics,
+        pages::status, pages::document, health::healthz, health::readyz, health::servingz, health::metrics,
     ),
     tags(
         (name = "rankings", description = "LLMs from best to worst, metric by metric"),

@@ -88,6 +88,9 @@ async fn rankings_of_a_lost_database_say_that_they_are_stale_and_since_when() {
         assert!(!response.text().await.unwrap().contains("stale"), "{path}");
     }
     assert_eq!(app.metric_value("llm_bench_snapshot_stale").await, 1.0);
+    // A load balancer goes on sending requests; an alert is raised.
+    assert_eq!(app.get("/servingz").await.status(), 200);
+    assert_eq!(app.get("/readyz").await.status(), 503);
     let report: Value = app.get("/readyz").await.json().await.unwrap();
     for missing in ["database", "rankings"] {
         assert_eq!(report["components"][missing]["state"], "missing", "{report}");

@@ -22,6 +22,7 @@ const TABLE: &[(&str, &str, Needs, u16)] = &[
     ("GET", "/status", Nothing, 200),
     ("GET", "/healthz", Nothing, 200),
     ("GET", "/readyz", Nothing, 200),
+    ("GET", "/servingz", Nothing, 200),
     ("GET", "/metrics", Nothing, 200),
     ("GET", "/openapi.json", Nothing, 200),
     ("GET", "/api/v1/benchmarks/rankings", Key(Scope::Read), 200),

@@ -1,4 +1,4 @@
-//! Clients that keep their connections, behind a load balancer that asks `/readyz`. They try nothing twice: a request
+//! Clients that keep their connections, behind a load balancer that asks `/servingz`. They try nothing twice: a request
 //! that is not answered as it should be is a failure.
 
 use std::{
@@ -90,7 +90,7 @@ async fn balance(addresses: Vec<String>, ready: watch::Sender<Vec<String>>, ende
     while !*ended.borrow() {
         let mut usable = Vec::new();
         for address in &addresses {
-            let asked = Connection::ask_once(address, "GET /readyz HTTP/1.1\r\nhost: test\r\n\r\n").await;
+            let asked = Connection::ask_once(address, "GET /servingz HTTP/1.1\r\nhost: test\r\n\r\n").await;
             if asked.is_ok_and(|answer| answer.status == 200) {
                 usable.push(address.clone());
             }
