@@ -9,7 +9,7 @@ use benchmark_service::{Dependencies, Service, Settings};
 use outbox::Outbox;
 use service_runtime::{
     failpoints,
-    lifecycle::Lifecycle,
+    lifecycle::{Lifecycle, Signals},
     operations::metrics_registry,
     settings::{CommonSettings, Variables},
     telemetry,
@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
+    let signals = Signals::listen().context("listening for signals")?;
     failpoints::arm();
     let variables = Variables::from_process()?;
     let (common, settings) = (CommonSettings::read(&variables)?, Settings::read(&variables)?);
@@ -47,8 +48,7 @@ async fn run() -> anyhow::Result<()> {
     };
     Service::build(settings, dependencies, &life)?.start();
 
-    let signalled = life.until_signalled(common.shutdown_grace).await;
-    signalled.context("listening for signals")?;
+    life.until_signalled(signals, common.shutdown_grace).await;
     let drained = life.drained().await;
     broker.close().await;
     storage.close().await;

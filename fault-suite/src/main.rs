@@ -19,9 +19,11 @@ mod servers;
 mod verdict;
 mod watch;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
+use service_runtime::lifecycle::Signals;
+use tokio::time::{Instant, timeout};
 
 /// Injects faults into the real pipeline and proves that no batch is lost or counted twice.
 #[derive(Debug, Parser)]
@@ -45,20 +47,41 @@ struct Options {
 async fn main() -> ExitCode {
     let options = Options::parse();
     let chosen = matrix::chosen(&options.only, options.quick);
+    let expected = chosen.len();
     if options.list {
         report::list(&chosen);
         return ExitCode::SUCCESS;
+    }
+    let interrupted = async {
+        // Without handlers an interruption would leave processes, namespaces and mounts behind.
+        match Signals::listen() {
+            Ok(mut signals) => signals.next().await,
+            Err(_no_handlers) => std::future::pending().await,
+        }
+    };
+    tokio::pin!(interrupted);
+    if let Err(error) = pipeline::forget_logs() {
+        report::warn(&error);
     }
     let mut bench = servers::Bench::new(options.seed, options.quick);
     let mut rows = Vec::new();
     for fault in chosen {
         report::begin(fault);
-        let verdict = (fault.inject)(&mut bench).await;
+        let started = Instant::now();
+        // Whatever ends it drops the pipeline, and with it what the fault has set up.
+        let verdict = tokio::select! {
+            biased;
+            () = &mut interrupted => break,
+            verdict = timeout(LONGEST_FAULT, (fault.inject)(&mut bench)) => verdict.unwrap_or_else(|elapsed| Err(elapsed.into())),
+        };
         if verdict.is_err() {
             // What the fault has left behind must not be held against the next one.
             bench.replace_servers();
         }
-        rows.push(report::row(fault, verdict));
+        rows.push(report::row(fault, verdict, started.elapsed()));
     }
-    report::table(&rows)
+    report::table(&rows, expected)
 }
+
+/// A fault that takes longer has failed: something waits for ever.
+const LONGEST_FAULT: Duration = Duration::from_secs(1200);

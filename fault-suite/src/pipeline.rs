@@ -10,7 +10,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     net::{IpAddr, Ipv4Addr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitStatus,
     sync::Arc,
     time::Duration,
@@ -188,7 +188,6 @@ impl Pipeline {
     pub(crate) fn run(&mut self, service: Service, more: &[(&str, String)]) -> anyhow::Result<()> {
         let process = self.spawn(service, service.arguments(), more)?;
         *self.slot(service) = Some(process);
-        self.tell_watch();
         Ok(())
     }
 
@@ -220,11 +219,13 @@ impl Pipeline {
                 .map(|(name, value)| ((*name).to_owned(), value.clone())),
         );
         let log = self.log(service)?;
-        Process::start(service.program(), &options.wrapper, arguments, &environment, &log)
+        let process = Process::start(service.program(), &options.wrapper, arguments, &environment, &log)?;
+        self.watch.process(process.pid());
+        Ok(process)
     }
 
     fn log(&self, service: Service) -> anyhow::Result<File> {
-        let folder = std::env::current_exe()?.with_file_name("fault-logs");
+        let folder = logs()?;
         fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{:02}-{}.log", self.fault, service.program()));
         File::options()
@@ -236,11 +237,6 @@ impl Pipeline {
 
     fn slot(&mut self, service: Service) -> &mut Option<Process> {
         &mut self.running[service as usize]
-    }
-
-    fn tell_watch(&self) {
-        self.watch
-            .processes(self.running.iter().flatten().map(Process::pid).collect());
     }
 
     /// A service that runs.
@@ -283,13 +279,16 @@ impl Pipeline {
         rankings.map_or(0, |rows| rows.values().map(|row| row.n).sum())
     }
 
-    /// Waits until more values are ranked than now: the whole way works.
+    /// Waits until more values are ranked than are stored now: the whole way works.
     pub(crate) async fn flows(&self) -> anyhow::Result<()> {
-        let before = self.ranked().await;
-        self.until(
-            "more values are ranked",
-            async || Ok(self.ranked().await > before),
-        )
+        let stored = std::cell::Cell::new(None);
+        self.until("more values are ranked than were stored", async || {
+            let Some(before) = stored.get() else {
+                stored.set(Some(self.database.stored_values().await?.values().sum()));
+                return Ok(false);
+            };
+            Ok(self.ranked().await > before)
+        })
         .await
     }
 
@@ -309,6 +308,18 @@ impl Pipeline {
         condition: impl AsyncFn() -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
         until(what, PATIENCE, condition).await
+    }
+}
+
+fn logs() -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("fault-logs"))
+}
+
+/// Removes the logs of the services of an earlier run.
+pub(crate) fn forget_logs() -> anyhow::Result<()> {
+    match fs::remove_dir_all(logs()?) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("removing old logs"),
+        _ => Ok(()),
     }
 }
 

@@ -15,6 +15,8 @@ use nix::{
 };
 use tokio::time::Instant;
 
+/// The programs under test.
+const PROGRAMS: [&str; 3] = ["simulation-service", "benchmark-service", "llm-bench"];
 /// How long a process may take to end after SIGTERM: its own deadline, and some more for a machine that is busy.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -85,8 +87,11 @@ impl Process {
         Ok(self.child.try_wait()?)
     }
 
-    /// kill -9.
+    /// kill -9 of a process that lives: one that has ended by itself is a failure of its own.
     pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.ended()? {
+            bail!("I4: {} ended by itself, with {status}", self.name);
+        }
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
@@ -116,6 +121,11 @@ impl Process {
     pub(crate) fn peak_memory(pid: Pid) -> Option<u64> {
         const KIB: u64 = 1024;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        // The number may be another process's by now. The kernel keeps the first 15 characters of a name.
+        let name = status.lines().find_map(|line| line.strip_prefix("Name:"))?.trim();
+        if !PROGRAMS.iter().any(|program| program.starts_with(name)) {
+            return None;
+        }
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
         Some(kib * KIB)

@@ -2,7 +2,7 @@
 //! use more memory than its cap.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -105,32 +105,45 @@ pub(crate) struct Seen {
     pub(crate) peak_memory: u64,
     /// What should never have been.
     pub(crate) violations: Vec<String>,
+    /// The most values that were ever stored of each key: what is missing at the end was lost after it was stored.
+    pub(crate) most_stored: BTreeMap<Key, u64>,
 }
 
 /// A task that watches until it is asked what it saw.
 #[derive(Debug)]
 pub(crate) struct Watch {
     seen: Arc<Mutex<Seen>>,
-    pids: Arc<Mutex<Vec<Pid>>>,
+    pids: Arc<Mutex<BTreeSet<Pid>>>,
     task: JoinHandle<()>,
 }
 
 impl Watch {
     pub(crate) fn begin(api: Api, database: Database) -> Self {
-        let (seen, pids) = (Arc::<Mutex<Seen>>::default(), Arc::<Mutex<Vec<Pid>>>::default());
+        let (seen, pids) = (
+            Arc::<Mutex<Seen>>::default(),
+            Arc::<Mutex<BTreeSet<Pid>>>::default(),
+        );
         let task = tokio::spawn(watch(api, database, Arc::clone(&seen), Arc::clone(&pids)));
         Self { seen, pids, task }
     }
 
-    /// These are the services now.
-    pub(crate) fn processes(&self, now: Vec<Pid>) {
-        *self.pids.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    /// One more service; those that have ended are passed over.
+    pub(crate) fn process(&self, pid: Pid) {
+        self.pids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(pid);
+    }
+
+    /// What was seen so far.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends the watch and gives what was seen.
     pub(crate) fn end(self) -> Seen {
         self.task.abort();
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen()
     }
 }
 
@@ -140,7 +153,7 @@ impl Drop for Watch {
     }
 }
 
-async fn watch(api: Api, database: Database, seen: Arc<Mutex<Seen>>, pids: Arc<Mutex<Vec<Pid>>>) {
+async fn watch(api: Api, database: Database, seen: Arc<Mutex<Seen>>, pids: Arc<Mutex<BTreeSet<Pid>>>) {
     loop {
         let memory = pids
             .lock()
@@ -149,20 +162,19 @@ async fn watch(api: Api, database: Database, seen: Arc<Mutex<Seen>>, pids: Arc<M
             .filter_map(|pid| Process::peak_memory(*pid))
             .max();
         // In this order: what the API shows was stored before it was shown. Either may be away, that is the point.
-        let compared = match api.rankings().await {
-            Ok(shown) => tokio::time::timeout(PATIENCE, database.stored_values())
-                .await
-                .ok()
-                .and_then(Result::ok)
-                .map(|stored| excess(&shown, &stored)),
-            Err(_away) => None,
-        };
-        note(&seen, memory, compared);
+        let shown = api.rankings().await.ok();
+        let stored = tokio::time::timeout(PATIENCE, database.stored_values()).await;
+        note(&seen, memory, shown, stored.ok().and_then(Result::ok));
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-fn note(seen: &Mutex<Seen>, memory: Option<u64>, compared: Option<Vec<String>>) {
+fn note(
+    seen: &Mutex<Seen>,
+    memory: Option<u64>,
+    shown: Option<BTreeMap<Key, Row>>,
+    stored: Option<BTreeMap<Key, u64>>,
+) {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(memory) = memory {
         if memory > MEMORY_CAP && seen.peak_memory <= MEMORY_CAP {
@@ -171,9 +183,14 @@ fn note(seen: &Mutex<Seen>, memory: Option<u64>, compared: Option<Vec<String>>) 
         }
         seen.peak_memory = seen.peak_memory.max(memory);
     }
-    if let Some(excess) = compared {
+    let Some(stored) = stored else { return };
+    if let Some(shown) = shown {
         seen.comparisons += 1;
-        seen.violations.extend(excess);
+        seen.violations.extend(excess(&shown, &stored));
+    }
+    for (key, values) in stored {
+        let most = seen.most_stored.entry(key).or_default();
+        *most = values.max(*most);
     }
 }
 

@@ -47,6 +47,13 @@ impl Budget {
         Share(taken.expect("the budget is never closed"))
     }
 
+    /// The same without waiting; `None` where not enough is left now.
+    pub(crate) fn try_take(&self, bytes: usize) -> Option<Share> {
+        let permits = in_permits(bytes).min(self.total);
+        let taken = Arc::clone(&self.permits).try_acquire_many_owned(permits);
+        taken.ok().map(Share)
+    }
+
     /// In bytes.
     pub(crate) fn taken(&self) -> usize {
         (self.total as usize).saturating_sub(self.permits.available_permits()) * BYTES_PER_PERMIT

@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     budget::{Budget, batch_bytes, message_bytes},
-    in_flight::InFlight,
+    in_flight::{Flight, InFlight},
     relay::{Passage, Relay},
 };
 
@@ -155,21 +155,9 @@ impl Outbox {
     /// The database refused or is away. After [`StorageError::Unavailable`] the batches may or may not be stored;
     /// submit the same batches, with the same ids, again.
     pub async fn submit(&self, batches: Vec<MetricBatch>) -> Result<Vec<Recorded>, StorageError> {
-        let outcomes = self.storage.record(&batches).await?;
-        #[cfg(feature = "failpoints")]
-        fail::fail_point!("outbox::recorded", |_| std::process::abort());
-        outcomes.iter().for_each(|outcome| self.metrics.recorded(outcome));
-        // All of them before the first wait: what waits here is not for the sweeper.
-        let stored: Vec<_> = batches
-            .into_iter()
-            .zip(&outcomes)
-            .filter(|(_, outcome)| **outcome == Recorded::Stored)
-            .map(|(batch, _)| (self.in_flight.enter(batch.id()), batch))
-            .collect();
+        let (outcomes, stored) = self.record(batches).await?;
         for (flight, batch) in stored {
-            let values = batch.values().len();
-            let bytes = batch_bytes(values) + message_bytes(values);
-            let share = self.budget.take(bytes).await;
+            let share = self.budget.take(bytes_of(&batch)).await;
             let passage = Passage { batch, flight, share };
             // A closed relay means that the process is ending: the outbox row stays, and the next start publishes it.
             if self.to_relay.send(passage).await.is_err() {
@@ -178,4 +166,51 @@ impl Outbox {
         }
         Ok(outcomes)
     }
+
+    /// The same without waiting for the broker: what finds no room is left to the sweeper. For callers who are to be
+    /// answered as soon as their batches are stored.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub async fn submit_without_waiting(
+        &self,
+        batches: Vec<MetricBatch>,
+    ) -> Result<Vec<Recorded>, StorageError> {
+        let (outcomes, stored) = self.record(batches).await?;
+        for (flight, batch) in stored {
+            let Some(share) = self.budget.try_take(bytes_of(&batch)) else {
+                continue;
+            };
+            let passage = Passage { batch, flight, share };
+            if self.to_relay.try_send(passage).is_err() {
+                tracing::debug!("no room before the relay; the sweeper publishes");
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Stores the batches, and gives those that are new, each kept from the sweeper.
+    async fn record(
+        &self,
+        batches: Vec<MetricBatch>,
+    ) -> Result<(Vec<Recorded>, Vec<(Flight, MetricBatch)>), StorageError> {
+        let outcomes = self.storage.record(&batches).await?;
+        #[cfg(feature = "failpoints")]
+        fail::fail_point!("outbox::recorded", |_| std::process::abort());
+        outcomes.iter().for_each(|outcome| self.metrics.recorded(outcome));
+        // All of them before the first wait: what waits here is not for the sweeper.
+        let stored = batches
+            .into_iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| **outcome == Recorded::Stored)
+            .map(|(batch, _)| (self.in_flight.enter(batch.id()), batch))
+            .collect();
+        Ok((outcomes, stored))
+    }
+}
+
+/// What a batch takes from the budget, its message included.
+fn bytes_of(batch: &MetricBatch) -> usize {
+    let values = batch.values().len();
+    batch_bytes(values) + message_bytes(values)
 }

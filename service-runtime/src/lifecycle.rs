@@ -7,7 +7,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// How long the end may take before tasks are given up.
@@ -20,6 +20,37 @@ pub struct Lifecycle {
     shutdown: CancellationToken,
     tasks: TaskTracker,
     crashed: Arc<std::sync::OnceLock<String>>,
+}
+
+/// SIGTERM and SIGINT. To be made before anything else: a signal that comes while the process starts is then an orderly
+/// end too, and as the first process of a container it would be ignored without a handler.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// The handlers cannot be installed.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one. Cancel-safe.
+    pub async fn next(&mut self) {
+        let name = tokio::select! {
+            biased;
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tracing::info!("{name}");
+    }
 }
 
 /// How a process ended.
@@ -99,29 +130,21 @@ impl Lifecycle {
 
     /// Waits for SIGTERM, SIGINT or a crash, leaves, and begins the end after `grace`; a second signal or a crash cuts
     /// the grace short.
-    ///
-    /// # Errors
-    /// The handlers cannot be installed.
-    pub async fn until_signalled(&self, grace: Duration) -> std::io::Result<()> {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    pub async fn until_signalled(&self, mut signals: Signals, grace: Duration) {
         tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => return Ok(()),
-            _ = terminate.recv() => tracing::info!(grace.seconds = grace.as_secs(), "SIGTERM: leaving"),
-            _ = interrupt.recv() => tracing::info!(grace.seconds = grace.as_secs(), "SIGINT: leaving"),
+            () = self.shutdown.cancelled() => return,
+            () = signals.next() => tracing::info!(grace.seconds = grace.as_secs(), "leaving"),
         }
         self.leave();
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => {}
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = signals.next() => {}
             () = tokio::time::sleep(grace) => {}
         }
         tracing::info!("finishing what is under way");
         self.end();
-        Ok(())
     }
 
     /// Waits for every task to end, until the deadline.
@@ -167,16 +190,15 @@ mod tests {
         let life = Lifecycle::new();
         let signalled = tokio::spawn({
             let life = life.clone();
-            async move { life.until_signalled(Duration::from_secs(3600)).await }
+            // Before the signal is sent, which would end the test.
+            let signals = Signals::listen().unwrap();
+            async move { life.until_signalled(signals, Duration::from_secs(3600)).await }
         });
-        // Until the handler is there, a signal would end the test.
-        let _handler = signal(SignalKind::terminate()).unwrap();
-        tokio::task::yield_now().await;
         terminate_myself();
         life.leaving().cancelled().await;
         assert!(!life.shutdown().is_cancelled());
         terminate_myself();
-        signalled.await.unwrap().unwrap();
+        signalled.await.unwrap();
         assert!(life.shutdown().is_cancelled());
     }
 
@@ -197,7 +219,8 @@ mod tests {
 
         let life = Lifecycle::new();
         life.spawn_fallible("failing", async { Err(std::io::Error::other("on purpose")) });
-        life.until_signalled(Duration::ZERO).await.unwrap();
+        life.until_signalled(Signals::listen().unwrap(), Duration::ZERO)
+            .await;
         assert_eq!(
             life.drained().await.unwrap_err().to_string(),
             "the task failing crashed"

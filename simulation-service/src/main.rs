@@ -8,7 +8,7 @@ use anyhow::Context;
 use outbox::Outbox;
 use service_runtime::{
     failpoints,
-    lifecycle::Lifecycle,
+    lifecycle::{Lifecycle, Signals},
     operations::metrics_registry,
     settings::{CommonSettings, Variables},
     telemetry,
@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<()> {
+    let signals = Signals::listen().context("listening for signals")?;
     failpoints::arm();
     let variables = Variables::from_process()?;
     let (common, settings) = (
@@ -50,8 +51,7 @@ async fn run() -> anyhow::Result<()> {
     };
     Service::build(settings, dependencies, &life)?.start(&life);
 
-    let signalled = life.until_signalled(common.shutdown_grace).await;
-    signalled.context("listening for signals")?;
+    life.until_signalled(signals, common.shutdown_grace).await;
     let drained = life.drained().await;
     broker.close().await;
     storage.close().await;

@@ -208,8 +208,19 @@ impl KeyTotal {
             self.all_time = Some(row);
             return Ok(true);
         }
-        let Ok(statistics) = RunningStatistics::from_bytes(&row.state) else {
-            return Ok(false);
+        let statistics = match RunningStatistics::from_bytes(&row.state) {
+            Ok(statistics) => statistics,
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    llm.id = row.row.key.llm.0,
+                    metric.id = row.row.key.metric.0,
+                    source = row.row.key.source.as_str(),
+                    period = ?row.row.period,
+                    "a statistics row cannot be decoded"
+                );
+                return Ok(false);
+            }
         };
         self.hours.merge(&statistics).map_err(StepError::fault)?;
         Ok(true)

@@ -123,6 +123,7 @@ cases! { $
         pruning_goes_on_where_the_limit_stopped_it,
         hours_with_uncounted_batches_are_kept,
         the_limit_of_what_is_kept_never_goes_back,
+        a_clock_that_is_ahead_deletes_nothing,
         pruning_beside_consumers_counts_nothing_twice,
         pruning_beside_consumers_refuses_nothing_that_was_stored,
         pruning_and_rebuilding_take_turns,

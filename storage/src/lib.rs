@@ -46,7 +46,7 @@ pub use projection::{
     StatisticsKey, StatisticsRow,
 };
 pub use reconciliation::{
-    Audit, LONGEST_REQUEUE_DELAY, Mismatch, Pruned, Reconciliation, Requeued, SLOWEST_RECORD,
+    Audit, LONGEST_REQUEUE_DELAY, Mismatch, Pruned, Reconciliation, Requeued, SLOWEST_RECORD, first_hour_kept,
 };
 pub use registry::{LlmChange, MetricChange, Registry};
 pub use simulation_log::SimulationLog;

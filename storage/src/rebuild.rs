@@ -104,16 +104,19 @@ pub trait RebuildSession: Send {
     /// Keeps consumers out until the swap; gives the first hour whose batches are kept now.
     async fn exclude_consumers(&mut self) -> Result<Hour, Self::Error>;
 
+    /// While consumers are kept out: whether there are so many batches in the ledger of hours from `from` on.
+    async fn are_all(&mut self, from: Hour, batches: u64) -> Result<bool, Self::Error>;
+
     /// Replaces the statistics of all time and of the hours from `from` on by the rows that were put aside, in a new
     /// generation, and lets consumers in again.
     async fn swap(&mut self, from: Hour) -> Result<Swapped, Self::Error>;
 }
 
-/// [`Projection::rebuild`](crate::Projection::rebuild). Memory: a page of batches, two states per key and one per row of
-/// what was counted meanwhile, however long the history.
+/// [`Projection::rebuild`](crate::Projection::rebuild). Memory: a page of batches, two states per key, and
+/// the ids (16 bytes each) and one state per row of what was counted since the last look, however long the history.
 ///
 /// # Errors
-/// The session's.
+/// The session's; `Fault` where the batches that were folded are not those in the ledger.
 pub async fn run<T: RebuildSession>(
     session: &mut T,
     progress: &(dyn Fn(u64, u64) + Send + Sync),
@@ -133,6 +136,11 @@ pub async fn run<T: RebuildSession>(
         return Err(StepError::Unavailable("batches were pruned during the rebuild".into()).into());
     }
     batches += catch_up(session).await?;
+    if !session.are_all(begun.retained_from, batches).await? {
+        let found =
+            format!("{batches} batches were folded, which are not all that are counted, or some twice");
+        return Err(StepError::fault(found).into());
+    }
     let Swapped { rows, changed } = session.swap(begun.retained_from).await?;
     Ok(RebuildReport {
         batches,

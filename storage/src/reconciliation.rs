@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{Hour, Period, Result, StatisticsKey};
 
@@ -50,6 +51,24 @@ pub struct Pruned {
     pub batches: u64,
     /// Whether the limit left some for another call.
     pub more: bool,
+    /// How many hours of batches that should go are kept, because of a stored batch that is not counted.
+    pub held_back_hours: u64,
+}
+
+/// The first hour to keep, if batches are kept for `keep`; `None` where that is all of them.
+///
+/// A clock that is wrong deletes what cannot be brought back, so three must agree: the caller's (`now`), the database's
+/// own, and `newest`, when the newest stored batch was stored.
+#[must_use]
+pub fn first_hour_kept(
+    keep: Duration,
+    now: DateTime<Utc>,
+    database: DateTime<Utc>,
+    newest: Option<DateTime<Utc>>,
+) -> Option<Hour> {
+    let latest = now.min(database).min(newest?);
+    let keep = TimeDelta::from_std(keep).ok()?;
+    latest.checked_sub_signed(keep).map(Hour::of)
 }
 
 /// Heals and checks: what the broker lost is sent again, statistics are held against the stored batches, and what is
@@ -63,7 +82,10 @@ pub trait Reconciliation: Send + Sync {
     /// The cost depends on what was stored since the last call, on what waits in the outbox, and on the number of
     /// uncounted batches, not on the history. For that a call remembers how far it has looked. A batch is dated from
     /// the start of the transaction that stores it and seen from its end on, so no call claims to have seen the last
-    /// [`SLOWEST_RECORD`], however short `grace` is.
+    /// [`SLOWEST_RECORD`], however short `grace` is, nor anything later than that before the newest batch: a clock that
+    /// ran ahead would hide what is stored once it is right again. What is remembered from the future is forgotten.
+    ///
+    /// What is left of batches that were deleted by hand is removed.
     ///
     /// Of callers at the same time one does it; the others do not wait and only count. Batches of hours that are no longer
     /// kept are left alone: they would be refused.
@@ -76,8 +98,9 @@ pub trait Reconciliation: Send + Sync {
     /// All of one call is read from one snapshot, so consumers that go on counting cause no mismatch.
     async fn audit(&self, from: Option<Hour>, batches: u64) -> Result<Audit>;
 
-    /// Deletes the batches of hours before `before` that are counted, together with their ledger rows, at most
-    /// `limit` of them. Their hourly statistics stay and are final.
+    /// Deletes the counted batches of hours before the one `keep` ago, together with their ledger rows, at most `limit`
+    /// of them. Their hourly statistics stay and are final. `now` is the caller's clock, of which
+    /// [`first_hour_kept`] believes only so much.
     ///
     /// From then on a batch of such an hour that is not in the ledger is refused
     /// ([`Refusal::TooOld`](crate::Refusal::TooOld)): nobody can know any more whether it was counted. So that no
@@ -86,5 +109,29 @@ pub trait Reconciliation: Send + Sync {
     /// counted.
     ///
     /// While a rebuild or another pruning goes on, nothing is deleted, and there is `more`.
-    async fn prune(&self, before: Hour, limit: u32) -> Result<Pruned>;
+    async fn prune(&self, keep: Duration, now: DateTime<Utc>, limit: u32) -> Result<Pruned>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_clocks_the_earliest_counts() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let day = |day| DateTime::UNIX_EPOCH + TimeDelta::days(day);
+        let hours = |days: i64| Some(Hour(days * 24));
+        for (now, database, newest) in [(10, 400, 400), (400, 10, 400), (400, 400, 10)] {
+            assert_eq!(
+                first_hour_kept(DAY, day(now), day(database), Some(day(newest))),
+                hours(9)
+            );
+        }
+        assert_eq!(
+            first_hour_kept(DAY, day(400), day(400), None),
+            None,
+            "nothing is stored"
+        );
+        assert_eq!(first_hour_kept(Duration::MAX, day(1), day(1), Some(day(1))), None);
+    }
 }

@@ -10,10 +10,7 @@ use actix_web::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{
-    projector::Rankings,
-    snapshot::{Body, Snapshot, names_tag},
-};
+use crate::snapshot::{Body, Snapshot, names_tag};
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
@@ -69,11 +66,11 @@ pub(super) fn ready_made(request: &HttpRequest, body: &Body, content_type: Heade
 /// body (and with it the entity tag) stays.
 pub(super) fn with_freshness(
     mut response: HttpResponse,
-    rankings: &Rankings,
+    as_of: HeaderValue,
     snapshot: &Snapshot,
 ) -> HttpResponse {
     let headers = response.headers_mut();
-    headers.insert(AS_OF, rankings.confirmed().header.clone());
+    headers.insert(AS_OF, as_of);
     let stale = HeaderValue::from_static(if snapshot.stale { "true" } else { "false" });
     headers.insert(STALE, stale);
     response

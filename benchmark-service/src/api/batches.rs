@@ -328,7 +328,7 @@ pub(super) async fn submit(
             .collect();
     }
     let ids: Vec<BatchId> = batches.iter().map(MetricBatch::id).collect();
-    let outcomes = writing(state.outbox.submit(batches), UNKNOWN).await?;
+    let outcomes = writing(state.outbox.submit_without_waiting(batches), UNKNOWN).await?;
     accepted(&ids, outcomes).map(|accepted| success(StatusCode::ACCEPTED, accepted))
 }
 

@@ -145,6 +145,6 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), all, "{ids:?}");
-        assert_eq!(all, 23);
+        assert_eq!(all, 24);
     }
 }

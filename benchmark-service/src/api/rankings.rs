@@ -174,6 +174,8 @@ fn serve(
     } else {
         Asked::read(request, state.default_selection, shape)?
     };
+    // In this order: a confirmation that comes in between is of a later snapshot.
+    let as_of = state.rankings.confirmed().header.clone();
     let snapshot = state.rankings.load();
     let target = match metric {
         None => Target::All,
@@ -198,7 +200,7 @@ fn serve(
             ready_made(request, &body, content_type)
         }
     };
-    Ok(with_freshness(answer, &state.rankings, &snapshot))
+    Ok(with_freshness(answer, as_of, &snapshot))
 }
 
 fn content_type(shape: Shape) -> HeaderValue {

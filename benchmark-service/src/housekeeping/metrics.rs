@@ -10,6 +10,7 @@ pub(crate) struct HousekeepingMetrics {
     pub(crate) audited: IntCounter,
     pub(crate) mismatches: IntGauge,
     pub(crate) pruned: IntCounter,
+    pub(crate) held_back: IntGauge,
     pub(crate) failures: IntCounter,
 }
 
@@ -41,6 +42,11 @@ impl HousekeepingMetrics {
                 registry,
                 "llm_bench_pruned_batches_total",
                 "Batches that were deleted because they are older than the retention.",
+            )?,
+            held_back: gauge(
+                registry,
+                "llm_bench_retention_held_back_hours",
+                "Hours of batches that are older than the retention and are kept, because one of them is not counted.",
             )?,
             failures: counter(
                 registry,

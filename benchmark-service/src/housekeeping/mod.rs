@@ -87,7 +87,7 @@ pub(crate) fn start(
         clock,
         ..
     } = dependencies;
-    if let Some(keep) = settings.retention {
+    if let Some(keep) = settings.retention.and_then(|keep| keep.to_std().ok()) {
         let retention = Retention {
             storage: Arc::clone(storage) as Arc<_>,
             clock: Arc::clone(clock),

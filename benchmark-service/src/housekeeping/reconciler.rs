@@ -47,25 +47,32 @@ impl Reconciler {
     /// Makes a pass after every interval, until shutdown.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
         loop {
-            let passed = tokio::select! {
+            tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                passed = self.next_pass() => passed,
-            };
-            if let Err(error) = passed {
-                self.metrics.failures.inc();
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "reconciling was given up; the next pass goes on"
-                );
+                () = self.next_pass() => {}
             }
         }
     }
 
-    async fn next_pass(&mut self) -> Result<(), StorageError> {
+    /// The audit also where the requeueing has failed.
+    async fn next_pass(&mut self) {
         tokio::time::sleep(self.settings.interval).await;
-        self.requeue().await?;
-        self.audit().await
+        let requeued = self.requeue().await;
+        self.note(requeued, "requeue uncounted batches");
+        let audited = self.audit().await;
+        self.note(audited, "audit statistics");
+    }
+
+    fn note(&self, done: Result<(), StorageError>, duty: &'static str) {
+        if let Err(error) = done {
+            self.metrics.failures.inc();
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                duty,
+                "reconciling was given up; the next pass goes on"
+            );
+        }
     }
 
     /// Sends again what is overdue, a limited number at a time until nothing is left.
@@ -129,6 +136,7 @@ mod tests {
 
     use async_trait::async_trait;
     use broker_in_process::InProcessBroker;
+    use chrono::{DateTime, Utc};
     use prometheus::Registry;
     use shared_types::{LlmId, MetricId, Source, SystemClock};
     use storage::{Audit, Period, Pruned, Requeued, Result, StatisticsKey};
@@ -138,6 +146,7 @@ mod tests {
     /// Answers with what it was given, and notes what it was asked.
     #[derive(Default)]
     struct Scripted {
+        requeues_fail: Mutex<bool>,
         uncounted: Mutex<u64>,
         audits: Mutex<Vec<Audit>>,
         graces: Mutex<Vec<Duration>>,
@@ -148,6 +157,9 @@ mod tests {
     impl Reconciliation for Scripted {
         async fn requeue_uncounted(&self, grace: Duration, limit: u32) -> Result<Requeued> {
             self.graces.lock().unwrap().push(grace);
+            if *self.requeues_fail.lock().unwrap() {
+                return Err(away());
+            }
             let mut left = self.uncounted.lock().unwrap();
             let requeued = (*left).min(limit.into());
             *left -= requeued;
@@ -166,7 +178,7 @@ mod tests {
             Ok(audits.remove(0))
         }
 
-        async fn prune(&self, _: Hour, _: u32) -> Result<Pruned> {
+        async fn prune(&self, _: Duration, _: DateTime<Utc>, _: u32) -> Result<Pruned> {
             Err(away())
         }
     }
@@ -231,7 +243,7 @@ mod tests {
             metric: String::new(),
             routing_key: "batch.test.test".to_owned(),
             n: 0,
-            timestamp: chrono::DateTime::UNIX_EPOCH,
+            timestamp: DateTime::UNIX_EPOCH,
             run_id: None,
             content_type: "application/json",
             body: bytes::Bytes::new(),
@@ -267,6 +279,17 @@ mod tests {
         reconciler.audit().await.unwrap_err();
         let positions = [None, Some(Hour(2)), None, Some(Hour(2)), None];
         assert_eq!(*storage.positions.lock().unwrap(), positions);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_audit_goes_on_where_requeueing_fails() {
+        let storage = Arc::new(Scripted::default());
+        *storage.requeues_fail.lock().unwrap() = true;
+        *storage.audits.lock().unwrap() = vec![step(&[], None)];
+        let mut reconciler = reconciler(&storage);
+        reconciler.next_pass().await;
+        assert_eq!(reconciler.metrics.audited.get(), 10);
+        assert_eq!(reconciler.metrics.failures.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,8 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
 use shared_types::Clock;
-use storage::{Hour, Reconciliation, StorageError};
+use storage::{Pruned, Reconciliation, StorageError};
 use tokio_util::sync::CancellationToken;
 
 use super::HousekeepingMetrics;
@@ -11,7 +10,7 @@ use super::HousekeepingMetrics;
 pub(crate) struct Retention {
     pub(crate) storage: Arc<dyn Reconciliation>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) keep: TimeDelta,
+    pub(crate) keep: Duration,
     pub(crate) metrics: HousekeepingMetrics,
 }
 
@@ -44,24 +43,45 @@ impl Retention {
         }
     }
 
-    /// Deletes chunk after chunk until nothing is left.
+    /// Deletes chunk after chunk until nothing is left, or until somebody else is at it.
     async fn prune(&self) -> Result<(), StorageError> {
-        let before = Hour::of(self.clock.now() - self.keep);
         let mut batches = 0;
-        loop {
-            let pruned = self.storage.prune(before, Self::CHUNK).await?;
+        let last = loop {
+            let pruned = self
+                .storage
+                .prune(self.keep, self.clock.now(), Self::CHUNK)
+                .await?;
             self.metrics.pruned.inc_by(pruned.batches);
             batches += pruned.batches;
-            if !pruned.more {
-                if batches > 0 {
-                    tracing::info!(
-                        batches.pruned = batches,
-                        retained_from = %pruned.retained_from.start(),
-                        "deleted what is older than the retention"
-                    );
-                }
-                return Ok(());
+            if pruned.batches == 0 || !pruned.more {
+                break pruned;
             }
+        };
+        if batches > 0 {
+            tracing::info!(
+                batches.pruned = batches,
+                retained_from = %last.retained_from.start(),
+                "deleted what is older than the retention"
+            );
+        }
+        // Whoever was not let near the limit does not know.
+        if !last.more {
+            self.tell_held_back(&last);
+        }
+        Ok(())
+    }
+
+    fn tell_held_back(&self, pruned: &Pruned) {
+        let hours = pruned.held_back_hours;
+        self.metrics
+            .held_back
+            .set(i64::try_from(hours).unwrap_or(i64::MAX));
+        if hours > 0 {
+            tracing::warn!(
+                held_back_hours = hours,
+                retained_from = %pruned.retained_from.start(),
+                "older batches than the retention says are kept, because one of them is stored and not counted"
+            );
         }
     }
 }
@@ -71,9 +91,10 @@ mod tests {
     use std::sync::Mutex;
 
     use async_trait::async_trait;
+    use chrono::{DateTime, Utc};
     use prometheus::Registry;
     use shared_types::ManualClock;
-    use storage::{Audit, Pruned, Requeued, Result};
+    use storage::{Audit, Hour, Requeued, Result};
 
     use super::*;
 
@@ -81,7 +102,10 @@ mod tests {
     struct Old {
         batches: Mutex<u64>,
         fails_once: Mutex<bool>,
-        asked: Mutex<Vec<Hour>>,
+        /// Somebody else prunes or rebuilds.
+        busy: bool,
+        held_back_hours: u64,
+        asked: Mutex<Vec<(Duration, DateTime<Utc>)>>,
     }
 
     #[async_trait]
@@ -94,8 +118,8 @@ mod tests {
             Err(StorageError::no_llm(shared_types::LlmId(0)))
         }
 
-        async fn prune(&self, before: Hour, limit: u32) -> Result<Pruned> {
-            self.asked.lock().unwrap().push(before);
+        async fn prune(&self, keep: Duration, now: DateTime<Utc>, limit: u32) -> Result<Pruned> {
+            self.asked.lock().unwrap().push((keep, now));
             if std::mem::take(&mut *self.fails_once.lock().unwrap()) {
                 return Err(StorageError::Unavailable {
                     operation: "prune",
@@ -103,40 +127,76 @@ mod tests {
                 });
             }
             let mut left = self.batches.lock().unwrap();
-            let batches = (*left).min(limit.into());
+            let batches = if self.busy { 0 } else { (*left).min(limit.into()) };
             *left -= batches;
             Ok(Pruned {
-                retained_from: before,
+                retained_from: Hour(0),
                 batches,
                 more: *left > 0,
+                held_back_hours: self.held_back_hours,
             })
+        }
+    }
+
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
+    const KEEP: Duration = Duration::from_secs(2 * 86_400);
+
+    fn old(batches: u64) -> Old {
+        Old {
+            batches: Mutex::new(batches),
+            fails_once: Mutex::new(false),
+            busy: false,
+            held_back_hours: 0,
+            asked: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn retention(old: &Arc<Old>) -> Retention {
+        Retention {
+            storage: Arc::clone(old) as Arc<_>,
+            clock: Arc::new(ManualClock::at(NOW)),
+            keep: KEEP,
+            metrics: HousekeepingMetrics::register(&Registry::new()).unwrap(),
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn old_batches_go_chunk_by_chunk_and_a_failure_only_delays_them() {
         let old = Arc::new(Old {
-            batches: Mutex::new(2500),
             fails_once: Mutex::new(true),
-            asked: Mutex::new(Vec::new()),
+            ..old(2500)
         });
-        let now = "2026-05-10T12:30:00Z".parse().unwrap();
-        let metrics = HousekeepingMetrics::register(&Registry::new()).unwrap();
-        let retention = Retention {
-            storage: Arc::clone(&old) as Arc<_>,
-            clock: Arc::new(ManualClock::at(now)),
-            keep: TimeDelta::days(2),
-            metrics: metrics.clone(),
-        };
+        let retention = retention(&old);
+        let metrics = retention.metrics.clone();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(retention.run(shutdown.clone()));
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!((metrics.failures.get(), metrics.pruned.get()), (1, 0));
         tokio::time::sleep(Retention::INTERVAL).await;
         assert_eq!((metrics.failures.get(), metrics.pruned.get()), (1, 2500));
-        let two_days_ago = Hour::of("2026-05-08T12:00:00Z".parse().unwrap());
-        assert_eq!(*old.asked.lock().unwrap(), [two_days_ago; 4]);
+        assert_eq!(*old.asked.lock().unwrap(), [(KEEP, NOW); 4]);
         shutdown.cancel();
         running.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn while_somebody_else_is_at_it_nobody_asks_again_and_again() {
+        let old = Arc::new(Old {
+            busy: true,
+            ..old(2500)
+        });
+        retention(&old).prune().await.unwrap();
+        assert_eq!(old.asked.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_holds_the_retention_back_shows() {
+        let old = Arc::new(Old {
+            held_back_hours: 7,
+            ..old(3)
+        });
+        let retention = retention(&old);
+        retention.prune().await.unwrap();
+        assert_eq!(retention.metrics.held_back.get(), 7);
     }
 }

@@ -36,7 +36,7 @@ impl Freshness {
         self.is_idle() || unconfirmed
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         let Some(consumption) = &self.consumption else {
             return false;
         };

@@ -183,18 +183,21 @@ impl Recomputation {
     /// shown is shown; that something cannot is still an error, and confirms nothing.
     fn run(mut self, registry: Option<(Vec<Llm>, Vec<Metric>)>) -> (Ledger, Result<(), Unusable>) {
         let updated = self.ledger.update();
-        if updated.is_ok() {
-            self.rankings.confirm(self.asked_at, self.now);
-        }
         if let Some((llms, metrics)) = registry {
-            let (as_of, stale) = (
-                self.rankings.confirmed().as_of,
-                self.freshness.is_stale(&self.rankings),
-            );
+            let before = self.rankings.confirmed().as_of;
+            let (as_of, stale) = if updated.is_ok() {
+                (before.max(self.now), self.freshness.is_idle())
+            } else {
+                (before, self.freshness.is_stale(&self.rankings))
+            };
             let snapshot = Snapshot::next(&self.previous, self.now, llms, metrics, self.ledger.summaries())
                 .stated(as_of, stale);
             prepare_default_bodies(&snapshot, self.selection);
             self.rankings.publish(snapshot);
+        }
+        // Last, so that nobody is told of a time before the rankings of that time are there.
+        if updated.is_ok() {
+            self.rankings.confirm(self.asked_at, self.now);
         }
         (self.ledger, updated)
     }

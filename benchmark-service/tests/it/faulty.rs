@@ -154,8 +154,8 @@ impl Reconciliation for FaultyStorage {
         self.reachable().await?.audit(from, batches).await
     }
 
-    async fn prune(&self, before: Hour, limit: u32) -> Result<Pruned> {
-        self.reachable().await?.prune(before, limit).await
+    async fn prune(&self, keep: Duration, now: DateTime<Utc>, limit: u32) -> Result<Pruned> {
+        self.reachable().await?.prune(keep, now, limit).await
     }
 }
 

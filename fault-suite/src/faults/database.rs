@@ -1,6 +1,6 @@
 //! 23 to 27: the database.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{cell::Cell, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use futures::FutureExt;
@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use rand::RngExt;
 use sqlx::{Connection, PgConnection};
 use test_servers::{PostgresOptions, PostgresServer};
+use tokio::time::Instant;
 
 use super::network::Detour;
 use crate::{
@@ -20,10 +21,13 @@ use crate::{
     verdict::{Verdict, ensure_happened},
 };
 
+/// What the services' connections call themselves; those of this program have no name.
+const SERVICES: &str = "llm-bench";
+
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         number: 23,
-        name: "database backends terminated in a loop",
+        name: "services' database backends terminated in a loop",
         quick: true,
         inject: |bench| terminations(bench).boxed_local(),
     },
@@ -47,7 +51,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     },
     Fault {
         number: 27,
-        name: "rows and tables locked for longer than any time limit",
+        name: "statistics' rows, then each table locked by others",
         quick: true,
         inject: |bench| stalls(bench).boxed_local(),
     },
@@ -69,17 +73,30 @@ async fn terminations(bench: &mut Bench) -> anyhow::Result<Verdict> {
     const LONGEST_PAUSE: Duration = Duration::from_millis(400);
     let rounds = if bench.quick { 25 } else { 150 };
     let mut random = bench.random(23);
-    let postgres = bench.postgres().await?;
     let ground = Ground::prepare(bench).await?;
     let pipeline = Pipeline::start(23, ground, Options::default()).await?;
     let mut terminated = 0;
     for _ in 0..rounds {
-        terminated += postgres.terminate_backends().await?;
+        terminated += terminate_services(&pipeline.database).await?;
         tokio::time::sleep(random.random_range(Duration::ZERO..LONGEST_PAUSE)).await;
     }
     ensure_happened(terminated, rounds, "backends terminated")?;
     let evidence = format!("in {rounds} rounds");
     pipeline.settle(terminated, evidence, &Expected::default()).await
+}
+
+/// Gives how many backends it ended.
+async fn terminate_services(database: &Database) -> anyhow::Result<u64> {
+    let mut connection = database.connect().await?;
+    let terminated: Vec<bool> = sqlx::query_scalar(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = $1",
+    )
+    .bind(SERVICES)
+    .fetch_all(&mut connection)
+    .await?;
+    connection.close().await?;
+    Ok(terminated.into_iter().filter(|ended| *ended).count() as u64)
 }
 
 /// An immediate stop and a kill -9 of the postmaster in turns, each followed by the database's own recovery.
@@ -135,7 +152,7 @@ async fn lost_commits(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let evidence =
         format!("commits of unknown fate had counted {counted_before} batches and stored {stored_before}");
     pipeline
-        .settle(detour.database.harmed(), evidence, &Expected::default())
+        .settle(rounds as u64, evidence, &Expected::default())
         .await
 }
 
@@ -148,6 +165,7 @@ async fn full_disk(bench: &mut Bench) -> anyhow::Result<Verdict> {
     const FLOOD: &str =
         "SELECT pg_logical_emit_message(false, 'flood', repeat('x', 1048576)) FROM generate_series(1, 40)";
     const SETTINGS: [(&str, &str); 2] = [("min_wal_size", "32MB"), ("max_wal_size", "48MB")];
+    let lasting = Duration::from_secs(if bench.quick { 3 } else { 20 });
     let disk = match SmallDisk::mount(SMALL) {
         Ok(disk) => disk,
         Err(error) => return Ok(Verdict::NotRun(format!("no file system of our own: {error:#}"))),
@@ -170,9 +188,12 @@ async fn full_disk(bench: &mut Bench) -> anyhow::Result<Verdict> {
 
     disk.fill()?;
     refuses_for_lack_of_space(&pipeline.database).await?;
+    let full = Instant::now();
     let stored = pipeline.database.balance().await?.stored;
-    tokio::time::sleep(Duration::from_secs(if bench.quick { 3 } else { 20 })).await;
+    let met = services_meet_the_full_disk(&pipeline, &disk).await?;
+    tokio::time::sleep_until(full + lasting).await;
     disk.fill()?;
+    refuses_for_lack_of_space(&pipeline.database).await?;
     let held = pipeline.database.balance().await?.stored - stored;
     disk.grow(GROWN)?;
     let first = pipeline.recovery().await?;
@@ -186,7 +207,7 @@ async fn full_disk(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let restarted = start_if_ended(&postgres, &pipeline.database).await?;
     let second = pipeline.recovery().await?;
     let evidence = format!(
-        "{held} batches stored while full; after a full log the server {}",
+        "{held} batches stored while full, {met}; after a full log the server {}",
         if restarted {
             "had to be started again"
         } else {
@@ -200,7 +221,31 @@ async fn full_disk(bench: &mut Bench) -> anyhow::Result<Verdict> {
     verdict
 }
 
-/// Waits until a table cannot grow any more.
+/// Keeps the disk full until a service suffers from it, and tells how.
+async fn services_meet_the_full_disk(pipeline: &Pipeline, disk: &SmallDisk) -> anyhow::Result<String> {
+    const FAILED_TICKS: &str = "llm_bench_simulation_failed_ticks_total";
+    const HOLDING: &str = "llm_bench_consumer_holding";
+    let failed_before = pipeline.count(Service::Simulation, FAILED_TICKS).await?;
+    let suffered = Cell::new((0, 0));
+    pipeline
+        .until("a service meets the full disk", async || {
+            // Files that the server recycles leave room for a moment.
+            disk.fill()?;
+            let failed = pipeline.count(Service::Simulation, FAILED_TICKS).await? - failed_before;
+            let holding = pipeline.count(Service::Benchmark, HOLDING).await?;
+            suffered.set((failed, holding));
+            Ok(failed + holding > 0)
+        })
+        .await
+        .context("I7")?;
+    Ok(match suffered.get() {
+        (0, _) => "the consumer held batches".to_owned(),
+        (failed, 0) => format!("ticks of the simulation given up: {failed}"),
+        (failed, _) => format!("ticks of the simulation given up: {failed}, the consumer held batches"),
+    })
+}
+
+/// Shows that a table cannot grow any more.
 async fn refuses_for_lack_of_space(database: &Database) -> anyhow::Result<()> {
     const DISK_FULL: &str = "53100";
     let mut connection = database.connect().await?;
@@ -236,7 +281,7 @@ async fn start_if_ended(postgres: &PostgresServer, database: &Database) -> anyho
 }
 
 /// Sessions of somebody else hold the statistics' rows for longer than the services' lock timeout (10 s), and then each
-/// table that they write to.
+/// table that they write to: for longer than that timeout in the full run.
 async fn stalls(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let of_a_table = Duration::from_secs(if bench.quick { 2 } else { 15 });
     let locks = [
@@ -247,34 +292,43 @@ async fn stalls(bench: &mut Bench) -> anyhow::Result<Verdict> {
     ];
     let ground = Ground::prepare(bench).await?;
     let pipeline = Pipeline::start(27, ground, Options::default()).await?;
-    let mut observer = pipeline.database.connect().await?;
     let mut session = pipeline.database.connect().await?;
-    let mut waited = 0;
     for (lock, length) in locks {
         let mut transaction = session.begin().await?;
         sqlx::query(lock).execute(&mut *transaction).await?;
-        tokio::time::sleep(length).await;
-        let waiting = waiting(&mut observer).await?;
+        let locked = Instant::now();
+        until_services_wait(&pipeline).await.context(lock)?;
+        tokio::time::sleep_until(locked + length).await;
         transaction.rollback().await?;
-        ensure_happened(waiting, 1, lock)?;
-        waited += waiting;
         pipeline.flows().await?;
     }
-    let evidence = format!("{waited} sessions waited when the locks were released");
+    let evidence = format!(
+        "the services waited for each; the rows for 11 s, the tables for {} s",
+        of_a_table.as_secs()
+    );
     pipeline
         .settle(locks.len() as u64, evidence, &Expected::default())
         .await
 }
 
-/// Sessions of this database that wait for a lock.
-async fn waiting(connection: &mut PgConnection) -> anyhow::Result<u64> {
-    let waiting: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM pg_stat_activity
-         WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0",
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(waiting.cast_unsigned())
+/// Waits until a session of the services waits for a lock.
+async fn until_services_wait(pipeline: &Pipeline) -> anyhow::Result<()> {
+    pipeline
+        .until("the services wait for a lock", async || {
+            let mut connection = pipeline.database.connect().await?;
+            let waiting: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name = $1
+                     AND cardinality(pg_blocking_pids(pid)) > 0",
+            )
+            .bind(SERVICES)
+            .fetch_one(&mut connection)
+            .await?;
+            connection.close().await?;
+            Ok(waiting > 0)
+        })
+        .await
+        .context("I7")
 }
 
 /// A session takes the last and then the first of the rows that the consumer locks from the first to the last. It is
@@ -294,14 +348,11 @@ async fn deadlocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
     .execute(&mut session)
     .await?;
     let pipeline = Pipeline::start(27, ground, Options::default()).await?;
-    let mut observer = pipeline.database.connect().await?;
     let mut deadlocks = 0;
     for _ in 0..wanted * 10 {
         let mut transaction = session.begin().await?;
         sqlx::query(ONE_ROW[0]).execute(&mut *transaction).await?;
-        while waiting(&mut observer).await? == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until_services_wait(&pipeline).await?;
         sqlx::query(ONE_ROW[1]).execute(&mut *transaction).await?;
         transaction.rollback().await?;
         deadlocks = deadlocks_of(&pipeline.database).await?;

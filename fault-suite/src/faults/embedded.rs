@@ -7,7 +7,7 @@ use futures::FutureExt;
 use rand::RngExt;
 use sqlx::{Connection, SqliteConnection};
 
-use super::processes::abort_at;
+use super::{REJECTED, processes::abort_at};
 use crate::{
     database::Database,
     disk::SmallDisk,
@@ -43,6 +43,20 @@ async fn start(directory: &std::path::Path) -> anyhow::Result<Pipeline> {
     Pipeline::start(30, Ground::embedded(directory), options).await
 }
 
+/// Nothing was rejected either: dead letters end with the process, and no queue is left to look into.
+async fn settle(
+    pipeline: Pipeline,
+    injected: u64,
+    recovered: Duration,
+    evidence: String,
+) -> anyhow::Result<Verdict> {
+    let rejected = pipeline.count(Service::Embedded, REJECTED).await?;
+    ensure!(rejected == 0, "I3: {rejected} batches were rejected");
+    pipeline
+        .settle_recovered(injected, recovered, evidence, &Expected::default())
+        .await
+}
+
 async fn deaths(bench: &mut Bench) -> anyhow::Result<Verdict> {
     const LONGEST_LIFE: Duration = Duration::from_millis(1200);
     const POINTS: [(&str, u8); 4] = [
@@ -68,13 +82,14 @@ async fn deaths(bench: &mut Bench) -> anyhow::Result<Verdict> {
         POINTS.len(),
         bench.seed()
     );
-    pipeline
-        .settle(
-            POINTS.len() as u64 * of_each + at_random,
-            evidence,
-            &Expected::default(),
-        )
-        .await
+    let recovered = pipeline.recovery().await?;
+    settle(
+        pipeline,
+        POINTS.len() as u64 * of_each + at_random,
+        recovered,
+        evidence,
+    )
+    .await
 }
 
 /// Another process writes for longer than the busy timeout (5 s).
@@ -98,9 +113,7 @@ async fn lock(bench: &mut Bench) -> anyhow::Result<Verdict> {
         slowest = slowest.max(pipeline.recovery().await?);
     }
     let evidence = format!("BEGIN EXCLUSIVE of another process for {length:?}; nothing was stored meanwhile");
-    pipeline
-        .settle_recovered(times, slowest, evidence, &Expected::default())
-        .await
+    settle(pipeline, times, slowest, evidence).await
 }
 
 async fn take_the_file(database: &Database) -> anyhow::Result<SqliteConnection> {
@@ -133,9 +146,7 @@ async fn full_disk(bench: &mut Bench) -> anyhow::Result<Verdict> {
     }
     ensure_happened(taken as u64, times, "bytes taken away")?;
     let evidence = format!("for {length:?} each, nothing could be written (SQLITE_FULL)");
-    pipeline
-        .settle_recovered(times, slowest, evidence, &Expected::default())
-        .await
+    settle(pipeline, times, slowest, evidence).await
 }
 
 async fn refuses_for_lack_of_space(database: &Database) -> anyhow::Result<()> {

@@ -10,6 +10,9 @@ mod shutdown;
 
 use crate::matrix::Fault;
 
+/// Batches that the consumer gave up, to the dead letters.
+const REJECTED: &str = "llm_bench_batches_rejected_total";
+
 /// Every fault, in the order of the numbers within each list.
 pub(crate) const ALL: &[&[Fault]] = &[
     processes::FAULTS,

@@ -76,12 +76,17 @@ async fn aborts(
     let deaths = if bench.quick { 5 } else { 25 };
     let ground = Ground::prepare(bench).await?;
     let mut pipeline = Pipeline::start(fault, ground, Options::default()).await?;
+    // A service that dies begins to count anew.
+    let before = match service {
+        Service::Benchmark => 0,
+        Service::Simulation | Service::Embedded => pipeline.count(Service::Benchmark, DEDUPLICATED).await?,
+    };
     abort_at(&mut pipeline, service, point, percent, deaths).await?;
     let mut evidence = format!("aborted at {point}");
     if repeats {
         pipeline
             .until("batches that come again are recognised", async || {
-                Ok(pipeline.count(Service::Benchmark, DEDUPLICATED).await? > 0)
+                Ok(pipeline.count(Service::Benchmark, DEDUPLICATED).await? > before)
             })
             .await?;
         evidence += ", duplicates recognised";
@@ -127,13 +132,19 @@ async fn until_dead(pipeline: &mut Pipeline, service: Service) -> anyhow::Result
 
 /// Both services are killed in turns that the seed decides, at moments that it decides, while values flow.
 async fn random_kills(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    const LONGEST_LIFE: Duration = Duration::from_millis(1200);
+    const LONGEST_LIFE: Duration = Duration::from_millis(800);
     let kills = if bench.quick { 40 } else { 200 };
     let mut random = bench.random(6);
     let ground = Ground::prepare(bench).await?;
     let mut pipeline = Pipeline::start(6, ground, Options::default()).await?;
-    let mut killed = 0;
+    let (mut killed, mut rounds, mut in_mid_flow) = (0, 0, 0);
     while killed < kills {
+        rounds += 1;
+        // Half of the time they are to be killed while they start.
+        if random.random() {
+            pipeline.flows().await?;
+            in_mid_flow += 1;
+        }
         tokio::time::sleep(random.random_range(Duration::ZERO..LONGEST_LIFE)).await;
         let victims: &[Service] = match random.random_range(0..4) {
             0 => &Service::BOTH,
@@ -149,7 +160,10 @@ async fn random_kills(bench: &mut Bench) -> anyhow::Result<Verdict> {
         }
     }
     ensure_happened(killed, kills, "kills")?;
-    pipeline
-        .settle(killed, format!("seed {}", bench.seed()), &Expected::default())
-        .await
+    ensure_happened(in_mid_flow, rounds / 4, "kills while values flow")?;
+    let evidence = format!(
+        "seed {}, {in_mid_flow} of {rounds} rounds with values flowing",
+        bench.seed()
+    );
+    pipeline.settle(killed, evidence, &Expected::default()).await
 }

@@ -1,8 +1,10 @@
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use benchmark_service::auth::ApiKey;
 use benchmark_service::{RateLimit, Service as BenchmarkService, Settings as BenchmarkSettings};
 use service_runtime::{
+    lifecycle::Signals,
     settings::{DatabaseKind, Variables},
     telemetry,
 };
@@ -30,17 +32,17 @@ struct Plan {
 }
 
 pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("listening for signals")?;
     let mut plan = plan(&options)?;
     telemetry::init(&plan.context.settings.log)?;
     let storage = plan.context.storage_as_it_is()?;
     let seed = &plan.benchmark.registry_seed;
-    storage::prepared(
-        storage.as_ref(),
-        plan.benchmark.migrate_at_start,
-        seed,
-        plan.context.clock.as_ref(),
-    )
-    .await?;
+    let (migrate, clock) = (plan.benchmark.migrate_at_start, plan.context.clock.as_ref());
+    tokio::select! {
+        biased;
+        () = signals.next() => return Ok(()),
+        prepared = storage::prepared(storage.as_ref(), migrate, seed, clock) => prepared?,
+    }
     let first_key = open_to_loopback(&mut plan, storage.as_ref()).await?;
 
     let assembly = Assembly::of(&plan.context, storage)?;
@@ -55,7 +57,7 @@ pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
     announce(&plan, &url, first_key.as_ref());
 
     let grace = plan.context.settings.shutdown_grace;
-    assembly.life.until_signalled(grace).await?;
+    assembly.life.until_signalled(signals, grace).await;
     assembly.end().await?;
     say!("stopped; everything that was under way is stored");
     Ok(())

@@ -7,7 +7,7 @@ use std::{
 
 use outbox::OutboxSettings;
 use shared_types::MAX_VALUES;
-use storage::Outbox as _;
+use storage::{Outbox as _, Recorded};
 
 use crate::bench::{Bench, batch, bench, eager, large_batch, until, until_empty};
 
@@ -73,6 +73,38 @@ async fn a_producer_waits_while_the_memory_is_used_up_and_goes_on_after() {
     assert_eq!(received.len(), BATCHES as usize + 1);
     for number in 0..BATCHES {
         assert_eq!(received[&large_batch(number, VALUES).id()], 1);
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_wait_is_answered_though_the_memory_is_used_up() {
+    let bench = bench(OutboxSettings {
+        memory: ROOM_FOR_ONE,
+        ..eager()
+    })
+    .await;
+    bench.publisher.hang();
+    for number in 0..BATCHES {
+        let submitted = bench
+            .outbox
+            .submit_without_waiting(vec![large_batch(number, VALUES)])
+            .await;
+        assert_eq!(submitted.unwrap(), [Recorded::Stored]);
+    }
+    assert!(bench.metric(MEMORY) <= ROOM_FOR_ONE.next_multiple_of(1024) as f64);
+    assert_eq!(
+        bench.storage.outbox_depth().await.unwrap().unpublished,
+        u64::from(BATCHES)
+    );
+    bench.publisher.go_on();
+    until_empty(&bench).await;
+    for number in 0..BATCHES {
+        assert!(
+            bench
+                .publisher
+                .received()
+                .contains_key(&large_batch(number, VALUES).id())
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use shared_types::{BatchId, LlmName, MetricBatch};
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 use statistics::RunningStatistics;
 use storage::{
     columns::{known_metric, stored_identity},
@@ -76,16 +76,7 @@ impl StepTransaction for Intake<'_> {
         .fetch_all(&mut *self.0)
         .await?;
         rows.iter()
-            .filter(|row| row.try_get::<Option<Uuid>, _>("id").is_ok_and(|id| id.is_some()))
-            .map(|row| {
-                let identity = stored_identity(
-                    row.try_get("llm_id")?,
-                    row.try_get("metric_id")?,
-                    row.try_get("source")?,
-                    row.try_get("checksum")?,
-                )?;
-                Ok((row.try_get::<Uuid, _>("id")?.into(), identity))
-            })
+            .filter_map(|row| identified(row).transpose())
             .collect()
     }
 
@@ -194,6 +185,20 @@ impl StepTransaction for Intake<'_> {
         .await?;
         Ok(())
     }
+}
+
+/// `None` for the row that stands for no batch at all.
+fn identified(row: &PgRow) -> Result<Option<(BatchId, StoredIdentity)>, SqlError> {
+    let Some(id) = row.try_get::<Option<Uuid>, _>("id")? else {
+        return Ok(None);
+    };
+    let identity = stored_identity(
+        row.try_get("llm_id")?,
+        row.try_get("metric_id")?,
+        row.try_get("source")?,
+        row.try_get("checksum")?,
+    )?;
+    Ok(Some((id.into(), identity)))
 }
 
 /// The keys of statistics rows as one array per column.

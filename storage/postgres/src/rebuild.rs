@@ -40,6 +40,9 @@ impl PostgresStorage {
     }
 }
 
+/// For all that waits for nobody: as long as the largest history takes, and not for ever.
+const LIMIT_STATEMENTS: &str = "SET statement_timeout = '1h'";
+
 struct Rebuild {
     connection: PoolConnection<Postgres>,
     /// `pg_snapshot` as text: what it sees has been asked for.
@@ -53,14 +56,39 @@ impl Rebuild {
     }
 
     async fn take_turn(&mut self) -> Result<(), SqlError> {
+        // Between its statements a rebuild only folds what it has read: a client that is silent for longer was cut off or
+        // frozen, and its session must not hold the lock for as long as TCP believes in it.
         self.execute(
-            "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)",
+            "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false),
+                    set_config('idle_session_timeout', '10min', false)",
         )
         .await?;
         sqlx::query("SELECT pg_advisory_lock($1)")
             .bind(MAINTENANCE)
             .execute(&mut *self.connection)
             .await?;
+        self.execute(LIMIT_STATEMENTS).await
+    }
+
+    /// In a ledger that was restored into another server, transaction ids are those of the server before, which say
+    /// nothing here. A row that we see and whose transaction our snapshot does not see is such a one: it counts as old.
+    async fn adopt_restored(&mut self) -> Result<(), SqlError> {
+        // Looked for first: whoever finds none needs no right to change them.
+        let restored: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM ledger WHERE counted_in >=
+                 pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+             AND NOT pg_visible_in_snapshot(counted_in::text::xid8, pg_current_snapshot()))",
+        )
+        .fetch_one(&mut *self.connection)
+        .await?;
+        if restored {
+            self.execute(
+                "UPDATE ledger SET counted_in = 0
+                 WHERE counted_in >= pg_snapshot_xmin(pg_current_snapshot())::text::bigint
+                   AND NOT pg_visible_in_snapshot(counted_in::text::xid8, pg_current_snapshot())",
+            )
+            .await?;
+        }
         Ok(())
     }
 
@@ -85,6 +113,7 @@ impl RebuildSession for Rebuild {
     type Error = SqlError;
 
     async fn begin(&mut self) -> Result<Begun, SqlError> {
+        self.adopt_restored().await?;
         self.execute(
             "CREATE TEMPORARY TABLE rebuilt (
                  llm_id bigint, metric_id bigint, source text, period bigint, state bytea, n bigint,
@@ -186,8 +215,28 @@ impl RebuildSession for Rebuild {
     /// on with the rows as they were.
     async fn exclude_consumers(&mut self) -> Result<Hour, SqlError> {
         self.execute("BEGIN").await?;
+        self.execute("SET statement_timeout = 0").await?;
         self.execute("LOCK TABLE statistics IN EXCLUSIVE MODE").await?;
+        self.execute(LIMIT_STATEMENTS).await?;
         retention::retained_from(&mut self.connection).await
+    }
+
+    async fn are_all(&mut self, from: Hour, batches: u64) -> Result<bool, SqlError> {
+        let counted: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger")
+            .fetch_one(&mut *self.connection)
+            .await?;
+        if counted.cast_unsigned() == batches {
+            return Ok(true);
+        }
+        // Without what is yet to be pruned. Only now, since it takes longer and consumers wait.
+        let retained: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM ledger l JOIN batches b ON b.id = l.batch_id
+             WHERE b.batch_at >= coalesce($1, '-infinity'::timestamptz)",
+        )
+        .bind(ledger_pages::start_of(from))
+        .fetch_one(&mut *self.connection)
+        .await?;
+        Ok(retained.cast_unsigned() == batches)
     }
 
     async fn swap(&mut self, from: Hour) -> Result<Swapped, SqlError> {

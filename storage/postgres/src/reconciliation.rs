@@ -1,16 +1,24 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use storage::{Audit, Hour, LONGEST_REQUEUE_DELAY, Pruned, Reconciliation, Requeued, Result, SLOWEST_RECORD};
 
-use crate::{PostgresStorage, connection::in_time, fault::SqlError, retention::LONGEST_PRUNING};
+use crate::{
+    PostgresStorage,
+    connection::in_time,
+    fault::SqlError,
+    retention::{LONGEST_PRUNING, allow_long_statements},
+};
 
 #[async_trait]
 impl Reconciliation for PostgresStorage {
     async fn requeue_uncounted(&self, grace: Duration, limit: u32) -> Result<Requeued> {
-        self.retrying("requeue uncounted batches", || self.requeue_once(grace, limit))
-            .await
+        self.retrying_without_deadline("requeue uncounted batches", || {
+            Box::pin(self.requeue_once(grace, limit))
+        })
+        .await
     }
 
     async fn audit(&self, from: Option<Hour>, batches: u64) -> Result<Audit> {
@@ -18,9 +26,9 @@ impl Reconciliation for PostgresStorage {
             .await
     }
 
-    async fn prune(&self, before: Hour, limit: u32) -> Result<Pruned> {
+    async fn prune(&self, keep: Duration, now: DateTime<Utc>, limit: u32) -> Result<Pruned> {
         self.retrying_without_deadline("prune batches", || {
-            in_time(LONGEST_PRUNING, self.prune_once(before, limit))
+            in_time(LONGEST_PRUNING, self.prune_once(keep, now, limit))
         })
         .await
     }
@@ -28,39 +36,86 @@ impl Reconciliation for PostgresStorage {
 
 impl PostgresStorage {
     async fn requeue_once(&self, grace: Duration, limit: u32) -> std::result::Result<Requeued, SqlError> {
-        let mut transaction = self.begin().await?;
-        // In a statement of its own, so that the next one sees what the one before us has done.
-        let complete_until: Option<String> =
-            sqlx::query_scalar("SELECT complete_until::text FROM reconciliation FOR UPDATE SKIP LOCKED")
-                .fetch_optional(&mut *transaction)
-                .await?;
-        let mut requeued = 0;
-        if let Some(complete_until) = complete_until {
-            sqlx::query("DELETE FROM uncounted u USING ledger l WHERE l.batch_id = u.batch_id")
-                .execute(&mut *transaction)
-                .await?;
-            requeued = requeue(&mut transaction, &complete_until, grace, limit).await?;
-        }
-        let uncounted: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM uncounted u
-             WHERE NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = u.batch_id)",
-        )
-        .fetch_one(&mut *transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(Requeued {
-            uncounted: uncounted.cast_unsigned(),
-            requeued,
+        let step = self.settings.longest_step();
+        let (mut transaction, mark) = in_time(step, async {
+            let mut transaction = self.begin().await?;
+            let mark = take_mark(&mut transaction, grace).await?;
+            Ok((transaction, mark))
         })
+        .await?;
+        // The first search, or one after a long absence, reads much of the history.
+        let is_long = mark.as_ref().is_some_and(|mark| mark.is_old);
+        let deadline = if is_long { LONGEST_PRUNING } else { step };
+        in_time(deadline, async {
+            let mut requeued = 0;
+            if let Some(mark) = mark {
+                for statement in CLEAN_UP {
+                    sqlx::query(statement).execute(&mut *transaction).await?;
+                }
+                if mark.is_old {
+                    allow_long_statements(&mut transaction).await?;
+                }
+                requeued = requeue(&mut transaction, &mark.complete_until, grace, limit).await?;
+            }
+            let uncounted: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM uncounted u
+                 WHERE NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = u.batch_id)",
+            )
+            .fetch_one(&mut *transaction)
+            .await?;
+            transaction.commit().await?;
+            Ok(Requeued {
+                uncounted: uncounted.cast_unsigned(),
+                requeued,
+            })
+        })
+        .await
     }
 }
+
+/// How far the calls before this one have looked.
+#[derive(sqlx::FromRow)]
+struct Mark {
+    /// As text: it may be infinite.
+    complete_until: String,
+    is_old: bool,
+}
+
+/// `None` where somebody else has it. In a statement of its own, so that the next one sees what the one before us has
+/// done. A mark in the future, from a clock that was wrong, would hide what is stored until then.
+async fn take_mark(
+    connection: &mut PgConnection,
+    grace: Duration,
+) -> std::result::Result<Option<Mark>, SqlError> {
+    Ok(sqlx::query_as(
+        "SELECT (CASE WHEN complete_until > now() THEN now() - make_interval(secs => greatest($1, $2))
+                      ELSE complete_until END)::text AS complete_until,
+                complete_until < now() - interval '1 day' AS is_old
+         FROM reconciliation FOR UPDATE SKIP LOCKED",
+    )
+    .bind(grace.as_secs_f64())
+    .bind(SLOWEST_RECORD.as_secs_f64())
+    .fetch_optional(connection)
+    .await?)
+}
+
+/// What is counted by now, and what is left of batches that an operator has deleted; of the
+/// outbox, whose oldest rows these become, a limited number.
+const CLEAN_UP: [&str; 3] = [
+    "DELETE FROM uncounted u USING ledger l WHERE l.batch_id = u.batch_id",
+    "DELETE FROM uncounted u WHERE NOT EXISTS (SELECT FROM batches b WHERE b.id = u.batch_id)",
+    "DELETE FROM outbox WHERE batch_id IN (
+         SELECT batch_id FROM (SELECT batch_id FROM outbox ORDER BY recorded_at, batch_id LIMIT 1000) oldest
+         WHERE NOT EXISTS (SELECT FROM batches b WHERE b.id = oldest.batch_id))",
+];
 
 /// One statement, hence one snapshot: a batch that leaves the outbox meanwhile is in it for all parts, or for none.
 ///
 /// What was recorded since the last call is `overdue` if it is not counted; what was requeued before is due `again` after
 /// its delay. `coalesce` around a comparison with the limit of what is kept hides it from the planner, which would walk the
 /// whole history along the index of `batch_at`. Everything that is chosen enters `uncounted`, so the next call starts behind it; but not behind what was
-/// not chosen, what waits in the outbox, and what may be committed late.
+/// not chosen, what waits in the outbox, and what may be committed late, and never far beyond the newest batch, whatever
+/// the clock says.
 const REQUEUE: &str = "
     WITH overdue AS MATERIALIZED (
         SELECT b.id, b.recorded_at
@@ -91,8 +146,10 @@ const REQUEUE: &str = "
         SELECT id, 1, now() FROM chosen
         ON CONFLICT (batch_id) DO UPDATE SET attempts = least(uncounted.attempts + 1, 30), requeued_at = now()
     ), seen AS (
-        UPDATE reconciliation SET complete_until = greatest(complete_until, least(
+        UPDATE reconciliation SET complete_until = greatest($5::text::timestamptz, least(
             now() - make_interval(secs => greatest($1, $4)),
+            coalesce((SELECT max(recorded_at) FROM batches WHERE recorded_at >= $5::text::timestamptz)
+                     - make_interval(secs => $4), '-infinity'),
             (SELECT min(recorded_at) FROM outbox),
             (SELECT min(recorded_at) FROM overdue WHERE id NOT IN (SELECT id FROM chosen)),
             (SELECT max(recorded_at) FROM overdue HAVING count(*) = $2)
@@ -135,7 +192,7 @@ mod tests {
         let storage = PostgresStorage::connect(PostgresSettings::from_url(&url)?);
         storage.migrate().await?;
         storage
-            .seed(&RegistrySeed::standard()?, chrono::DateTime::UNIX_EPOCH)
+            .seed(&RegistrySeed::standard()?, DateTime::UNIX_EPOCH)
             .await?;
         storage.record(&batches(0..1)?).await?;
         sqlx::query(

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use storage::{Hour, Period, Pruned, SLOWEST_RECORD};
+use storage::{Hour, Period, Pruned, SLOWEST_RECORD, first_hour_kept};
 
 use crate::{
     PostgresStorage,
@@ -22,32 +22,39 @@ use crate::{
 pub(crate) const LONGEST_PRUNING: Duration = Duration::from_secs(600);
 
 impl PostgresStorage {
-    pub(crate) async fn prune_once(&self, before: Hour, limit: u32) -> Result<Pruned, SqlError> {
-        let raised = self.raise(before).await?;
+    pub(crate) async fn prune_once(
+        &self,
+        keep: Duration,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Pruned, SqlError> {
+        let raised = self.raise(keep, now).await?;
         let deleted = match raised {
-            Some(retained_from) => self.delete_before(retained_from, limit).await?,
+            Some(Raised { retained_from, .. }) => self.delete_before(retained_from, limit).await?,
             None => None,
         };
         match (raised, deleted) {
-            (Some(retained_from), Some(Deleted { batches, more })) => Ok(Pruned {
-                retained_from,
+            (Some(raised), Some(Deleted { batches, more })) => Ok(Pruned {
+                retained_from: raised.retained_from,
                 batches,
                 more,
+                held_back_hours: raised.held_back_hours,
             }),
             // A rebuild, or another pruning.
             _ => Ok(Pruned {
                 retained_from: retained_from(&mut *self.acquire().await?).await?,
                 batches: 0,
                 more: true,
+                held_back_hours: 0,
             }),
         }
     }
 
-    /// Raises the limit as far as `before`; gives what it is then. `None` where somebody else is at it.
-    async fn raise(&self, before: Hour) -> Result<Option<Hour>, SqlError> {
+    /// Raises the limit as far as it goes; gives what it is then. `None` where somebody else is at it.
+    async fn raise(&self, keep: Duration, now: DateTime<Utc>) -> Result<Option<Raised>, SqlError> {
         let mut transaction = self.begin().await?;
         let raised = match try_until_end_of_transaction(&mut transaction, MAINTENANCE).await? {
-            true => Some(raise(&mut transaction, before).await?),
+            true => Some(raise(&mut transaction, keep, now).await?),
             false => None,
         };
         // Also where nothing has changed: a transaction that is dropped ends, and gives its locks back, some time later.
@@ -102,24 +109,29 @@ impl PostgresStorage {
     }
 }
 
-/// Raises the limit to `before`, or to the hour of the oldest stored batch that is not counted.
+/// Raises the limit to the first hour that is to be kept, or to that of the oldest stored batch that is not counted.
 ///
 /// The search takes long the first time, so consumers are not kept waiting for it: under the lock only what was
 /// recorded since is searched. A producer may still record a batch of such an hour in the very moment; that one is
 /// refused when it is to be counted.
-async fn raise(connection: &mut PgConnection, before: Hour) -> Result<Hour, SqlError> {
+async fn raise(
+    connection: &mut PgConnection,
+    keep: Duration,
+    now: DateTime<Utc>,
+) -> Result<Raised, SqlError> {
+    allow_long_statements(connection).await?;
+    let wanted = wanted(connection, keep, now).await?;
     let now = retained_from(connection).await?;
-    let Some(until) = start_of(before).filter(|_| before > now) else {
-        return Ok(now);
+    let Some((before, until)) = wanted
+        .filter(|before| *before > now)
+        .and_then(|before| Some((before, start_of(before)?)))
+    else {
+        return Ok(Raised::to(now, now));
     };
-    sqlx::query("SELECT set_config('statement_timeout', $1, true)")
-        .bind(format!("{}s", LONGEST_PRUNING.as_secs()))
-        .execute(&mut *connection)
-        .await?;
     let oldest = oldest_uncounted(connection, now, until).await?;
     let limit = oldest.map_or(before, |oldest| oldest.min(before));
     if limit <= now {
-        return Ok(now);
+        return Ok(Raised::to(now, before));
     }
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(RETENTION)
@@ -131,7 +143,49 @@ async fn raise(connection: &mut PgConnection, before: Hour) -> Result<Hour, SqlE
         .bind(start_of(limit))
         .execute(connection)
         .await?;
-    Ok(limit)
+    Ok(Raised::to(limit, before))
+}
+
+/// Until the end of the transaction.
+pub(crate) async fn allow_long_statements(connection: &mut PgConnection) -> Result<(), SqlError> {
+    sqlx::query("SELECT set_config('statement_timeout', $1, true)")
+        .bind(format!("{}s", LONGEST_PRUNING.as_secs()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The first hour to keep by the clocks there are. `recorded_at` has no index that is sorted, but one that narrows what is
+/// read: the newest batch is looked for where it probably is, and in ever more of the table where it is not.
+async fn wanted(
+    connection: &mut PgConnection,
+    keep: Duration,
+    now: DateTime<Utc>,
+) -> Result<Option<Hour>, SqlError> {
+    let (database, newest): (DateTime<Utc>, Option<DateTime<Utc>>) = sqlx::query_as(
+        "SELECT now(), coalesce(
+             (SELECT max(recorded_at) FROM batches WHERE recorded_at >= now() - interval '1 hour'),
+             (SELECT max(recorded_at) FROM batches WHERE recorded_at >= now() - interval '1 day'),
+             (SELECT max(recorded_at) FROM batches WHERE recorded_at >= now() - interval '30 days'),
+             (SELECT max(recorded_at) FROM batches))",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(first_hour_kept(keep, now, database, newest))
+}
+
+struct Raised {
+    retained_from: Hour,
+    held_back_hours: u64,
+}
+
+impl Raised {
+    fn to(retained_from: Hour, wanted: Hour) -> Self {
+        Self {
+            retained_from,
+            held_back_hours: wanted.0.abs_diff(retained_from.0),
+        }
+    }
 }
 
 #[derive(Default)]

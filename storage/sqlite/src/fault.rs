@@ -43,6 +43,8 @@ fn is_transient(error: &sqlx::Error) -> bool {
         | sqlx::Error::PoolTimedOut
         | sqlx::Error::PoolClosed
         | sqlx::Error::WorkerCrashed => true,
+        // The temporary table of a rebuild goes with its connection, which the pool replaces after some errors.
+        sqlx::Error::Database(error) if error.message() == "no such table: rebuilt" => true,
         sqlx::Error::Database(error) => error
             .code()
             .and_then(|code| code.parse().ok())
@@ -73,6 +75,18 @@ mod tests {
     };
 
     use crate::{Location, SqliteStorage};
+
+    #[tokio::test]
+    async fn a_rebuild_that_lost_its_temporary_table_may_be_tried_again() -> Result<(), BoxError> {
+        let storage = SqliteStorage::open(Location::Ephemeral, Arc::new(SystemClock))?;
+        let lost = sqlx::query("DELETE FROM rebuilt").execute(&storage.writer).await;
+        assert!(super::is_transient(&lost.unwrap_err()));
+        let other = sqlx::query("DELETE FROM elsewhere")
+            .execute(&storage.writer)
+            .await;
+        assert!(!super::is_transient(&other.unwrap_err()));
+        Ok(())
+    }
 
     /// A limit on the pages of the file does what a full disk does, at the same places.
     #[tokio::test]

@@ -15,7 +15,10 @@ use storage::{
 use uuid::Uuid;
 
 use crate::{
-    SqliteStorage, fault::SqlError, ledger_pages, retention, statistics_rows, time_columns::to_column,
+    SqliteStorage,
+    fault::SqlError,
+    ledger_pages, retention, statistics_rows,
+    time_columns::{start_of, to_column},
 };
 
 impl SqliteStorage {
@@ -138,6 +141,18 @@ impl RebuildSession for Rebuild<'_> {
     async fn exclude_consumers(&mut self) -> Result<Hour, SqlError> {
         let transaction = self.swapping.insert(self.storage.begin().await?);
         retention::retained_from(transaction).await
+    }
+
+    async fn are_all(&mut self, from: Hour, batches: u64) -> Result<bool, SqlError> {
+        let counted: i64 = on!(self.readers, connection => {
+            sqlx::query_scalar(
+                "SELECT count(*) FROM ledger l JOIN batches b ON b.id = l.batch_id WHERE b.batch_at >= $1",
+            )
+            .bind(start_of(from))
+            .fetch_one(connection)
+            .await?
+        });
+        Ok(counted.cast_unsigned() == batches)
     }
 
     async fn swap(&mut self, from: Hour) -> Result<Swapped, SqlError> {

@@ -30,25 +30,36 @@ impl Reconciliation for SqliteStorage {
             .await
     }
 
-    async fn prune(&self, before: Hour, limit: u32) -> Result<Pruned> {
-        self.step("prune batches", || self.prune_once(before, limit))
+    async fn prune(&self, keep: Duration, now: DateTime<Utc>, limit: u32) -> Result<Pruned> {
+        self.step("prune batches", || self.prune_once(keep, now, limit))
             .await
     }
 }
 
 /// What was recorded since the last call is overdue if it is not counted; what was requeued before is due again after its
 /// delay. Everything that is chosen enters `uncounted`, so the next call starts behind it; but not behind what was not
-/// chosen, what waits in the outbox, and what a clock that is set back may date earlier.
+/// chosen, what waits in the outbox, and what a clock that is set back may date earlier, and never far beyond the newest
+/// batch.
 async fn requeue(
     connection: &mut SqliteConnection,
     now: DateTime<Utc>,
     grace: Duration,
     limit: u32,
 ) -> std::result::Result<u64, SqlError> {
-    sqlx::query("DELETE FROM uncounted WHERE batch_id IN (SELECT batch_id FROM ledger)")
+    // A mark in the future, from a clock that was wrong, would hide what is stored until then.
+    let latest = to_column(now).saturating_sub(micros(grace.max(SLOWEST_RECORD)));
+    sqlx::query("UPDATE reconciliation SET complete_until = $1 WHERE complete_until > $2")
+        .bind(latest)
+        .bind(to_column(now))
         .execute(&mut *connection)
         .await?;
     for statement in [
+        "DELETE FROM uncounted WHERE batch_id IN (SELECT batch_id FROM ledger)",
+        // What is left of batches that an operator has deleted, with a program that does not check references.
+        "DELETE FROM uncounted WHERE NOT EXISTS (SELECT 1 FROM batches WHERE id = batch_id)",
+        "DELETE FROM outbox WHERE batch_id IN (
+             SELECT batch_id FROM (SELECT batch_id FROM outbox ORDER BY recorded_at, batch_id LIMIT 1000) AS oldest
+             WHERE NOT EXISTS (SELECT 1 FROM batches WHERE id = oldest.batch_id))",
         "CREATE TEMPORARY TABLE IF NOT EXISTS overdue (id BLOB PRIMARY KEY, recorded_at INTEGER, is_new INTEGER)",
         "DELETE FROM overdue",
     ] {
@@ -63,8 +74,9 @@ async fn requeue(
         .await?;
     // Before anything is chosen: the rows that are queued below are younger than what they stand for.
     sqlx::query(REMEMBER)
-        .bind(to_column(now).saturating_sub(micros(grace.max(SLOWEST_RECORD))))
+        .bind(latest)
         .bind(i64::from(limit))
+        .bind(micros(SLOWEST_RECORD))
         .execute(&mut *connection)
         .await?;
     let queued = sqlx::query(
@@ -115,6 +127,7 @@ const FIND_OVERDUE: &str = "
 const REMEMBER: &str = "
     UPDATE reconciliation SET complete_until = max(complete_until, min(
         $1,
+        coalesce((SELECT max(recorded_at) FROM batches) - $3, complete_until),
         coalesce((SELECT min(recorded_at) FROM outbox), $1),
         coalesce((SELECT min(recorded_at) FROM (
             SELECT recorded_at, is_new FROM overdue ORDER BY recorded_at, id LIMIT -1 OFFSET $2

@@ -3,8 +3,11 @@
 //! There is one writer at a time, so the limit, the batches and the ledger always agree: who counts a batch finds it in
 //! the ledger or finds the limit that it is before.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
-use storage::{Hour, Period, Pruned};
+use storage::{Hour, Period, Pruned, first_hour_kept};
 use uuid::Uuid;
 
 use crate::{
@@ -15,22 +18,35 @@ use crate::{
 
 impl SqliteStorage {
     /// A rebuild in this process is let finish first; one in another process notices.
-    pub(crate) async fn prune_once(&self, before: Hour, limit: u32) -> Result<Pruned, SqlError> {
+    pub(crate) async fn prune_once(
+        &self,
+        keep: Duration,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Pruned, SqlError> {
         let Ok(_turn) = self.maintenance.try_lock() else {
             return Ok(Pruned {
                 retained_from: retained_from(&mut *self.readers.acquire().await?).await?,
                 batches: 0,
                 more: true,
+                held_back_hours: 0,
             });
         };
         let mut transaction = self.begin().await?;
-        let retained_from = raise(&mut transaction, before).await?;
+        let newest = sqlx::query_scalar("SELECT max(recorded_at) FROM batches")
+            .fetch_one(&mut *transaction)
+            .await?;
+        let wanted = first_hour_kept(keep, now, self.now(), from_optional_column(newest)?);
+        let retained_from = raise(&mut transaction, wanted.unwrap_or(Period::FIRST_HOUR)).await?;
         let (batches, more) = delete_before(&mut transaction, retained_from, limit).await?;
         transaction.commit().await?;
         Ok(Pruned {
             retained_from,
             batches,
             more,
+            held_back_hours: wanted
+                .filter(|wanted| *wanted > retained_from)
+                .map_or(0, |wanted| wanted.0.abs_diff(retained_from.0)),
         })
     }
 }

@@ -4,14 +4,15 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use futures::future::{try_join, try_join_all};
-use shared_types::{BatchId, MetricBatch};
+use shared_types::{BatchId, Clock, MetricBatch, SystemClock};
 
 use super::{
     Empty, Outcome,
     samples::{Random, all_statistics, batches, changed, expected, noon, prepared, unpublished},
 };
-use crate::{Applied, BoxError, Hour, Period, Pruned, Recorded, Refusal, Storage};
+use crate::{Applied, BoxError, Hour, Period, Pruned, Recorded, Refusal, Result, Storage};
 
 /// The first hour of the samples, which have three.
 fn first_hour() -> Hour {
@@ -20,6 +21,12 @@ fn first_hour() -> Hour {
 
 fn hours_later(hours: i64) -> Hour {
     Hour(first_hour().0 + hours)
+}
+
+/// Asks for the batches before this hour to be deleted.
+async fn prune(storage: &dyn Storage, before: Hour, limit: u32) -> Result<Pruned> {
+    const KEEP: Duration = Duration::from_secs(86_400);
+    storage.prune(KEEP, before.start() + KEEP, limit).await
 }
 
 fn split(batches: Vec<MetricBatch>, before: Hour) -> (Vec<MetricBatch>, Vec<MetricBatch>) {
@@ -45,13 +52,14 @@ pub(super) async fn pruned_batches_are_gone_and_stay_counted(storage: Empty) -> 
     let (old, kept) = split(all, limit);
     assert!(old.len() > 5 && kept.len() > 5, "both hours have some");
 
-    let pruned = storage.prune(limit, 1000).await?;
+    let pruned = prune(&*storage, limit, 1000).await?;
     assert_eq!(
         pruned,
         Pruned {
             retained_from: limit,
             batches: old.len() as u64,
-            more: false
+            more: false,
+            held_back_hours: 0,
         }
     );
     for batch in &old {
@@ -83,7 +91,7 @@ pub(super) async fn what_is_too_old_to_be_known_is_refused(storage: Empty) -> Ou
     let before = all_statistics(&*storage).await?;
     let limit = hours_later(1);
     let (old, kept) = split(all, limit);
-    storage.prune(limit, 1000).await?;
+    prune(&*storage, limit, 1000).await?;
 
     let never_seen = changed(1000, |content| content.timestamp = noon())?;
     let new = changed(1001, |content| content.timestamp = limit.start())?;
@@ -126,7 +134,7 @@ pub(super) async fn pruning_goes_on_where_the_limit_stopped_it(storage: Empty) -
     let (old, _) = split(all, limit);
     let mut pruned = 0;
     loop {
-        let step = storage.prune(limit, 7).await?;
+        let step = prune(&*storage, limit, 7).await?;
         pruned += step.batches;
         assert_eq!(step.retained_from, limit);
         assert!(step.batches == 7 || !step.more);
@@ -160,19 +168,19 @@ pub(super) async fn hours_with_uncounted_batches_are_kept(storage: Empty) -> Out
     storage.apply(&all).await?;
     storage.record(std::slice::from_ref(&waiting)).await?;
     let (old, rest) = split(all, hours_later(1));
-    let pruned = storage.prune(hours_later(3), 1000).await?;
+    let pruned = prune(&*storage, hours_later(3), 1000).await?;
     assert_eq!(
-        (pruned.retained_from, pruned.batches),
-        (hours_later(1), old.len() as u64)
+        (pruned.retained_from, pruned.batches, pruned.held_back_hours),
+        (hours_later(1), old.len() as u64, 2)
     );
     assert_eq!(
         storage.apply(std::slice::from_ref(&waiting)).await?,
         [Applied::Counted]
     );
-    let pruned = storage.prune(hours_later(3), 1000).await?;
+    let pruned = prune(&*storage, hours_later(3), 1000).await?;
     assert_eq!(
-        (pruned.retained_from, pruned.batches),
-        (hours_later(3), rest.len() as u64 + 1)
+        (pruned.retained_from, pruned.batches, pruned.held_back_hours),
+        (hours_later(3), rest.len() as u64 + 1, 0)
     );
     Ok(())
 }
@@ -183,13 +191,45 @@ pub(super) async fn the_limit_of_what_is_kept_never_goes_back(storage: Empty) ->
         retained_from,
         batches: 0,
         more: false,
+        held_back_hours: 0,
     };
-    let unlimited = storage.prune(Hour(i64::MIN), 10).await?;
+    let of_nothing = prune(&*storage, hours_later(1), 10).await?;
+    assert_eq!(of_nothing, nothing(Period::FIRST_HOUR), "no batch tells the time");
+    storage
+        .apply(&[changed(1000, |content| {
+            content.timestamp = hours_later(9).start()
+        })?])
+        .await?;
+    let unlimited = storage.prune(Duration::MAX, SystemClock.now(), 10).await?;
     assert_eq!(unlimited, nothing(Period::FIRST_HOUR));
-    assert_eq!(storage.prune(hours_later(1), 10).await?, nothing(hours_later(1)));
-    assert_eq!(storage.prune(hours_later(0), 10).await?, nothing(hours_later(1)));
+    assert_eq!(
+        prune(&*storage, hours_later(1), 10).await?,
+        nothing(hours_later(1))
+    );
+    assert_eq!(
+        prune(&*storage, hours_later(0), 10).await?,
+        nothing(hours_later(1))
+    );
     storage.apply(&batches(0..30)?).await?;
-    assert_eq!(storage.prune(hours_later(-5), 10).await?, nothing(hours_later(1)));
+    assert_eq!(
+        prune(&*storage, hours_later(-5), 10).await?,
+        nothing(hours_later(1))
+    );
+    Ok(())
+}
+
+pub(super) async fn a_clock_that_is_ahead_deletes_nothing(storage: Empty) -> Outcome {
+    prepared(&*storage).await?;
+    let all = batches(0..60)?;
+    storage.apply(&all).await?;
+    let now = SystemClock.now();
+    let keep = (now - noon() + TimeDelta::hours(3)).to_std()?;
+    let pruned = storage.prune(keep, now + TimeDelta::days(400), 1000).await?;
+    assert_eq!((pruned.batches, pruned.more), (0, false));
+    assert!(pruned.retained_from < first_hour(), "{:?}", pruned.retained_from);
+    assert_eq!(storage.counted_batches().await?, 60);
+    let old = changed(1000, |content| content.timestamp = noon())?;
+    assert_eq!(storage.apply(&[old]).await?, [Applied::Counted]);
     Ok(())
 }
 
@@ -201,7 +241,7 @@ struct Race<'s> {
 
 impl Race<'_> {
     /// How often each batch was counted, and how often it was refused.
-    async fn run(&self) -> Result<BTreeMap<BatchId, (u32, u32)>, BoxError> {
+    async fn run(&self) -> std::result::Result<BTreeMap<BatchId, (u32, u32)>, BoxError> {
         let done = AtomicBool::new(false);
         let consumers = async {
             let outcomes = try_join_all((0..4).map(|seed| self.consume(seed))).await;
@@ -210,10 +250,10 @@ impl Race<'_> {
         };
         let pruner = async {
             while !done.load(Ordering::Acquire) {
-                self.storage.prune(hours_later(3), 9).await?;
+                prune(self.storage, hours_later(3), 9).await?;
                 self.storage.requeue_uncounted(Duration::ZERO, 5).await?;
             }
-            while self.storage.prune(hours_later(3), 9).await?.more {}
+            while prune(self.storage, hours_later(3), 9).await?.more {}
             Ok::<_, BoxError>(())
         };
         let (outcomes, ()) = try_join(consumers, pruner).await?;
@@ -230,7 +270,7 @@ impl Race<'_> {
         Ok(totals)
     }
 
-    async fn consume(&self, seed: u64) -> Result<Vec<(BatchId, Applied)>, BoxError> {
+    async fn consume(&self, seed: u64) -> std::result::Result<Vec<(BatchId, Applied)>, BoxError> {
         let mut delivered = [self.batches, self.batches].concat();
         Random(seed).shuffle(&mut delivered);
         let mut outcomes = Vec::new();
@@ -302,7 +342,7 @@ pub(super) async fn pruning_and_rebuilding_take_turns(storage: Empty) -> Outcome
     };
     let prunings = async {
         for hour in 0..3 {
-            while storage.prune(hours_later(hour), 5).await?.more {}
+            while prune(&*storage, hours_later(hour), 5).await?.more {}
         }
         Ok::<_, BoxError>(())
     };

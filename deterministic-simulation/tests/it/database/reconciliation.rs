@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use shared_types::BatchId;
 use storage::{Audit, Hour, Pruned, Reconciliation, Requeued, Result};
 
@@ -80,7 +81,7 @@ impl Reconciliation for SimulatedDatabase {
         unsimulated::port()
     }
 
-    async fn prune(&self, _before: Hour, _limit: u32) -> Result<Pruned> {
+    async fn prune(&self, _keep: Duration, _now: DateTime<Utc>, _limit: u32) -> Result<Pruned> {
         unsimulated::port()
     }
 }

@@ -12,6 +12,9 @@ use futures::FutureExt;
 
 use crate::{matrix::Fault, pipeline::Options};
 
+/// Publishes that the broker did not confirm, for whatever reason.
+const FAILURES: &str = "llm_bench_outbox_publish_failures_total";
+
 pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         number: 7,

@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use lapin::types::{AMQPValue, FieldTable};
 use rand::{Rng, seq::SliceRandom};
 
+use super::super::REJECTED;
 use super::publisher::{Client, Message, id, timestamp};
 use crate::{
     database::Database,
@@ -140,9 +141,7 @@ pub(super) async fn among_good_ones(bench: &mut Bench) -> anyhow::Result<Verdict
     let recovered = pipeline.recovery().await?;
     stored(&pipeline, &good).await?;
     are_dead(&pipeline, &client, &poison).await?;
-    let rejected = pipeline
-        .count(Service::Benchmark, "llm_bench_batches_rejected_total")
-        .await?;
+    let rejected = pipeline.count(Service::Benchmark, REJECTED).await?;
     let evidence = format!(
         "{rejected} rejections, each with its reason; {} good ones among them",
         good.len()

@@ -6,9 +6,9 @@ use anyhow::ensure;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
-use super::slowly;
+use super::{FAILURES, slowly};
 use crate::{
-    pipeline::{Expected, Ground, Pipeline, Service},
+    pipeline::{CONSUMED, Expected, Ground, Pipeline, Service},
     queue,
     servers::Bench,
     verdict::{Verdict, ensure_happened},
@@ -44,11 +44,7 @@ pub(super) async fn alarm(bench: &mut Bench, fault: u8, alarm: Alarm) -> anyhow:
     let ground = Ground::prepare(bench).await?;
     let mut pipeline = Pipeline::start(fault, ground, slowly()).await?;
     let vhost = pipeline.vhost()?;
-    let consumed = async |pipeline: &Pipeline| {
-        pipeline
-            .count(Service::Benchmark, "llm_bench_batches_consumed_total")
-            .await
-    };
+    let consumed = async |pipeline: &Pipeline| pipeline.count(Service::Benchmark, CONSUMED).await;
     let consumed_before = consumed(&pipeline).await?;
 
     pipeline.process(Service::Benchmark)?.signal(Signal::SIGSTOP)?;
@@ -96,7 +92,6 @@ pub(super) async fn alarm(bench: &mut Bench, fault: u8, alarm: Alarm) -> anyhow:
 /// The queue takes so many messages and refuses the rest, while nobody consumes; then somebody does, and then the limit
 /// is lifted.
 pub(super) async fn queue_full(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    const FAILURES: &str = "llm_bench_outbox_publish_failures_total";
     const LIMIT: u64 = 40;
     /// A quorum queue begins to refuse some messages late: at most what may be in flight.
     const WINDOW: u64 = 256;
@@ -112,12 +107,14 @@ pub(super) async fn queue_full(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let failed_before = pipeline.count(Service::Simulation, FAILURES).await?;
 
     pipeline.backlog(LIMIT).await?;
-    let refused = async || {
+    let unconfirmed = async || {
         let failed = pipeline.count(Service::Simulation, FAILURES).await?;
         anyhow::Ok(failed - failed_before)
     };
     pipeline
-        .until("messages are refused", async || Ok(refused().await? > LIMIT))
+        .until("publishes are not confirmed", async || {
+            Ok(unconfirmed().await? > LIMIT)
+        })
         .await?;
     sleep(lasting).await;
     pipeline.stores().await?;
@@ -126,14 +123,14 @@ pub(super) async fn queue_full(bench: &mut Bench) -> anyhow::Result<Verdict> {
         (LIMIT..=LIMIT + WINDOW).contains(&depth),
         "I7: {depth} messages in a queue for {LIMIT}"
     );
-    let refused = refused().await?;
+    let unconfirmed = unconfirmed().await?;
 
     pipeline.run(Service::Benchmark, &[])?;
     pipeline.flows().await?;
     let clear_policy = ["clear_policy", "-p", &vhost, "full"];
     pipeline.rabbitmq.rabbitmqctl(&clear_policy).await?;
     let recovered = pipeline.recovery().await?;
-    let evidence = format!("{refused} messages refused, the queue held {depth}");
+    let evidence = format!("{unconfirmed} publishes not confirmed, the queue held {depth} of {LIMIT}");
     pipeline
         .settle_recovered(1, recovered, evidence, &Expected::default())
         .await

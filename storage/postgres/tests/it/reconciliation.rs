@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use shared_types::{BatchId, MetricBatch, RegistrySeed};
-use sqlx::{Connection, PgConnection, migrate::Migrator};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, migrate::Migrator};
 use storage::{
     Applied, BoxError, Hour, Maintenance, Outbox, Period, Projection, Reconciliation, Recorded, Refusal,
-    Registry, Requeued, conformance::samples::batches,
+    Registry, Requeued, StorageError, conformance::samples::batches,
 };
 use storage_postgres::PostgresStorage;
 
@@ -181,8 +181,17 @@ async fn the_wait_before_a_batch_is_requeued_again_doubles_up_to_a_day() -> Outc
 #[tokio::test]
 async fn the_reconciler_remembers_how_far_it_has_looked() -> Outcome {
     let (storage, mut sql) = prepared().await?;
-    let batches = batches(0..6)?;
-    lost(&storage, &mut sql, &batches).await?;
+    let batches = batches(0..7)?;
+    let (batches, newest) = batches.split_at(6);
+    lost(&storage, &mut sql, batches).await?;
+    // Nothing is claimed to be seen that is not long before the newest one.
+    storage.apply(newest).await?;
+    execute(
+        &mut sql,
+        "UPDATE batches SET recorded_at = now() - interval '1 minute' WHERE id IN
+                       (SELECT batch_id FROM ledger)",
+    )
+    .await?;
     storage.apply(&batches[..2]).await?;
     // One waits in the outbox since it was recorded.
     sqlx::query("INSERT INTO outbox SELECT id, recorded_at - interval '1 hour' FROM batches WHERE id = $1")
@@ -204,7 +213,7 @@ async fn the_reconciler_remembers_how_far_it_has_looked() -> Outcome {
         let now: i64 = sqlx::query_scalar(behind).fetch_one(&mut sql).await?;
         assert_eq!(now, seen, "one waits in the outbox");
     }
-    storage.mark_published(&ids(&batches)).await?;
+    storage.mark_published(&ids(batches)).await?;
     assert_eq!(storage.requeue_uncounted(MINUTE, 10).await?, found(4, 1));
     execute(&mut sql, "DELETE FROM outbox").await?;
     assert_eq!(storage.requeue_uncounted(MINUTE, 10).await?, found(4, 0));
@@ -216,6 +225,107 @@ async fn the_reconciler_remembers_how_far_it_has_looked() -> Outcome {
             .fetch_one(&mut sql)
             .await?;
     assert!(young);
+    Ok(())
+}
+
+async fn complete_until(sql: &mut PgConnection, condition: &'static str) -> Result<bool, BoxError> {
+    Ok(sqlx::query_scalar(AssertSqlSafe(format!(
+        "SELECT complete_until {condition} FROM reconciliation"
+    )))
+    .fetch_one(sql)
+    .await?)
+}
+
+/// A clock that ran ahead must not hide what is stored once it is right again.
+#[tokio::test]
+async fn the_mark_is_never_beyond_the_newest_batch_and_comes_back_from_the_future() -> Outcome {
+    let (storage, mut sql) = prepared().await?;
+    let batches = batches(0..4)?;
+    assert_eq!(storage.requeue_uncounted(MINUTE, 10).await?, found(0, 0));
+    assert!(
+        complete_until(&mut sql, "= '-infinity'").await?,
+        "nothing is stored"
+    );
+    lost(&storage, &mut sql, &batches[..2]).await?;
+    assert_eq!(storage.requeue_uncounted(MINUTE, 10).await?, found(2, 2));
+    let newest = "= (SELECT max(recorded_at) FROM batches) - interval '2 minutes'";
+    storage.mark_published(&ids(&batches)).await?;
+    assert_eq!(storage.requeue_uncounted(HOUR, 10).await?, found(2, 0));
+    assert!(complete_until(&mut sql, newest).await?);
+
+    for future in [
+        "UPDATE reconciliation SET complete_until = now() + interval '400 days'",
+        "UPDATE reconciliation SET complete_until = 'infinity'",
+    ] {
+        execute(&mut sql, future).await?;
+        storage.requeue_uncounted(MINUTE, 10).await?;
+        assert!(complete_until(&mut sql, "<= now() - interval '2 minutes'").await?);
+    }
+    storage.record(&batches[2..]).await?;
+    storage.mark_published(&ids(&batches)).await?;
+    assert_eq!(storage.requeue_uncounted(NOW, 10).await?.uncounted, 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn batches_that_an_operator_deletes_leave_nothing_behind() -> Outcome {
+    let (storage, mut sql) = prepared().await?;
+    let batches = batches(0..4)?;
+    lost(&storage, &mut sql, &batches[..2]).await?;
+    assert_eq!(storage.requeue_uncounted(MINUTE, 10).await?, found(2, 2));
+    storage.record(&batches[2..]).await?;
+    execute(&mut sql, "DELETE FROM batches").await?;
+    assert_eq!(storage.outbox_depth().await?.unpublished, 4);
+    assert_eq!(storage.requeue_uncounted(MINUTE, 10).await?, found(0, 0));
+    assert_eq!(storage.outbox_depth().await?.unpublished, 0);
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM uncounted")
+        .fetch_one(&mut sql)
+        .await?;
+    assert_eq!(left, 0);
+    Ok(())
+}
+
+/// A ledger that was dumped and restored into another server has transaction ids that this one has yet to come to.
+#[tokio::test]
+async fn a_restored_ledger_is_rebuilt_like_any_other() -> Outcome {
+    let (storage, mut sql) = prepared().await?;
+    let batches = batches(0..800)?;
+    storage.apply(&batches[..700]).await?;
+    execute(
+        &mut sql,
+        "UPDATE ledger SET counted_in = counted_in + 1000000000000",
+    )
+    .await?;
+    storage.apply(&batches[700..]).await?;
+    for _ in 0..2 {
+        let rebuilt = storage.rebuild(&|_, _| {}).await?;
+        assert_eq!((rebuilt.batches, rebuilt.changed), (800, 0));
+        let audit = storage.audit(None, 10_000).await?;
+        assert_eq!((audit.batches, audit.mismatches), (800, Vec::new()));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_that_has_not_folded_every_batch_once_changes_nothing() -> Outcome {
+    let (storage, sql) = prepared().await?;
+    storage.apply(&batches(0..20)?).await?;
+    let before = storage.statistics_since(None, Hour(0)).await?;
+    let sql = tokio::sync::Mutex::new(sql);
+    // Behind the back of the rebuild that has begun.
+    let refused = storage
+        .rebuild(&|_, _| {
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async {
+                    let far = "UPDATE ledger SET counted_in = 1000000000000";
+                    execute(&mut *sql.lock().await, far).await.unwrap();
+                });
+            });
+        })
+        .await;
+    assert!(matches!(refused, Err(StorageError::Fault { .. })), "{refused:?}");
+    assert_eq!(storage.statistics_since(None, Hour(0)).await?.rows, before.rows);
+    assert_eq!(storage.rebuild(&|_, _| {}).await?.changed, 0, "the lock is free");
     Ok(())
 }
 
@@ -243,7 +353,10 @@ async fn what_was_counted_before_the_ledger_knew_when_is_rebuilt_like_the_rest()
     assert_eq!((rebuilt.batches, rebuilt.rows, rebuilt.changed), (20, 2, 2));
     assert_eq!(storage.audit(None, 100).await?.mismatches, []);
     assert_eq!(
-        storage.prune(Hour::of(DateTime::UNIX_EPOCH), 100).await?.batches,
+        storage
+            .prune(Duration::ZERO, DateTime::UNIX_EPOCH, 100)
+            .await?
+            .batches,
         0
     );
     assert_eq!(storage.requeue_uncounted(NOW, 100).await?, found(0, 0));

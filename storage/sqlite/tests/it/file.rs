@@ -121,7 +121,10 @@ async fn a_file_that_another_process_holds_alone_is_unavailable_until_it_lets_go
         storage.record(&batches).await.unwrap_err(),
         storage.apply(&batches).await.unwrap_err(),
         storage.requeue_uncounted(Duration::ZERO, 1).await.unwrap_err(),
-        storage.prune(Hour(1), 1).await.unwrap_err(),
+        storage
+            .prune(Duration::ZERO, DateTime::UNIX_EPOCH, 1)
+            .await
+            .unwrap_err(),
         storage.audit(None, 1).await.unwrap_err(),
         storage.rebuild(&|_, _| {}).await.unwrap_err(),
     ] {

@@ -101,7 +101,8 @@ async fn the_wait_before_a_batch_is_requeued_again_doubles_up_to_a_day() -> Outc
 #[tokio::test]
 async fn the_reconciler_remembers_how_far_it_has_looked() -> Outcome {
     let mut bench = Workbench::new().await?;
-    let batches = batches(0..30)?;
+    let batches = batches(0..31)?;
+    let (batches, newest) = batches.split_at(30);
     let first = bench.micros_now();
     bench.lose(&batches[..10]).await?;
     bench.clock.advance(TimeDelta::seconds(1));
@@ -110,6 +111,8 @@ async fn the_reconciler_remembers_how_far_it_has_looked() -> Outcome {
     bench.clock.advance(TimeDelta::seconds(1));
     bench.lose(&batches[20..]).await?;
     bench.clock.advance(TimeDelta::hours(1));
+    // Nothing is claimed to be seen that is not long before the newest one.
+    bench.lose(newest).await?;
 
     assert_eq!(bench.storage.requeue_uncounted(MINUTE, 5).await?, found(5, 5));
     assert_eq!(bench.complete_until().await?, first, "the limit has left some");
@@ -119,14 +122,70 @@ async fn the_reconciler_remembers_how_far_it_has_looked() -> Outcome {
         waiting,
         "some have not even left the outbox"
     );
-    bench.storage.mark_published(&ids(&batches)).await?;
+    bench.storage.mark_published(&ids(batches)).await?;
     assert_eq!(bench.storage.requeue_uncounted(MINUTE, 100).await?, found(30, 10));
-    bench.storage.mark_published(&ids(&batches)).await?;
+    bench.storage.mark_published(&ids(batches)).await?;
     assert_eq!(bench.storage.requeue_uncounted(MINUTE, 100).await?, found(30, 0));
     let slowest = i64::try_from(SLOWEST_RECORD.as_micros())?;
     assert_eq!(bench.complete_until().await?, bench.micros_now() - slowest);
-    bench.storage.apply(&batches).await?;
+    bench.storage.apply(batches).await?;
     assert_eq!(bench.storage.requeue_uncounted(MINUTE, 100).await?, found(0, 0));
+    Ok(())
+}
+
+/// A clock that ran ahead must not hide what is stored once it is right again.
+#[tokio::test]
+async fn the_mark_is_never_beyond_the_newest_batch_and_comes_back_from_the_future() -> Outcome {
+    let mut bench = Workbench::new().await?;
+    let batches = batches(0..4)?;
+    bench.storage.requeue_uncounted(MINUTE, 10).await?;
+    assert_eq!(bench.complete_until().await?, i64::MIN, "nothing is stored");
+    bench.lose(&batches[..2]).await?;
+    let slowest = i64::try_from(SLOWEST_RECORD.as_micros())?;
+    let newest = bench.micros_now();
+    bench.clock.advance(TimeDelta::days(400));
+    assert_eq!(bench.storage.requeue_uncounted(MINUTE, 10).await?, found(2, 2));
+    bench.storage.mark_published(&ids(&batches)).await?;
+    assert_eq!(bench.storage.requeue_uncounted(MINUTE, 10).await?, found(2, 0));
+    assert_eq!(bench.complete_until().await?, newest - slowest);
+
+    bench
+        .execute("UPDATE reconciliation SET complete_until = 9000000000000000000")
+        .await?;
+    bench.storage.requeue_uncounted(MINUTE, 10).await?;
+    assert!(bench.complete_until().await? <= bench.micros_now() - slowest);
+    bench.lose(&batches[2..]).await?;
+    bench.clock.advance(TimeDelta::minutes(3));
+    assert_eq!(bench.storage.requeue_uncounted(MINUTE, 10).await?.uncounted, 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn batches_that_an_operator_deletes_leave_nothing_behind() -> Outcome {
+    let mut bench = Workbench::new().await?;
+    let batches = batches(0..4)?;
+    bench.lose(&batches[..2]).await?;
+    bench.clock.advance(TimeDelta::hours(1));
+    assert_eq!(bench.storage.requeue_uncounted(MINUTE, 10).await?, found(2, 2));
+    bench.storage.record(&batches[2..]).await?;
+    bench.execute("PRAGMA foreign_keys = off").await?;
+    assert_eq!(bench.execute("DELETE FROM batches").await?, 4);
+    assert_eq!(bench.storage.outbox_depth().await?.unpublished, 4);
+    assert_eq!(bench.storage.requeue_uncounted(MINUTE, 10).await?, found(0, 0));
+    assert_eq!(bench.storage.outbox_depth().await?.unpublished, 0);
+    Ok(())
+}
+
+/// Here the database's clock is the process's.
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_deletes_nothing() -> Outcome {
+    let bench = Workbench::new().await?;
+    bench.storage.apply(&batches(0..20)?).await?;
+    bench.clock.advance(TimeDelta::days(400_000));
+    let now = shared_types::Clock::now(&*bench.clock);
+    let pruned = bench.storage.prune(Duration::from_secs(86_400), now, 100).await?;
+    assert_eq!((pruned.batches, pruned.retained_from), (0, Hour(0)));
+    assert_eq!(bench.storage.counted_batches().await?, 20);
     Ok(())
 }
 
@@ -216,7 +275,7 @@ async fn what_was_counted_before_the_ledger_knew_when_is_rebuilt_like_the_rest()
         "INSERT INTO metrics (title, unit, lower_bound, upper_bound, better, created_at, updated_at)
          VALUES ('ttft', 's', 0, 1, 'lower', 0, 0)",
         "INSERT INTO batches (id, llm_id, metric_id, source, batch_at, data_points, checksum, recorded_at)
-         SELECT randomblob(16), 1, 1, 'simulated', 7, zeroblob(8), zeroblob(32), 7
+         SELECT randomblob(16), 1, 1, 'simulated', 7, zeroblob(8), zeroblob(32), 7200000000
          FROM (VALUES (1), (2), (3))",
         "INSERT INTO ledger (batch_id, counted_at) SELECT id, 8 FROM batches",
     ] {
@@ -227,6 +286,7 @@ async fn what_was_counted_before_the_ledger_knew_when_is_rebuilt_like_the_rest()
     assert_eq!((rebuilt.batches, rebuilt.rows, rebuilt.changed), (3, 2, 2));
     assert_eq!(storage.audit(None, 100).await?.mismatches, []);
     assert_eq!(storage.requeue_uncounted(NOW, 100).await?, found(0, 0));
-    assert_eq!(storage.prune(Hour(1), 100).await?.batches, 3);
+    let pruned = storage.prune(Duration::ZERO, Hour(1).start(), 100).await?;
+    assert_eq!(pruned.batches, 3);
     Ok(())
 }
