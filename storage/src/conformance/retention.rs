@@ -197,7 +197,7 @@ pub(super) async fn the_limit_of_what_is_kept_never_goes_back(storage: Empty) ->
     assert_eq!(of_nothing, nothing(Period::FIRST_HOUR), "no batch tells the time");
     storage
         .apply(&[changed(1000, |content| {
-            content.timestamp = hours_later(9).start()
+            content.timestamp = hours_later(9).start();
         })?])
         .await?;
     let unlimited = storage.prune(Duration::MAX, SystemClock.now(), 10).await?;
