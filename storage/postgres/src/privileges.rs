@@ -28,7 +28,7 @@ const TABLES: &[Table] = &[
         "SELECT, INSERT, UPDATE, DELETE",
     ),
     // A rebuild mends what came from another server.
-    table("ledger", "", "SELECT, INSERT, UPDATE, DELETE"),
+    table("ledger", "", "SELECT, INSERT, DELETE"),
     table("statistics", "", "SELECT, INSERT, UPDATE, DELETE"),
     table("statistics_generation", "", "SELECT, UPDATE"),
     table("reconciliation", "", "SELECT, UPDATE"),
