@@ -49,7 +49,7 @@ pub(super) async fn killed(bench: &mut Bench) -> anyhow::Result<Verdict> {
 
 /// The broker is stopped, the retries of both services are few and short, and it stays away for much longer.
 pub(super) async fn away(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let absence = Duration::from_secs(if bench.quick { 15 } else { 45 });
+    let absence = Duration::from_secs(if bench.quick { 15 } else { 120 });
     let ground = Ground::prepare(bench).await?;
     let options = slowly().with("MAX_RETRIES", 1).with("RETRY_DELAY_MS", 50);
     let pipeline = Pipeline::start(8, ground, options).await?;
