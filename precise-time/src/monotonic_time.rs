@@ -1,4 +1,5 @@
 use std::{
+    num::NonZeroU64,
     ops::{Add, AddAssign},
     time::Duration,
 };
@@ -6,9 +7,9 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 
 /// A moment of this machine's `CLOCK_MONOTONIC`, in nanoseconds since an epoch that is the same for every process until the
-/// machine restarts. Eight bytes, so that a record may hold many.
+/// machine restarts. An `Option` of it has eight bytes too, so that a record may hold many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MonotonicTime(u64);
+pub struct MonotonicTime(NonZeroU64);
 
 impl MonotonicTime {
     /// The current moment.
@@ -24,25 +25,28 @@ impl MonotonicTime {
         )]
         let now =
             clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the operating system has a monotonic clock");
-        Self(0) + Duration::from(now)
+        Self::from_nanos(nanos(now.into()))
     }
 
-    /// The moment `nanos` nanoseconds after the epoch.
+    /// The moment `nanos` nanoseconds after the epoch; the epoch itself is taken for the first nanosecond.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        match NonZeroU64::new(nanos) {
+            Some(nanos) => Self(nanos),
+            None => Self(NonZeroU64::MIN),
+        }
     }
 
     /// Nanoseconds since the epoch.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.0.get()
     }
 
     /// How long after `earlier` this is; zero where it is not.
     #[must_use]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.as_nanos().saturating_sub(earlier.as_nanos()))
     }
 }
 
@@ -51,8 +55,7 @@ impl Add<Duration> for MonotonicTime {
 
     /// The moment `duration` later; the last moment there is where it lies beyond (the year 2554).
     fn add(self, duration: Duration) -> Self {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(nanos))
+        Self(self.0.saturating_add(nanos(duration)))
     }
 }
 
@@ -62,9 +65,19 @@ impl AddAssign<Duration> for MonotonicTime {
     }
 }
 
+/// 584 years fit.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_pays_nothing_for_a_moment_that_never_came() {
+        assert_eq!(size_of::<Option<MonotonicTime>>(), 8);
+    }
 
     #[test]
     fn it_never_goes_back() {
