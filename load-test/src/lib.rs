@@ -1,1 +1,13 @@
-//! (to be written)
+//! Load tests of LLM APIs that say how wrong they may be.
+//!
+//! ```text
+//! workload ─► prompts ─┐
+//! arrivals ────────────┼─► run: worker threads ─► journal (requests.jsonl, publishing) ─► report
+//! endpoint ────────────┘        └─ progress ─► display
+//! ```
+//!
+//! A run is a pure plan ([`plan::Plan`]); the worker threads only send, stamp and record; everything that costs time,
+//! such as tokenising, writing files and summarising, happens before, after or on another thread.
+
+pub mod plan;
+pub mod record;
