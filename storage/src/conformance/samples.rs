@@ -57,7 +57,7 @@ pub(super) fn content(number: u64) -> std::result::Result<BatchContent, BoxError
 /// Every other batch says something, with text that a database might trip over.
 fn metadata(number: u64) -> std::result::Result<Metadata, BoxError> {
     let mut fields = serde_json::Map::new();
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         fields.insert("workload".to_owned(), "sonnets, \"550\" \u{1F980} \\u0000".into());
         fields.insert(
             "load".to_owned(),
