@@ -23,6 +23,7 @@ async fn a_connection_serves_one_request_after_the_other() {
         peer.request();
         peer.answer("503 Busy", "", "later");
         serve_one(&mut peer);
+        peer.until_closed();
     })]);
     let client = server.client(Api::OpenAiChat);
     for nth in 0..5 {
@@ -33,6 +34,7 @@ async fn a_connection_serves_one_request_after_the_other() {
         assert_ordered(&exchange);
         assert_eq!(client.open_connections(), 1);
     }
+    drop(client);
     server.finish();
 }
 

@@ -21,6 +21,7 @@ async fn each_is_between_the_write_of_its_bytes_and_the_next() {
     let (told, heard) = mpsc::channel();
     let (written, writes) = mpsc::channel();
     let server = Server::start(vec![script(move |mut peer| {
+        peer.request();
         let mut write = |bytes: Vec<u8>| {
             written.send(MonotonicTime::now()).unwrap();
             peer.write(bytes);
@@ -45,7 +46,6 @@ async fn each_is_between_the_write_of_its_bytes_and_the_next() {
         );
         assert!(a < b && b < c && c == d);
     })]);
-    // The server asks for the request only after the stamps: `request` is not called, the bytes may wait.
     let exchange = server
         .client(Api::OpenAiChat)
         .exchange(body(), &mut Telling(told))
