@@ -67,7 +67,7 @@ struct Shared {
     limits: Limits,
     connector: Connector,
     /// The last one that was used is used first: the others may close, and fewer are warm.
-    idle: RefCell<Vec<Connection>>,
+    idle: RefCell<Vec<Box<Connection>>>,
     open: Rc<Cell<usize>>,
     rounds: Rounds,
 }
@@ -130,7 +130,8 @@ impl Shared {
         observer: &mut impl Observer,
         record: &mut Exchange,
     ) -> Result<Outcome, Outcome> {
-        let (mut connection, response) = self.begin(body, record).await?;
+        // Boxed, so that a stream does not hold for as long as it lasts what only its beginning needs.
+        let (mut connection, response) = Box::pin(self.begin(body, record)).await?;
         let head = connection.last_read();
         record.response_head = Some(head);
         let (parts, body) = response.into_parts();
@@ -153,7 +154,7 @@ impl Shared {
         &self,
         body: Bytes,
         record: &mut Exchange,
-    ) -> Result<(Connection, Response<Incoming>), Outcome> {
+    ) -> Result<(Box<Connection>, Response<Incoming>), Outcome> {
         let mut request = self.request(body);
         if let Some(mut connection) = self.idle_connection().await {
             record.reused = true;
@@ -182,7 +183,7 @@ impl Shared {
         request
     }
 
-    async fn connect(&self) -> Result<Connection, Outcome> {
+    async fn connect(&self) -> Result<Box<Connection>, Outcome> {
         let limit = self.limits.connect_timeout;
         let connecting = self.connector.connect(&self.endpoint);
         let Ok(connected) = tokio::time::timeout(limit, connecting).await else {
@@ -193,10 +194,11 @@ impl Shared {
         let (rounds, open) = (self.rounds.clone(), Open::new(&self.open));
         Connection::new(transport, gauge, rounds, open, self.limits.max_head_bytes)
             .await
+            .map(Box::new)
             .map_err(failed)
     }
 
-    async fn idle_connection(&self) -> Option<Connection> {
+    async fn idle_connection(&self) -> Option<Box<Connection>> {
         poll_fn(|cx| {
             loop {
                 let Some(mut connection) = self.idle.borrow_mut().pop() else {
@@ -210,7 +212,7 @@ impl Shared {
         .await
     }
 
-    async fn keep(&self, mut connection: Connection) {
+    async fn keep(&self, mut connection: Box<Connection>) {
         if self.limits.keep_alive && poll_fn(|cx| Poll::Ready(connection.is_idle(cx))).await {
             connection.rest();
             self.idle.borrow_mut().push(connection);
@@ -235,4 +237,20 @@ async fn head(
 
 fn failed(error: hyper::Error) -> Outcome {
     Outcome::StreamError(StreamError::Transport(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Api;
+
+    use super::*;
+
+    /// Ten thousand streams are ten thousand of these.
+    #[test]
+    fn an_exchange_is_small() {
+        let endpoint = Endpoint::new(Api::OpenAiChat, "http://h/v1", None).unwrap();
+        let client = Client::new(endpoint, Limits::default());
+        let bytes = size_of_val(&client.exchange(Bytes::new(), &mut ()));
+        assert!(bytes <= 2048, "{bytes} bytes");
+    }
 }
