@@ -1,7 +1,5 @@
 //! Out of descriptors. A process of its own: the limit is the process's.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::{
     io::{Read, Write},
     net::TcpStream,
