@@ -12,3 +12,4 @@
 pub mod arrivals;
 pub mod plan;
 pub mod record;
+pub mod run;

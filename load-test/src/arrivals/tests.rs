@@ -117,8 +117,8 @@ fn one_seed_gives_one_schedule() {
 fn constant_gaps_do_not_drift() {
     let last = Arrivals::new(Arrival::Constant, 1000.0, Duration::ZERO, 0)
         .unwrap()
-        .nth(10_000_000);
-    assert_eq!(last, Some(Duration::from_secs(10_000)));
+        .nth(1_000_000);
+    assert_eq!(last, Some(Duration::from_secs(1_000)));
 }
 
 #[test]

@@ -79,6 +79,10 @@ mod tests {
         for wait in waits {
             assert_eq!(wait.await.unwrap(), None);
         }
-        assert_eq!(cutoff.until(future::ready(5)).await, None, "nothing begins after the cut");
+        assert_eq!(
+            cutoff.until(future::ready(5)).await,
+            None,
+            "nothing begins after the cut"
+        );
     }
 }

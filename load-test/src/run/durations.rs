@@ -8,7 +8,8 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 /// Durations in nanoseconds: microseconds to an hour, with three significant digits, in about 200 KiB.
 pub(crate) fn durations() -> Histogram<u64> {
     #[expect(clippy::expect_used, reason = "the bounds are constants that it takes")]
-    Histogram::new_with_bounds(1_000, LONGEST_NS, 3).expect("1 µs to an hour with 3 digits is a valid histogram")
+    Histogram::new_with_bounds(1_000, LONGEST_NS, 3)
+        .expect("1 µs to an hour with 3 digits is a valid histogram")
 }
 
 pub(crate) fn nanos(duration: Duration) -> u64 {

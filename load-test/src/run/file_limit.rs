@@ -63,7 +63,10 @@ mod tests {
     fn a_low_limit_is_told_with_what_is_needed() {
         assert!(check(896, 1, 1024).is_ok());
         let text = check(897, 1, 1024).unwrap_err().to_string();
-        assert!(text.contains("897") && text.contains("1025") && text.contains("1024"), "{text}");
+        assert!(
+            text.contains("897") && text.contains("1025") && text.contains("1024"),
+            "{text}"
+        );
         assert!(check(897, 2, 1024).is_err());
     }
 
