@@ -17,7 +17,7 @@ impl ClassCounts {
         self.0.iter().sum()
     }
 
-    pub(super) fn count(&mut self, class: Class, n: u64) {
+    pub(crate) fn count(&mut self, class: Class, n: u64) {
         self.0[class as usize] += n;
     }
 }
