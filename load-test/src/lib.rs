@@ -10,6 +10,8 @@
 //! such as tokenising, writing files and summarising, happens before, after or on another thread.
 
 pub mod arrivals;
+pub mod calibration;
 pub mod plan;
 pub mod record;
 pub mod run;
+pub mod verdict;

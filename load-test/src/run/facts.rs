@@ -3,6 +3,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use hdrhistogram::Histogram;
 use precise_time::MonotonicTime;
+use serde::{Deserialize, Serialize};
 
 use super::ClassCounts;
 
@@ -44,7 +45,7 @@ pub struct RunFacts {
 }
 
 /// The streams that a closed loop held on the average from the end of the ramp to the last request that was begun.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct HeldStreams {
     /// As the plan asks.
     pub asked: u32,
