@@ -26,12 +26,11 @@ use crate::{
     plan::{Load, Plan, Stop},
     record::{Finished, RequestRecord},
     run::{
-        self, EncodedRequest, FileLimitError, HeldStreams, Progress, Recording, RunError, RunFacts, RunInputs,
-        Texts,
-        durations::{durations, nanos},
+        self, EncodedRequest, FileLimitError, HeldStreams, Progress, Recording, RunError, RunFacts,
+        RunInputs, Texts,
+        durations::{durations, nanos, p99_s, seconds_at},
         raise_file_limit,
     },
-    verdict::{p99_s, seconds_at},
 };
 
 const TTFT: Duration = Duration::from_millis(100);
@@ -101,7 +100,9 @@ pub enum CalibrationError {
     #[error("the calibration was interrupted")]
     Interrupted,
     /// No request was answered after the ramp.
-    #[error("the calibration measured nothing: of {scheduled} requests none was answered after the ramp (first error: {error})")]
+    #[error(
+        "the calibration measured nothing: of {scheduled} requests none was answered after the ramp (first error: {error})"
+    )]
     Nothing {
         /// Requests there were.
         scheduled: u64,
@@ -149,7 +150,9 @@ pub fn calibrate(
     let (facts, finished) = thread::scope(|scope| {
         let run = scope.spawn(|| run::run(inputs));
         let finished: Vec<Finished> = finished.into_iter().flatten().collect();
-        let facts = run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let facts = run
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         facts.map(|facts| (facts, finished))
     })?;
     if facts.interrupted {
@@ -224,7 +227,10 @@ fn busiest(trace: &[Duration], plan: &Plan) -> Result<Arc<[Duration]>, TraceArri
     let Some(from) = from else {
         return Ok(Arc::default());
     };
-    Ok(trace[from..until(from)].iter().map(|due| *due - trace[from]).collect())
+    Ok(trace[from..until(from)]
+        .iter()
+        .map(|due| *due - trace[from])
+        .collect())
 }
 
 fn summarise(plan: &Plan, facts: &RunFacts, finished: &[Finished]) -> Result<Calibration, CalibrationError> {

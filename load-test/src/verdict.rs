@@ -24,13 +24,12 @@
 //! - A thread was busy for more than 95 % of the time: beyond that, queues in the client grow without bound, and their length is a matter
 //!   of chance.
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     calibration::Calibration,
     record::Class,
-    run::{HeldStreams, RunFacts},
+    run::{HeldStreams, RunFacts, durations::p99_s},
 };
 
 const LEAST_HELD: f64 = 0.98;
@@ -199,18 +198,6 @@ fn busy_reason(cpu_shares: &[f64]) -> Option<String> {
             BUSIEST * 100.0
         )
     })
-}
-
-/// The 99th percentile of nanoseconds, in seconds; `None` of nothing.
-pub(crate) fn p99_s(nanos: &Histogram<u64>) -> Option<f64> {
-    (!nanos.is_empty()).then(|| seconds_at(nanos, 0.99))
-}
-
-/// A quantile of nanoseconds, in seconds.
-pub(crate) fn seconds_at(nanos: &Histogram<u64>, quantile: f64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "an hour in ns is less than 2^53")]
-    let seconds = nanos.value_at_quantile(quantile) as f64 / 1e9;
-    seconds
 }
 
 fn millis(seconds: f64) -> String {

@@ -1,4 +1,1 @@
-use std::num::NonZeroU32;
 
-use super::*;
-use crate::{run::tests::plan, verdict};

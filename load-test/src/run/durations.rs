@@ -21,3 +21,15 @@ pub(crate) fn merge(into: &mut Histogram<u64>, more: &Histogram<u64>) {
     let added = into.add(more);
     debug_assert!(added.is_ok(), "all have the same bounds");
 }
+
+/// The 99th percentile of nanoseconds, in seconds; `None` of nothing.
+pub(crate) fn p99_s(nanos: &Histogram<u64>) -> Option<f64> {
+    (!nanos.is_empty()).then(|| seconds_at(nanos, 0.99))
+}
+
+/// A quantile of nanoseconds, in seconds.
+pub(crate) fn seconds_at(nanos: &Histogram<u64>, quantile: f64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "an hour in ns is less than 2^53")]
+    let seconds = nanos.value_at_quantile(quantile) as f64 / 1e9;
+    seconds
+}

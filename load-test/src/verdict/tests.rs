@@ -94,7 +94,10 @@ fn loop_lag_alone_invalidates() {
     let mut facts = good();
     facts.loop_lag.record_n(50_000_000, 100).unwrap();
     let reason = judged(&facts, None, 0.2);
-    assert!(the_reason(&reason).contains("calibration not measured, loop lag 50."), "{reason:?}");
+    assert!(
+        the_reason(&reason).contains("calibration not measured, loop lag 50."),
+        "{reason:?}"
+    );
 }
 
 #[test]
@@ -104,7 +107,10 @@ fn an_error_that_nothing_measured_is_no_error_of_zero() {
     let error = judged(&facts, None, 0.2);
     assert!(the_reason(&error).contains("unknown"));
     assert_eq!(error.ttft_p99_s, None);
-    assert_eq!(judged(&facts, Some(&calibration(0.001)), 0.2).verdict, Verdict::Valid);
+    assert_eq!(
+        judged(&facts, Some(&calibration(0.001)), 0.2).verdict,
+        Verdict::Valid
+    );
 }
 
 #[test]
