@@ -310,6 +310,3 @@ fn tokens_per_s(plan: &Plan, facts: &RunFacts, finished: &[Finished]) -> (f64, f
 fn per_stream(concurrency: NonZeroU32, generating: Duration) -> f64 {
     f64::from(concurrency.get()) * f64::from(TOKENS) / (TTFT + generating).as_secs_f64()
 }
-
-#[cfg(test)]
-mod tests;
