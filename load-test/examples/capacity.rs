@@ -2,6 +2,12 @@
 //!
 //! The mock server is a process of its own with one core, so that memory and CPU time of the client are its own.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "figures for people, and the server's address for its parent"
+)]
+
 use std::{
     collections::BTreeMap,
     env, fs,

@@ -139,7 +139,10 @@ impl Bench {
         let (journal, batches) = mpsc::sync_channel(1);
         let inputs = self.inputs(journal);
         let (done, ended) = mpsc::channel();
-        thread::spawn(move || done.send(run(inputs)));
+        thread::spawn(move || {
+            // Nobody listens any more once the watchdog has barked.
+            let _ = done.send(run(inputs));
+        });
         let collector = thread::spawn(move || batches.into_iter().flatten().collect::<Vec<Finished>>());
         let limit = self.plan.stop.send_for + self.plan.stop.drain + SLACK;
         let facts = ended.recv_timeout(limit).expect("the run hangs")?;
