@@ -83,7 +83,7 @@ misbehaviours! {
     Redirect = "redirect",
     /// The request is read, and nothing ever comes.
     NoHead = "no-head",
-    /// Ten bytes every 50 ms, the head included.
+    /// Twenty bytes every 20 ms, the head included.
     SlowDrip = "slow-drip",
 }
 

@@ -14,7 +14,7 @@ use crate::{
 const BEFORE_RESET: Duration = Duration::from_millis(5);
 /// Between the parts of something that is cut into parts.
 const BETWEEN_PARTS: Duration = Duration::from_millis(1);
-const DRIP: (usize, Duration) = (10, Duration::from_millis(50));
+const DRIP: (usize, Duration) = (20, Duration::from_millis(20));
 const HUGE: usize = 100_000_000;
 
 /// A stream that misbehaves: steps, each when it is due.
