@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use llm_client::{Api, Endpoint, Generation, Prompt};
+use llm_client::{Api, Endpoint, Prompt};
 use load_test::{
     plan::{Lengths, Load, Plan, Slo, Stop, Workload},
     record::{Class, RequestRecord},
@@ -155,20 +155,12 @@ fn inputs(
 ) -> Result<RunInputs> {
     let plan = plan(scenario)?;
     let endpoint = Endpoint::new(plan.api, base_url, None)?;
-    let body = endpoint.encode(&Generation {
-        model: &plan.model,
-        prompt: Prompt::Text(&"word ".repeat(500)),
-        max_tokens: Some(scenario.tokens),
-        stream: true,
-        sampling: &plan.sampling,
-    });
+    let text = "word ".repeat(500);
+    let request = EncodedRequest::new(&endpoint, &plan, Prompt::Text(&text), 500, Some(scenario.tokens));
     Ok(RunInputs {
         plan,
         endpoint,
-        requests: Arc::new([EncodedRequest {
-            body,
-            prompt_tokens: 500,
-        }]),
+        requests: Arc::new([request]),
         trace: Arc::default(),
         recording: Recording {
             texts: Texts::ToCount,
