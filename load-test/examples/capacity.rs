@@ -254,6 +254,12 @@ fn report(scenario: &Scenario, facts: &RunFacts, records: &[RequestRecord], chun
         at(0.99),
         at(1.0)
     );
+    let sending_s = (scenario.ramp_s + scenario.steady_s) as f64;
+    println!(
+        "  CPU time {:.2} µs a token, {:.1} µs a request",
+        facts.cpu_shares[0] * sending_s * 1e6 / chunks as f64,
+        facts.cpu_shares[0] * sending_s * 1e6 / facts.scheduled as f64
+    );
     println!(
         "  loop lag p50 {} p99 {} max {} µs, thread busy {:.3}, held {:?}",
         facts.loop_lag.value_at_quantile(0.5) / 1000,
