@@ -70,13 +70,13 @@ const SCENARIOS: [Scenario; 4] = [
         steady_s: 8,
     },
     Scenario {
-        name: "10 000 streams, 10 tokens/s each",
+        name: "10 000 streams, a token a second each",
         concurrency: 10_000,
         ttft_ms: 200,
-        itl_us: 100_000,
-        tokens: 64,
+        itl_us: 1_000_000,
+        tokens: 8,
         ramp_s: 6,
-        steady_s: 8,
+        steady_s: 10,
     },
 ];
 
