@@ -1,5 +1,6 @@
 use std::{
     cell::{Cell, RefCell},
+    pin::pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed, mpsc::TrySendError},
     time::Duration,
@@ -100,8 +101,10 @@ impl Worker {
         let (body, prompt_tokens) = self.shared.request(index);
         let begun = MonotonicTime::now();
         self.begin(begun);
-        let exchange = self.client.exchange(body, listener);
-        let exchange = self.in_flight.until(exchange).await;
+        let exchange = {
+            let exchange = pin!(self.client.exchange(body, listener));
+            self.in_flight.until(exchange).await
+        };
         let ended = MonotonicTime::now();
         self.measured.borrow_mut().occupancy.end(ended);
         let blank = ending::blank(index, intended, self.number, prompt_tokens);
@@ -145,7 +148,7 @@ impl Worker {
         let begun = MonotonicTime::now();
         self.measured.borrow_mut().occupancy.begin_waiting(begun);
         // What cuts the rest short also ends the stream's loop: there are no tickets any more.
-        let _ = self.resting.until(tokio::time::sleep(wait)).await;
+        let _ = self.resting.until(pin!(tokio::time::sleep(wait))).await;
         let ended = MonotonicTime::now();
         let mut measured = self.measured.borrow_mut();
         measured.occupancy.end_waiting(ended);
