@@ -12,6 +12,8 @@ pub const DEFAULT_VOCABULARY: &str = "o200k_base";
 /// (`organisation/name`, as vLLM serves them) whose tokenizer is to be had. Else [`DEFAULT_VOCABULARY`], with
 /// [`TokenizerSource::Default`] and a note that says why.
 ///
+/// So a model's name of the hub's form is told to the hub, unless the cache has it or `HF_HUB_OFFLINE` is set.
+///
 /// # Errors
 ///
 /// Where the named tokenizer is not to be had. A model's name alone is never an error.

@@ -216,13 +216,13 @@ impl Tokenizer {
                     .collect())
             }
             Vocabulary::OpenAi(vocabulary) => {
-                let tokens = self.plain(vocabulary, text)?;
                 let mut end = 0;
-                let ends = vocabulary._decode_native_and_split(tokens).map(|token| {
-                    end += token.len();
-                    ascending(end)
+                let ends = self.plain(vocabulary, text)?.into_iter().map(|token| {
+                    let bytes = vocabulary.decode_bytes(&[token]).map_err(Into::into);
+                    end += self.refused(bytes)?.len();
+                    Ok(ascending(end))
                 });
-                Ok(ends.collect())
+                ends.collect()
             }
         }
     }

@@ -5,6 +5,9 @@ use serde::Serialize;
 use super::{PreparedRequest, WorkloadError, parallel};
 use crate::tokens::{Tokenizer, TokenizerDescription};
 
+/// Words beyond this (bytes) are none: scripts without spaces.
+const LONGEST_WORD: usize = 32;
+
 /// What the prompts of a run are like, for the report: repeated prompts and shared prefixes are answered faster by servers
 /// that cache, so the figures have to be read with them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,7 +18,7 @@ pub struct WorkloadFacts {
     pub distinct_share: f64,
     /// Share of the different prompts' tokens that a server with an unbounded prefix cache has seen before, each prompt
     /// asked once: the tokens of the longest common prefix with any earlier prompt, over all tokens. (In a trie of the
-    /// prompts: tokens less nodes, over tokens; the order does not matter.) 0 to 1.
+    /// prompts: tokens less nodes, over tokens; the order does not matter.) Of a prompt's last common word only a whole one counts. 0 to 1.
     pub shared_prefix_share: f64,
     /// Lengths of the prompts.
     pub prompt_tokens: TokenRange,
@@ -109,12 +112,18 @@ fn shared_tokens(sorted: &[(String, u32)], tokenizer: &Tokenizer) -> Result<u64,
     Ok(counted.into_iter().sum())
 }
 
-/// Bytes, on a character's boundary.
+/// Bytes, on a character's boundary and, where one is near, on a word's: a token that goes on otherwise is another token.
 fn common_prefix(one: &str, other: &str) -> usize {
     let same = one
         .bytes()
         .zip(other.bytes())
         .take_while(|(one, other)| one == other)
         .count();
-    one.floor_char_boundary(same)
+    let same = one.floor_char_boundary(same);
+    let ends_word = |text: &str, at: usize| text[at..].chars().next().is_none_or(char::is_whitespace);
+    let near = one.floor_char_boundary(same.saturating_sub(LONGEST_WORD));
+    let mut words = (near..=same).rev().filter(|at| one.is_char_boundary(*at));
+    words
+        .find(|at| ends_word(one, *at) && ends_word(other, *at))
+        .unwrap_or(same)
 }

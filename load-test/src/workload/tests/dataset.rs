@@ -92,7 +92,7 @@ fn shared_prefixes_are_counted_against_all_earlier_prompts() {
         .map(|prompt| format!("{{\"prompt\": \"{prompt}\"}}\n"))
         .concat();
     let facts = prompts(&content, None).unwrap().facts;
-    assert!((facts.shared_prefix_share - 4.0 / 9.0).abs() < 0.12, "{facts:?}");
+    assert!((facts.shared_prefix_share - 4.0 / 9.0).abs() < 1e-12, "{facts:?}");
 }
 
 #[test]
