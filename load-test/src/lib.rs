@@ -15,3 +15,8 @@ pub mod plan;
 pub mod record;
 pub mod run;
 pub mod verdict;
+pub mod correctness;
+pub mod plan;
+pub mod record;
+pub mod tokens;
+pub mod workload;
