@@ -14,6 +14,7 @@ pub mod message;
 mod metric;
 mod provenance;
 mod registry;
+mod secret;
 mod values;
 
 pub use batch::{BatchContent, MetricBatch};
@@ -25,4 +26,5 @@ pub use llm::{Creator, Llm, LlmName, NewLlm};
 pub use metric::{Bounds, Direction, Metric, MetricTitle, NewMetric, Unit};
 pub use provenance::{Provenance, RunId, Source};
 pub use registry::RegistrySeed;
+pub use secret::Secret;
 pub use values::{MAX_VALUES, Values};
