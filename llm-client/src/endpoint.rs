@@ -9,13 +9,16 @@ use crate::Generation;
 pub const ANTHROPIC_BASE_URL: &str = "https://api.anthropic.com";
 
 /// An API that generates text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Api {
     /// `POST {base}/chat/completions`, where the base ends in `/v1` as a rule (LLMPerf's `OPENAI_API_BASE`).
+    #[serde(rename = "openai-chat")]
     OpenAiChat,
     /// `POST {base}/completions`: a prompt, no messages.
+    #[serde(rename = "openai-completions")]
     OpenAiCompletions,
     /// `POST {base}/v1/messages`.
+    #[serde(rename = "anthropic-messages")]
     AnthropicMessages,
 }
 

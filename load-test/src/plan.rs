@@ -27,6 +27,7 @@ pub struct Plan {
     /// Whether the answers are streamed.
     pub stream: bool,
     /// A request that takes longer has timed out.
+    #[serde(rename = "request_timeout_s", with = "seconds")]
     pub request_timeout: Duration,
     /// Worker threads.
     pub client_cores: NonZeroU32,
@@ -85,6 +86,7 @@ pub enum Load {
         /// Streams.
         concurrency: NonZeroU32,
         /// The streams start evenly over this time.
+        #[serde(rename = "ramp_up_s", with = "seconds")]
         ramp_up: Duration,
     },
     /// Open loop: requests arrive whether or not the server keeps up.
@@ -94,6 +96,7 @@ pub enum Load {
         /// How the gaps between them are distributed.
         arrival: Arrival,
         /// The rate grows linearly from zero over this time.
+        #[serde(rename = "ramp_up_s", with = "seconds")]
         ramp_up: Duration,
         /// What would exceed so many requests in flight is dropped, and says so.
         max_in_flight: NonZeroU32,
@@ -126,10 +129,12 @@ pub enum Arrival {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stop {
     /// No request is sent later than this after the first.
+    #[serde(rename = "send_for_s", with = "seconds")]
     pub send_for: Duration,
     /// No further request is sent once so many are sent (each ends in some class).
     pub max_requests: Option<u64>,
     /// What is still in flight so long after the last was sent is cancelled.
+    #[serde(rename = "drain_s", with = "seconds")]
     pub drain: Duration,
 }
 
@@ -142,4 +147,20 @@ pub struct Slo {
     pub tpot_s: Option<f64>,
     /// Longest time to the last token, s.
     pub e2e_latency_s: Option<f64>,
+}
+
+/// Durations as seconds, as everywhere in the report.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(duration.as_secs_f64())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        Duration::try_from_secs_f64(seconds).map_err(D::Error::custom)
+    }
 }

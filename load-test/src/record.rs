@@ -1,6 +1,5 @@
 //! What is kept of a request.
 
-use llm_client::{Exchange, Outcome};
 use precise_time::MonotonicTime;
 use serde::{Deserialize, Serialize};
 
