@@ -9,5 +9,7 @@
 //! A run is a pure plan ([`plan::Plan`]); the worker threads only send, stamp and record; everything that costs time,
 //! such as tokenising, writing files and summarising, happens before, after or on another thread.
 
+pub mod journal;
 pub mod plan;
 pub mod record;
+pub mod report;
