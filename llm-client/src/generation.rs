@@ -1,4 +1,7 @@
-use serde_json::{Map, Value};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use crate::Api;
 
 /// What a model is asked for, whatever the API.
 #[derive(Debug, Clone, Copy)]
@@ -43,4 +46,83 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
+}
+
+/// What Anthropic's API, which demands a limit, is sent where none is asked for.
+const ANTHROPIC_MAX_TOKENS: u32 = 4096;
+
+impl Generation<'_> {
+    pub(crate) fn encode(&self, api: Api, asks_for_stream_usage: bool) -> Bytes {
+        let mut body = Map::new();
+        body.insert("model".into(), self.model.into());
+        body.insert("stream".into(), self.stream.into());
+        match api {
+            Api::OpenAiChat => {
+                body.insert("messages".into(), self.prompt.messages(|_| true));
+            }
+            Api::OpenAiCompletions => {
+                body.insert("prompt".into(), self.prompt.text(|_| true).into());
+            }
+            Api::AnthropicMessages => {
+                let is_system = |role| role == Role::System;
+                let system = self.prompt.text(is_system);
+                if !system.is_empty() {
+                    body.insert("system".into(), system.into());
+                }
+                body.insert("messages".into(), self.prompt.messages(|role| !is_system(role)));
+            }
+        }
+        let is_anthropic = api == Api::AnthropicMessages;
+        if self.stream && asks_for_stream_usage && !is_anthropic {
+            body.insert("stream_options".into(), json!({"include_usage": true}));
+        }
+        let max_tokens = self.max_tokens.or(is_anthropic.then_some(ANTHROPIC_MAX_TOKENS));
+        // The newer name of the same limit: servers refuse a request with both.
+        if let Some(max_tokens) = max_tokens
+            && !self.sampling.contains_key("max_completion_tokens")
+        {
+            body.insert("max_tokens".into(), max_tokens.into());
+        }
+        body.extend(self.sampling.clone());
+        Bytes::from(Value::Object(body).to_string())
+    }
+}
+
+impl Prompt<'_> {
+    fn messages(&self, takes: impl Fn(Role) -> bool) -> Value {
+        let message = |role: Role, content: &str| json!({"role": role.word(), "content": content});
+        match self {
+            Self::Text(text) => json!([message(Role::User, text)]),
+            Self::Messages(messages) => {
+                let taken = messages.iter().filter(|one| takes(one.role));
+                taken.map(|one| message(one.role, one.content)).collect()
+            }
+        }
+    }
+
+    fn text(&self, takes: impl Fn(Role) -> bool) -> String {
+        match self {
+            Self::Text(text) => {
+                if takes(Role::User) {
+                    (*text).to_owned()
+                } else {
+                    String::new()
+                }
+            }
+            Self::Messages(messages) => {
+                let taken = messages.iter().filter(|one| takes(one.role));
+                taken.map(|one| one.content).collect::<Vec<_>>().join("\n\n")
+            }
+        }
+    }
+}
+
+impl Role {
+    fn word(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
 }
