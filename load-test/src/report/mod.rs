@@ -14,6 +14,7 @@ pub mod distribution;
 pub mod facts;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub mod llmperf;
 pub mod model;
 pub mod part;
 pub mod samples;
