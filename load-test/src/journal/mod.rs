@@ -3,7 +3,8 @@
 //! - `requests.jsonl`: one line a request ([`RequestLine`]), handed to the operating system with every chunk that arrives,
 //!   so that a process that is killed loses at most the chunk it was about to hand over.
 //! - `chunks.jsonl`, where it was asked for: the stamps of all deltas ([`ChunksLine`]).
-//! - Answers whose tokens are still to be counted go into a spool, an unnamed temporary file: memory does not grow with them.
+//! - Answers that are handed over (to be counted or checked, see [`Texts`](crate::run::Texts)) go into a spool, an unnamed
+//!   temporary file: memory does not grow with them.
 //! - Records stay in memory, and error messages as far as they are bounded ([`ErrorMessages`]).
 //! - A [`Follower`] sees every chunk, for instance to publish it.
 //!
@@ -18,7 +19,6 @@ mod spool;
 mod writer;
 
 use std::{
-    num::NonZeroU64,
     path::PathBuf,
     sync::mpsc::{SyncSender, sync_channel},
     thread::{self, JoinHandle},
@@ -107,18 +107,6 @@ impl Follower for () {
     fn finished(&mut self, _finished: &[Finished]) {}
 }
 
-/// Which answers are kept until the run is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeptTexts {
-    /// All of them: they are checked.
-    All,
-    /// Those whose tokens the server did not count, and of the others one in so many, to compare the counts.
-    Uncounted {
-        /// One in so many: the requests whose index is a multiple of it.
-        sample_one_in: NonZeroU64,
-    },
-}
-
 /// What the journal of a run is to do.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -128,8 +116,6 @@ pub struct Settings {
     pub record_chunks: bool,
     /// The moment that all times in the files are relative to.
     pub started: MonotonicTime,
-    /// Which answers are kept.
-    pub texts: KeptTexts,
 }
 
 /// A journal that is being written.

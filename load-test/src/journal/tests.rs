@@ -6,16 +6,11 @@ use crate::{
     report::fixtures::{at, record, refused},
 };
 
-const ONE_IN_TEN: KeptTexts = KeptTexts::Uncounted {
-    sample_one_in: NonZeroU64::new(10).unwrap(),
-};
-
 fn settings(directory: &Path) -> Settings {
     Settings {
         directory: Some(directory.to_owned()),
         record_chunks: true,
         started: at(0),
-        texts: ONE_IN_TEN,
     }
 }
 
@@ -25,13 +20,6 @@ fn ended(record: RequestRecord) -> Finished {
         error: (record.class != Class::Ok).then(|| "too busy".into()),
         text: Some("to be or not to be".into()),
         chunk_stamps: Some([at(record.index), at(record.index + 1)].into()),
-    }
-}
-
-fn uncounted(index: u64) -> RequestRecord {
-    RequestRecord {
-        server_output_tokens: None,
-        ..record(index)
     }
 }
 
@@ -120,15 +108,17 @@ fn lines_are_in_the_file_while_the_run_goes_on() {
 }
 
 #[test]
-fn what_the_server_did_not_count_is_counted_and_a_sample_of_the_rest() {
+fn answers_that_were_handed_over_are_counted() {
     let directory = tempfile::tempdir().unwrap();
     let (sender, journal) = Journal::start(settings(directory.path()), ()).unwrap();
-    let requests = (0..20).map(|index| ended(if index == 7 { uncounted(7) } else { record(index) }));
+    let requests = (0..20).map(|index| Finished {
+        text: (index % 10 == 7).then(|| "to be or not to be".into()),
+        ..ended(record(index))
+    });
     sender.send(requests.collect()).unwrap();
-    sender.send(vec![ended(refused(20, 500))]).unwrap();
     drop(sender);
     let (mut recorded, ()) = journal.finish().unwrap();
-    assert_eq!(recorded.texts.len(), 3);
+    assert_eq!(recorded.texts.len(), 2);
     recorded.count_tokens(words, NonZeroUsize::new(2).unwrap());
     assert!(recorded.problems.is_empty(), "{:?}", recorded.problems);
     let counted: Vec<_> = recorded
@@ -136,13 +126,13 @@ fn what_the_server_did_not_count_is_counted_and_a_sample_of_the_rest() {
         .iter()
         .filter_map(|record| Some((record.index, record.client_output_tokens?)))
         .collect();
-    assert_eq!(counted, [(0, 6), (7, 6), (10, 6)]);
+    assert_eq!(counted, [(7, 6), (17, 6)]);
     let written: Vec<_> = lines(directory.path())
         .iter()
         .filter(|line| line["client_output_tokens"] == 6)
         .map(|line| line["index"].as_u64().unwrap())
         .collect();
-    assert_eq!(written, [0, 7, 10]);
+    assert_eq!(written, [7, 17]);
     let left: Vec<_> = fs::read_dir(directory.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -154,7 +144,7 @@ fn what_the_server_did_not_count_is_counted_and_a_sample_of_the_rest() {
 fn a_file_that_vanished_is_a_problem_not_a_panic() {
     let directory = tempfile::tempdir().unwrap();
     let (sender, journal) = Journal::start(settings(directory.path()), ()).unwrap();
-    sender.send(vec![ended(uncounted(0))]).unwrap();
+    sender.send(vec![ended(record(0))]).unwrap();
     drop(sender);
     let (mut recorded, ()) = journal.finish().unwrap();
     fs::remove_file(directory.path().join(REQUESTS_FILE)).unwrap();
@@ -169,7 +159,6 @@ fn without_a_directory_nothing_is_written_and_everything_remembered() {
         directory: None,
         record_chunks: true,
         started: at(0),
-        texts: KeptTexts::All,
     };
     let (sender, journal) = Journal::start(settings, ()).unwrap();
     sender.send(vec![ended(refused(0, 500))]).unwrap();

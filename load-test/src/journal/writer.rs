@@ -1,11 +1,11 @@
 //! The journal's thread: files, spool and records.
 
 use super::{
-    CHUNKS_FILE, ErrorMessages, JournalError, KeptTexts, REQUESTS_FILE, Recorded, Settings, TextSpool,
+    CHUNKS_FILE, ErrorMessages, JournalError, REQUESTS_FILE, Recorded, Settings, TextSpool,
     jsonl_file::JsonlFile,
     line::{ChunksLine, RequestLine},
 };
-use crate::record::{Class, Finished, RequestRecord};
+use crate::record::{Finished, RequestRecord};
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -59,11 +59,9 @@ impl Writer {
                 Some(ChunksLine::new(ended.record.index, stamps, started))
             }));
         }
-        let kept = self.settings.texts;
         self.texts.append(
             finished
                 .iter()
-                .filter(|ended| is_kept(kept, &ended.record))
                 .filter_map(|ended| Some((ended.record.index, ended.text.as_deref()?))),
         );
         for ended in finished {
@@ -92,16 +90,6 @@ impl Writer {
             texts: self.texts,
             problems,
             requests_file,
-        }
-    }
-}
-
-fn is_kept(kept: KeptTexts, record: &RequestRecord) -> bool {
-    match kept {
-        KeptTexts::All => true,
-        KeptTexts::Uncounted { sample_one_in } => {
-            record.class == Class::Ok
-                && (record.server_output_tokens.is_none() || record.index.is_multiple_of(sample_one_in.get()))
         }
     }
 }

@@ -4,16 +4,21 @@ use chrono::{DateTime, Utc};
 
 use super::{
     distribution::Distribution,
-    facts::RunFacts,
     model::{
-        Calibration, ClientError, ClientSection, ErrorSummary, Goodput, Report, SCHEMA_VERSION,
-        TokenAccounting, Verdict, WindowSection, WorkloadSection,
+        ClientSection, ErrorSummary, Goodput, Report, SCHEMA_VERSION, TokenAccounting, WindowSection,
+        WorkloadSection,
     },
     part::{PartInputs, RunPart},
     samples::Unit,
     window::{Window, WindowKind},
 };
-use crate::{journal::Recorded, plan::Slo};
+use crate::{
+    calibration::Calibration,
+    journal::Recorded,
+    plan::Slo,
+    run::RunFacts,
+    verdict::{ClientError, ErrorLimits, Verdict},
+};
 
 /// What a report says beside its figures.
 #[derive(Debug, Clone)]
@@ -41,8 +46,8 @@ pub struct Inputs<'a> {
     pub facts: &'a RunFacts,
     /// What the journal recorded.
     pub recorded: &'a Recorded,
-    /// What the client added.
-    pub client_error: ClientError,
+    /// How large the client's own error may be.
+    pub limits: ErrorLimits,
 }
 
 /// The report of a run on one load generator.
@@ -65,9 +70,10 @@ pub fn part(inputs: &Inputs<'_>, window: &Window) -> RunPart {
         slo: &plan.slo,
         is_streamed: plan.stream,
         scheduled: inputs.facts.scheduled,
+        calibration: inputs.header.calibration.as_ref(),
+        limits: &inputs.limits,
     };
     let mut part = RunPart::new(&part_inputs, &recorded.records, |index| recorded.errors.of(index));
-    part.client_error = inputs.client_error.clone();
     let repeated = recorded
         .records
         .windows(2)

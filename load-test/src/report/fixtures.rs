@@ -1,13 +1,13 @@
 //! Records for tests.
 
-use hdrhistogram::Histogram;
 use precise_time::MonotonicTime;
 
-use super::{RunFacts, build::Header, facts::Waits, model::WorkloadSection};
+use super::{build::Header, model::WorkloadSection};
 use crate::{
-    journal::{self, Journal, KeptTexts, Recorded},
+    journal::{self, Journal, Recorded},
     plan::Plan,
     record::{Class, Finished, RequestRecord},
+    run::{ClassCounts, RunFacts, Waits, durations::durations},
 };
 
 /// The moment `millis` milliseconds after the tests' runs started.
@@ -55,9 +55,14 @@ pub(crate) fn refused(index: u64, status: u16) -> RequestRecord {
     }
 }
 
-/// The facts of a run with these records and without a ramp.
+/// The facts of a run with these records and without a ramp, whose loops were up to 0.6 ms late.
 pub(crate) fn facts(records: &[RequestRecord]) -> RunFacts {
-    let histogram = || Histogram::new(3).unwrap();
+    let mut classes = ClassCounts::default();
+    for record in records {
+        classes.count(record.class, 1);
+    }
+    let mut loop_lag = durations();
+    loop_lag.record_n(600_000, 1000).unwrap();
     RunFacts {
         started_at: "2026-11-22T12:00:00Z".parse().unwrap(),
         started: at(0),
@@ -65,8 +70,12 @@ pub(crate) fn facts(records: &[RequestRecord]) -> RunFacts {
         last_begun: records.iter().filter_map(|record| record.sent).max(),
         ended: records.iter().map(|record| record.closed).max().unwrap_or(at(0)),
         scheduled: records.len() as u64,
-        icl_ramp: histogram(),
-        icl_steady: histogram(),
+        classes,
+        icl_ramp: durations(),
+        icl_steady: durations(),
+        loop_lag,
+        late_sends: durations(),
+        streams: None,
         waits: Waits::default(),
         cpu_shares: vec![0.25],
         interrupted: false,
@@ -121,7 +130,6 @@ pub(crate) fn recorded(records: Vec<RequestRecord>) -> Recorded {
         directory: None,
         record_chunks: false,
         started: at(0),
-        texts: KeptTexts::All,
     };
     let (sender, journal) = Journal::start(settings, ()).unwrap();
     let finished = records.into_iter().map(|record| Finished {

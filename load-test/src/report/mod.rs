@@ -9,9 +9,9 @@
 
 pub mod binomial;
 pub mod build;
+mod client_error;
 pub mod definitions;
 pub mod distribution;
-pub mod facts;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod llmperf;
@@ -22,6 +22,5 @@ pub mod tokens;
 pub mod window;
 
 pub use build::{Inputs, build};
-pub use facts::RunFacts;
 pub use model::Report;
 pub use part::RunPart;

@@ -9,8 +9,10 @@ use super::{
     window::{TooShort, WindowKind},
 };
 use crate::{
+    calibration::Calibration,
     plan::{Plan, Slo},
     record::Class,
+    verdict::ClientError,
 };
 
 /// The version of the format. It grows when a field changes its meaning or goes; new fields do not count.
@@ -241,70 +243,4 @@ pub struct TokenAccounting {
     pub uncounted: u64,
     /// Server's count − client's count, tokens.
     pub difference: TokenDifference,
-}
-
-/// Whether the figures can be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// The client kept up.
-    #[default]
-    Valid,
-    /// It did not, or the figures do not add up.
-    Invalid,
-}
-
-/// What the client itself adds to what it measures.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct ClientError {
-    /// Whether the figures can be trusted.
-    pub verdict: Verdict,
-    /// Why not.
-    pub reasons: Vec<String>,
-    /// 99th percentile of the error of the time to the first token.
-    pub ttft_p99_s: Option<f64>,
-    /// 99th percentile of sent − intended.
-    pub late_send_p99_s: Option<f64>,
-    /// 99th percentile of the event loops' lateness.
-    pub loop_lag_p99_s: Option<f64>,
-}
-
-impl ClientError {
-    /// Makes the verdict invalid.
-    pub fn invalidate(&mut self, reason: String) {
-        self.verdict = Verdict::Invalid;
-        if !self.reasons.contains(&reason) {
-            self.reasons.push(reason);
-        }
-    }
-
-    /// The worse of both in everything.
-    pub fn merge(&mut self, other: &Self) {
-        let worse = |a: &mut Option<f64>, b: Option<f64>| {
-            *a = match (*a, b) {
-                (Some(a), Some(b)) => Some(a.max(b)),
-                (a, b) => a.or(b),
-            };
-        };
-        if other.verdict == Verdict::Invalid {
-            self.verdict = Verdict::Invalid;
-        }
-        self.reasons.extend(other.reasons.iter().cloned());
-        self.reasons.sort();
-        self.reasons.dedup();
-        worse(&mut self.ttft_p99_s, other.ttft_p99_s);
-        worse(&mut self.late_send_p99_s, other.late_send_p99_s);
-        worse(&mut self.loop_lag_p99_s, other.loop_lag_p99_s);
-    }
-}
-
-/// What the client measured of a server with known timings, at the run's own concurrency.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Calibration {
-    /// Streams at the same time.
-    pub concurrency: u32,
-    /// Requests measured.
-    pub requests: u64,
-    /// Error of the time to the first token: client's stamp − server's write.
-    pub ttft_error_s: Distribution,
 }

@@ -6,19 +6,22 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    client_error::larger,
     definitions::{
         end_to_end, is_good, output_tokens, time_per_output_token, time_to_first_answer, time_to_first_token,
         tokens_per_second,
     },
-    facts::RunFacts,
-    model::{BackoffSection, ClientError, ErrorSummary, RequestTotals},
+    model::{BackoffSection, ErrorSummary, RequestTotals},
     samples::{Samples, Unit, hdr_v2, histogram},
     tokens::TokenCounts,
     window::{TooShort, Window},
 };
 use crate::{
+    calibration::Calibration,
     plan::Slo,
     record::{Class, RequestRecord},
+    run::RunFacts,
+    verdict::{ClientError, ErrorLimits, judge},
 };
 
 /// What one load generator contributes to a report.
@@ -210,6 +213,10 @@ pub struct PartInputs<'a> {
     pub is_streamed: bool,
     /// Requests that were due, the warm-up's included.
     pub scheduled: u64,
+    /// What the client measured of a server with known timings.
+    pub calibration: Option<&'a Calibration>,
+    /// How large its error may be.
+    pub limits: &'a ErrorLimits,
 }
 
 impl RunPart {
@@ -225,12 +232,9 @@ impl RunPart {
             window,
             slo,
             is_streamed,
-            scheduled,
+            ..
         } = *inputs;
-        let warmup_requests = window.first_index.min(scheduled);
-        let mut part = Self::empty(window, facts);
-        part.warmup_requests = warmup_requests;
-        part.requests.scheduled = scheduled - warmup_requests;
+        let mut part = Self::empty(inputs);
         let mut values = Values::default();
         for record in records.iter().filter(|record| record.index >= window.first_index) {
             part.requests.add(record.class);
@@ -249,10 +253,14 @@ impl RunPart {
             }
         }
         part.samples = SampleSet::of(&values);
+        let ttft_p50_s = part.samples.ttft_s.distribution().p50;
+        part.client_error = judge(facts, inputs.calibration, ttft_p50_s, inputs.limits);
         part
     }
 
-    fn empty(window: &Window, facts: &RunFacts) -> Self {
+    fn empty(inputs: &PartInputs<'_>) -> Self {
+        let (facts, window) = (inputs.facts, inputs.window);
+        let warmup_requests = window.first_index.min(inputs.scheduled);
         let mut icl = histogram();
         merge_histograms(&mut icl, &facts.icl_steady);
         if window.too_short.is_some() {
@@ -261,8 +269,11 @@ impl RunPart {
         Self {
             samples: SampleSet::of(&Values::default()),
             icl,
-            requests: RequestTotals::default(),
-            warmup_requests: 0,
+            requests: RequestTotals {
+                scheduled: inputs.scheduled - warmup_requests,
+                ..RequestTotals::default()
+            },
+            warmup_requests,
             good: 0,
             errors: BTreeMap::new(),
             tokens: TokenCounts::default(),
@@ -271,7 +282,7 @@ impl RunPart {
             windows: Windows::of(window, facts),
             backoff_ns: u64::try_from(facts.waits.total.as_nanos()).unwrap_or(u64::MAX),
             backoff_waits: facts.waits.count,
-            client_error: ClientError::default(),
+            client_error: judge(facts, inputs.calibration, None, inputs.limits),
             busiest_thread_cpu_share: facts.cpu_shares.iter().copied().reduce(f64::max),
             interrupted: facts.interrupted,
             problems: Vec::new(),
@@ -305,11 +316,7 @@ impl RunPart {
         self.backoff_ns = self.backoff_ns.saturating_add(other.backoff_ns);
         self.backoff_waits += other.backoff_waits;
         self.client_error.merge(&other.client_error);
-        self.busiest_thread_cpu_share = self
-            .busiest_thread_cpu_share
-            .into_iter()
-            .chain(other.busiest_thread_cpu_share)
-            .reduce(f64::max);
+        self.busiest_thread_cpu_share = larger(self.busiest_thread_cpu_share, other.busiest_thread_cpu_share);
         self.interrupted |= other.interrupted;
         self.problems.extend(other.problems.iter().cloned());
         self.problems.sort();

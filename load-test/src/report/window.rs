@@ -5,8 +5,11 @@ use std::time::Duration;
 use precise_time::MonotonicTime;
 use serde::{Deserialize, Serialize};
 
-use super::{definitions::end_to_end, facts::RunFacts};
-use crate::record::{Class, RequestRecord};
+use super::definitions::end_to_end;
+use crate::{
+    record::{Class, RequestRecord},
+    run::RunFacts,
+};
 
 /// What the window is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

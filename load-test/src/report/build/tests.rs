@@ -12,10 +12,7 @@ fn report(records: Vec<RequestRecord>, change: impl FnOnce(&mut RunFacts, &mut H
         header,
         facts: &facts,
         recorded: &recorded(records),
-        client_error: ClientError {
-            ttft_p99_s: Some(0.0006),
-            ..ClientError::default()
-        },
+        limits: ErrorLimits::default(),
     })
 }
 
@@ -102,7 +99,7 @@ fn what_could_not_be_written_is_in_the_report() {
         header: header(),
         facts: &facts(&records),
         recorded: &recorded,
-        client_error: ClientError::default(),
+        limits: ErrorLimits::default(),
     });
     assert_eq!(
         report.problems,
@@ -120,7 +117,7 @@ fn parts_of_two_workers_make_one_report() {
             header: header(),
             facts: &facts,
             recorded: &recorded,
-            client_error: ClientError::default(),
+            limits: ErrorLimits::default(),
         };
         part(&inputs, &window)
     });

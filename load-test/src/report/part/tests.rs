@@ -46,6 +46,8 @@ fn part_of(window: &Window, facts: &RunFacts, records: &[RequestRecord]) -> RunP
         slo: &SLO,
         is_streamed: true,
         scheduled: records.len() as u64,
+        calibration: None,
+        limits: &ErrorLimits::default(),
     };
     RunPart::new(&inputs, records, |_| Some("refused"))
 }
@@ -138,6 +140,8 @@ fn an_answer_that_was_not_streamed_has_no_first_token() {
         slo: &SLO,
         is_streamed: false,
         scheduled: 10,
+        calibration: None,
+        limits: &ErrorLimits::default(),
     };
     let samples = RunPart::new(&inputs, &records, |_| None).samples;
     for without in [
