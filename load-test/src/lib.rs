@@ -11,6 +11,7 @@
 
 pub mod arrivals;
 pub mod calibration;
+pub mod compare;
 pub mod journal;
 pub mod plan;
 pub mod record;
