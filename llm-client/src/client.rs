@@ -202,7 +202,7 @@ impl Shared {
                 let Some(mut connection) = self.idle.borrow_mut().pop() else {
                     return Poll::Ready(None);
                 };
-                if connection.is_idle(cx) {
+                if connection.is_alive(cx) {
                     return Poll::Ready(Some(connection));
                 }
             }

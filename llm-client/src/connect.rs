@@ -120,3 +120,27 @@ fn dropped(error: io::Error) -> Result<Dropped, io::Error> {
         _ => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_this_process_lacks_is_told_from_what_the_server_refuses() {
+        let of = |errno: Errno| dropped(io::Error::from(errno));
+        assert!(matches!(of(Errno::EMFILE), Ok(Dropped::Descriptors(_))));
+        assert!(matches!(of(Errno::ENFILE), Ok(Dropped::Descriptors(_))));
+        assert!(matches!(of(Errno::EADDRNOTAVAIL), Ok(Dropped::Ports(_))));
+        assert!(matches!(of(Errno::ENOBUFS), Ok(Dropped::Memory(_))));
+        for refusal in [
+            Errno::ECONNREFUSED,
+            Errno::ECONNRESET,
+            Errno::EHOSTUNREACH,
+            Errno::ETIMEDOUT,
+        ] {
+            assert!(of(refusal).is_err(), "{refusal}");
+        }
+    }
+}

@@ -108,8 +108,13 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Whether it can serve another request. To be asked when it should be idle: what the server closed in between is noticed
-    /// here.
+    /// Whether it is still open after a rest, and can serve another request.
+    pub(crate) fn is_alive(&mut self, cx: &Context<'_>) -> bool {
+        self.gauge.probe();
+        self.is_idle(cx)
+    }
+
+    /// Whether it can serve another request.
     pub(crate) fn is_idle(&mut self, cx: &Context<'_>) -> bool {
         self.gauge.wakes(cx.waker());
         self.poll_once();

@@ -270,3 +270,113 @@ fn without_secrets(given: &str) -> String {
     url.set_query(None);
     url.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(api: Api, base: &str) -> (String, String, u16) {
+        let endpoint = Endpoint::new(api, base, None).unwrap();
+        let host = endpoint.headers[HOST].to_str().unwrap().to_owned();
+        (host, endpoint.target.to_string(), endpoint.port)
+    }
+
+    #[test]
+    fn a_base_url_is_completed() {
+        let cases = [
+            (
+                Api::OpenAiChat,
+                "http://h:8000/v1",
+                "h:8000",
+                "/v1/chat/completions",
+                8000,
+            ),
+            (
+                Api::OpenAiChat,
+                " https://h/v1/ ",
+                "h",
+                "/v1/chat/completions",
+                443,
+            ),
+            (
+                Api::OpenAiCompletions,
+                "http://[::1]:80/v1",
+                "[::1]",
+                "/v1/completions",
+                80,
+            ),
+            (Api::OpenAiChat, "http://h", "h", "/chat/completions", 80),
+            (
+                Api::AnthropicMessages,
+                ANTHROPIC_BASE_URL,
+                "api.anthropic.com",
+                "/v1/messages",
+                443,
+            ),
+            (
+                Api::OpenAiChat,
+                "https://h/a?v=1#x",
+                "h",
+                "/a/chat/completions?v=1",
+                443,
+            ),
+        ];
+        for (api, base, host, path, port) in cases {
+            assert_eq!(
+                target(api, base),
+                (host.to_owned(), path.to_owned(), port),
+                "{base}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_base_url_is_refused_without_its_password() {
+        let cases = [
+            ("localhost:8000/v1", "its scheme is neither http nor https"),
+            ("", "it is no URL"),
+            ("http://", "it is no URL"),
+            ("ftp://h/", "its scheme is neither http nor https"),
+            ("http://me:hunter2@h/", "it holds a user or password"),
+            ("//me:hunter2@h/", "it is no URL"),
+        ];
+        for (base, reason) in cases {
+            let refused = Endpoint::new(Api::OpenAiChat, base, None)
+                .unwrap_err()
+                .to_string();
+            assert!(refused.contains(reason), "{base}: {refused}");
+            assert!(!refused.contains("hunter2"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn keys_are_sent_as_the_api_wants_them_and_never_shown() {
+        let secret = || Some(Secret::new("sk-hunter2".to_owned()));
+        let openai = Endpoint::new(Api::OpenAiChat, "http://h/v1", secret()).unwrap();
+        assert_eq!(openai.headers[AUTHORIZATION], "Bearer sk-hunter2");
+        let anthropic = Endpoint::new(Api::AnthropicMessages, "http://h", secret())
+            .unwrap()
+            .with_header("X-Proxy-Key", &Secret::new("hunter2".to_owned()))
+            .unwrap();
+        assert_eq!(anthropic.headers["x-api-key"], "sk-hunter2");
+        assert_eq!(anthropic.headers["anthropic-version"], ANTHROPIC_VERSION);
+        assert!(!anthropic.headers.contains_key(AUTHORIZATION));
+        for endpoint in [openai, anthropic] {
+            assert!(!format!("{endpoint:?} {:?}", endpoint.headers).contains("hunter2"));
+        }
+        let broken = Some(Secret::new("hunter2\n".to_owned()));
+        let refused = Endpoint::new(Api::OpenAiChat, "http://h/v1", broken).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the value of header authorization: expected visible ASCII characters"
+        );
+        assert!(!format!("{refused:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_root_that_is_no_certificate_is_refused() {
+        let endpoint = Endpoint::new(Api::OpenAiChat, "https://h/v1", None).unwrap();
+        let refused = endpoint.with_roots(&[b"-----BEGIN".to_vec()]).unwrap_err();
+        assert!(matches!(refused, EndpointError::Root(_)));
+    }
+}

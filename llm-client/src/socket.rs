@@ -3,12 +3,14 @@
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
 
 use precise_time::MonotonicTime;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -26,6 +28,8 @@ pub(crate) struct Gauge {
     last_read: Cell<MonotonicTime>,
     first_write: Cell<Option<MonotonicTime>>,
     reads: Cell<u32>,
+    /// The next read asks the kernel, and not tokio, whether the peer has closed.
+    probes: Cell<bool>,
 }
 
 impl Gauge {
@@ -38,6 +42,7 @@ impl Gauge {
             last_read: Cell::new(MonotonicTime::now()),
             first_write: Cell::default(),
             reads: Cell::default(),
+            probes: Cell::default(),
         }
     }
 
@@ -58,6 +63,11 @@ impl Gauge {
     pub(crate) fn allow_read(&self) {
         self.may_read.set(true);
         self.was_refused.set(false);
+    }
+
+    /// The next read notices a peer that has closed even where tokio has not heard of it yet.
+    pub(crate) fn probe(&self) {
+        self.probes.set(true);
     }
 
     /// Whether a read was asked for that was not allowed.
@@ -136,7 +146,12 @@ impl AsyncRead for Stamped {
             return Poll::Pending;
         }
         self.poll(cx, |socket, cx, gauge| {
-            let read = socket.poll_read(cx, buffer);
+            let is_closed = gauge.probes.take() && is_closed(&socket);
+            let read = if is_closed {
+                Poll::Ready(Ok(()))
+            } else {
+                socket.poll_read(cx, buffer)
+            };
             if let Poll::Ready(Ok(())) = read {
                 gauge.last_read.set(MonotonicTime::now());
                 gauge.reads.set(gauge.reads.get() + 1);
@@ -144,6 +159,15 @@ impl AsyncRead for Stamped {
             }
             read
         })
+    }
+}
+
+/// Whether nothing is left to be read but the end. Tokio reads only what its reactor has seen, which runs between two tasks.
+fn is_closed(socket: &TcpStream) -> bool {
+    let mut byte = [MaybeUninit::uninit()];
+    match SockRef::from(socket).peek(&mut byte) {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
     }
 }
 

@@ -220,3 +220,6 @@ fn without_mark(line: &[u8], at_start: bool) -> &[u8] {
         line
     }
 }
+
+#[cfg(test)]
+mod tests;

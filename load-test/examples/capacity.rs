@@ -2,6 +2,12 @@
 //!
 //! The mock server is a process of its own with one core, so that memory and CPU time of the client are its own.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "figures for people, and the server's address for its parent"
+)]
+
 use std::{
     collections::BTreeMap,
     env, fs,
@@ -13,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use llm_client::{Api, Endpoint, Generation, Prompt};
+use llm_client::{Api, Endpoint, Prompt};
 use load_test::{
     plan::{Lengths, Load, Plan, Slo, Stop, Workload},
     record::{Class, RequestRecord},
@@ -64,13 +70,13 @@ const SCENARIOS: [Scenario; 4] = [
         steady_s: 8,
     },
     Scenario {
-        name: "10 000 streams, 10 tokens/s each",
+        name: "10 000 streams, a token a second each",
         concurrency: 10_000,
         ttft_ms: 200,
-        itl_us: 100_000,
-        tokens: 64,
+        itl_us: 1_000_000,
+        tokens: 8,
         ramp_s: 6,
-        steady_s: 8,
+        steady_s: 10,
     },
 ];
 
@@ -149,20 +155,12 @@ fn inputs(
 ) -> Result<RunInputs> {
     let plan = plan(scenario)?;
     let endpoint = Endpoint::new(plan.api, base_url, None)?;
-    let body = endpoint.encode(&Generation {
-        model: &plan.model,
-        prompt: Prompt::Text(&"word ".repeat(500)),
-        max_tokens: Some(scenario.tokens),
-        stream: true,
-        sampling: &plan.sampling,
-    });
+    let text = "word ".repeat(500);
+    let request = EncodedRequest::new(&endpoint, &plan, Prompt::Text(&text), 500, Some(scenario.tokens));
     Ok(RunInputs {
         plan,
         endpoint,
-        requests: Arc::new([EncodedRequest {
-            body,
-            prompt_tokens: 500,
-        }]),
+        requests: Arc::new([request]),
         trace: Arc::default(),
         recording: Recording {
             texts: Texts::ToCount,
@@ -255,6 +253,12 @@ fn report(scenario: &Scenario, facts: &RunFacts, records: &[RequestRecord], chun
         at(0.5),
         at(0.99),
         at(1.0)
+    );
+    let sending_s = (scenario.ramp_s + scenario.steady_s) as f64;
+    println!(
+        "  CPU time {:.2} µs a token, {:.1} µs a request",
+        facts.cpu_shares[0] * sending_s * 1e6 / chunks as f64,
+        facts.cpu_shares[0] * sending_s * 1e6 / facts.scheduled as f64
     );
     println!(
         "  loop lag p50 {} p99 {} max {} µs, thread busy {:.3}, held {:?}",

@@ -14,7 +14,7 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use llm_client::{Api, Endpoint, EndpointError, Generation, Prompt};
+use llm_client::{Api, Endpoint, EndpointError, Prompt};
 use mock_llm::{MockLlm, Settings};
 use precise_time::MonotonicTime;
 use serde::{Deserialize, Serialize};
@@ -203,16 +203,9 @@ fn base_url(server: &MockLlm, api: Api) -> String {
 fn sample_request(endpoint: &Endpoint, plan: &Plan, requests: &[EncodedRequest]) -> EncodedRequest {
     let bytes: usize = requests.iter().map(|request| request.body.len()).sum();
     let words = (bytes / requests.len().max(1) / "word ".len()).max(1);
-    EncodedRequest {
-        body: endpoint.encode(&Generation {
-            model: &plan.model,
-            prompt: Prompt::Text(&"word ".repeat(words)),
-            max_tokens: Some(TOKENS),
-            stream: plan.stream,
-            sampling: &plan.sampling,
-        }),
-        prompt_tokens: u32::try_from(words).unwrap_or(u32::MAX),
-    }
+    let text = "word ".repeat(words);
+    let prompt_tokens = u32::try_from(words).unwrap_or(u32::MAX);
+    EncodedRequest::new(endpoint, plan, Prompt::Text(&text), prompt_tokens, Some(TOKENS))
 }
 
 /// Of a trace the window, as long as the calibration sends, in which most requests are due; in the trace's own time, from zero.

@@ -151,3 +151,6 @@ impl From<Stamps> for ServerStamps {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

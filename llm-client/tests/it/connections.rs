@@ -23,6 +23,7 @@ async fn a_connection_serves_one_request_after_the_other() {
         peer.request();
         peer.answer("503 Busy", "", "later");
         serve_one(&mut peer);
+        peer.until_closed();
     })]);
     let client = server.client(Api::OpenAiChat);
     for nth in 0..5 {
@@ -33,15 +34,18 @@ async fn a_connection_serves_one_request_after_the_other() {
         assert_ordered(&exchange);
         assert_eq!(client.open_connections(), 1);
     }
+    drop(client);
     server.finish();
 }
 
-#[tokio::test]
-async fn a_connection_that_was_closed_meanwhile_costs_nothing() {
+/// The server closes a connection between two requests. `meanwhile` runs after it did.
+async fn after_a_close<F: Future<Output = ()>>(meanwhile: impl FnOnce() -> F) {
+    let (answered, is_answered) = mpsc::channel();
     let (closed, is_closed) = mpsc::channel();
     let server = Server::start(vec![
         script(move |mut peer| {
             serve_one(&mut peer);
+            is_answered.recv().unwrap();
             peer.close();
             closed.send(()).unwrap();
         }),
@@ -52,13 +56,26 @@ async fn a_connection_that_was_closed_meanwhile_costs_nothing() {
         client.exchange(body(), &mut ()).await.outcome,
         Outcome::Ok
     ));
-    // Nothing was awaited since, so the client learns of it with the request or not at all.
+    assert_eq!(client.open_connections(), 1);
+    answered.send(()).unwrap();
     is_closed.recv().unwrap();
+    meanwhile().await;
     let second = client.exchange(body(), &mut ()).await;
     assert!(matches!(second.outcome, Outcome::Ok), "{second:?}");
     assert!(!second.reused && second.connected.is_some());
     assert_ordered(&second);
     server.finish();
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_meanwhile_costs_nothing() {
+    after_a_close(|| tokio::time::sleep(Duration::from_millis(20))).await;
+}
+
+/// Nothing was awaited since the server closed: tokio has not heard of it.
+#[tokio::test]
+async fn a_connection_that_was_closed_this_moment_costs_nothing() {
+    after_a_close(|| std::future::ready(())).await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{net::TcpListener, time::Duration};
 use llm_client::{Api, Client, Endpoint, Limits, Outcome, StreamError};
 
 use crate::server::{
-    DONE, FINISH, Server, assert_ordered, body, exchanged, exchanged_within, limits, script, token,
+    DONE, FINISH, Peer, Server, assert_ordered, body, exchanged, exchanged_within, limits, script, token,
 };
 
 #[tokio::test]
@@ -180,20 +180,20 @@ async fn an_answer_without_end_is_truncated() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_is_a_stream_error() {
-    let cut_within_a_chunk = |peer: &mut crate::server::Peer| {
+    let cut_within_a_chunk = |peer: &mut Peer| {
         peer.stream_head();
         peer.write("ff\r\ndata: {\"choi");
     };
-    let cut_between_chunks = |peer: &mut crate::server::Peer| {
+    let cut_between_chunks = |peer: &mut Peer| {
         peer.stream_head();
         peer.chunk(token("a") + FINISH);
     };
-    let short_of_its_length = |peer: &mut crate::server::Peer| {
+    let short_of_its_length = |peer: &mut Peer| {
         peer.write("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"choices\":[");
     };
-    let without_a_word = |_: &mut crate::server::Peer| {};
-    let not_http = |peer: &mut crate::server::Peer| peer.write("SSH-2.0-OpenSSH_9.9\r\n");
-    let scripts: [fn(&mut crate::server::Peer); 5] = [
+    let without_a_word = |_: &mut Peer| {};
+    let not_http = |peer: &mut Peer| peer.write("SSH-2.0-OpenSSH_9.9\r\n");
+    let scripts: [fn(&mut Peer); 5] = [
         cut_within_a_chunk,
         cut_between_chunks,
         short_of_its_length,
@@ -298,7 +298,7 @@ async fn what_takes_too_long_times_out() {
         request_timeout: Duration::from_millis(200),
         ..limits()
     };
-    let (silent, _) = exchanged_within(Api::OpenAiChat, soon, |peer| peer.until_closed()).await;
+    let (silent, _) = exchanged_within(Api::OpenAiChat, soon, Peer::until_closed).await;
     assert!(matches!(silent.outcome, Outcome::TimedOut), "{silent:?}");
     assert!(silent.sent.is_some() && silent.response_head.is_none());
 

@@ -38,7 +38,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use llm_client::{Endpoint, Limits};
+use llm_client::{Endpoint, Generation, Limits, Prompt};
 use shared_types::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +84,29 @@ pub struct EncodedRequest {
     pub body: Bytes,
     /// Tokens of the prompt, counted when it was made.
     pub prompt_tokens: u32,
+}
+
+impl EncodedRequest {
+    /// What a plan asks with this prompt.
+    #[must_use]
+    pub fn new(
+        endpoint: &Endpoint,
+        plan: &Plan,
+        prompt: Prompt<'_>,
+        prompt_tokens: u32,
+        max_tokens: Option<u32>,
+    ) -> Self {
+        Self {
+            body: endpoint.encode(&Generation {
+                model: &plan.model,
+                prompt,
+                max_tokens,
+                stream: plan.stream,
+                sampling: &plan.sampling,
+            }),
+            prompt_tokens,
+        }
+    }
 }
 
 /// What is kept of answers beside their records.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use llm_client::{Api, Endpoint, Generation, Prompt};
+use llm_client::{Api, Endpoint, Prompt};
 use load_test::{
     plan::{Lengths, Load, Plan, Slo, Stop, Workload},
     record::{Class, Finished, RequestRecord},
@@ -106,15 +106,9 @@ impl Bench {
 
     pub(crate) fn inputs(&self, journal: mpsc::SyncSender<Vec<Finished>>) -> RunInputs {
         let endpoint = Endpoint::new(self.plan.api, &self.base_url, None).unwrap();
-        let request = |max_tokens: &u32| EncodedRequest {
-            body: endpoint.encode(&Generation {
-                model: &self.plan.model,
-                prompt: Prompt::Text("Say something."),
-                max_tokens: Some(*max_tokens),
-                stream: self.plan.stream,
-                sampling: &self.plan.sampling,
-            }),
-            prompt_tokens: *max_tokens,
+        let request = |max_tokens: &u32| {
+            let prompt = Prompt::Text("Say something.");
+            EncodedRequest::new(&endpoint, &self.plan, prompt, 2, Some(*max_tokens))
         };
         RunInputs {
             requests: self.max_tokens.iter().map(request).collect(),
@@ -139,7 +133,10 @@ impl Bench {
         let (journal, batches) = mpsc::sync_channel(1);
         let inputs = self.inputs(journal);
         let (done, ended) = mpsc::channel();
-        thread::spawn(move || done.send(run(inputs)));
+        thread::spawn(move || {
+            // Nobody listens any more once the watchdog has barked.
+            let _ = done.send(run(inputs));
+        });
         let collector = thread::spawn(move || batches.into_iter().flatten().collect::<Vec<Finished>>());
         let limit = self.plan.stop.send_for + self.plan.stop.drain + SLACK;
         let facts = ended.recv_timeout(limit).expect("the run hangs")?;

@@ -14,7 +14,7 @@ use crate::{
 const BEFORE_RESET: Duration = Duration::from_millis(5);
 /// Between the parts of something that is cut into parts.
 const BETWEEN_PARTS: Duration = Duration::from_millis(1);
-const DRIP: (usize, Duration) = (10, Duration::from_millis(50));
+const DRIP: (usize, Duration) = (20, Duration::from_millis(20));
 const HUGE: usize = 100_000_000;
 
 /// A stream that misbehaves: steps, each when it is due.
@@ -110,7 +110,7 @@ impl Script {
         while let Some((due, _)) = self.steps.front() {
             // Where steps cut themselves into parts, each part is a write of its own.
             if *due > now || (self.is_cut() && !output.bytes.is_empty()) {
-                return Next::At(*due);
+                return Next::At((*due).max(now));
             }
             let Some((due, step)) = self.steps.pop_front() else {
                 break;

@@ -1,5 +1,5 @@
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     time::Duration,
 };
@@ -89,15 +89,26 @@ impl Client {
                 self.buffer.extend_from_slice(&bytes[..length]);
                 length > 0
             }
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
             Err(error) => panic!("{error}, after {:?}", String::from_utf8_lossy(&self.buffer)),
         }
     }
 
-    /// What has come before the connection ended.
-    pub(crate) fn rest(&mut self) -> Vec<u8> {
-        while self.read_more() {}
-        std::mem::take(&mut self.buffer)
+    /// What comes before the connection ends, and whether it is reset then.
+    pub(crate) fn until_the_end(&mut self) -> (String, bool) {
+        let mut came = Vec::new();
+        let ended = self.socket.read_to_end(&mut came);
+        let is_reset = ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset);
+        (String::from_utf8(came).unwrap(), is_reset)
+    }
+
+    pub(crate) fn read_at_least(&mut self, bytes: usize) {
+        while self.buffer.len() < bytes && self.read_more() {}
+        assert!(self.buffer.len() >= bytes);
+    }
+
+    pub(crate) fn take(&mut self, bytes: usize) -> Vec<u8> {
+        self.buffer.drain(..bytes).collect()
     }
 
     /// The next answer, or as much of it as comes before the connection ends.
@@ -145,7 +156,8 @@ impl Client {
                     return;
                 }
             }
-            let chunk: Vec<u8> = self.buffer.drain(..at + size + 4).collect();
+            let rest = self.buffer.split_off(at + size + 4);
+            let chunk = std::mem::replace(&mut self.buffer, rest);
             assert!(chunk.ends_with(b"\r\n"));
             if size == 0 {
                 answer.is_complete = true;

@@ -3,4 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod client;
+mod misbehaviours;
+mod server;
 mod streams;
