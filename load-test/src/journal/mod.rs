@@ -114,7 +114,7 @@ pub struct Settings {
     pub directory: Option<PathBuf>,
     /// Whether the stamps of all deltas are written.
     pub record_chunks: bool,
-    /// The moment that all times in the files are relative to.
+    /// The moment that all times in the files and in the report are relative to: just before the run.
     pub started: MonotonicTime,
 }
 

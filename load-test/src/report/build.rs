@@ -66,6 +66,7 @@ pub fn part(inputs: &Inputs<'_>, window: &Window) -> RunPart {
     let recorded = inputs.recorded;
     let part_inputs = PartInputs {
         facts: inputs.facts,
+        started: recorded.started,
         window,
         slo: &plan.slo,
         is_streamed: plan.stream,
