@@ -11,8 +11,11 @@
 
 pub mod arrivals;
 pub mod calibration;
+pub mod compare;
+pub mod journal;
 pub mod plan;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod verdict;
 pub mod correctness;
