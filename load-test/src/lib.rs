@@ -12,14 +12,13 @@
 pub mod arrivals;
 pub mod calibration;
 pub mod compare;
+pub mod correctness;
 pub mod journal;
 pub mod plan;
+pub mod publish;
 pub mod record;
 pub mod report;
 pub mod run;
-pub mod verdict;
-pub mod correctness;
-pub mod plan;
-pub mod record;
 pub mod tokens;
+pub mod verdict;
 pub mod workload;

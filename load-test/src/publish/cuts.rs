@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use shared_types::{
-    BatchContent, Invalid, LlmName, Metadata, MetricBatch, MetricTitle, Provenance, RunId, Source, Unit, Values,
+    BatchContent, Invalid, LlmName, Metadata, MetricBatch, MetricTitle, Provenance, RunId, Source, Unit,
+    Values,
 };
 
 use super::metrics::MeasuredMetric;
@@ -26,7 +27,7 @@ pub struct Origin {
 /// A piece of a run that is published together: a line of `published.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Cut {
+pub(super) struct Cut {
     /// Its number in the run, from 0.
     pub sequence: u64,
     /// The timestamp of its batches.
@@ -39,7 +40,7 @@ pub struct Cut {
 /// after the run, in the order of the schedule. From 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Portion {
+pub(super) enum Portion {
     /// Requests that have ended, with the tokens that the server counted.
     Ended {
         /// The first.
@@ -93,9 +94,14 @@ impl Counting {
         let pieces = (0..records.len())
             .step_by(Self::LATE_PER_CUT)
             .map(|from| (from, records.len().min(from + Self::LATE_PER_CUT)));
-        let is_only_ramp = !records.iter().any(|record| self.includes(record) && record.class == Class::Ok);
+        let is_only_ramp = !records
+            .iter()
+            .any(|record| self.includes(record) && record.class == Class::Ok);
         if is_only_ramp {
-            return pieces.map(|(from, to)| Portion::Ramp { from, to }).chain([Portion::Rates]).collect();
+            return pieces
+                .map(|(from, to)| Portion::Ramp { from, to })
+                .chain([Portion::Rates])
+                .collect();
         }
         let late = |&(from, to): &(usize, usize)| {
             records[from..to]
@@ -136,7 +142,14 @@ impl Cut {
         let counted = || records.iter().filter(|record| counting.includes(record));
         let values: Vec<(MeasuredMetric, Vec<f64>)> = match self.portion {
             Portion::Ended { .. } => MeasuredMetric::PER_REQUEST
-                .map(|metric| (metric, counted().filter_map(|record| metric.value(&as_it_ended(record))).collect()))
+                .map(|metric| {
+                    (
+                        metric,
+                        counted()
+                            .filter_map(|record| metric.value(&as_it_ended(record)))
+                            .collect(),
+                    )
+                })
                 .into(),
             Portion::Counted { .. } => MeasuredMetric::OF_TOKENS
                 .map(|metric| {
@@ -160,7 +173,12 @@ impl Cut {
             .collect()
     }
 
-    fn batch(&self, origin: &Origin, metric: MeasuredMetric, values: Vec<f64>) -> Result<MetricBatch, Invalid> {
+    fn batch(
+        &self,
+        origin: &Origin,
+        metric: MeasuredMetric,
+        values: Vec<f64>,
+    ) -> Result<MetricBatch, Invalid> {
         Ok(MetricBatch::with_derived_id(BatchContent {
             llm: origin.llm.clone(),
             metric: MetricTitle::new(metric.title())?,
@@ -198,7 +216,10 @@ fn completed_per_second<'a>(records: impl Iterator<Item = &'a RequestRecord> + C
     let mut completed = vec![0.0; usize::try_from(seconds).unwrap_or(0)];
     for record in records.filter(|record| record.class == Class::Ok && record.closed >= first) {
         let second = (record.closed.as_nanos() - first.as_nanos()) / SECOND;
-        if let Some(count) = usize::try_from(second).ok().and_then(|second| completed.get_mut(second)) {
+        if let Some(count) = usize::try_from(second)
+            .ok()
+            .and_then(|second| completed.get_mut(second))
+        {
             *count += 1.0;
         }
     }

@@ -140,7 +140,9 @@ impl FeedEnd {
             to: self.position + taken,
         };
         let (records, now) = (&self.pending[..taken], self.clock.now());
-        self.publication.publish(portion, records, now, sink, patience).await?;
+        self.publication
+            .publish(portion, records, now, sink, patience)
+            .await?;
         self.pending.drain(..taken);
         self.position += taken;
         Ok(())
@@ -185,7 +187,11 @@ pub(super) struct Publication {
 }
 
 impl Publication {
-    pub(super) fn new(origin: Origin, counting: Counting, results_dir: Option<&Path>) -> Result<Self, PublishError> {
+    pub(super) fn new(
+        origin: Origin,
+        counting: Counting,
+        results_dir: Option<&Path>,
+    ) -> Result<Self, PublishError> {
         Ok(Self {
             origin,
             counting,
@@ -225,7 +231,8 @@ impl Publication {
         sink: &dyn Sink,
         patience: Patience<'_>,
     ) -> Result<(), PublishError> {
-        self.unsent.extend(cut.batches(&self.origin, records, self.counting)?);
+        self.unsent
+            .extend(cut.batches(&self.origin, records, self.counting)?);
         self.next_sequence = self.next_sequence.max(cut.sequence + 1);
         self.send(sink, patience).await
     }
@@ -239,7 +246,8 @@ impl Publication {
         give_up: Instant,
     ) -> Result<(), PublishError> {
         for portion in self.counting.late_portions(records) {
-            self.publish(portion, portion.of(records), now, sink, Patience::For(give_up)).await?;
+            self.publish(portion, portion.of(records), now, sink, Patience::For(give_up))
+                .await?;
         }
         Ok(())
     }
@@ -251,11 +259,18 @@ impl Publication {
             match sink.submit(&self.unsent).await {
                 Ok(()) => {
                     self.published.batches += self.unsent.len() as u64;
-                    self.published.values += self.unsent.iter().map(|batch| batch.values().len() as u64).sum::<u64>();
+                    self.published.values += self
+                        .unsent
+                        .iter()
+                        .map(|batch| batch.values().len() as u64)
+                        .sum::<u64>();
                     self.unsent.clear();
                 }
                 Err(error) if error.is_passing() && !patience.is_over() => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "measured values wait to be published");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "measured values wait to be published"
+                    );
                     sleep(pause).await;
                     pause = (pause * 2).min(longest);
                 }

@@ -2,7 +2,7 @@ use shared_types::{Bounds, Direction, Invalid, MetricTitle, NewMetric, Unit};
 
 use crate::{
     record::{Class, RequestRecord},
-    report::{end_to_end, time_per_output_token, time_to_first_token, tokens_per_second},
+    report::definitions::{end_to_end, time_per_output_token, time_to_first_token, tokens_per_second},
 };
 
 /// What a run measures, by the registry's names.
@@ -68,7 +68,7 @@ impl MeasuredMetric {
 ///
 /// # Errors
 /// Never, as long as the constants are what the constructors accept.
-pub fn definitions_to_register() -> Result<Vec<NewMetric>, Invalid> {
+pub(super) fn definitions_to_register() -> Result<Vec<NewMetric>, Invalid> {
     Ok(vec![NewMetric {
         title: MetricTitle::new(MeasuredMetric::Tpot.title())?,
         unit: Unit::new(MeasuredMetric::Tpot.unit())?,

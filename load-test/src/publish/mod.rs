@@ -24,23 +24,53 @@ mod run_file;
 mod sink;
 
 pub use self::{
-    cuts::{Cut, Origin, Portion, VALUES_PER_CUT},
-    feed::{Feed, FeedEnd, feed},
+    cuts::{Origin, VALUES_PER_CUT},
+    feed::{Feed, FeedEnd, FeedSettings, Published, feed},
     log::PUBLISHED_FILE,
-    metrics::{MeasuredMetric, definitions_to_register},
-    resume::{Resumed, resume},
+    metrics::MeasuredMetric,
+    resume::resume,
     run_file::{RUN_FILE, RunFile},
     sink::{HttpSink, OutboxSink, Sink},
 };
 
 use std::path::PathBuf;
 
+use serde_json::{Map, Value, json};
+use shared_types::{Invalid, Metadata};
+
+use crate::plan::Plan;
+
+/// What the batches of a run say about its workload: enough to tell two runs apart; the whole plan is in `report.json`.
+/// Where the user's labels and sampling parameters are too long for a batch they are left out.
+///
+/// # Errors
+/// A label cannot be stored.
+pub fn run_metadata(plan: &Plan) -> Result<Metadata, Invalid> {
+    let mut fields = Map::from_iter([
+        ("api".to_owned(), json!(plan.api)),
+        ("workload".to_owned(), json!(plan.workload)),
+        ("load".to_owned(), json!(plan.load)),
+        ("stream".to_owned(), json!(plan.stream)),
+        ("seed".to_owned(), json!(plan.seed)),
+    ]);
+    let short = fields.clone();
+    for (name, value) in [
+        ("labels", json!(plan.metadata)),
+        ("sampling", json!(plan.sampling)),
+    ] {
+        if value != Value::Object(Map::new()) {
+            fields.insert(name.to_owned(), value);
+        }
+    }
+    Metadata::new(fields).or_else(|_: Invalid| Metadata::new(short))
+}
+
 /// Why values did not get into the pipeline. What was measured is in the results directory, and can be published again.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// A name or a number cannot be part of a batch.
     #[error(transparent)]
-    Invalid(#[from] shared_types::Invalid),
+    Invalid(#[from] Invalid),
     /// The database refused or is away.
     #[error("the batches could not be stored")]
     Storage(#[from] storage::StorageError),

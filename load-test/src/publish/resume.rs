@@ -56,14 +56,18 @@ pub async fn resume(
             }
             Portion::Counted { .. } | Portion::Ramp { .. } | Portion::Rates => &scheduled,
         };
-        publication.repeat(cut, cut.portion.of(all), sink, Patience::For(give_up)).await?;
+        publication
+            .repeat(cut, cut.portion.of(all), sink, Patience::For(give_up))
+            .await?;
     }
     while position < ended.len() {
         let portion = Portion::Ended {
             from: position,
             to: ended.len().min(position + VALUES_PER_CUT),
         };
-        publication.publish(portion, portion.of(&ended), now, sink, Patience::For(give_up)).await?;
+        publication
+            .publish(portion, portion.of(&ended), now, sink, Patience::For(give_up))
+            .await?;
         position += VALUES_PER_CUT;
     }
     let is_complete = cuts.iter().any(|cut| cut.portion == Portion::Rates);

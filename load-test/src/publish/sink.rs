@@ -101,7 +101,8 @@ impl HttpSink {
     /// # Errors
     /// That is no URL of a service.
     pub fn new(url: &str, key: Option<Secret>) -> Result<Self, PublishError> {
-        let refused = || shared_types::Invalid::new("--publish", url, "a service's URL, such as http://127.0.0.1:8000");
+        let refused =
+            || shared_types::Invalid::new("--publish", url, "a service's URL, such as http://127.0.0.1:8000");
         let mut api = reqwest::Url::parse(url).map_err(|_: url::ParseError| refused())?;
         if !matches!(api.scheme(), "http" | "https") {
             return Err(refused().into());
@@ -124,7 +125,11 @@ impl HttpSink {
 
     async fn post(&self, path: &str, body: Vec<u8>) -> Result<(u16, String), PublishError> {
         let url = format!("{}{path}", self.api);
-        let mut request = self.client.post(&url).header("Content-Type", "application/json").body(body);
+        let mut request = self
+            .client
+            .post(&url)
+            .header("Content-Type", "application/json")
+            .body(body);
         if let Some(key) = &self.key {
             request = request.header("X-API-KEY", key.expose());
         }
@@ -153,7 +158,9 @@ impl Sink for HttpSink {
             });
             match self.post("metrics", body.to_string().into_bytes()).await? {
                 (201 | 409, _) => {}
-                (403, detail) => tracing::warn!(metric.title = %metric.title, detail, "the key may not register metrics"),
+                (403, detail) => {
+                    tracing::warn!(metric.title = %metric.title, detail, "the key may not register metrics")
+                }
                 (status, detail) => {
                     return Err(PublishError::Answer {
                         url: format!("{}metrics", self.api),
