@@ -67,7 +67,7 @@ struct Shared {
     limits: Limits,
     connector: Connector,
     /// The last one that was used is used first: the others may close, and fewer are warm.
-    idle: RefCell<Vec<Box<Connection>>>,
+    idle: RefCell<Vec<Connection>>,
     open: Rc<Cell<usize>>,
     rounds: Rounds,
 }
@@ -154,7 +154,7 @@ impl Shared {
         &self,
         body: Bytes,
         record: &mut Exchange,
-    ) -> Result<(Box<Connection>, Response<Incoming>), Outcome> {
+    ) -> Result<(Connection, Response<Incoming>), Outcome> {
         let mut request = self.request(body);
         if let Some(mut connection) = self.idle_connection().await {
             record.reused = true;
@@ -183,7 +183,7 @@ impl Shared {
         request
     }
 
-    async fn connect(&self) -> Result<Box<Connection>, Outcome> {
+    async fn connect(&self) -> Result<Connection, Outcome> {
         let limit = self.limits.connect_timeout;
         let connecting = self.connector.connect(&self.endpoint);
         let Ok(connected) = tokio::time::timeout(limit, connecting).await else {
@@ -194,11 +194,10 @@ impl Shared {
         let (rounds, open) = (self.rounds.clone(), Open::new(&self.open));
         Connection::new(transport, gauge, rounds, open, self.limits.max_head_bytes)
             .await
-            .map(Box::new)
             .map_err(failed)
     }
 
-    async fn idle_connection(&self) -> Option<Box<Connection>> {
+    async fn idle_connection(&self) -> Option<Connection> {
         poll_fn(|cx| {
             loop {
                 let Some(mut connection) = self.idle.borrow_mut().pop() else {
@@ -212,7 +211,7 @@ impl Shared {
         .await
     }
 
-    async fn keep(&self, mut connection: Box<Connection>) {
+    async fn keep(&self, mut connection: Connection) {
         if self.limits.keep_alive && poll_fn(|cx| Poll::Ready(connection.is_idle(cx))).await {
             connection.rest();
             self.idle.borrow_mut().push(connection);
