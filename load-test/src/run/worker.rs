@@ -101,6 +101,8 @@ impl Worker {
         let (body, prompt_tokens) = self.shared.request(index);
         let begun = MonotonicTime::now();
         self.begin(begun);
+        // A task may come to its first turn when the drain is over already.
+        let sent = (!self.in_flight.is_cut()).then_some(begun);
         let exchange = {
             let exchange = pin!(self.client.exchange(body, listener));
             self.in_flight.until(exchange).await
@@ -110,7 +112,7 @@ impl Worker {
         let blank = ending::blank(index, intended, self.number, prompt_tokens);
         let (record, error) = match &exchange {
             Some(exchange) => ending::of_exchange(blank, exchange, ended),
-            None => ending::of_cancelled(blank, listener.heard(), begun, ended),
+            None => ending::of_cancelled(blank, listener.heard(), sent, ended),
         };
         if self.is_open_loop {
             self.record_late_send(&record, begun);
