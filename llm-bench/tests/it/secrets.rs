@@ -22,10 +22,8 @@ const PEPPER: &str = "canary-pepper-of-more-than-32-characters-19f4";
 const WRONG_KEY: &str = "canary-wrong-key-e02c";
 const CANARIES: [&str; 5] = [DATABASE_PASSWORD, BROKER_PASSWORD, API_KEY, PEPPER, WRONG_KEY];
 
-/// Everything of ours, and of others what they say to somebody who looks for a fault.
-const LOUD: &str = "debug,llm_bench=trace,benchmark_service=trace,simulation_service=trace,storage=trace,\
-     storage_postgres=trace,storage_sqlite=trace,broker=trace,broker_rabbitmq=trace,outbox=trace,service_runtime=trace,\
-     shared_types=trace,backends=trace";
+/// Everything that anybody says, libraries included.
+const LOUD: &str = "trace";
 
 /// What was said, and where.
 #[derive(Default)]
@@ -38,6 +36,11 @@ impl Said {
 
     fn note_file(&mut self, path: &Path) {
         let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        fs::copy(
+            path,
+            format!("/tmp/suite-log-{}", path.file_name().unwrap().display()),
+        )
+        .unwrap();
         assert!(text.contains("DEBUG"), "{} is not a log", path.display());
         self.note(path.display().to_string(), text);
     }
