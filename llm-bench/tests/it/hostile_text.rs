@@ -218,71 +218,87 @@ async fn no_text_in_a_body_makes_the_service_fail() {
     service.until_ready().await;
 }
 
+const QUERIES: [(&str, &[&str]); 3] = [
+    (
+        "/api/v1/batches?",
+        &["llm", "metric", "source", "limit", "cursor", "values"],
+    ),
+    (
+        "/api/v1/benchmarks/rankings?",
+        &["source", "window", "statistic", "format", "round"],
+    ),
+    (
+        "/api/v1/history?llm=GPT-4o&metric=ttft&",
+        &["source", "bucket", "from", "to"],
+    ),
+];
+const PATHS: [&str; 7] = [
+    "/api/v1/batches/",
+    "/api/v1/rankings/",
+    "/api/v1/benchmark/",
+    "/api/v1/benchmarks/rankings/",
+    "/api/v1/llms/",
+    "/ranking/",
+    "/docs/",
+];
+
+/// Every address that holds this text: in the path, as a parameter, and as the name of one.
+fn addresses_with(text: &str) -> Vec<String> {
+    let mut addresses: Vec<_> = PATHS.map(|path| format!("{path}{text}")).into();
+    for (path, parameters) in QUERIES {
+        addresses.push(format!("{path}{text}=1"));
+        addresses.extend(parameters.iter().map(|name| format!("{path}{name}={text}")));
+    }
+    addresses.push(format!("/api/v1/history?metric=ttft&llm={text}"));
+    addresses.push(format!("/api/v1/history?llm=GPT-4o&metric={text}"));
+    addresses
+}
+
 #[tokio::test]
-async fn no_text_in_an_address_or_a_header_makes_the_service_fail() {
-    const QUERIES: [(&str, &[&str]); 3] = [
-        (
-            "/api/v1/batches?",
-            &["llm", "metric", "source", "limit", "cursor", "values"],
-        ),
-        (
-            "/api/v1/benchmarks/rankings?",
-            &["source", "window", "statistic", "format", "round"],
-        ),
-        (
-            "/api/v1/history?llm=GPT-4o&metric=ttft&",
-            &["llm", "metric", "source", "bucket", "from", "to"],
-        ),
-    ];
-    const PATHS: [&str; 7] = [
-        "/api/v1/batches/",
-        "/api/v1/rankings/",
-        "/api/v1/benchmark/",
-        "/api/v1/benchmarks/rankings/",
-        "/api/v1/llms/",
-        "/ranking/",
-        "/docs/",
-    ];
+async fn no_text_in_an_address_makes_the_service_fail() {
     let service = Service::start().await;
     for text in percent_encoded() {
-        let mut addresses = Vec::new();
-        for (path, parameters) in QUERIES {
-            // As the parameter's name too.
-            addresses.push(format!("{path}{text}=1"));
-            addresses.extend(parameters.iter().map(|name| format!("{path}{name}={text}")));
-        }
-        let doubled = QUERIES[2].0.to_owned() + "llm=" + &text;
-        addresses.push(doubled);
-        addresses.extend(PATHS.map(|path| format!("{path}{text}")));
-        for address in addresses {
-            judged(
-                service.request(Method::GET, &address).send().await.unwrap(),
-                &address,
-            )
-            .await;
+        for address in addresses_with(&text) {
+            let asked = service.request(Method::GET, &address);
+            judged(asked.send().await.unwrap(), &address).await;
         }
         for path in ["/api/v1/llms/", "/api/v1/metrics/"] {
-            let what = format!("DELETE {path}{text}");
-            let deleted = service.request(Method::DELETE, &format!("{path}{text}"));
-            judged(deleted.send().await.unwrap(), &what).await;
+            let address = format!("{path}{text}");
+            let deleted = service.request(Method::DELETE, &address);
+            judged(deleted.send().await.unwrap(), &address).await;
         }
     }
-    for value in [&b""[..], b" ", b"\xff\xfe", "𝕏".as_bytes(), b"\t", &[b'x'; 201]] {
+    service.until_ready().await;
+}
+
+#[tokio::test]
+async fn no_text_in_a_header_makes_the_service_fail() {
+    let service = Service::start().await;
+    for value in [
+        &b""[..],
+        b" ",
+        b"\xff\xfe",
+        FOUR_BYTES.as_bytes(),
+        b"\t",
+        &[b'x'; 201],
+    ] {
         for name in [
             "Idempotency-Key",
             "api-key",
             "X-API-KEY",
             "Authorization",
             "If-None-Match",
+            "Last-Event-ID",
         ] {
             let what = format!("{name}: {}", value.escape_ascii());
-            let sent = service
-                .client
-                .post(format!("{}/api/v1/batches", service.api.url))
+            // With a key of its own as well, so that what comes after the key is reached.
+            let request = service.request(Method::POST, "/api/v1/batches");
+            let sent = request
                 .header("Content-Type", "application/json")
-                .header(name, value)
-                .body("[]");
-            judged(sent.send().await.unwrap(), &what).await;
+                .header(name, value);
+            judged(sent.body("[]").send().await.unwrap(), &what).await;
+            let alone = service.client.get(format!("{}/api/v1/llms", service.api.url));
+            judged(alone.header(name, value).send().await.unwrap(), &what).await;
         }
     }
     service.until_ready().await;

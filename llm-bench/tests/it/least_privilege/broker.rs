@@ -80,72 +80,57 @@ pub(super) async fn publish(channel: &Channel, exchange: &str, key: &str) -> lap
         .await
 }
 
-/// What neither user may do. A refusal closes the channel, so each attempt has one of its own.
-async fn attempts(url: &str) -> Vec<(&'static str, lapin::Result<()>)> {
+/// How the broker answered each of these. A refusal closes the channel, so each has one of its own.
+type Attempts = Vec<(&'static str, lapin::Result<()>)>;
+
+/// What only the topology's owner may do.
+async fn attempts_to_change_the_topology(url: &str) -> Attempts {
     let channel = async || channel(url).await;
     let nothing = FieldTable::default;
     let queue = QueueDeclareOptions::default();
-    let exchange = ExchangeDeclareOptions::default();
-    let bound = QueueBindOptions::default();
+    let declared = channel()
+        .await
+        .queue_declare("mine".into(), queue, nothing())
+        .await;
+    let deletion = QueueDeleteOptions::default();
+    let deleted = channel().await.queue_delete(QUEUE.into(), deletion).await;
+    let (options, kind) = (ExchangeDeclareOptions::default(), ExchangeKind::Fanout);
+    let mine = "mine".into();
+    let exchange = channel()
+        .await
+        .exchange_declare(mine, kind, options, nothing())
+        .await;
+    let (name, deletion) = ("llm.batches".into(), ExchangeDeleteOptions::default());
+    let exchange_deleted = channel().await.exchange_delete(name, deletion).await;
+    let (name, options) = ("llm.batches".into(), QueueBindOptions::default());
+    let channel = channel().await;
+    let bound = channel
+        .queue_bind(QUEUE.into(), name, "x".into(), options, nothing())
+        .await;
     vec![
-        (
-            "declare a queue",
-            channel()
-                .await
-                .queue_declare("mine".into(), queue, nothing())
-                .await
-                .map(drop),
-        ),
-        (
-            "delete the queue",
-            channel()
-                .await
-                .queue_delete(QUEUE.into(), QueueDeleteOptions::default())
-                .await
-                .map(drop),
-        ),
-        (
-            "declare an exchange",
-            channel()
-                .await
-                .exchange_declare("mine".into(), ExchangeKind::Fanout, exchange, nothing())
-                .await,
-        ),
-        (
-            "delete the exchange",
-            channel()
-                .await
-                .exchange_delete("llm.batches".into(), ExchangeDeleteOptions::default())
-                .await,
-        ),
-        (
-            "bind the queue",
-            channel()
-                .await
-                .queue_bind(QUEUE.into(), "llm.batches".into(), "x".into(), bound, nothing())
-                .await,
-        ),
-        (
-            "publish past the exchange",
-            publish(&channel().await, "", QUEUE).await.map(drop),
-        ),
-        (
-            "publish to another exchange",
-            publish(&channel().await, "amq.topic", "x").await.map(drop),
-        ),
-        (
-            "read the dead letters",
-            channel()
-                .await
-                .basic_get("benchmarking_service.dead".into(), BasicGetOptions::default())
-                .await
-                .map(drop),
-        ),
+        ("declare a queue", declared.map(drop)),
+        ("delete the queue", deleted.map(drop)),
+        ("declare an exchange", exchange),
+        ("delete the exchange", exchange_deleted),
+        ("bind the queue", bound),
+    ]
+}
+
+/// What neither user may do with the topology as it is.
+async fn attempts_to_go_past_it(url: &str) -> Attempts {
+    let past = publish(&channel(url).await, "", QUEUE).await;
+    let elsewhere = publish(&channel(url).await, "amq.topic", "x").await;
+    let (dead, options) = ("benchmarking_service.dead".into(), BasicGetOptions::default());
+    let got = channel(url).await.basic_get(dead, options).await;
+    vec![
+        ("publish past the exchange", past.map(drop)),
+        ("publish to another exchange", elsewhere.map(drop)),
+        ("read the dead letters", got.map(drop)),
     ]
 }
 
 /// What a producer may not do, and a consumer has to.
-async fn attempts_to_consume(url: &str) -> Vec<(&'static str, lapin::Result<()>)> {
+async fn attempts_to_consume(url: &str) -> Attempts {
     let options = BasicConsumeOptions::default();
     vec![
         (
@@ -176,9 +161,16 @@ async fn attempts_to_consume(url: &str) -> Vec<(&'static str, lapin::Result<()>)
 #[tokio::test]
 async fn each_user_of_the_broker_is_refused_what_its_service_does_not_do() {
     let broker = Broker::with_users().await;
-    let mut by_producer = attempts(&broker.producer).await;
-    by_producer.extend(attempts_to_consume(&broker.producer).await);
-    let by_consumer = attempts(&broker.consumer).await;
+    let mut by_producer = attempts_to_consume(&broker.producer).await;
+    let mut by_consumer = Vec::new();
+    for (url, attempts) in [
+        (&broker.producer, &mut by_producer),
+        (&broker.consumer, &mut by_consumer),
+    ] {
+        attempts.extend(attempts_to_change_the_topology(url).await);
+        attempts.extend(attempts_to_go_past_it(url).await);
+    }
+    assert_eq!((by_producer.len(), by_consumer.len()), (11, 8));
     for (user, attempts) in [("producer", by_producer), ("consumer", by_consumer)] {
         for (what, outcome) in attempts {
             let error = outcome.expect_err(what).to_string();
