@@ -1,12 +1,18 @@
 //! How much the broker in memory takes, and what it says of itself.
 
-use std::{num::NonZeroU16, sync::Arc};
+use std::{
+    num::{NonZeroU16, NonZeroUsize},
+    sync::Arc,
+};
 
-use broker::{Broker, OutgoingMessage};
+use broker::{Broker, OutgoingMessage, Prefetch, Selection};
+
 use broker_in_process::InProcessBroker;
 use chrono::DateTime;
 use futures::{FutureExt, future::join_all};
 use shared_types::{BatchId, ManualClock};
+
+const ONE: Prefetch = Prefetch::messages(NonZeroU16::MIN);
 
 fn message(number: u8) -> OutgoingMessage {
     OutgoingMessage {
@@ -33,7 +39,7 @@ async fn a_publish_beyond_the_capacity_waits_until_a_message_is_settled() {
     assert!(publishing.as_mut().now_or_never().is_none());
     assert_eq!(broker.info().await.unwrap().queued, 2);
 
-    let mut subscription = broker.subscribe(NonZeroU16::MIN);
+    let mut subscription = broker.subscribe(ONE);
     subscription.next().await.unwrap().ack().await.unwrap();
     assert!(publishing.as_mut().now_or_never().is_none());
     assert_eq!(broker.info().await.unwrap().queued, 2);
@@ -52,7 +58,7 @@ async fn a_dead_letter_has_the_time_of_the_clock() {
     let publisher = broker.publisher();
     let message = message(1);
     let reject = async {
-        let mut subscription = broker.subscribe(NonZeroU16::MIN);
+        let mut subscription = broker.subscribe(ONE);
         subscription.next().await.unwrap().reject("wrong").await.unwrap();
     };
     let (published, ()) = tokio::join!(publisher.publish(&message), reject);
@@ -67,7 +73,7 @@ async fn dead_letters_are_limited_in_bytes() {
     let body = bytes::Bytes::from(vec![0; 20 * 1024 * 1024]);
     let broker = InProcessBroker::new(1);
     let publisher = broker.publisher();
-    let mut subscription = broker.subscribe(NonZeroU16::MIN);
+    let mut subscription = broker.subscribe(ONE);
     for number in 0..LETTERS {
         let message = OutgoingMessage {
             body: body.clone(),
@@ -83,4 +89,12 @@ async fn dead_letters_are_limited_in_bytes() {
         .map(|number| message(number).id.to_string())
         .collect();
     assert_eq!(kept, last_three);
+
+    // What is discarded makes room again.
+    let ids = kept.iter().take(2).cloned();
+    broker
+        .dead_letters()
+        .discard(&Selection::Ids(ids.collect()))
+        .await
+        .unwrap();
 }

@@ -49,6 +49,7 @@ pub(crate) struct Received {
 #[derive(Debug)]
 pub(super) struct AmqpReceipt {
     tag: DeliveryTag,
+    redelivered: bool,
     message: Received,
     /// To the generation that delivered it; closed when its link is lost.
     settlements: mpsc::Sender<Settlement>,
@@ -64,11 +65,20 @@ impl AmqpReceipt {
     ) -> Self {
         Self {
             tag: delivery.delivery_tag,
+            redelivered: delivery.redelivered,
             message: Received::from(delivery),
             settlements,
             undertaker,
             is_settled: false,
         }
+    }
+
+    pub(super) fn tag(&self) -> DeliveryTag {
+        self.tag
+    }
+
+    pub(super) fn is_redelivered(&self) -> bool {
+        self.redelivered
     }
 
     pub(super) fn body(&self) -> Bytes {
@@ -135,7 +145,9 @@ impl Drop for AmqpReceipt {
 }
 
 impl From<lapin::message::Delivery> for Received {
-    fn from(delivery: lapin::message::Delivery) -> Self {
+    fn from(mut delivery: lapin::message::Delivery) -> Self {
+        // The client lets it grow to up to twice the body.
+        delivery.data.shrink_to_fit();
         Self {
             exchange: delivery.exchange,
             routing_key: delivery.routing_key,
