@@ -124,8 +124,8 @@ impl Consumers {
     }
 
     pub(super) fn received(&mut self, id: ConsumerId, delivery: &Delivery) {
-        self.window.seen(delivery.data.len());
         self.held.add(delivery.delivery_tag, id, delivery.data.len());
+        self.window.seen(delivery.data.len(), self.held.count());
         if let Some(member) = self.members.get_mut(&id) {
             member.unsettled += 1;
         }

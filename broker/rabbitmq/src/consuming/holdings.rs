@@ -54,6 +54,10 @@ impl Held {
         self.record.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.deliveries.len()
+    }
+
     /// Whose it was.
     pub(super) fn remove(&mut self, tag: DeliveryTag) -> Option<ConsumerId> {
         let (consumer, bytes) = self.deliveries.remove(&tag)?;

@@ -18,7 +18,8 @@ impl Subscription for SimulatedSubscription {
             let changed = queue.changed.notified();
             let pause = self.broker.consumers_away_for();
             if pause.is_zero() {
-                if let Some((tag, message)) = queue.take(process.number, self.prefetch.messages.get().into()) {
+                if let Some((tag, message)) = queue.take(process.number, self.prefetch.messages.get().into())
+                {
                     process
                         .world
                         .note(format_args!("{} gets delivery {tag}", process.name));

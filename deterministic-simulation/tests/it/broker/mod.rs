@@ -7,7 +7,9 @@ mod queue;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use broker::{Broker, BrokerInfo, DeadLetters, Holdings, LinkState, Prefetch, PublishError, Publisher, Subscription};
+use broker::{
+    Broker, BrokerInfo, DeadLetters, Holdings, LinkState, Prefetch, PublishError, Publisher, Subscription,
+};
 
 pub(crate) use self::queue::Queue;
 use self::{consuming::SimulatedSubscription, publishing::SimulatedPublisher};
