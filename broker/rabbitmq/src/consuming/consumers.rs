@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, future::ready, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::ready,
+    sync::Arc,
+};
 
 use broker::Prefetch;
 use futures::{
@@ -14,7 +18,7 @@ use lapin::{
 };
 
 use super::{
-    holdings::{Held, HoldingsRecord},
+    holdings::{HoldingsRecord, Share},
     window::Window,
 };
 use crate::error::LinkError;
@@ -50,7 +54,9 @@ pub(super) struct Consumers {
     streams: SelectAll<BoxStream<'static, Delivered>>,
     next_id: ConsumerId,
     window: Window,
-    held: Held,
+    /// Whose the unsettled deliveries are.
+    held: HashMap<DeliveryTag, ConsumerId>,
+    share: Share,
 }
 
 struct Member {
@@ -100,7 +106,8 @@ impl Consumers {
             streams: SelectAll::new(),
             next_id: 0,
             window: Window::new(limit),
-            held: Held::new(record),
+            held: HashMap::new(),
+            share: Share::new(record),
         };
         consumers.add(first, 1);
         consumers
@@ -124,15 +131,15 @@ impl Consumers {
     }
 
     pub(super) fn received(&mut self, id: ConsumerId, delivery: &Delivery) {
-        self.held.add(delivery.delivery_tag, id, delivery.data.len());
-        self.window.seen(delivery.data.len(), self.held.count());
+        self.held.insert(delivery.delivery_tag, id);
+        self.window.seen(delivery.data.len(), self.held.len());
         if let Some(member) = self.members.get_mut(&id) {
             member.unsettled += 1;
         }
     }
 
     pub(super) fn settled(&mut self, tag: DeliveryTag) {
-        let Some(id) = self.held.remove(tag) else { return };
+        let Some(id) = self.held.remove(&tag) else { return };
         if let Some(member) = self.members.get_mut(&id) {
             member.unsettled -= 1;
         }
@@ -176,7 +183,7 @@ impl Consumers {
         let delivered = consumer.map(Some).chain(once(ready(None)));
         self.streams
             .push(delivered.map(move |delivery| (id, delivery)).boxed());
-        self.held.set_prefetch(self.consuming());
+        self.share.set(self.consuming());
     }
 
     fn grow(&self, more: usize) -> Changing {
@@ -211,7 +218,7 @@ impl Consumers {
                 tags.push(member.tag.clone());
             }
         }
-        self.held.set_prefetch(self.consuming());
+        self.share.set(self.consuming());
         let channel = self.channel.clone();
         async move {
             let cancels = tags

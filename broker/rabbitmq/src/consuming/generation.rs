@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     consumers::{Changed, Changing, ConsumerId, Consumers},
+    holdings::HoldingsRecord,
     receipt::{AmqpReceipt, Settlement, Undertaker},
     shelf::{Incoming, Shelf},
     unsettled::{Frame, Unsettled, Verdict},
@@ -38,6 +39,7 @@ const FORGOTTEN_AFTER: usize = 2;
 pub(super) struct Subscriber {
     pub(super) incoming: mpsc::Sender<Incoming>,
     pub(super) undertaker: Arc<Undertaker>,
+    pub(super) holdings: Arc<HoldingsRecord>,
     pub(super) topology: Topology,
     pub(super) closing: CancellationToken,
     /// How long the broker may be silent where it owes an answer.
@@ -138,7 +140,12 @@ impl<'a> Generation<'a> {
         self.unsettled.delivered(delivery.delivery_tag);
         self.consumers.received(consumer, &delivery);
         let undertaker = Arc::clone(&self.subscriber.undertaker);
-        let receipt = AmqpReceipt::new(delivery, self.settle.clone(), undertaker);
+        let receipt = AmqpReceipt::new(
+            delivery,
+            self.settle.clone(),
+            undertaker,
+            &self.subscriber.holdings,
+        );
         self.next = Some(self.shelf.put(receipt));
     }
 

@@ -1,15 +1,9 @@
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use broker::Holdings;
-use lapin::types::DeliveryTag;
-
-use super::consumers::ConsumerId;
 
 /// What all subscriptions of a broker hold. Only for whoever looks.
 #[derive(Debug, Default)]
@@ -27,59 +21,54 @@ impl HoldingsRecord {
             prefetch: self.prefetch.load(Ordering::Relaxed),
         }
     }
+
+    /// Counts a delivery for as long as what is returned lives.
+    pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+        let bytes = bytes as u64;
+        self.deliveries.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Held {
+            bytes,
+            record: Arc::clone(self),
+        }
+    }
 }
 
-/// The unsettled deliveries of one channel: whose they are, and how large.
+/// One delivery in memory.
 #[derive(Debug)]
 pub(super) struct Held {
-    deliveries: HashMap<DeliveryTag, (ConsumerId, u64)>,
-    /// As it is in the record.
+    bytes: u64,
+    record: Arc<HoldingsRecord>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.record.deliveries.fetch_sub(1, Ordering::Relaxed);
+        self.record.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// The window of one channel.
+#[derive(Debug)]
+pub(super) struct Share {
     prefetch: u64,
     record: Arc<HoldingsRecord>,
 }
 
-impl Held {
+impl Share {
     pub(super) fn new(record: Arc<HoldingsRecord>) -> Self {
-        Self {
-            deliveries: HashMap::new(),
-            prefetch: 0,
-            record,
-        }
+        Self { prefetch: 0, record }
     }
 
-    pub(super) fn add(&mut self, tag: DeliveryTag, consumer: ConsumerId, bytes: usize) {
-        let bytes = bytes as u64;
-        self.deliveries.insert(tag, (consumer, bytes));
-        self.record.deliveries.fetch_add(1, Ordering::Relaxed);
-        self.record.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.deliveries.len()
-    }
-
-    /// Whose it was.
-    pub(super) fn remove(&mut self, tag: DeliveryTag) -> Option<ConsumerId> {
-        let (consumer, bytes) = self.deliveries.remove(&tag)?;
-        self.record.deliveries.fetch_sub(1, Ordering::Relaxed);
-        self.record.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        Some(consumer)
-    }
-
-    pub(super) fn set_prefetch(&mut self, prefetch: usize) {
+    pub(super) fn set(&mut self, prefetch: usize) {
         let before = std::mem::replace(&mut self.prefetch, prefetch as u64);
         self.record.prefetch.fetch_add(self.prefetch, Ordering::Relaxed);
         self.record.prefetch.fetch_sub(before, Ordering::Relaxed);
     }
 }
 
-impl Drop for Held {
-    /// What is not settled over this channel is the broker's again.
+impl Drop for Share {
     fn drop(&mut self) {
-        self.set_prefetch(0);
-        let tags: Vec<_> = self.deliveries.keys().copied().collect();
-        for tag in tags {
-            self.remove(tag);
-        }
+        self.set(0);
     }
 }

@@ -31,7 +31,6 @@ pub(crate) struct ConsumingLink {
     subscriber: Subscriber,
     state: watch::Sender<LinkState>,
     record: Arc<LinkRecord>,
-    holdings: Arc<HoldingsRecord>,
     has_connected: bool,
 }
 
@@ -56,6 +55,7 @@ impl ConsumingLink {
         let subscriber = Subscriber {
             incoming,
             undertaker: Arc::new(undertaker),
+            holdings,
             topology,
             closing,
             patience: settings.longest_silence(),
@@ -66,7 +66,6 @@ impl ConsumingLink {
             subscriber,
             state,
             record,
-            holdings,
             has_connected: false,
         };
         (link, RabbitMqSubscription { incoming: receiver }, watched)
@@ -115,7 +114,10 @@ impl Supervised for ConsumingLink {
             "consuming"
         );
         let delivering = channel.clone();
-        let (queue, holdings) = (self.subscriber.topology.queue.clone(), Arc::clone(&self.holdings));
+        let (queue, holdings) = (
+            self.subscriber.topology.queue.clone(),
+            Arc::clone(&self.subscriber.holdings),
+        );
         let consumers = Consumers::new(channel.clone(), queue, consumer, self.prefetch, holdings);
         let most = usize::from(self.prefetch.messages.get());
         let generation = Generation::new(&self.subscriber, &link, channel, consumers, most);

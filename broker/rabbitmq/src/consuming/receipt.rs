@@ -13,7 +13,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::unsettled::Verdict;
+use super::{
+    holdings::{Held, HoldingsRecord},
+    unsettled::Verdict,
+};
 use crate::{dead_letter, error::LinkLost, publishing::Lane};
 
 /// How long a message that could become no dead letter is kept from its queue: without this it would come back at
@@ -55,6 +58,7 @@ pub(super) struct AmqpReceipt {
     settlements: mpsc::Sender<Settlement>,
     undertaker: Arc<Undertaker>,
     is_settled: bool,
+    _held: Held,
 }
 
 impl AmqpReceipt {
@@ -62,8 +66,10 @@ impl AmqpReceipt {
         delivery: lapin::message::Delivery,
         settlements: mpsc::Sender<Settlement>,
         undertaker: Arc<Undertaker>,
+        record: &Arc<HoldingsRecord>,
     ) -> Self {
         Self {
+            _held: record.hold(delivery.data.len()),
             tag: delivery.delivery_tag,
             redelivered: delivery.redelivered,
             message: Received::from(delivery),

@@ -55,10 +55,10 @@ async fn all_out(subscription: &mut dyn Subscription) -> Vec<Delivery> {
     held
 }
 
-/// Acknowledges, and takes the ids out of `missing`: none comes twice.
+/// Acknowledges, and takes the ids out of `missing`: none comes twice. That one was delivered before says nothing: RabbitMQ
+/// marks so what it takes back itself because its consumer was cancelled on the way.
 async fn settle(held: impl IntoIterator<Item = Delivery>, missing: &mut BTreeSet<BatchId>) {
     let acks = held.into_iter().map(|delivery| {
-        assert!(!delivery.redelivered);
         assert!(missing.remove(&id_of(&delivery)), "came twice");
         delivery.ack()
     });
@@ -161,5 +161,6 @@ async fn larger_bodies_shrink_the_window_and_what_is_held_stays_valid() {
             .is_err(),
         "all was settled"
     );
+    assert_eq!(broker.consume_statistics().reconnects, 0);
     broker.close().await;
 }
