@@ -71,8 +71,9 @@ pub async fn prefetch_bounds_the_bytes_of_what_is_unsettled(broker: &dyn Broker)
             let Holdings {
                 deliveries, bytes, ..
             } = broker.holdings();
-            assert_eq!(deliveries, held.len() as u64);
-            assert_eq!(bytes, (held.len() * BODY) as u64);
+            // One more may be on its way.
+            assert!(deliveries >= held.len() as u64, "{deliveries}");
+            assert!((held.len() * BODY..=LIMIT).contains(&usize::try_from(bytes).unwrap_or(usize::MAX)));
             for delivery in held {
                 assert!(!delivery.redelivered);
                 assert!(missing.remove(&number_of(&delivery)), "{delivery:?} came twice");
