@@ -1,4 +1,4 @@
-//! The consumer does nothing while the queue grows.
+//! The consumer does nothing while the queue grows, in messages or in bytes.
 
 use anyhow::ensure;
 use nix::sys::signal::Signal;
@@ -29,6 +29,31 @@ pub(super) async fn before_a_frozen_consumer(bench: &mut Bench) -> anyhow::Resul
     let lasted = frozen.elapsed().as_secs_f64();
     let recovered = pipeline.recovery().await?;
     let evidence = format!("frozen for {lasted:.0} s before {queued} messages");
+    pipeline
+        .settle_recovered(1, recovered, evidence, &Expected::default())
+        .await
+}
+
+/// The consumer has seen small batches alone, and is frozen while the largest queue up that producers send: together they
+/// are more than it may ever hold.
+pub(super) async fn of_the_largest_batches(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    /// As many as a batch may have; 2 MB as a message.
+    const VALUES: u32 = 100_000;
+    /// More than the 64 MiB that a consumer holds of the broker's, and with what else it holds, than its cap.
+    const BACKLOG: u64 = 110;
+    let ground = Ground::prepare(bench).await?;
+    let mut pipeline = Pipeline::start(22, ground, Options::default()).await?;
+
+    pipeline.process(Service::Benchmark)?.signal(Signal::SIGSTOP)?;
+    pipeline.stop(Service::Simulation).await?;
+    pipeline.run(Service::Simulation, &[("NUM_DATA_POINTS", VALUES.to_string())])?;
+    let queued = pipeline.backlog(BACKLOG).await?;
+    pipeline.stop(Service::Simulation).await?;
+    pipeline.run(Service::Simulation, &[])?;
+
+    pipeline.process(Service::Benchmark)?.signal(Signal::SIGCONT)?;
+    let recovered = pipeline.recovery().await?;
+    let evidence = format!("{queued} messages queued, most of {VALUES} values");
     pipeline
         .settle_recovered(1, recovered, evidence, &Expected::default())
         .await
