@@ -130,6 +130,7 @@ cases! { $
     }
     dead_letter_log {
         dead_letters_leave_a_trail,
+        whatever_a_dead_letter_says_can_be_noted,
         dead_letters_are_done_once,
     }
     archive {

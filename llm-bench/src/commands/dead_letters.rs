@@ -137,9 +137,9 @@ impl Performance<'_> {
         let notes: Vec<_> = letters
             .iter()
             .map(|letter| DeadLetterNote {
-                letter_id: storable(&letter.id),
+                letter_id: letter.id.clone(),
                 action: self.action,
-                reason: storable(&letter.reason),
+                reason: letter.reason.clone(),
                 body: letter.body[..letter.body.len().min(KEPT_BODY)].to_vec(),
                 body_bytes: letter.body.len() as u64,
                 operator: operator.clone(),
@@ -175,11 +175,6 @@ impl Performance<'_> {
                 )
             })
     }
-}
-
-/// Ids and reasons come from whoever published the message; a text in PostgreSQL holds no NUL.
-fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }
 
 /// The letters in portions that are acted upon together.
