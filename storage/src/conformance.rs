@@ -116,6 +116,7 @@ cases! { $
         the_audit_of_nothing_finds_nothing,
         an_audit_looks_at_everything_in_whole_hours,
         audits_beside_consumers_find_nothing,
+        the_first_and_the_last_of_all_ids_are_folded_like_any_other,
     }
     retention {
         pruned_batches_are_gone_and_stay_counted,
@@ -126,6 +127,7 @@ cases! { $
         a_clock_that_is_ahead_deletes_nothing,
         pruning_beside_consumers_counts_nothing_twice,
         pruning_beside_consumers_refuses_nothing_that_was_stored,
+        pruning_beside_producers_strands_nothing,
         pruning_and_rebuilding_take_turns,
     }
     dead_letter_log {

@@ -3,15 +3,19 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use shared_types::{BatchId, MetricBatch, RegistrySeed};
+use futures::future::{try_join, try_join3};
+use shared_types::{BatchId, MetricBatch};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, migrate::Migrator};
 use storage::{
     Applied, BoxError, Hour, Maintenance, Outbox, Period, Projection, Reconciliation, Recorded, Refusal,
-    Registry, Requeued, StorageError, conformance::samples::batches,
+    Requeued, StorageError, conformance::samples::batches,
 };
 use storage_postgres::PostgresStorage;
 
-use crate::{connect, empty_database, schema::prepared};
+use crate::{
+    connect, empty_database,
+    schema::{prepared, prepared_at},
+};
 
 type Outcome = Result<(), BoxError>;
 
@@ -98,18 +102,25 @@ async fn a_batch_that_cannot_be_read_does_not_hold_up_its_neighbours() -> Outcom
 /// The key of the lock that who raises the limit takes alone; see `advisory_locks`.
 const RETENTION: i64 = (0x4c4c_4d42 << 32) | 2;
 
-#[tokio::test]
-async fn whoever_counts_learns_of_a_limit_that_was_raised_meanwhile() -> Outcome {
-    let url = empty_database().await?;
-    let storage = connect(&url)?;
-    storage.migrate().await?;
-    storage
-        .seed(&RegistrySeed::standard()?, DateTime::UNIX_EPOCH)
-        .await?;
-    let batches = batches(0..4)?;
-    storage.record(&batches[..2]).await?;
-    let mut sql = PgConnection::connect(&url).await?;
-    let mut watch = PgConnection::connect(&url).await?;
+/// Until so many sessions wait for a lock.
+async fn sessions_wait(watch: &mut PgConnection, how_many: i64) -> Outcome {
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(waiting)
+        .fetch_one(&mut *watch)
+        .await?
+        != how_many
+    {}
+    Ok(())
+}
+
+/// Raises the limit beyond every batch, and commits when `work` stands there, with a snapshot from before.
+async fn with_a_limit_raised_meanwhile<T>(
+    url: &str,
+    work: impl Future<Output = storage::Result<T>>,
+) -> Result<T, BoxError> {
+    let mut sql = PgConnection::connect(url).await?;
+    let mut watch = PgConnection::connect(url).await?;
     let mut raising = sql.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)")
         .bind(RETENTION)
@@ -119,26 +130,86 @@ async fn whoever_counts_learns_of_a_limit_that_was_raised_meanwhile() -> Outcome
         .execute(&mut *raising)
         .await?;
     let raised = async {
-        // Until the consumer stands there, with a snapshot from before.
-        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        while sqlx::query_scalar::<_, i64>(waiting)
-            .fetch_one(&mut watch)
-            .await?
-            == 0
-        {}
+        sessions_wait(&mut watch, 1).await?;
         raising.commit().await?;
-        Ok::<_, BoxError>(())
+        Ok(())
     };
-    let applied = async { Ok(storage.apply(&batches).await?) };
-    let (applied, ()) = futures::future::try_join(applied, raised).await?;
+    let (done, ()) = try_join(async { Ok::<_, BoxError>(work.await?) }, raised).await?;
+    Ok(done)
+}
+
+#[tokio::test]
+async fn whoever_counts_learns_of_a_limit_that_was_raised_meanwhile() -> Outcome {
+    let (storage, url) = prepared_at().await?;
+    let batches = batches(0..4)?;
+    storage.record(&batches[..2]).await?;
+    let applied = with_a_limit_raised_meanwhile(&url, storage.apply(&batches)).await?;
     let too_old = |outcome: &Applied| matches!(outcome, Applied::Refused(Refusal::TooOld { .. }));
     assert!(applied.iter().all(too_old), "{applied:?}");
     assert_eq!(storage.counted_batches().await?, 0);
     Ok(())
 }
 
-/// A producer whose statement began before the limit was raised.
+#[tokio::test]
+async fn whoever_records_learns_of_a_limit_that_was_raised_meanwhile() -> Outcome {
+    let (storage, url) = prepared_at().await?;
+    let batches = batches(0..4)?;
+    let recorded = with_a_limit_raised_meanwhile(&url, storage.record(&batches)).await?;
+    let too_old = |outcome: &Recorded| matches!(outcome, Recorded::Refused(Refusal::TooOld { .. }));
+    assert!(recorded.iter().all(too_old), "{recorded:?}");
+    assert_eq!(storage.outbox_depth().await?.unpublished, 0);
+    let mut sql = PgConnection::connect(&url).await?;
+    let stored: i64 = sqlx::query_scalar("SELECT count(*) FROM batches")
+        .fetch_one(&mut sql)
+        .await?;
+    assert_eq!(stored, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_limit_is_not_raised_above_a_batch_that_is_being_recorded() -> Outcome {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let (storage, url) = prepared_at().await?;
+    let batches = batches(0..20)?;
+    let (late, counted) = batches.split_first().ok_or("there are some")?;
+    storage.apply(counted).await?;
+    let hour = Hour::of(late.timestamp());
+    let mut sql = PgConnection::connect(&url).await?;
+    let mut watch = [
+        PgConnection::connect(&url).await?,
+        PgConnection::connect(&url).await?,
+    ];
+    // Holds the producer up between its look at the limit and its commit.
+    let mut rival = sql.begin().await?;
+    sqlx::query(
+        "INSERT INTO batches (id, llm_id, metric_id, source, batch_at, data_points, checksum)
+         SELECT $1, llm_id, metric_id, source, batch_at, data_points, checksum FROM batches LIMIT 1",
+    )
+    .bind(late.id().as_uuid())
+    .execute(&mut *rival)
+    .await?;
+    let [first, second] = &mut watch;
+    let recorded = async { Ok::<_, BoxError>(storage.record(std::slice::from_ref(late)).await?) };
+    let pruned = async {
+        sessions_wait(first, 1).await?;
+        Ok(storage.prune(DAY, Hour(hour.0 + 3).start() + DAY, 100).await?)
+    };
+    let released = async {
+        sessions_wait(second, 2).await?;
+        rival.rollback().await?;
+        Ok(())
+    };
+    let (recorded, pruned, ()) = try_join3(recorded, pruned, released).await?;
+    assert_eq!(recorded, [Recorded::Stored]);
+    assert_eq!((pruned.retained_from, pruned.held_back_hours), (hour, 3));
+    assert_eq!(
+        storage.apply(std::slice::from_ref(late)).await?,
+        [Applied::Counted]
+    );
+    Ok(())
+}
+
+/// Put there behind the back of the retention.
 #[tokio::test]
 async fn a_batch_that_was_recorded_too_late_is_never_counted_and_never_requeued() -> Outcome {
     let (storage, mut sql) = prepared().await?;

@@ -6,19 +6,26 @@ use sqlx::{Connection, PgConnection, Row};
 use storage::{
     BoxError, Hour, Maintenance, Outbox, Projection, Registry, StorageError, conformance::samples::batches,
 };
+use storage_postgres::PostgresStorage;
 
 use crate::{connect, empty_database};
 
 type Outcome = Result<(), BoxError>;
 
-/// A migrated and seeded database and a connection for whatever a port does not do.
-pub(crate) async fn prepared() -> Result<(storage_postgres::PostgresStorage, PgConnection), BoxError> {
+/// A migrated and seeded database and its URL.
+pub(crate) async fn prepared_at() -> Result<(PostgresStorage, String), BoxError> {
     let url = empty_database().await?;
     let storage = connect(&url)?;
     storage.migrate().await?;
     storage
         .seed(&RegistrySeed::standard()?, DateTime::UNIX_EPOCH)
         .await?;
+    Ok((storage, url))
+}
+
+/// The same and a connection for whatever a port does not do.
+pub(crate) async fn prepared() -> Result<(PostgresStorage, PgConnection), BoxError> {
+    let (storage, url) = prepared_at().await?;
     Ok((storage, PgConnection::connect(&url).await?))
 }
 
