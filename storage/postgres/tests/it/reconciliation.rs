@@ -13,8 +13,9 @@ use storage::{
 use storage_postgres::PostgresStorage;
 
 use crate::{
-    connect, empty_database,
+    RETENTION, connect, empty_database,
     schema::{prepared, prepared_at},
+    sessions_wait,
 };
 
 type Outcome = Result<(), BoxError>;
@@ -96,21 +97,6 @@ async fn a_batch_that_cannot_be_read_does_not_hold_up_its_neighbours() -> Outcom
     storage.mark_published(&ids(&readable)).await?;
     assert_eq!(storage.claim_unpublished(10, NOW, NOW).await?, []);
     assert_eq!(storage.outbox_depth().await?.unpublished, 1, "it is still there");
-    Ok(())
-}
-
-/// The key of the lock that who raises the limit takes alone; see `advisory_locks`.
-const RETENTION: i64 = (0x4c4c_4d42 << 32) | 2;
-
-/// Until so many sessions wait for a lock.
-async fn sessions_wait(watch: &mut PgConnection, how_many: i64) -> Outcome {
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while sqlx::query_scalar::<_, i64>(waiting)
-        .fetch_one(&mut *watch)
-        .await?
-        != how_many
-    {}
     Ok(())
 }
 

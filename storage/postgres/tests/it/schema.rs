@@ -16,11 +16,16 @@ type Outcome = Result<(), BoxError>;
 pub(crate) async fn prepared_at() -> Result<(PostgresStorage, String), BoxError> {
     let url = empty_database().await?;
     let storage = connect(&url)?;
+    prepare(&storage).await?;
+    Ok((storage, url))
+}
+
+pub(crate) async fn prepare(storage: &PostgresStorage) -> Outcome {
     storage.migrate().await?;
     storage
         .seed(&RegistrySeed::standard()?, DateTime::UNIX_EPOCH)
         .await?;
-    Ok((storage, url))
+    Ok(())
 }
 
 /// The same and a connection for whatever a port does not do.
