@@ -5,6 +5,7 @@
 //! listed below is dead code, which the compiler reports.
 
 mod archive;
+pub mod backdoor;
 mod concurrency;
 mod dead_letter_log;
 mod ledger;

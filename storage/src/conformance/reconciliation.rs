@@ -2,21 +2,17 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures::future::{try_join, try_join_all};
-use shared_types::{BatchId, MetricBatch};
+use shared_types::MetricBatch;
 use uuid::Uuid;
 
 use super::{
     Empty, Outcome,
-    samples::{all_statistics, batch, batches, content, expected, noon, prepared, unpublished},
+    samples::{all_statistics, batch, batches, content, expected, ids, noon, prepared, unpublished},
 };
 use crate::{Applied, Audit, BoxError, Hour, Requeued, Storage};
 
 const NOW: Duration = Duration::ZERO;
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn ids(batches: &[MetricBatch]) -> Vec<BatchId> {
-    batches.iter().map(MetricBatch::id).collect()
-}
 
 /// Stored and confirmed by a broker that has lost them since.
 async fn lost(storage: &dyn Storage, batches: &[MetricBatch]) -> Outcome {

@@ -70,37 +70,6 @@ async fn values_are_plain_arrays_out_of_line() -> Outcome {
     Ok(())
 }
 
-#[tokio::test]
-async fn a_rebuild_repairs_what_was_tampered_with() -> Outcome {
-    let (storage, mut sql) = prepared().await?;
-    storage.apply(&batches(0..50)?).await?;
-    let before = storage.statistics_since(None, Hour(0)).await?;
-    for tampering in [
-        "UPDATE statistics SET state = 'broken' WHERE (llm_id, metric_id, source, period) =
-         (SELECT llm_id, metric_id, source, period FROM statistics ORDER BY 1, 2, 3, 4 LIMIT 1)",
-        "DELETE FROM statistics WHERE (llm_id, metric_id, source, period) =
-         (SELECT llm_id, metric_id, source, period FROM statistics ORDER BY 1 DESC, 2 DESC, 3 DESC, 4 DESC LIMIT 1)",
-        "INSERT INTO statistics (llm_id, metric_id, source, period, state, n)
-         SELECT llm_id, metric_id, source, 7, state, n FROM statistics
-         ORDER BY llm_id DESC, metric_id DESC, source DESC, period DESC LIMIT 1",
-    ] {
-        assert_eq!(sqlx::query(tampering).execute(&mut sql).await?.rows_affected(), 1);
-    }
-    assert_eq!(storage.rebuild(&|_, _| {}).await?.changed, 3);
-    let after = storage.statistics_since(None, Hour(0)).await?;
-    let states = |change: storage::StatisticsChange| {
-        let mut states: Vec<_> = change
-            .rows
-            .into_iter()
-            .map(|row| (row.key, row.period, row.state))
-            .collect();
-        states.sort();
-        states
-    };
-    assert_eq!(states(after), states(before));
-    Ok(())
-}
-
 /// What no sequence and no timestamp can do: the row was written before the reader's position and is committed after.
 #[tokio::test]
 async fn a_change_that_is_committed_late_is_not_missed() -> Outcome {
