@@ -271,9 +271,10 @@ impl State {
     }
 
     fn remove_dead(&mut self, selection: &Selection) -> Vec<DeadLetter> {
+        let mut wanted = selection.wanted();
         let (selected, kept) = std::mem::take(&mut self.dead)
             .into_iter()
-            .partition(|letter| selection.includes(&letter.id));
+            .partition(|letter| wanted.takes(&letter.id));
         self.dead = kept;
         Vec::from(selected)
     }
