@@ -15,7 +15,7 @@ mod publisher;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Selection};
+pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Selection, Wanted};
 pub use delivery::{Delivery, Receipt, SettleError, Subscription};
 pub use link::{BrokerInfo, LinkState, LinkStatistics};
 pub use message::OutgoingMessage;

@@ -282,9 +282,10 @@ impl State {
     }
 
     fn remove_dead(&mut self, selection: &Selection) -> Vec<DeadLetter> {
+        let mut wanted = selection.wanted();
         let (selected, kept): (VecDeque<_>, _) = std::mem::take(&mut self.dead)
             .into_iter()
-            .partition(|letter| selection.includes(&letter.id));
+            .partition(|letter| wanted.takes(&letter.id));
         self.dead = kept;
         self.dead_bytes -= selected.iter().map(|letter| letter.body.len()).sum::<usize>();
         Vec::from(selected)

@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use storage::{StoredBatch, columns::BatchColumns, step::Publication};
 use uuid::Uuid;
 
-use crate::fault::SqlError;
+use crate::{advisory_locks::RETENTION, fault::SqlError};
 
 /// What [`stored_batch`] reads.
 macro_rules! batch_columns {
@@ -61,10 +61,12 @@ pub(crate) fn uuids(ids: &[BatchId]) -> Vec<Uuid> {
 /// rectangular in PostgreSQL, and a slice of a fixed-width array without NULLs is found without a scan.
 ///
 /// What is not in the registry falls out of the join, and so does a batch in another unit than `$4` says or of an hour
-/// that is not kept.
-/// Rows are locked in the order of the input, which is sorted; `OFFSET 0` keeps the arrays out of that sort.
+/// that is not kept. The limit does not change before the transaction ends.
+/// Rows are locked in the order of the input, which is sorted.
 const INSERT: &str = "
-    WITH input AS MATERIALIZED (
+    WITH kept AS MATERIALIZED (
+        SELECT coalesce(settled_retained_from($15), '-infinity') AS retained_from
+    ), input AS MATERIALIZED (
         SELECT i.position, i.id, l.id AS llm_id, m.id AS metric_id, i.source, i.run_id, i.seed, i.sequence,
                i.batch_at, i.checksum, i.first, i.last
         FROM ROWS FROM (
@@ -75,7 +77,7 @@ const INSERT: &str = "
              AS i (id, llm, metric, unit, source, run_id, seed, sequence, batch_at, checksum, first, last, position)
         JOIN llms l ON l.name = i.llm
         JOIN metrics m ON m.title = i.metric AND (i.unit IS NULL OR i.unit = m.unit)
-        JOIN retention r ON i.batch_at >= coalesce(r.retained_from, '-infinity')
+        JOIN kept ON i.batch_at >= kept.retained_from
         ORDER BY i.position
     ), stored AS (
         INSERT INTO batches
@@ -121,6 +123,7 @@ pub(crate) async fn insert(
         .bind(columns.lasts)
         .bind(columns.values)
         .bind(publication == Publication::Queued)
+        .bind(RETENTION)
         .fetch_all(connection)
         .await?;
     Ok(rows.into_iter().map(BatchId::from).collect())
