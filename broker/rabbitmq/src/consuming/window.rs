@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(window.wanted(64, 100), 128);
         assert_eq!(window.wanted(64, 192), 64);
         assert_eq!(window.wanted(128, 0), 256);
-        assert_eq!(window.wanted(128, 1), 128);
+        assert_eq!(window.wanted(128, 1), 255);
     }
 
     proptest! {
