@@ -207,7 +207,8 @@ async fn until_services_wait(pipeline: &Pipeline) -> anyhow::Result<()> {
 }
 
 /// A session takes the last and then the first of the rows that the consumer locks from the first to the last. It is
-/// patient and the services are not, so that one of theirs is the victim.
+/// patient and the services are not, so that one of theirs is the victim. A waiting session looks for a circle once, so long
+/// after it began to wait: by then the circle must be closed.
 async fn deadlocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
     const ONE_ROW: [&str; 2] = [
         "SELECT FROM statistics ORDER BY llm_id DESC, metric_id DESC, source DESC, period DESC LIMIT 1 FOR UPDATE",
@@ -217,7 +218,7 @@ async fn deadlocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let ground = Ground::prepare(bench).await?;
     let mut session = ground.database.connect().await?;
     sqlx::raw_sql(
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''20ms''', current_database()); END $$;
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''2s''', current_database()); END $$;
          SET deadlock_timeout = '1min'",
     )
     .execute(&mut session)
