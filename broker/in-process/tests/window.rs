@@ -1,5 +1,7 @@
 //! How much the broker in memory takes, and what it says of itself.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{num::NonZeroU16, sync::Arc};
 
 use broker::{Broker, OutgoingMessage, Prefetch, Selection, Subscription};
