@@ -21,7 +21,10 @@ fn where_there_is_no_terminal_plain_lines_come() {
     let mut said = String::new();
     reader.read_to_string(&mut said).unwrap();
     assert!(said.starts_with("0/5 requests, "), "{said}");
-    assert!(said.ends_with(": 0 in flight, 0 requests/s, 0 chunks/s\n"), "{said}");
+    assert!(
+        said.ends_with(": 0 in flight, 0 requests/s, 0 chunks/s\n"),
+        "{said}"
+    );
 }
 
 #[test]

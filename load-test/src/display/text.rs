@@ -63,15 +63,14 @@ fn time_left(moment: &Moment) -> Option<Duration> {
     Some(by_requests.map_or(by_time, |left| left.min(by_time)))
 }
 
-/// What the run does, such as `10 in flight, 28.1 requests/s, 4200 chunks/s, TTFT p50 201 ms p99 240 ms, 2 timed out`.
+/// What the run does, such as `10 in flight, 2 timed out, 28.1 requests/s, 4200 chunks/s, TTFT p50 201 ms p99 240 ms`.
 pub(super) fn figures(moment: &Moment) -> String {
-    let mut figures = vec![
-        format!("{} in flight", moment.snapshot.in_flight),
-        format!("{} requests/s", number(moment.requests_per_s)),
-        format!("{} chunks/s", number(moment.chunks_per_s)),
-    ];
-    figures.extend(ttft(moment));
+    let mut figures = vec![format!("{} in flight", moment.snapshot.in_flight)];
+    // Early in the line: a narrow terminal cuts its end.
     figures.extend(failures(&moment.snapshot));
+    figures.push(format!("{} requests/s", number(moment.requests_per_s)));
+    figures.push(format!("{} chunks/s", number(moment.chunks_per_s)));
+    figures.extend(ttft(moment));
     figures.join(", ")
 }
 
@@ -141,8 +140,8 @@ mod tests {
         }
         assert_eq!(
             line(&moment),
-            "341/1000 requests, 12 s of at most 1 min 30 s, about 23 s left: 10 in flight, 28.1 requests/s, \
-             4200 chunks/s, TTFT p50 200 ms p95 200 ms, 2 HTTP error, 1 timed out"
+            "341/1000 requests, 12 s of at most 1 min 30 s, about 23 s left: 10 in flight, 2 HTTP error, \
+             1 timed out, 28.1 requests/s, 4200 chunks/s, TTFT p50 200 ms p95 200 ms"
         );
     }
 

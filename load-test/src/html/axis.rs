@@ -93,7 +93,7 @@ impl Axis {
         self.from + self.share(value).clamp(0.0, 1.0) * (self.to - self.from)
     }
 
-    /// Round values within the range, four to eight of them.
+    /// Round values within the range, some four to eight of them.
     pub(super) fn ticks(&self) -> Vec<f64> {
         if self.is_log {
             return self.log_ticks();
@@ -110,6 +110,7 @@ impl Axis {
         let decades = (self.high / self.low).log10();
         let (digits, every): (&[f64], f64) = match decades {
             few if few <= 2.0 => (&[1.0, 2.0, 5.0], 1.0),
+            few if few <= 3.5 => (&[1.0, 3.0], 1.0),
             some if some <= 7.0 => (&[1.0], 1.0),
             many => (&[1.0], (many / 6.0).ceil()),
         };

@@ -2,22 +2,34 @@
 
 use super::axis::{Axis, round_step};
 
+/// The share of values on either side that an axis may leave out.
+const OUTERMOST: f64 = 0.01;
+/// A value at the end of an axis may seem to lie so far beyond it.
+const ROUNDING: f64 = 1e-9;
+
 /// How values of one figure are distributed over equal parts of an axis.
 pub(super) struct Histogram {
     pub(super) axis: Axis,
     pub(super) counts: Vec<u64>,
+    /// Values that lie beyond the axis; they are counted in its first and last part.
+    pub(super) outside: usize,
 }
 
 impl Histogram {
     /// Of values in rising order; `None` of none.
     pub(super) fn of(sorted: &[f64], bins: usize) -> Option<Self> {
-        let (low, high) = (*sorted.first()?, *sorted.last()?);
-        let axis = Axis::around(low, high).rounded();
+        let axis = histogram_axis(sorted)?;
         let mut counts = vec![0; bins];
-        for value in sorted {
-            counts[bin(axis.share(*value), bins)] += 1;
+        let mut outside = 0;
+        for share in sorted.iter().map(|value| axis.share(*value)) {
+            counts[bin(share, bins)] += 1;
+            outside += usize::from(!(-ROUNDING..=1.0 + ROUNDING).contains(&share));
         }
-        Some(Self { axis, counts })
+        Some(Self {
+            axis,
+            counts,
+            outside,
+        })
     }
 
     /// The ends of each bin and its count.
@@ -27,6 +39,20 @@ impl Histogram {
             .zip(&self.counts)
             .map(move |(n, count)| ([value(n), value(n + 1)], *count))
     }
+}
+
+/// Covers all values, but for the outermost where these would leave the others less than half of a linear axis.
+fn histogram_axis(sorted: &[f64]) -> Option<Axis> {
+    let (low, high) = (*sorted.first()?, *sorted.last()?);
+    let most = (quantile(sorted, OUTERMOST)?, quantile(sorted, 1.0 - OUTERMOST)?);
+    let all = Axis::around(low, high);
+    let is_squeezed = !all.is_log() && most.1 - most.0 < (high - low) / 2.0;
+    let axis = if is_squeezed {
+        Axis::around(most.0, most.1)
+    } else {
+        all
+    };
+    Some(axis.rounded())
 }
 
 /// Parts of equal and round length that cover a time, in seconds since the run's start.
@@ -147,6 +173,18 @@ mod tests {
             assert_eq!(histogram.bars().count(), 50);
         }
         assert!(Histogram::of(&[], 50).is_none());
+    }
+
+    #[test]
+    fn the_outermost_values_do_not_squeeze_the_others() {
+        let mut values: Vec<f64> = (0..1_000).map(|n| 0.005 + f64::from(n) * 1e-6).collect();
+        values.insert(0, 0.0);
+        values.push(0.1);
+        let histogram = Histogram::of(&values, 50).unwrap();
+        assert_eq!(histogram.outside, 2);
+        assert_eq!(histogram.counts.iter().sum::<u64>(), 1_002);
+        assert!(histogram.counts.iter().all(|count| *count < 50));
+        assert_eq!(Histogram::of(&values[1..900], 50).unwrap().outside, 0);
     }
 
     #[test]

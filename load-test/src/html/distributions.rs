@@ -22,14 +22,14 @@ use crate::{
 const BINS: usize = 60;
 /// Points of a cumulative distribution.
 const POINTS: usize = 240;
-const MARK_NAME_WIDTH: f64 = 36.0;
-const ROW: f64 = 12.0;
+const MARK_NAME_WIDTH: f64 = 40.0;
+const ROW: f64 = 11.0;
 
 type Figure = fn(&RequestRecord) -> Option<f64>;
 
 /// Histograms of the figures that requests have one value of.
 pub(super) fn histograms(report: &Report, run: &PlottedRun<'_>) -> Markup {
-    let seconds: [(&str, &Distribution, Figure); 3] = [
+    let seconds: [(&'static str, &Distribution, Figure); 3] = [
         ("TTFT", &report.ttft_s, ttft),
         ("TPOT", &report.tpot_s, time_per_output_token),
         ("End-to-end latency", &report.e2e_latency_s, e2e),
@@ -63,7 +63,7 @@ fn e2e(record: &RequestRecord) -> Option<f64> {
     Some(end_to_end(record, record.sent?)?.as_secs_f64())
 }
 
-fn histogram(name: &str, figures: &Distribution, sorted: &[f64], text: fn(f64) -> String) -> Markup {
+fn histogram(name: &'static str, figures: &Distribution, sorted: &[f64], text: fn(f64) -> String) -> Markup {
     // A figure that the report leaves out (TTFT without a stream) is not plotted either.
     let sorted = if figures.n == 0 { &[] } else { sorted };
     let Some(histogram) = Histogram::of(sorted, BINS) else {
@@ -71,14 +71,15 @@ fn histogram(name: &str, figures: &Distribution, sorted: &[f64], text: fn(f64) -
     };
     let most = histogram.counts.iter().copied().max().unwrap_or(0);
     let plot = Plot::new(
-        (histogram.axis, "", text),
+        (histogram.axis, name, text),
         (Axis::from_zero(most as f64).rounded(), "requests", number),
-    );
+    )
+    .with_labels_above();
     let bars = histogram.bars().filter(|(_, count)| *count > 0);
     let bars = plot.bars(bars.map(|(ends, count)| (ends, [0.0, count as f64])));
     let content = html! {
         path class="bars" d=(bars) {}
-        (percentile_marks(&plot, figures))
+        (percentile_marks(&plot, &histogram.axis, figures))
     };
     let said = percentiles(figures)
         .iter()
@@ -89,6 +90,7 @@ fn histogram(name: &str, figures: &Distribution, sorted: &[f64], text: fn(f64) -
     let caption = html! {
         (said) "."
         @if histogram.axis.is_log() { " Logarithmic axis." }
+        @if histogram.outside > 0 { " The outermost bars hold " (histogram.outside) " values from beyond the axis." }
         @if sorted.len() as u64 != figures.n { " " (sorted.len()) " of " (figures.n) " requests are plotted." }
     };
     figure(name, &plot.draw(&label, &content), &caption)
@@ -99,6 +101,7 @@ fn percentiles(figures: &Distribution) -> Vec<(&'static str, f64)> {
     [
         ("p50", figures.p50),
         ("p90", figures.p90),
+        ("p95", figures.p95),
         ("p99", figures.p99),
         ("p99.9", figures.p999),
     ]
@@ -107,8 +110,9 @@ fn percentiles(figures: &Distribution) -> Vec<(&'static str, f64)> {
     .collect()
 }
 
-fn percentile_marks(plot: &Plot, figures: &Distribution) -> Markup {
-    let marks = percentiles(figures);
+fn percentile_marks(plot: &Plot, axis: &Axis, figures: &Distribution) -> Markup {
+    let mut marks = percentiles(figures);
+    marks.retain(|(_, value)| axis.share(*value) <= 1.0);
     let places: Vec<f64> = marks.iter().map(|(_, value)| plot.x(*value)).collect();
     let rows = label_rows(&places, MARK_NAME_WIDTH);
     html! {
@@ -122,7 +126,7 @@ fn percentile_marks(plot: &Plot, figures: &Distribution) -> Markup {
     }
 }
 
-fn cumulative(name: &str, sent: &[f64], intended: &[f64]) -> Markup {
+fn cumulative(name: &'static str, sent: &[f64], intended: &[f64]) -> Markup {
     let title = format!("{name}: from sent and from the intended start");
     let ends = [sent.first(), intended.first(), sent.last(), intended.last()];
     let low = ends.into_iter().flatten().copied().fold(f64::INFINITY, f64::min);
@@ -133,7 +137,7 @@ fn cumulative(name: &str, sent: &[f64], intended: &[f64]) -> Markup {
     let axis = Axis::around(low, high).rounded();
     let percent: fn(f64) -> String = |share| format!("{} %", number(share * 100.0));
     let plot = Plot::new(
-        (axis, "", duration),
+        (axis, name, duration),
         (
             Axis::from_zero(1.0),
             "share of requests that took no longer",

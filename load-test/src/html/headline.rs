@@ -1,5 +1,7 @@
 //! The top of the page: what was tested, the verdict, and the figures that people look for first.
 
+use std::slice;
+
 use maud::{Markup, html};
 
 use super::tables::{MOST_ROWS, text};
@@ -48,8 +50,8 @@ pub(super) fn cards(report: &Report) -> Markup {
             (latency("TTFT", "time to first token", &report.ttft_s))
             (latency("TPOT", "time per output token", &report.tpot_s))
             (latency("E2E", "end-to-end latency", &report.e2e_latency_s))
-            (card("Output tokens/s", &rate(report.output_tokens_per_s), &[window.clone()]))
-            (card("Requests/s", &rate(report.requests_per_s), &[window]))
+            (card("Output tokens/s", &rate(report.output_tokens_per_s), slice::from_ref(&window)))
+            (card("Requests/s", &rate(report.requests_per_s), slice::from_ref(&window)))
             (goodput(report))
         }
     }
@@ -63,7 +65,7 @@ fn latency(name: &str, meaning: &str, figures: &Distribution) -> Markup {
     let value = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), duration);
     let interval = |interval: Option<(f64, f64)>| {
         interval.map_or_else(String::new, |(low, high)| {
-            format!(" (95 %: {} to {})", duration(low), duration(high))
+            format!(" (95 % CI {} to {})", duration(low), duration(high))
         })
     };
     let p99 = match figures.p99 {

@@ -23,7 +23,10 @@ use precise_time::MonotonicTime;
 
 use crate::{
     record::RequestRecord,
-    report::{Report, text::too_short},
+    report::{
+        Report,
+        text::{duration, too_short},
+    },
 };
 
 use plotted::PlottedRun;
@@ -31,8 +34,8 @@ use plotted::PlottedRun;
 /// The report as a page. `records` are the run's, in any order; `started` is the moment that the report's times are
 /// relative to ([`Recorded::started`](crate::journal::Recorded)).
 ///
-/// Takes a few passes over the records and makes at most some hundred kilobytes, however many there are. Figures are the report's; where it was
-/// merged from several load generators and `records` are only some of them, the plots say so.
+/// Takes a few passes over the records and makes at most some hundred kilobytes, however many there are. Figures are the
+/// report's; where it was merged from several load generators and `records` are only some of them, the histograms say so.
 #[must_use]
 pub fn render(report: &Report, records: &[RequestRecord], started: MonotonicTime) -> String {
     let run = PlottedRun::new(report, records, started);
@@ -57,7 +60,7 @@ fn page(report: &Report, run: &PlottedRun<'_>) -> Markup {
                     (headline::cards(report))
                     @if !report.problems.is_empty() { (section("Problems", &tables::problems(report))) }
                     (section("Figures", &html! { (window(report)) (tables::figures(report)) }))
-                    (section("Over time", &plots(&over_time::plots(run))))
+                    (section("Over time", &html! { (over_time::shades(run)) (plots(&over_time::plots(run))) }))
                     (section("Distributions", &plots(&distributions::histograms(report, run))))
                     @if run.is_open_loop {
                         (section("From sent, from intended", &plots(&distributions::sent_against_intended(run))))
@@ -83,7 +86,7 @@ fn plots(figures: &Markup) -> Markup {
 /// What the figures are about.
 fn window(report: &Report) -> Markup {
     let window = &report.steady_window;
-    let [start, end] = [window.start_s, window.end_s].map(crate::report::text::duration);
+    let [start, end] = [window.start_s, window.end_s].map(duration);
     html! {
         p {
             @match window.too_short {

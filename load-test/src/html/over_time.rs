@@ -6,12 +6,10 @@ use super::{
     axis::Axis,
     figure::{figure, key},
     plot::{BOTTOM, Labelled, Plot, TOP, px},
-    plotted::{LatencyBin, MOST_DOTS, PlottedRun, Timeline},
+    plotted::{Latency, LatencyBin, MOST_DOTS, PlottedRun, Timeline},
 };
 use crate::report::text::{duration, number};
 
-/// A region's name is written above it from so many of the drawing's units on.
-const ROOM_FOR_NAME: f64 = 90.0;
 /// How high the marks of failures are, in the drawing's units.
 const FAILURE_MARK: f64 = 7.0;
 
@@ -39,37 +37,38 @@ fn latency(run: &PlottedRun<'_>, timeline: &Timeline) -> Markup {
         "End-to-end latency"
     };
     let title = format!("{name} over the run");
-    let shown = |latency: super::plotted::Latency| {
-        [
-            Some(latency.from_sent_s),
-            run.is_open_loop.then_some(latency.from_intended_s),
-        ]
-    };
-    let values = || run.latencies().flat_map(shown).flatten();
-    let (low, high) = (
-        values().fold(f64::INFINITY, f64::min),
-        values().fold(0.0, f64::max),
-    );
-    let mut axis = Axis::around(low, high);
-    if !axis.is_log() {
-        axis = Axis::from_zero(high);
-    }
-    if answered == 0 {
-        axis = Axis::from_zero(0.0);
-    }
-    let plot = Plot::new(time_axis(timeline), (axis.rounded(), name, duration));
-    let label = format!("{title}: {answered} answered requests by the time they were sent.");
+    let plot = Plot::new(time_axis(timeline), (latency_axis(run), name, duration));
     let (content, caption) = if answered <= MOST_DOTS {
         one_by_one(run, &plot)
     } else {
         part_by_part(run, timeline, &plot)
     };
     let content = html! { (regions(run, &plot)) (content) (failure_marks(run, timeline, &plot)) };
-    figure(
-        &title,
-        &plot.draw(&label, &content),
-        &html! { (caption) " " (key("bad", "requests that failed")) " By the time of sending; failures by the time of their end." },
-    )
+    let label = format!("{title}: {answered} answered requests by the time they were sent.");
+    let caption = html! {
+        (caption) " By the time of sending."
+        @if run.failures().next().is_some() { " " (key("bad", "requests that failed, by the time of their end")) }
+    };
+    figure(&title, &plot.draw(&label, &content), &caption)
+}
+
+fn latency_axis(run: &PlottedRun<'_>) -> Axis {
+    let shown = |latency: Latency| {
+        let intended = run.is_open_loop.then_some(latency.from_intended_s);
+        [Some(latency.from_sent_s), intended].into_iter().flatten()
+    };
+    let values = || run.latencies().flat_map(shown);
+    let (low, high) = (
+        values().fold(f64::INFINITY, f64::min),
+        values().fold(0.0, f64::max),
+    );
+    let axis = Axis::around(low, high);
+    let axis = if axis.is_log() {
+        axis
+    } else {
+        Axis::from_zero(high)
+    };
+    axis.rounded()
 }
 
 fn one_by_one(run: &PlottedRun<'_>, plot: &Plot) -> (Markup, Markup) {
@@ -165,7 +164,8 @@ fn ended(run: &PlottedRun<'_>, timeline: &Timeline) -> Markup {
         run.records.len() - failed
     );
     let caption = html! {
-        (key("first", "answered in full")) " " (key("bad", "failed"))
+        (key("first", "answered in full"))
+        @if failed > 0 { " " (key("bad", "failed")) }
         " Mean of each " (duration(timeline.bins.width_s)) "."
     };
     figure("Requests ended", &plot.draw(&label, &content), &caption)
@@ -199,34 +199,35 @@ fn course(timeline: &Timeline, plot: &Plot, rates: &[f64]) -> String {
     plot.line(points.map(|(n, rate)| Some((timeline.bins.middle_s(n), *rate))))
 }
 
-/// Ramp, warm-up and the window of the figures, behind what is plotted.
-fn regions(run: &PlottedRun<'_>, plot: &Plot) -> Markup {
+/// What the shades behind the plots mean.
+pub(super) fn shades(run: &PlottedRun<'_>) -> Markup {
     let before = match (run.ramp_s > 0.0, run.warmup_s > 0.0) {
-        (true, true) => "ramp, warm-up",
-        (true, false) => "ramp",
-        (false, true) => "warm-up",
-        (false, false) => "",
+        (true, true) => Some("ramp and warm-up"),
+        (true, false) => Some("ramp"),
+        (false, true) => Some("warm-up"),
+        (false, false) => None,
     };
     let window = match run.window.too_short {
-        None => "steady window",
-        Some(_) => "window: the whole run",
+        None => "the steady window",
+        Some(_) => "the window: the whole run",
     };
+    html! { p { @if let Some(before) = before { (key("before", before)) " " } (key("window", window)) } }
+}
+
+fn regions(run: &PlottedRun<'_>, plot: &Plot) -> Markup {
     html! {
         g class="regions" {
-            (region(plot, "window", window, run.window_s))
-            (region(plot, "before", before, [0.0, run.ramp_s.max(run.warmup_s)]))
+            (region(plot, "window", run.window_s))
+            (region(plot, "before", [0.0, run.ramp_s.max(run.warmup_s)]))
         }
     }
 }
 
-fn region(plot: &Plot, class: &str, name: &str, [from_s, to_s]: [f64; 2]) -> Markup {
+fn region(plot: &Plot, class: &str, [from_s, to_s]: [f64; 2]) -> Markup {
     let (from, to) = (plot.x(from_s), plot.x(to_s));
     html! {
         @if to > from {
             rect class=(class) x=(px(from)) y=(px(TOP)) width=(px(to - from)) height=(px(BOTTOM - TOP)) {}
-            @if to - from >= ROOM_FOR_NAME {
-                text x=(px(from + 4.0)) y=(px(TOP - 5.0)) { (name) }
-            }
         }
     }
 }

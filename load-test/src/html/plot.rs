@@ -5,13 +5,18 @@ use maud::{Markup, html};
 use super::axis::Axis;
 
 const WIDTH: f64 = 480.0;
-const HEIGHT: f64 = 236.0;
+const HEIGHT: f64 = 242.0;
 const LEFT: f64 = 62.0;
-const RIGHT: f64 = 468.0;
-/// The upper end of what is plotted; above it are three rows of labels.
-pub(super) const TOP: f64 = 42.0;
+/// Half a label of the horizontal axis fits on its right.
+const RIGHT: f64 = 454.0;
+/// Of the room for labels, what a plot without them leaves out.
+const UNLABELLED: f64 = 24.0;
+/// Rows of labels above what is plotted, less one.
+const HIGHEST_ROW: u8 = 3;
+/// The upper end of what is plotted; above it are the rows of labels.
+pub(super) const TOP: f64 = 50.0;
 /// The lower end of what is plotted.
-pub(super) const BOTTOM: f64 = 188.0;
+pub(super) const BOTTOM: f64 = 196.0;
 
 /// A plot's axes, and what they say.
 pub(super) struct Plot {
@@ -21,6 +26,8 @@ pub(super) struct Plot {
     y_title: &'static str,
     x_text: fn(f64) -> String,
     y_text: fn(f64) -> String,
+    /// Upper end of the drawing.
+    top: f64,
 }
 
 /// An axis to be, its title, and how its values are written.
@@ -35,7 +42,13 @@ impl Plot {
             y_title,
             x_text,
             y_text,
+            top: UNLABELLED,
         }
+    }
+
+    /// The same with room above for rows of labels.
+    pub(super) fn with_labels_above(self) -> Self {
+        Self { top: 0.0, ..self }
     }
 
     /// Horizontal position of a value.
@@ -51,21 +64,21 @@ impl Plot {
     /// The whole drawing. `label` says what it shows to those who do not see it.
     pub(super) fn draw(&self, label: &str, content: &Markup) -> Markup {
         html! {
-            svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(label) {
+            svg viewBox=(format!("0 {} {WIDTH} {}", self.top, HEIGHT - self.top)) role="img" aria-label=(label) {
                 g class="grid" {
                     @for tick in self.y.ticks() {
                         path d=(format!("M{} {}H{}", px(LEFT), px(self.y(tick)), px(RIGHT))) {}
-                        text class="y" x=(px(LEFT - 6.0)) y=(px(self.y(tick) + 4.0)) { ((self.y_text)(tick)) }
+                        text class="end" x=(px(LEFT - 6.0)) y=(px(self.y(tick) + 4.0)) { ((self.y_text)(tick)) }
                     }
                     @for tick in self.x.ticks() {
                         path d=(format!("M{} {}V{}", px(self.x(tick)), px(BOTTOM), px(BOTTOM + 4.0))) {}
-                        text class="x" x=(px(self.x(tick))) y=(px(BOTTOM + 18.0)) { ((self.x_text)(tick)) }
+                        text class="middle" x=(px(self.x(tick))) y=(px(BOTTOM + 18.0)) { ((self.x_text)(tick)) }
                     }
                 }
                 (content)
                 path class="axis" d=(format!("M{} {}H{}", px(LEFT), px(BOTTOM), px(RIGHT))) {}
-                text class="x title" x=(px(f64::midpoint(LEFT, RIGHT))) y=(px(HEIGHT - 6.0)) { (self.x_title) }
-                text class="title" x="4" y="14" { (self.y_title) }
+                text class="middle" x=(px(f64::midpoint(LEFT, RIGHT))) y=(px(HEIGHT - 6.0)) { (self.x_title) }
+                text x="4" y=(px(TOP - 14.0)) { (self.y_title) }
             }
         }
     }
@@ -120,16 +133,20 @@ pub(super) fn px(length: f64) -> String {
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
-/// Rows for labels at these positions, from left to right, so that neighbours do not cover each other.
+/// Rows, from the lowest, for labels to the right of lines at these positions, which are in rising order: a label that would
+/// reach the next line lies in a row above that line's end.
 pub(super) fn label_rows(positions: &[f64], width: f64) -> Vec<u8> {
-    let mut ends = [f64::NEG_INFINITY; 3];
-    let mut rows = Vec::with_capacity(positions.len());
-    for position in positions {
-        let free = (0_u8..).zip(&ends).find(|(_, end)| **end <= *position);
-        let row = free.map_or(0, |(row, _)| row);
-        ends[usize::from(row)] = position + width;
+    let mut rows: Vec<u8> = Vec::with_capacity(positions.len());
+    let mut right: Option<f64> = None;
+    for position in positions.iter().rev() {
+        let row = match (right, rows.last()) {
+            (Some(right), Some(below)) if position + width > right => (below + 1).min(HIGHEST_ROW),
+            _ => 0,
+        };
         rows.push(row);
+        right = Some(*position);
     }
+    rows.reverse();
     rows
 }
 
@@ -139,7 +156,7 @@ mod tests {
 
     fn plot() -> Plot {
         let labelled = |axis| -> Labelled { (axis, "", |value| value.to_string()) };
-        Plot::new(labelled(Axis::from_zero(406.0)), labelled(Axis::from_zero(146.0)))
+        Plot::new(labelled(Axis::from_zero(392.0)), labelled(Axis::from_zero(146.0)))
     }
 
     #[test]
@@ -150,17 +167,18 @@ mod tests {
     #[test]
     fn a_line_is_interrupted_where_there_is_nothing() {
         let points = [Some((0.0, 0.0)), Some((10.0, 10.0)), None, Some((20.0, 0.0))];
-        assert_eq!(plot().line(points.into_iter()), "M62 188h0L72 178M82 188h0");
+        assert_eq!(plot().line(points.into_iter()), "M62 196h0L72 186M82 196h0");
     }
 
     #[test]
     fn bars_are_closed() {
         let bars = plot().bars([([0.0, 10.0], [0.0, 20.0])].into_iter());
-        assert_eq!(bars, "M62 188H72V168H62Z");
+        assert_eq!(bars, "M62 196H72V176H62Z");
     }
 
     #[test]
-    fn labels_that_are_close_get_rows_of_their_own() {
-        assert_eq!(label_rows(&[0.0, 5.0, 8.0, 40.0], 30.0), [0, 1, 2, 0]);
+    fn a_label_that_reaches_the_next_line_lies_above_it() {
+        assert_eq!(label_rows(&[0.0, 5.0, 8.0, 40.0], 30.0), [2, 1, 0, 0]);
+        assert_eq!(label_rows(&[1.0; 6], 30.0), [3, 3, 3, 2, 1, 0]);
     }
 }

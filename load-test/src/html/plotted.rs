@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// At most so many parts has the time of a run.
-const MOST_TIME_BINS: usize = 240;
+const MOST_TIME_BINS: usize = 120;
 /// And no more than make so many requests a part on the average.
-const REQUESTS_PER_TIME_BIN: usize = 4;
+const REQUESTS_PER_TIME_BIN: usize = 10;
 const FEWEST_TIME_BINS: usize = 12;
 /// So many requests are plotted one by one; of more, each part of the time is summarised.
 pub(super) const MOST_DOTS: usize = 2_000;
@@ -37,7 +37,7 @@ pub(super) struct PlottedRun<'a> {
     started: MonotonicTime,
 }
 
-/// How long something took until it began to be seen: the figure whose course over the run is plotted.
+/// The latency of one request, whose course over the run is plotted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Latency {
     /// When the request was sent, s since the run's start.

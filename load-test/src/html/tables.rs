@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use crate::report::{
     Report,
-    distribution::Distribution,
+    distribution::{Distribution, FEWEST_FOR_P99, FEWEST_FOR_P999},
     text::{class_name, counted_by, duration, number},
 };
 
@@ -75,7 +75,7 @@ pub(super) fn figures(report: &Report) -> Markup {
     html! {
         div class="scroll" {
             table {
-                caption { "p99 is shown from 1 000, p99.9 from 10 000 values on." }
+                caption { "p99 is shown from " (FEWEST_FOR_P99) ", p99.9 from " (FEWEST_FOR_P999) " values on." }
                 thead {
                     tr { @for name in ["", "n", "mean", "sd", "min", "p50", "p90", "p95", "p99", "p99.9", "max"] { th scope="col" { (name) } } }
                 }
@@ -231,7 +231,7 @@ pub(super) fn client(report: &Report) -> Markup {
     html! {
         (pairs("During the run.", &run))
         @match &report.calibration {
-            None => p { "The client was not calibrated before this run (--calibrate)." },
+            None => p { "The client was not calibrated before this run: see " code { "--calibrate" } "." },
             Some(calibration) => {
                 @let mut rows = vec![
                     ("requests".into(), calibration.requests.to_string()),
