@@ -13,6 +13,8 @@ pub mod arrivals;
 pub mod calibration;
 pub mod compare;
 pub mod correctness;
+pub mod display;
+pub mod html;
 pub mod journal;
 pub mod plan;
 pub mod publish;
