@@ -1,8 +1,26 @@
-use std::{rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header::CONNECTION};
+use http_body_util::Full;
+use hyper::{body::Incoming, client::conn::TrySendError};
+use precise_time::MonotonicTime;
 
-use crate::{Endpoint, Exchange, Observer};
+use crate::{
+    Endpoint, Exchange, Observer, Outcome, StreamError,
+    answer::Answer,
+    body::Body,
+    connect::Connector,
+    connection::{Connection, Open, Rounds},
+    decode::Decoder,
+};
 
 /// What a request may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,34 +54,185 @@ impl Default for Limits {
     }
 }
 
-/// The connections of one thread to one endpoint, and the requests over them. `!Send`; cloning gives another handle.
+/// The connections of one thread to one endpoint, and the requests over them. `!Send`; a clone is another handle on the same
+/// connections. There is no limit on connections: as many as there are requests at once.
 #[derive(Clone)]
 pub struct Client {
-    _inner: Rc<()>,
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    endpoint: Endpoint,
+    headers: HeaderMap,
+    limits: Limits,
+    connector: Connector,
+    /// The last one that was used is used first: the others may close, and fewer are warm.
+    idle: RefCell<Vec<Connection>>,
+    open: Rc<Cell<usize>>,
+    rounds: Rounds,
 }
 
 impl Client {
     /// A client without connections. Nothing is resolved or connected before the first request.
     #[must_use]
     pub fn new(endpoint: Endpoint, limits: Limits) -> Self {
-        let _ = (endpoint, limits);
-        Self { _inner: Rc::new(()) }
+        let mut headers = endpoint.headers.clone();
+        if !limits.keep_alive {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let connector = Connector::new(&endpoint);
+        Self {
+            shared: Rc::new(Shared {
+                endpoint,
+                headers,
+                limits,
+                connector,
+                idle: RefCell::default(),
+                open: Rc::default(),
+                rounds: Rounds::new(),
+            }),
+        }
     }
 
     /// Sends `body` (from [`Endpoint::encode`]) and follows the answer to its end. Never fails: what went wrong is the
     /// [`Exchange::outcome`].
     ///
+    /// A connection is used again only after a whole answer. Where the server closed one before it took the request, the
+    /// request goes out once more, on a new one.
+    ///
     /// Dropping the future closes the connection.
-    #[expect(clippy::todo, reason = "its body comes with the next commit")]
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime that drives I/O and time.
     pub async fn exchange(&self, body: Bytes, observer: &mut impl Observer) -> Exchange {
-        let _ = (body, observer);
-        todo!()
+        let mut record = Exchange::begun();
+        let outcome = self.shared.outcome(body, observer, &mut record);
+        if let Ok(outcome) = tokio::time::timeout(self.shared.limits.request_timeout, outcome).await {
+            record.outcome = outcome.unwrap_or_else(|failed| failed);
+        }
+        record
     }
 
-    /// Connections that are open now, those in use and those kept for the next request.
+    /// Connections that are open now, those in use and those kept for the next request. What the server closed counts until
+    /// it is tried.
     #[must_use]
-    #[expect(clippy::todo, reason = "its body comes with the next commit")]
     pub fn open_connections(&self) -> usize {
-        todo!()
+        self.shared.open.get()
     }
+}
+
+impl Shared {
+    /// Both are outcomes; the second kind is the one that ends it early.
+    async fn outcome(
+        &self,
+        body: Bytes,
+        observer: &mut impl Observer,
+        record: &mut Exchange,
+    ) -> Result<Outcome, Outcome> {
+        let (mut connection, response) = self.begin(body, record).await?;
+        let head = connection.last_read();
+        record.response_head = Some(head);
+        let (parts, body) = response.into_parts();
+        let mut body = Body::new(&mut connection, body);
+        let outcome = if parts.status.is_success() {
+            let decoder = Decoder::new(self.endpoint.api);
+            body.follow(Answer::new(decoder, &self.limits, record, observer))
+                .await?
+        } else {
+            body.refusal(&parts, record).await
+        };
+        if record.closed.is_some() {
+            self.keep(connection).await;
+        }
+        Ok(outcome)
+    }
+
+    /// Sends the request and waits for the head of the answer.
+    async fn begin(
+        &self,
+        body: Bytes,
+        record: &mut Exchange,
+    ) -> Result<(Connection, Response<Incoming>), Outcome> {
+        let mut request = self.request(body);
+        if let Some(mut connection) = self.idle_connection().await {
+            record.reused = true;
+            match head(&mut connection, request, record).await {
+                Ok(response) => return Ok((connection, response)),
+                Err(mut error) => {
+                    let returned = error.take_message();
+                    request = returned.ok_or_else(|| failed(error.into_error()))?;
+                }
+            }
+            record.reused = false;
+        }
+        let mut connection = self.connect().await?;
+        record.connected = Some(MonotonicTime::now());
+        match head(&mut connection, request, record).await {
+            Ok(response) => Ok((connection, response)),
+            Err(error) => Err(failed(error.into_error())),
+        }
+    }
+
+    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.endpoint.target.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+
+    async fn connect(&self) -> Result<Connection, Outcome> {
+        let limit = self.limits.connect_timeout;
+        let connecting = self.connector.connect(&self.endpoint);
+        let Ok(connected) = tokio::time::timeout(limit, connecting).await else {
+            let host = self.connector.place();
+            return Err(Outcome::StreamError(StreamError::ConnectTimeout { host, limit }));
+        };
+        let (transport, gauge) = connected?;
+        let (rounds, open) = (self.rounds.clone(), Open::new(&self.open));
+        Connection::new(transport, gauge, rounds, open, self.limits.max_head_bytes)
+            .await
+            .map_err(failed)
+    }
+
+    async fn idle_connection(&self) -> Option<Connection> {
+        poll_fn(|cx| {
+            loop {
+                let Some(mut connection) = self.idle.borrow_mut().pop() else {
+                    return Poll::Ready(None);
+                };
+                if connection.is_alive(cx) {
+                    return Poll::Ready(Some(connection));
+                }
+            }
+        })
+        .await
+    }
+
+    async fn keep(&self, mut connection: Connection) {
+        if self.limits.keep_alive && poll_fn(|cx| Poll::Ready(connection.is_idle(cx))).await {
+            connection.rest();
+            self.idle.borrow_mut().push(connection);
+        }
+    }
+}
+
+async fn head(
+    connection: &mut Connection,
+    request: Request<Full<Bytes>>,
+    record: &mut Exchange,
+) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
+    let mut response = pin!(connection.send(request));
+    poll_fn(|cx| {
+        let polled = connection.poll(cx, |cx| response.as_mut().poll(cx));
+        // Here and not after the answer: it may never come.
+        record.sent = connection.first_write();
+        polled
+    })
+    .await
+}
+
+fn failed(error: hyper::Error) -> Outcome {
+    Outcome::StreamError(StreamError::Transport(error))
 }

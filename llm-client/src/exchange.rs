@@ -59,6 +59,28 @@ pub struct Exchange {
     pub reused: bool,
 }
 
+impl Exchange {
+    /// Nothing has happened yet. It has timed out until something else is known.
+    pub(crate) fn begun() -> Self {
+        Self {
+            connected: None,
+            sent: None,
+            response_head: None,
+            first_content: None,
+            first_answer: None,
+            last_content: None,
+            closed: None,
+            content_chunks: 0,
+            bytes: 0,
+            usage: None,
+            finish: None,
+            server_stamps: None,
+            outcome: Outcome::TimedOut,
+            reused: false,
+        }
+    }
+}
+
 /// The server's own count of tokens. In a stream the last one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -83,6 +105,17 @@ pub enum Finish {
     Filtered,
     /// Anything else, in the server's word.
     Other(Box<str>),
+}
+
+impl Usage {
+    /// What `later` says replaces what was known: Anthropic sends the input's count first and the output's last.
+    pub(crate) fn updated(self, later: Self) -> Self {
+        Self {
+            input_tokens: later.input_tokens.or(self.input_tokens),
+            output_tokens: later.output_tokens.or(self.output_tokens),
+            reasoning_tokens: later.reasoning_tokens.or(self.reasoning_tokens),
+        }
+    }
 }
 
 impl Finish {

@@ -8,11 +8,20 @@
 //! All moments are taken at the socket, when the read that brought the bytes returns, before anything is decoded.
 //! Nothing here counts tokens, computes statistics or writes files.
 
+mod answer;
+mod body;
 mod client;
+mod connect;
+mod connection;
+mod decode;
 mod endpoint;
+mod excerpt;
 mod exchange;
 mod generation;
 mod outcome;
+mod socket;
+mod sse;
+mod tls;
 
 pub use client::{Client, Limits};
 pub use endpoint::{ANTHROPIC_BASE_URL, Api, Endpoint, EndpointError};
