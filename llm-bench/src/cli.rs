@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::mock_llm::MockLlm;
+
 /// Collects LLM performance measurements and ranks LLMs by them.
 ///
 /// Settings come from the environment and from a `.env` file (see .env.sample). Without DATABASE_URL and AMQP_URL
@@ -39,6 +41,8 @@ pub(crate) enum Command {
     Rebuild,
     /// Check settings, database and broker, and say what to do
     Doctor,
+    /// Serve a mock LLM with exactly known timings (OpenAI's and Anthropic's APIs) until Ctrl+C
+    MockLlm(MockLlm),
     /// Exit with 0 if a URL answers with a 2xx status: a health check for images without curl
     Probe(Probe),
 }

@@ -43,6 +43,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Reconcile => commands::reconcile::run(Context::read()?).await,
         Command::Rebuild => commands::rebuild::run(Context::read()?).await,
         Command::Doctor => commands::doctor::run().await,
+        Command::MockLlm(options) => commands::mock_llm::run(options).await,
         Command::Probe(options) => commands::probe::run(options).await,
     }
 }

@@ -9,5 +9,9 @@
 //! A run is a pure plan ([`plan::Plan`]); the worker threads only send, stamp and record; everything that costs time,
 //! such as tokenising, writing files and summarising, happens before, after or on another thread.
 
+pub mod arrivals;
+pub mod calibration;
 pub mod plan;
 pub mod record;
+pub mod run;
+pub mod verdict;

@@ -110,6 +110,32 @@ pub enum Load {
     },
 }
 
+impl Load {
+    /// Over which the load grows; a trace has its own times and no ramp.
+    #[must_use]
+    pub fn ramp_up(&self) -> Duration {
+        match self {
+            Self::Closed { ramp_up, .. } | Self::Open { ramp_up, .. } => *ramp_up,
+            Self::Trace { .. } => Duration::ZERO,
+        }
+    }
+
+    /// Whether requests are due at times of their own, not when another ends.
+    #[must_use]
+    pub fn is_open_loop(&self) -> bool {
+        !matches!(self, Self::Closed { .. })
+    }
+
+    /// The most requests in flight.
+    #[must_use]
+    pub fn most_in_flight(&self) -> u32 {
+        match self {
+            Self::Closed { concurrency, .. } => concurrency.get(),
+            Self::Open { max_in_flight, .. } | Self::Trace { max_in_flight, .. } => max_in_flight.get(),
+        }
+    }
+}
+
 /// How the gaps between arrivals are distributed. Their mean is always 1/rate.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]

@@ -23,6 +23,19 @@ pub enum Class {
     Cancelled,
 }
 
+impl Class {
+    /// All there are, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::HttpError,
+        Self::StreamError,
+        Self::Truncated,
+        Self::TimedOut,
+        Self::Dropped,
+        Self::Cancelled,
+    ];
+}
+
 /// A request's record: compact, because a run keeps all of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RequestRecord {

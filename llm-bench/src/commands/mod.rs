@@ -4,6 +4,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod doctor;
 pub(crate) mod keys;
 pub(crate) mod migrate;
+pub(crate) mod mock_llm;
 pub(crate) mod probe;
 pub(crate) mod rankings;
 pub(crate) mod rebuild;
