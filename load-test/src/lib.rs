@@ -11,7 +11,9 @@
 
 pub mod arrivals;
 pub mod calibration;
+pub mod journal;
 pub mod plan;
 pub mod record;
+pub mod report;
 pub mod run;
 pub mod verdict;
