@@ -11,9 +11,12 @@
 
 pub mod arrivals;
 pub mod calibration;
+pub mod correctness;
 pub mod journal;
 pub mod plan;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod tokens;
 pub mod verdict;
+pub mod workload;
