@@ -12,11 +12,15 @@
 pub mod arrivals;
 pub mod calibration;
 pub mod correctness;
+mod http;
 pub mod journal;
 pub mod plan;
 pub mod record;
 pub mod report;
 pub mod run;
+#[cfg(test)]
+mod scripted_server;
 pub mod tokens;
+pub mod tracking;
 pub mod verdict;
 pub mod workload;
