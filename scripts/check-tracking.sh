@@ -26,10 +26,10 @@ trap end EXIT
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 url=http://127.0.0.1:$port
-mlflow=$(realpath "$venv/bin/mlflow")
-(cd "$work" && exec env -i PATH="$(realpath "$venv/bin"):$PATH" HOME="$work" MLFLOW_DISABLE_TELEMETRY=true \
+bin=$(realpath "$venv")/bin
+(cd "$work" && exec env -i PATH="$bin:$PATH" HOME="$work" MLFLOW_DISABLE_TELEMETRY=true \
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-    "$mlflow" server --host 127.0.0.1 --port "$port" --workers 1 \
+    "$bin/mlflow" server --host 127.0.0.1 --port "$port" --workers 1 \
     --backend-store-uri sqlite:///mlflow.db --artifacts-destination ./artifacts >"$work/log" 2>&1) &
 server=$!
 is_up() {
