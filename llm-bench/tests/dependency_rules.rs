@@ -114,6 +114,13 @@ fn services_know_neither_each_other_nor_a_driver() {
     assert_without("llm-bench", &all["llm-bench"], &banned);
 }
 
+/// What measures a client must not have the client's mistakes.
+#[test]
+fn the_mock_server_shares_no_code_with_its_clients() {
+    let banned = ["llm-client", "load-test", "hyper", "reqwest"];
+    assert_without("mock-llm", &closure("mock-llm"), &banned);
+}
+
 #[test]
 fn only_one_crate_speaks_to_each_server() {
     let all = dependencies();

@@ -1,5 +1,6 @@
-//! What a token and a request cost the client's thread, in CPU time, the system calls included. Another thread serves canned
-//! answers. `cargo run --release --example client_cost -p llm-client`
+//! What a token and a request cost the client's thread, in CPU time, the system calls included, and what the streams hold in
+//! memory. Another process serves canned answers.
+//! `cargo run --release --example client_cost -p llm-client [a part of a title below]`
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -7,9 +8,10 @@
 )]
 
 use std::{
+    io::{BufRead, BufReader},
     net::SocketAddr,
+    process::{Child, Command, Stdio},
     rc::Rc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -22,54 +24,70 @@ use tokio::{
     runtime, task,
 };
 
+/// What is run: `requests` answers of `tokens` each over each of `connections`, one after the other.
+struct Scenario {
+    title: &'static str,
+    unit: &'static str,
+    connections: u32,
+    requests: u32,
+    tokens: u32,
+    pause: Duration,
+}
+
+const fn scenario(
+    (title, unit): (&'static str, &'static str),
+    connections: u32,
+    requests: u32,
+    tokens: u32,
+    pause_ms: u64,
+) -> Scenario {
+    Scenario {
+        title,
+        unit,
+        connections,
+        requests,
+        tokens,
+        pause: Duration::from_millis(pause_ms),
+    }
+}
+
+const SCENARIOS: [Scenario; 4] = [
+    scenario(("1 stream without pauses", "token"), 1, 1, 500_000, 0),
+    scenario(
+        ("64 connections, answers of 16 tokens", "request"),
+        64,
+        1_000,
+        16,
+        0,
+    ),
+    scenario(("4096 streams of 50 tokens/s", "token"), 4_096, 1, 150, 20),
+    scenario(("10000 streams of 1 token/s", "token"), 10_000, 1, 10, 1_000),
+];
+
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    task::LocalSet::new().block_on(&runtime, async {
-        report("1 stream without pauses", "token", 1, 1, 500_000, None).await;
-        report(
-            "64 connections, answers of 16 tokens",
-            "request",
-            64,
-            1_000,
-            16,
-            None,
-        )
-        .await;
-        let pause = Duration::from_millis(20);
-        report(
-            "1 000 streams of 50 tokens/s",
-            "token",
-            1_000,
-            1,
-            150,
-            Some(pause),
-        )
-        .await;
-        report(
-            "4 096 streams of 50 tokens/s",
-            "token",
-            4_096,
-            1,
-            150,
-            Some(pause),
-        )
-        .await;
-    });
+    let tasks = task::LocalSet::new();
+    match &arguments[..] {
+        [serve, tokens, pause] if serve == "serve" => {
+            let pause = Duration::from_millis(pause.parse().unwrap());
+            tasks.block_on(&runtime, serve_for_ever(tokens.parse().unwrap(), pause));
+        }
+        parts => {
+            let wanted = |title: &str| parts.iter().all(|part| title.contains(part));
+            for scenario in SCENARIOS.iter().filter(|scenario| wanted(scenario.title)) {
+                tasks.block_on(&runtime, report(scenario));
+            }
+        }
+    }
 }
 
-/// Runs `requests` answers of `tokens` each over each of `connections` and prints what they cost.
-async fn report(
-    title: &str,
-    unit: &str,
-    connections: u32,
-    requests: u32,
-    tokens: u32,
-    pause: Option<Duration>,
-) {
-    let address = serve(tokens, pause);
+/// Runs one and prints what it cost.
+async fn report(scenario: &Scenario) {
+    let (mut server, address) = start_server(scenario);
     let endpoint = Endpoint::new(Api::OpenAiChat, &format!("http://{address}/v1"), None).unwrap();
     let body = endpoint.encode(&Generation {
         model: "m",
@@ -80,7 +98,8 @@ async fn report(
     });
     let client = Client::new(endpoint, Limits::default());
     let (cpu, wall) = (thread_time(), Instant::now());
-    let streams: Vec<_> = (0..connections)
+    let Scenario { requests, tokens, .. } = *scenario;
+    let streams: Vec<_> = (0..scenario.connections)
         .map(|_| {
             task::spawn_local(requests_one_by_one(
                 client.clone(),
@@ -94,14 +113,33 @@ async fn report(
         stream.await.unwrap();
     }
     let (cpu, wall) = (thread_time() - cpu, wall.elapsed());
-    let total = connections * requests * if unit == "token" { tokens } else { 1 };
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let Scenario { title, unit, .. } = scenario;
+    let per_request = if *unit == "token" { tokens } else { 1 };
+    let total = f64::from(scenario.connections * requests * per_request);
     println!(
-        "{title}: {:.0} ns of CPU a {unit}, {:.0} {unit}s/s, CPU {:.0} % busy, resident {} MiB (both threads)",
-        cpu.as_secs_f64() * 1e9 / f64::from(total),
-        f64::from(total) / wall.as_secs_f64(),
+        "{title}: {:.0} ns of CPU a {unit}, {:.0} {unit}s/s, CPU {:.0} % busy, at most {} MiB resident",
+        cpu.as_secs_f64() * 1e9 / total,
+        total / wall.as_secs_f64(),
         100.0 * cpu.as_secs_f64() / wall.as_secs_f64(),
-        resident_mib(),
+        most_resident_mib(),
     );
+}
+
+fn start_server(scenario: &Scenario) -> (Child, SocketAddr) {
+    let mut server = Command::new(std::env::current_exe().unwrap())
+        .arg("serve")
+        .arg(scenario.tokens.to_string())
+        .arg(scenario.pause.as_millis().to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut address = String::new();
+    let output = server.stdout.take().unwrap();
+    BufReader::new(output).read_line(&mut address).unwrap();
+    let address = address.trim().parse().unwrap();
+    (server, address)
 }
 
 async fn requests_one_by_one(client: Client, body: Bytes, requests: u32, tokens: u32) {
@@ -112,40 +150,28 @@ async fn requests_one_by_one(client: Client, body: Bytes, requests: u32, tokens:
     }
 }
 
-/// A server in a thread of its own: every token in an HTTP chunk of its own, all at once or with a pause before each.
-fn serve(tokens: u32, pause: Option<Duration>) -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        task::LocalSet::new().block_on(&runtime, async {
-            let listener = TcpListener::from_std(listener).unwrap();
-            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n";
-            let token = r#"data: {"id":"chatcmpl-123456789","object":"chat.completion.chunk","created":1763800000,"model":"meta/llama-3.1-8b","choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}]}"#;
-            let finish = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-            let chunk = |event: &str| format!("{:x}\r\n{event}\n\n\r\n", event.len() + 2);
-            let end = [&chunk(finish), &chunk("data: [DONE]"), "0\r\n\r\n"].concat();
-            let answer: Rc<[String]> = match pause {
-                None => Rc::new([[head, &chunk(token).repeat(tokens as usize), &end].concat()]),
-                Some(_) => {
-                    let tokens = (0..tokens).map(|_| chunk(token));
-                    [head.to_owned()].into_iter().chain(tokens).chain([end]).collect()
-                }
-            };
-            loop {
-                let (socket, _) = listener.accept().await.unwrap();
-                task::spawn_local(answers(socket, Rc::clone(&answer), pause));
-            }
-        });
-    });
-    address
+/// Every token in an HTTP chunk of its own, all at once or with a pause before each but the first.
+async fn serve_for_ever(tokens: u32, pause: Duration) {
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n";
+    let token = r#"data: {"id":"chatcmpl-123456789","object":"chat.completion.chunk","created":1763800000,"model":"meta/llama-3.1-8b","choices":[{"index":0,"delta":{"content":" word"},"logprobs":null,"finish_reason":null}]}"#;
+    let finish = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+    let chunk = |event: &str| format!("{:x}\r\n{event}\n\n\r\n", event.len() + 2);
+    let end = [&chunk(finish), &chunk("data: [DONE]"), "0\r\n\r\n"].concat();
+    let parts: Rc<[String]> = if pause.is_zero() {
+        Rc::new([[head, &chunk(token).repeat(tokens as usize), &end].concat()])
+    } else {
+        let tokens = (0..tokens).map(|_| chunk(token));
+        [head.to_owned()].into_iter().chain(tokens).chain([end]).collect()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    loop {
+        let (socket, _) = listener.accept().await.unwrap();
+        task::spawn_local(answers(socket, Rc::clone(&parts), pause));
+    }
 }
 
-async fn answers(mut socket: TcpStream, parts: Rc<[String]>, pause: Option<Duration>) {
+async fn answers(mut socket: TcpStream, parts: Rc<[String]>, pause: Duration) {
     socket.set_nodelay(true).unwrap();
     let mut request = [0; 4096];
     // A request of these comes in one piece. Who closes is done.
@@ -154,7 +180,7 @@ async fn answers(mut socket: TcpStream, parts: Rc<[String]>, pause: Option<Durat
             if socket.write_all(part.as_bytes()).await.is_err() {
                 return;
             }
-            if let Some(pause) = pause {
+            if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
         }
@@ -165,8 +191,8 @@ fn thread_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
-fn resident_mib() -> u64 {
+fn most_resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
 }

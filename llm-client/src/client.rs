@@ -130,7 +130,8 @@ impl Shared {
         observer: &mut impl Observer,
         record: &mut Exchange,
     ) -> Result<Outcome, Outcome> {
-        let (mut connection, response) = self.begin(body, record).await?;
+        // Boxed, so that a stream does not hold for as long as it lasts what only its beginning needs.
+        let (mut connection, response) = Box::pin(self.begin(body, record)).await?;
         let head = connection.last_read();
         record.response_head = Some(head);
         let (parts, body) = response.into_parts();
@@ -235,4 +236,20 @@ async fn head(
 
 fn failed(error: hyper::Error) -> Outcome {
     Outcome::StreamError(StreamError::Transport(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Api;
+
+    use super::*;
+
+    /// Ten thousand streams are ten thousand of these.
+    #[test]
+    fn an_exchange_is_small() {
+        let endpoint = Endpoint::new(Api::OpenAiChat, "http://h/v1", None).unwrap();
+        let client = Client::new(endpoint, Limits::default());
+        let bytes = size_of_val(&client.exchange(Bytes::new(), &mut ()));
+        assert!(bytes <= 2048, "{bytes} bytes");
+    }
 }

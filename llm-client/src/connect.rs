@@ -41,7 +41,8 @@ impl Connector {
         let Some(tls) = &endpoint.tls else {
             return Ok((Transport::Plain(stamped), gauge));
         };
-        let session = tls.connect(stamped).await.map_err(|source| {
+        // Boxed: a handshake is large, and most load tests have none.
+        let session = Box::pin(tls.connect(stamped)).await.map_err(|source| {
             let host = self.place();
             Outcome::StreamError(StreamError::Tls { host, source })
         })?;

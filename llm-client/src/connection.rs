@@ -43,8 +43,9 @@ const ROUNDS_PER_TURN: u32 = 64;
 /// hands over one frame of a body before it decodes the next (`body::chan` holds one).
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// None when it has ended. What waits for an answer learns of that when this is dropped.
-    http: Option<http1::Connection<TokioIo<Transport>, Full<Bytes>>>,
+    /// None when it has ended. What waits for an answer learns of that when this is dropped. Boxed: it moves between requests
+    /// and the pool, and the futures of requests have room for it more than once.
+    http: Option<Box<http1::Connection<TokioIo<Transport>, Full<Bytes>>>>,
     sender: SendRequest<Full<Bytes>>,
     gauge: Rc<Gauge>,
     rounds: Rounds,
@@ -66,7 +67,7 @@ impl Connection {
             .handshake(TokioIo::new(transport))
             .await?;
         Ok(Self {
-            http: Some(http),
+            http: Some(Box::new(http)),
             sender,
             gauge,
             rounds,
@@ -137,7 +138,7 @@ impl Connection {
     fn poll_once(&mut self) {
         self.gauge.allow_read();
         if let Some(http) = &mut self.http
-            && Pin::new(http).poll(&mut self.rounds.context()).is_ready()
+            && Pin::new(&mut **http).poll(&mut self.rounds.context()).is_ready()
         {
             // Its error, if there is one, goes to the request.
             self.http = None;

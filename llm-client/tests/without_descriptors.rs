@@ -1,7 +1,5 @@
 //! A process that may open no more files: alone in its process, as the limit is the process's.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use std::{fs::File, net::TcpListener};
 
 use llm_client::{Api, Client, Dropped, Endpoint, Limits, Outcome};

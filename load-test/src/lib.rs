@@ -11,10 +11,12 @@
 
 pub mod arrivals;
 pub mod calibration;
+pub mod compare;
 pub mod correctness;
 mod http;
 pub mod journal;
 pub mod plan;
+pub mod publish;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -42,7 +42,9 @@ fn main() -> io::Result<()> {
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, load(&server, connections, ramp, lasts))?;
-    println!("{:#?}", server.shutdown()?);
+    let stats = server.shutdown()?;
+    println!("first tokens: {:?}", stats.first_token_lateness);
+    println!("all tokens: {:?}", stats.token_lateness);
     Ok(())
 }
 
@@ -90,25 +92,22 @@ async fn load(server: &MockLlm, connections: u64, ramp: Duration, lasts: Duratio
         (after.tokens - before.tokens) as f64 / seconds
     );
     for ((name, before), (_, after)) in busy_before.iter().zip(&busy_after) {
-        println!("{name}: busy {:.0} %", (after - before) as f64 / seconds);
+        println!("{name}: busy {:.1} %", (after - before) as f64 / 1e7 / seconds);
     }
     Ok(())
 }
 
-/// The threads and their processor time, in ticks of 10 ms. Empty where there is no `/proc`.
+/// The threads and their processor time in ns. Empty where there is no `/proc`.
 fn busy() -> Vec<(String, u64)> {
     let Ok(threads) = fs::read_dir("/proc/self/task") else {
         return Vec::new();
     };
-    let stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
-    let parsed = stats.filter_map(|stat| {
-        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
-        let mut fields = rest.split_whitespace().skip(11);
-        let (user, system) = (
-            fields.next()?.parse::<u64>().ok()?,
-            fields.next()?.parse::<u64>().ok()?,
-        );
-        Some((name.to_owned(), user + system))
+    let parsed = threads.filter_map(|thread| {
+        let thread = thread.ok()?.path();
+        let times = fs::read_to_string(thread.join("schedstat")).ok()?;
+        let on_processor = times.split_whitespace().next()?.parse().ok()?;
+        let name = fs::read_to_string(thread.join("comm")).ok()?;
+        Some((name.trim().to_owned(), on_processor))
     });
     parsed.collect()
 }

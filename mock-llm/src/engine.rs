@@ -91,7 +91,7 @@ impl Engine {
     /// Begins an answer. Whether it is over, [`Self::poll_ending`] says.
     pub(crate) fn begin(&self, link: &Rc<Link>, answering: Answering) {
         link.state.borrow_mut().answering = Some(Box::new(answering));
-        let step = self.step(link);
+        let step = self.step(link, MonotonicTime::now());
         self.schedule(link, step);
     }
 
@@ -159,13 +159,13 @@ impl Engine {
     }
 
     /// Lets an answer go on as far as it is due.
-    fn step(&self, link: &Link) -> Step {
+    fn step(&self, link: &Link, now: MonotonicTime) -> Step {
         let mut state = link.state.borrow_mut();
         let Some(answering) = &mut state.answering else {
             return Step::Handed;
         };
         let mut output = self.output.borrow_mut();
-        let next = answering.advance(MonotonicTime::now(), &mut output);
+        let next = answering.advance(now, &mut output);
         if output.bytes.is_empty() {
             return state.go_on(next);
         }
@@ -201,10 +201,11 @@ impl Engine {
         let mut due = self.due.borrow_mut();
         for _ in 0..BETWEEN_LOOKS {
             let mut first = due.peek_mut()?;
-            if first.due > MonotonicTime::now() {
+            let now = MonotonicTime::now();
+            if first.due > now {
                 break;
             }
-            let step = first.link.upgrade().map(|link| self.step(&link));
+            let step = first.link.upgrade().map(|link| self.step(&link, now));
             match step {
                 Some(Step::At(next)) => first.due = next,
                 None | Some(Step::Handed) => drop(PeekMut::pop(first)),

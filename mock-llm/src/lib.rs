@@ -17,6 +17,7 @@ mod connection;
 mod deadlines;
 mod engine;
 mod http;
+mod intake;
 mod misbehaviour;
 mod number_words;
 mod open_files;

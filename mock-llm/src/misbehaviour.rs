@@ -5,7 +5,8 @@ use thiserror::Error;
 macro_rules! misbehaviours {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
         /// A way in which servers in the field fail their clients. Chosen for all requests by `Settings::misbehaviour`, for one
-        /// by the header `x-mock-misbehaviour: <name>` or by the model `misbehave:<name>`.
+        /// by the header `x-mock-misbehaviour: <name>` or by the model `misbehave:<name>`. Where a request wants no stream, those
+        /// that are about streams change nothing.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Misbehaviour {

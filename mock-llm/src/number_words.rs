@@ -73,7 +73,7 @@ mod tests {
     fn spelled(number: usize) -> String {
         let below_hundred = |n: usize| match n {
             0..20 => SMALL[n].to_owned(),
-            _ if n % 10 == 0 => TENS[n / 10].to_owned(),
+            _ if n.is_multiple_of(10) => TENS[n / 10].to_owned(),
             _ => format!("{}-{}", TENS[n / 10], SMALL[n % 10]),
         };
         let below_thousand = |n: usize| match (n / 100, n % 100) {

@@ -167,9 +167,9 @@ fn misbehaving_answer(shared: &Shared, api: Api, misbehaviour: Option<Misbehavio
             Some(Answer::json(200, body.to_string()))
         }
         Misbehaviour::Redirect => {
-            let address = shared.address;
-            let port = address.port().checked_add(1).unwrap_or(1024);
-            let location = format!("http://{}:{port}/v1/moved", address.ip());
+            let mut address = shared.address;
+            address.set_port(address.port().checked_add(1).unwrap_or(1024));
+            let location = format!("http://{address}/v1/moved");
             Some(error_answer(api, 302, "moved").with_header("location", &location))
         }
         _ => None,

@@ -1,6 +1,6 @@
 use std::{
     io,
-    net::{SocketAddr, TcpListener as StdListener},
+    net::SocketAddr,
     rc::Rc,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -8,27 +8,24 @@ use std::{
         mpsc as thread_channel,
     },
     thread::{self, JoinHandle},
-    time::Duration,
 };
 
 use precise_time::{MonotonicTime, Timer};
-use socket2::{Domain, Socket, Type};
 use tokio::{
-    net::{TcpListener, TcpStream},
     runtime,
-    sync::{Semaphore, mpsc},
+    sync::Semaphore,
     task::{JoinSet, LocalSet},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Settings, Stats, connection::Connection, deadlines::Stalls, engine::Engine, stats::Counters};
-
-/// Connections that wait to be accepted; the kernel may allow fewer.
-const BACKLOG: i32 = 4096;
-/// Accepted connections on their way to another core.
-const HANDED_OVER: usize = 1024;
-/// After accepting has failed: what was missing may be back by then.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+use crate::{
+    Settings, Stats,
+    connection::Connection,
+    deadlines::Stalls,
+    engine::Engine,
+    intake::{Intake, Source, listen},
+    stats::Counters,
+};
 
 /// A mock server that is running. It stops when it is dropped.
 #[derive(Debug)]
@@ -67,18 +64,10 @@ impl MockLlm {
             threads: Vec::new(),
         };
         let (ready, all_ready) = thread_channel::sync_channel(server.shared.counters.len());
-        let (mut handing, mut handed) = (Vec::new(), Vec::new());
-        for _ in 1..server.shared.counters.len() {
-            let (to, from) = mpsc::channel(HANDED_OVER);
-            handing.push(to);
-            handed.push(Intake::Handed(from));
-        }
-        let first = Intake::Listening {
-            listener,
-            others: handing,
-            turn: 0,
-        };
-        for (core, intake) in [first].into_iter().chain(handed).enumerate() {
+        for (core, intake) in Intake::of_cores(listener, server.shared.counters.len())
+            .into_iter()
+            .enumerate()
+        {
             let (shared, stop) = (Arc::clone(&server.shared), server.stop.clone());
             let ready = ready.clone();
             let thread = thread::Builder::new().name(format!("mock-llm-{core}"));
@@ -188,26 +177,6 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Where a core's connections come from.
-enum Intake {
-    /// The first core accepts, and deals them out.
-    Listening {
-        listener: StdListener,
-        others: Vec<mpsc::Sender<std::net::TcpStream>>,
-        turn: usize,
-    },
-    Handed(mpsc::Receiver<std::net::TcpStream>),
-}
-
 type Ready = thread_channel::SyncSender<io::Result<()>>;
 
 fn run_core(
@@ -266,75 +235,4 @@ async fn serve(
     pacer.abort();
     connections.shutdown().await;
     ended
-}
-
-/// An [`Intake`] in its core's runtime.
-enum Source {
-    Listening {
-        listener: TcpListener,
-        others: Vec<mpsc::Sender<std::net::TcpStream>>,
-        turn: usize,
-    },
-    Handed(mpsc::Receiver<std::net::TcpStream>),
-}
-
-impl Source {
-    fn new(intake: Intake) -> io::Result<Self> {
-        Ok(match intake {
-            Intake::Handed(from) => Self::Handed(from),
-            Intake::Listening {
-                listener,
-                others,
-                turn,
-            } => Self::Listening {
-                listener: TcpListener::from_std(listener)?,
-                others,
-                turn,
-            },
-        })
-    }
-
-    /// The next connection of this core. Nothing once the core that accepts has ended.
-    async fn next(&mut self, engine: &Engine) -> Option<TcpStream> {
-        loop {
-            let result = match self {
-                Self::Handed(from) => TcpStream::from_std(from.recv().await?),
-                Self::Listening {
-                    listener,
-                    others,
-                    turn,
-                } => match accept(listener, others, turn).await {
-                    Ok(Some(mine)) => Ok(mine),
-                    Ok(None) => continue,
-                    Err(error) => Err(error),
-                },
-            };
-            match result {
-                Ok(socket) => return Some(socket),
-                Err(_error) => {
-                    engine.counters().accept_errors += 1;
-                    // Out of descriptors, accepting fails at once, again and again.
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-}
-
-/// Accepts a connection. Nothing where it is another core's turn to have it.
-async fn accept(
-    listener: &TcpListener,
-    others: &[mpsc::Sender<std::net::TcpStream>],
-    turn: &mut usize,
-) -> io::Result<Option<TcpStream>> {
-    let (socket, _peer) = listener.accept().await?;
-    socket.set_nodelay(true)?;
-    let place = *turn;
-    *turn = (place + 1) % (others.len() + 1);
-    let Some(other) = place.checked_sub(1).and_then(|other| others.get(other)) else {
-        return Ok(Some(socket));
-    };
-    // A core that has ended takes its connections with it.
-    let _ = other.send(socket.into_std()?).await;
-    Ok(None)
 }

@@ -47,8 +47,7 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// `lasts` at the end of every `every`, counted from the server's start, nothing of an answer is written. What is due in
-/// it is due at its end instead.
+/// Once every `every` nothing of an answer is written for as long as it `lasts`. What is due in it is due at its end instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stall {
     /// From one stall's beginning to the next's; the first begins this long after the server's start.

@@ -82,6 +82,34 @@ impl<'a> RequestLine<'a> {
     }
 }
 
+impl RequestLine<'_> {
+    /// The record that the line was made of, of a run that started at `started`.
+    #[must_use]
+    pub fn record(&self, started: MonotonicTime) -> RequestRecord {
+        let moment = |since_start: Option<f64>| since_start.map(|seconds| moment(seconds, started));
+        RequestRecord {
+            index: self.index,
+            intended: self::moment(self.intended_s, started),
+            sent: moment(self.sent_s),
+            connected: moment(self.connected_s),
+            response_head: moment(self.response_head_s),
+            first_content: moment(self.first_content_s),
+            first_answer: moment(self.first_answer_s),
+            last_content: moment(self.last_content_s),
+            closed: self::moment(self.closed_s, started),
+            server_wrote_first: moment(self.server_wrote_first_s),
+            prompt_tokens: self.prompt_tokens,
+            server_input_tokens: self.server_input_tokens,
+            server_output_tokens: self.server_output_tokens,
+            client_output_tokens: self.client_output_tokens,
+            chunks: self.chunks,
+            status: self.status.unwrap_or(0),
+            class: self.class,
+            thread: self.thread,
+        }
+    }
+}
+
 /// A line of `chunks.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,6 +137,16 @@ fn seconds(moment: MonotonicTime, started: MonotonicTime) -> f64 {
     let (moment, started) = (moment.as_nanos(), started.as_nanos());
     let distance = moment.abs_diff(started) as f64 / 1e9;
     if moment < started { -distance } else { distance }
+}
+
+/// The moment so many seconds after `started`, to the nanosecond.
+fn moment(since_start_s: f64, started: MonotonicTime) -> MonotonicTime {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "rounded, and as casts saturate, a time of no run"
+    )]
+    let nanos = (since_start_s * 1e9).round() as i64;
+    MonotonicTime::from_nanos(started.as_nanos().saturating_add_signed(nanos))
 }
 
 #[cfg(test)]
@@ -140,6 +178,8 @@ mod tests {
         let line = RequestLine::new(&record(3), Some("a \"quoted\" reason"), at(0));
         insta::assert_snapshot!(serde_json::to_string_pretty(&line).unwrap());
         let json = serde_json::to_string(&line).unwrap();
-        assert_eq!(serde_json::from_str::<RequestLine<'_>>(&json).unwrap(), line);
+        let back = serde_json::from_str::<RequestLine<'_>>(&json).unwrap();
+        assert_eq!(back, line);
+        assert_eq!(back.record(at(0)), record(3));
     }
 }

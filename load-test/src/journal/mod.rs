@@ -103,6 +103,14 @@ pub trait Follower: Send {
     fn finished(&mut self, finished: &[Finished]);
 }
 
+impl<F: Follower> Follower for Option<F> {
+    fn finished(&mut self, finished: &[Finished]) {
+        if let Some(follower) = self {
+            follower.finished(finished);
+        }
+    }
+}
+
 impl Follower for () {
     fn finished(&mut self, _finished: &[Finished]) {}
 }
@@ -114,7 +122,7 @@ pub struct Settings {
     pub directory: Option<PathBuf>,
     /// Whether the stamps of all deltas are written.
     pub record_chunks: bool,
-    /// The moment that all times in the files are relative to.
+    /// The moment that all times in the files and in the report are relative to: just before the run.
     pub started: MonotonicTime,
 }
 

@@ -8,12 +8,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use precise_time::MonotonicTime;
+
 use super::{ErrorMessages, JournalError, RequestLine, TextSpool};
 use crate::record::RequestRecord;
 
 /// What was recorded of a run.
 #[derive(Debug)]
 pub struct Recorded {
+    /// The moment that all times in the files and in the report are relative to.
+    pub started: MonotonicTime,
     /// The requests, in the order of the schedule.
     pub records: Vec<RequestRecord>,
     /// What went wrong.

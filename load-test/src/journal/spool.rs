@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn every_text_is_counted_once_on_any_number_of_threads() {
         let texts: Vec<_> = (0..1_000_u64)
-            .map(|index| (index, "wörter ".repeat(index as usize % 7)))
+            .map(|index| (index, "wörter ".repeat(usize::try_from(index % 7).unwrap())))
             .collect();
         let mut spool = spool();
         for portion in texts.chunks(13) {

@@ -85,6 +85,7 @@ impl Writer {
         close(self.chunks);
         self.records.sort_unstable_by_key(|record| record.index);
         Recorded {
+            started: self.settings.started,
             records: self.records,
             errors: self.errors,
             texts: self.texts,

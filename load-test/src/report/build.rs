@@ -66,6 +66,7 @@ pub fn part(inputs: &Inputs<'_>, window: &Window) -> RunPart {
     let recorded = inputs.recorded;
     let part_inputs = PartInputs {
         facts: inputs.facts,
+        started: recorded.started,
         window,
         slo: &plan.slo,
         is_streamed: plan.stream,
@@ -81,7 +82,7 @@ pub fn part(inputs: &Inputs<'_>, window: &Window) -> RunPart {
         .count();
     if repeated > 0 {
         part.client_error
-            .invalidate(format!("{repeated} requests were recorded twice"));
+            .invalidate(format!("{repeated} requests were recorded twice; expected none."));
     }
     part.problems = recorded.problems.iter().map(with_sources).collect();
     part
@@ -176,7 +177,7 @@ fn client_error(part: &RunPart) -> ClientError {
     let mut client_error = part.client_error.clone();
     if !part.requests.balance() {
         client_error.invalidate(format!(
-            "{} requests were scheduled, {} ended",
+            "{} requests were scheduled and {} ended; expected as many.",
             part.requests.scheduled,
             part.requests.ended()
         ));

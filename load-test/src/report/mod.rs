@@ -18,6 +18,7 @@ pub mod llmperf;
 pub mod model;
 pub mod part;
 pub mod samples;
+pub mod text;
 pub mod tokens;
 pub mod window;
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use precise_time::MonotonicTime;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -80,9 +81,9 @@ pub struct Windows {
 }
 
 impl Windows {
-    fn of(window: &Window, facts: &RunFacts) -> Self {
-        let since_start = |moment: precise_time::MonotonicTime| {
-            u64::try_from(moment.saturating_since(facts.started).as_nanos()).unwrap_or(u64::MAX)
+    fn of(window: &Window, started: MonotonicTime) -> Self {
+        let since_start = |moment: MonotonicTime| {
+            u64::try_from(moment.saturating_since(started).as_nanos()).unwrap_or(u64::MAX)
         };
         Self {
             parts: 1,
@@ -205,6 +206,8 @@ fn samples(unit: Unit, values: &[f64]) -> Samples {
 pub struct PartInputs<'a> {
     /// The run.
     pub facts: &'a RunFacts,
+    /// The moment that the report's times are relative to.
+    pub started: MonotonicTime,
     /// Its window.
     pub window: &'a Window,
     /// What a request has to keep to be good.
@@ -279,7 +282,7 @@ impl RunPart {
             tokens: TokenCounts::default(),
             completed: 0,
             completed_tokens: 0,
-            windows: Windows::of(window, facts),
+            windows: Windows::of(window, inputs.started),
             backoff_ns: u64::try_from(facts.waits.total.as_nanos()).unwrap_or(u64::MAX),
             backoff_waits: facts.waits.count,
             client_error: judge(facts, inputs.calibration, None, inputs.limits),

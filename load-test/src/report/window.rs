@@ -36,7 +36,8 @@ pub enum TooShort {
 /// The part of a run that its figures are about.
 ///
 /// It reaches from the later of the ramp's end and the first request after the warm-up until the last request was sent:
-/// before it the load still grows, after it the load falls off. Where that leaves too little ([`TooShort`]) it is the whole
+/// before it the load still grows, after it the load falls off. Without a ramp an open loop begins with an idle server, and its rates
+/// are low by the share of the window that one request takes: a ramp or a longer run cures that. Where that leaves too little ([`TooShort`]) it is the whole
 /// run after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {

@@ -97,16 +97,16 @@ pub(super) fn of_exchange(
     (record, error)
 }
 
-/// The record of an exchange that was cut off: what the listener heard. It was begun at `begun`, which stands for *sent*:
-/// when exactly its first byte went out is lost with the exchange.
+/// The record of an exchange that was cut off: what the listener heard. `sent` is when it was begun: when exactly its first byte
+/// went out is lost with the exchange.
 pub(super) fn of_cancelled(
     blank: RequestRecord,
     heard: Heard,
-    begun: MonotonicTime,
+    sent: Option<MonotonicTime>,
     ended: MonotonicTime,
 ) -> (RequestRecord, Option<Box<str>>) {
     let record = RequestRecord {
-        sent: Some(begun),
+        sent,
         first_content: heard.first,
         first_answer: heard.first_answer,
         last_content: heard.last,

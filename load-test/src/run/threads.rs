@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use llm_client::{Client, Endpoint};
 use precise_time::MonotonicTime;
 use shared_types::Clock;
-use tokio::{runtime, task::LocalSet};
+use tokio::runtime::{self, LocalOptions};
 
 use super::{
     ClassCounts, HeldStreams, RunError, RunFacts, Shared, Waits,
@@ -68,9 +68,10 @@ fn work(
 ) -> Work {
     // Whatever happens to this thread, the others do not go on without it.
     let end_others = shared.cancel.clone().drop_guard();
+    // Not a `LocalSet`, which is woken through a lock and a system call each time that a socket is ready.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build_local(LocalOptions::default())
         .map_err(RunError::Thread)?;
     let client = Client::new(endpoint.clone(), shared.limits());
     // The starting thread listens until all have told or gone.
@@ -80,7 +81,7 @@ fn work(
         return Ok(None);
     };
     let worker = Rc::new(Worker::new(shared.clone(), number, client, started)?);
-    LocalSet::new().block_on(&runtime, drive(worker.clone()))?;
+    runtime.block_on(drive(worker.clone()))?;
     let facts = worker.end()?;
     end_others.disarm();
     Ok(Some(facts))

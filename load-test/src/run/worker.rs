@@ -1,6 +1,6 @@
 use std::{
     cell::{Cell, RefCell},
-    mem,
+    pin::pin,
     rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed, mpsc::TrySendError},
     time::Duration,
@@ -101,14 +101,18 @@ impl Worker {
         let (body, prompt_tokens) = self.shared.request(index);
         let begun = MonotonicTime::now();
         self.begin(begun);
-        let exchange = self.client.exchange(body, listener);
-        let exchange = self.in_flight.until(exchange).await;
+        // A task may come to its first turn when the drain is over already.
+        let sent = (!self.in_flight.is_cut()).then_some(begun);
+        let exchange = {
+            let exchange = pin!(self.client.exchange(body, listener));
+            self.in_flight.until(exchange).await
+        };
         let ended = MonotonicTime::now();
         self.measured.borrow_mut().occupancy.end(ended);
         let blank = ending::blank(index, intended, self.number, prompt_tokens);
         let (record, error) = match &exchange {
             Some(exchange) => ending::of_exchange(blank, exchange, ended),
-            None => ending::of_cancelled(blank, listener.heard(), begun, ended),
+            None => ending::of_cancelled(blank, listener.heard(), sent, ended),
         };
         if self.is_open_loop {
             self.record_late_send(&record, begun);
@@ -146,7 +150,7 @@ impl Worker {
         let begun = MonotonicTime::now();
         self.measured.borrow_mut().occupancy.begin_waiting(begun);
         // What cuts the rest short also ends the stream's loop: there are no tickets any more.
-        let _ = self.resting.until(tokio::time::sleep(wait)).await;
+        let _ = self.resting.until(pin!(tokio::time::sleep(wait))).await;
         let ended = MonotonicTime::now();
         let mut measured = self.measured.borrow_mut();
         measured.occupancy.end_waiting(ended);
@@ -207,10 +211,8 @@ impl Worker {
     pub(super) fn end(self: Rc<Self>) -> Result<WorkerFacts, RunError> {
         self.shared.progress.chunks(self.unreported_chunks.take());
         let finished = self.finished.take();
-        let measured = {
-            let mut measured = self.measured.borrow_mut();
-            mem::replace(&mut *measured, Measured::start(self.ramp_end)?)
-        };
+        // Nobody measures any more: all tasks have ended.
+        let measured = self.measured.replace(Measured::start(self.ramp_end)?);
         debug_assert_eq!(
             measured.classes.total(),
             measured.scheduled,

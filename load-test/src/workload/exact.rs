@@ -15,6 +15,9 @@ const SONNETS: &str = include_str!("../../data/sonnets.txt");
 
 /// So many texts are tried before it is said that none has the length.
 const ATTEMPTS: usize = 16;
+/// A token a word in about every vocabulary. Lines begin with capitals, and some vocabularies have no single token for a
+/// text's first capital, so that no line of theirs is cut to one token.
+const FILLER: &str = "the ";
 /// So many bytes before and behind a token's end are tried where a cut there does not give the length.
 const NEAR: usize = 24;
 
@@ -68,7 +71,8 @@ impl<'a> Verse<'a> {
     }
 
     /// A text of exactly `tokens` tokens: `head`, then `given`, then lines drawn without repetition (until all are used),
-    /// cut where the length is reached, but never within `head`.
+    /// cut where the length is reached, but never within `head`. Where no line can be cut to it (lengths of one token or
+    /// two), the head is followed by a word repeated.
     ///
     /// # Errors
     ///
@@ -115,10 +119,14 @@ impl<'a> Verse<'a> {
                 }
             }
         }
-        Err(WorkloadError::Length {
-            tokens,
-            tokenizer: self.tokenizer.describe().id.clone(),
-        })
+        let filler = head.to_owned() + &FILLER.repeat(target);
+        match self.cut(&filler, head.len(), target)? {
+            Cut::At(end) => Ok(filler[..end].to_owned()),
+            Cut::TooShort(_) | Cut::Nowhere(_) => Err(WorkloadError::Length {
+                tokens,
+                tokenizer: self.tokenizer.describe().id.clone(),
+            }),
+        }
     }
 
     /// Where `text` has to be cut, at `floor` or behind it, to have `target` tokens.

@@ -22,8 +22,9 @@ fn check(calibration: &Calibration) {
     assert!(0.0 < error.p50_s && error.p50_s <= error.p99_s && error.p99_s <= error.max_s);
     assert!(calibration.loop_lag_p99_s.is_some());
     assert!(calibration.server_lateness_p99_s.is_some());
+    // How close they are is the machine's matter; more than 1.2 of what is possible would be wrong arithmetic.
     let achieved = calibration.tokens_per_s_achieved / calibration.tokens_per_s_possible;
-    assert!((0.5..1.2).contains(&achieved), "{calibration:?}");
+    assert!(0.0 < achieved && achieved < 1.2, "{calibration:?}");
 }
 
 #[test]

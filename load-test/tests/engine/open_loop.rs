@@ -110,3 +110,17 @@ fn what_exceeds_the_requests_in_flight_is_dropped_and_says_so() {
     assert_eq!(error, "2 requests of this thread were in flight, its share of 4");
     assert!(dropped.unwrap().record.sent.is_none());
 }
+
+/// All are due within nanoseconds and there is no time to drain: the run ends before their tasks have had a turn.
+#[test]
+fn what_was_never_begun_is_not_said_to_be_sent() {
+    let server = MockLlm::start(at_once()).unwrap();
+    let mut plan = plan(open(1e9, Arrival::Constant, 10));
+    plan.client_cores = positive(1);
+    plan.stop.max_requests = Some(4);
+    plan.stop.drain = Duration::ZERO;
+    let ran = Bench::new(&server, plan).run();
+    assert_eq!((ran.facts.scheduled, ran.count(Class::Cancelled)), (4, 4));
+    assert!(ran.records().all(|record| record.sent.is_none()));
+    assert_eq!(server.stats().requests, 0);
+}

@@ -110,7 +110,7 @@ impl Script {
         while let Some((due, _)) = self.steps.front() {
             // Where steps cut themselves into parts, each part is a write of its own.
             if *due > now || (self.is_cut() && !output.bytes.is_empty()) {
-                return Next::At(*due);
+                return Next::At((*due).max(now));
             }
             let Some((due, step)) = self.steps.pop_front() else {
                 break;

@@ -78,7 +78,8 @@ impl Streamed {
             let mark = self.next_mark();
             if mark.due > now || output.bytes.len() >= BATCH {
                 self.written(is_first, output);
-                return Next::At(mark.due);
+                // Not before now: a stream that is far behind goes to the end of what is due.
+                return Next::At(mark.due.max(now));
             }
             self.push_tokens(mark, &mut output.bytes);
             output.marks.push(mark);

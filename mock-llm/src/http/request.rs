@@ -195,7 +195,9 @@ fn read_header(
         }
         head.body = BodyLength::Chunked;
     } else if is("connection") {
-        head.keep_alive = !value().eq_ignore_ascii_case("close");
+        head.keep_alive = !value()
+            .split(',')
+            .any(|option| option.trim().eq_ignore_ascii_case("close"));
     } else if is("expect") {
         head.expects_continue = value().eq_ignore_ascii_case("100-continue");
     } else if is("authorization") {

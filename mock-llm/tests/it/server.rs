@@ -293,7 +293,7 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     assert_eq!(deltas(&other.ask(CHAT, &ask("m", true, 3))).len(), 3);
     let answer = lazy.answer();
     assert!(answer.is_complete);
-    assert_eq!(deltas(&answer).len(), 100_000);
+    assert_eq!(answer.text().matches(r#""content":" "#).count(), 99_999);
 }
 
 #[tokio::test]

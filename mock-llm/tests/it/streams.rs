@@ -46,7 +46,7 @@ pub(crate) fn stamps(answer: &Answer) -> Value {
 
 fn assert_times(stamps: &Value, ttft: Duration, until_last: Duration) {
     let at = |name: &str| stamps[name].as_u64().unwrap();
-    let nanos = |duration: Duration| duration.as_nanos() as u64;
+    let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap();
     assert_eq!(at("first_token_due_ns"), at("received_ns") + nanos(ttft));
     assert_eq!(
         at("last_token_due_ns"),

@@ -75,7 +75,7 @@ fn totals_that_do_not_balance_make_the_report_invalid() {
     assert!(!report.is_valid());
     assert_eq!(
         report.client_error.reasons,
-        ["101 requests were scheduled, 100 ended"]
+        ["101 requests were scheduled and 100 ended; expected as many."]
     );
 }
 
@@ -84,7 +84,10 @@ fn a_request_that_is_recorded_twice_makes_the_report_invalid() {
     let mut records = run();
     records[1].index = 0;
     let report = report(records, |_, _| ());
-    assert_eq!(report.client_error.reasons, ["1 requests were recorded twice"]);
+    assert_eq!(
+        report.client_error.reasons,
+        ["1 requests were recorded twice; expected none."]
+    );
 }
 
 #[test]

@@ -42,6 +42,7 @@ fn any_run() -> impl Strategy<Value = Vec<RequestRecord>> {
 fn part_of(window: &Window, facts: &RunFacts, records: &[RequestRecord]) -> RunPart {
     let inputs = PartInputs {
         facts,
+        started: at(0),
         window,
         slo: &SLO,
         is_streamed: true,
@@ -136,6 +137,7 @@ fn an_answer_that_was_not_streamed_has_no_first_token() {
     let window = Window::choose(&records, 0, &facts);
     let inputs = PartInputs {
         facts: &facts,
+        started: at(0),
         window: &window,
         slo: &SLO,
         is_streamed: false,
