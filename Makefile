@@ -78,6 +78,10 @@ api-contract: ## The running service against its OpenAPI document (schemathesis,
 tracking-contract: ## The load test's experiment tracking against MLflow's own server
 	scripts/check-tracking.sh
 
+.PHONY: real-engine
+real-engine: ## A load test of llama.cpp's own server, counts held against the server's (not part of ci: 200 MB to install)
+	scripts/real-engine.sh
+
 .PHONY: docs
 docs: ## The API documentation, warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/pypi-tools.sh
 
 venv=.tools/real-engine
-requests=200
+requests=100
 start_limit_s=60
 
 SECONDS=0

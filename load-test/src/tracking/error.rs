@@ -3,27 +3,6 @@ use ureq::http::StatusCode;
 /// Why a run was not logged, or not in full.
 #[derive(Debug, thiserror::Error)]
 pub enum TrackingError {
-    /// No server is named.
-    #[error(
-        "MLFLOW_TRACKING_URI is not set; expected the tracking server's address, such as http://127.0.0.1:5000"
-    )]
-    NoServer,
-    /// The server's address is of no form that is spoken here. It is not repeated: it may hold a password.
-    #[error(
-        "MLFLOW_TRACKING_URI: found {found}; expected the tracking server's address, such as http://127.0.0.1:5000"
-    )]
-    Address {
-        /// What is wrong with it.
-        found: String,
-    },
-    /// A user without a password, or the other way round.
-    #[error("{missing} is not set, but {found} is; expected both or neither")]
-    HalfALogin {
-        /// The variable that is set.
-        found: &'static str,
-        /// The variable that is not.
-        missing: &'static str,
-    },
     /// No answer, or one that was cut.
     #[error("MLflow, {action}: no answer from {server}")]
     Transport {

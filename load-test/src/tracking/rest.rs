@@ -88,7 +88,7 @@ impl Rest {
         let mut url = self.endpoint(["mlflow", "experiments", "get-by-name"]);
         url.query_pairs_mut().append_pair("experiment_name", name);
         let action = "looking up the experiment";
-        let answer: Answer = self.ask(action, Method::GET, &url, Vec::new())?;
+        let answer: Answer = self.ask(action, &Method::GET, &url, Vec::new())?;
         Ok(answer.experiment)
     }
 
@@ -147,7 +147,7 @@ impl Rest {
     ) -> Result<(), TrackingError> {
         let mut url = self.endpoint(["mlflow-artifacts", "artifacts"]);
         extend(&mut url, path);
-        self.send("uploading a report", Method::PUT, &url, content.to_vec())?;
+        self.send("uploading a report", &Method::PUT, &url, content.to_vec())?;
         Ok(())
     }
 
@@ -159,7 +159,7 @@ impl Rest {
     ) -> Result<T, TrackingError> {
         self.ask(
             action,
-            Method::POST,
+            &Method::POST,
             &self.endpoint(path),
             body.to_string().into_bytes(),
         )
@@ -168,7 +168,7 @@ impl Rest {
     fn ask<T: DeserializeOwned>(
         &self,
         action: &'static str,
-        method: Method,
+        method: &Method,
         url: &Url,
         body: Vec<u8>,
     ) -> Result<T, TrackingError> {
@@ -184,12 +184,12 @@ impl Rest {
     fn send(
         &self,
         action: &'static str,
-        method: Method,
+        method: &Method,
         url: &Url,
         body: Vec<u8>,
     ) -> Result<Vec<u8>, TrackingError> {
         let answer = self
-            .exchange(&method, url, body)
+            .exchange(method, url, body)
             .map_err(|source| TrackingError::Transport {
                 action,
                 server: self.base.to_string(),

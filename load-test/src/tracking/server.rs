@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use shared_types::Invalid;
 use url::Url;
 
 use super::{
@@ -15,6 +16,12 @@ use super::{
 const NONE_THERE: &str = "RESOURCE_DOES_NOT_EXIST";
 /// MLflow's word for "there is one".
 const ONE_THERE: &str = "RESOURCE_ALREADY_EXISTS";
+
+const URI: &str = "MLFLOW_TRACKING_URI";
+const USERNAME: &str = "MLFLOW_TRACKING_USERNAME";
+const PASSWORD: &str = "MLFLOW_TRACKING_PASSWORD";
+const TOKEN: &str = "MLFLOW_TRACKING_TOKEN";
+const AN_ADDRESS: &str = "the tracking server's address, such as http://127.0.0.1:5000";
 
 /// An MLflow tracking server.
 #[derive(Clone)]
@@ -66,21 +73,20 @@ impl TrackingServer {
     ///
     /// Where the address is missing or of another kind (MLflow's own client also takes directories and databases), or half
     /// a login is given.
-    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, TrackingError> {
+    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
         let set = |name: &str| var(name).filter(|value| !value.trim().is_empty());
-        let uri = set("MLFLOW_TRACKING_URI").ok_or(TrackingError::NoServer)?;
+        let uri = set(URI).ok_or_else(|| Invalid::new(URI, "nothing", AN_ADDRESS))?;
         let mut address = address(uri.trim())?;
         let in_address = login_of(&mut address);
-        let user = set("MLFLOW_TRACKING_USERNAME");
-        let password = set("MLFLOW_TRACKING_PASSWORD");
-        let half = |found, missing| Err(TrackingError::HalfALogin { found, missing });
+        let (user, password) = (set(USERNAME), set(PASSWORD));
+        let half = |missing, other| Err(Invalid::new(missing, "nothing", format!("a value, as {other} has one")));
         let credentials = match (user, password) {
             (Some(user), Some(password)) => Credentials::Login { user, password },
-            (Some(_), None) => return half("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
-            (None, Some(_)) => return half("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_USERNAME"),
+            (Some(_), None) => return half(PASSWORD, USERNAME),
+            (None, Some(_)) => return half(USERNAME, PASSWORD),
             (None, None) => {
                 let token =
-                    set("MLFLOW_TRACKING_TOKEN").map(|token| Credentials::Token(token.trim().to_owned()));
+                    set(TOKEN).map(|token| Credentials::Token(token.trim().to_owned()));
                 in_address.or(token).unwrap_or(Credentials::None)
             }
         };
@@ -137,8 +143,9 @@ impl fmt::Debug for TrackingServer {
     }
 }
 
-fn address(uri: &str) -> Result<Url, TrackingError> {
-    let refuse = |found: String| TrackingError::Address { found };
+/// Messages do not repeat it: it may hold a password.
+fn address(uri: &str) -> Result<Url, Invalid> {
+    let refuse = |found: String| Invalid::new(URI, found, AN_ADDRESS);
     let mut address = Url::parse(uri).map_err(|error| refuse(format!("no URL ({error})")))?;
     if !matches!(address.scheme(), "http" | "https") {
         return Err(refuse(format!("a URL that begins with {}:", address.scheme())));

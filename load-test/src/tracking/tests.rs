@@ -276,26 +276,26 @@ fn credentials_go_along_and_are_never_told() {
 fn settings_that_name_no_server_are_refused() {
     let address = |uri| [("MLFLOW_TRACKING_URI", uri)];
     for (set, expected) in [
-        ([].as_slice(), "MLFLOW_TRACKING_URI is not set"),
-        (&address(" "), "MLFLOW_TRACKING_URI is not set"),
+        ([].as_slice(), "MLFLOW_TRACKING_URI: found nothing"),
+        (&address(" "), "MLFLOW_TRACKING_URI: found nothing"),
         (
             &address("databricks"),
-            "found no URL (relative URL without a base)",
+            "MLFLOW_TRACKING_URI: found no URL (relative URL without a base)",
         ),
-        (&address("sqlite:///x.db"), "found a URL that begins with sqlite:"),
+        (&address("sqlite:///x.db"), "MLFLOW_TRACKING_URI: found a URL that begins with sqlite:"),
         (
             &[
                 ("MLFLOW_TRACKING_URI", "http://x"),
                 ("MLFLOW_TRACKING_USERNAME", "alice"),
             ],
-            "MLFLOW_TRACKING_PASSWORD is not set, but MLFLOW_TRACKING_USERNAME is",
+            "MLFLOW_TRACKING_PASSWORD: found nothing",
         ),
         (
             &[
                 ("MLFLOW_TRACKING_URI", "http://x"),
                 ("MLFLOW_TRACKING_PASSWORD", "secret"),
             ],
-            "MLFLOW_TRACKING_USERNAME is not set, but MLFLOW_TRACKING_PASSWORD is",
+            "MLFLOW_TRACKING_USERNAME: found nothing",
         ),
     ] {
         let error = TrackingServer::from_vars(variables(set)).unwrap_err().to_string();
