@@ -79,14 +79,19 @@ impl TrackingServer {
         let mut address = address(uri.trim())?;
         let in_address = login_of(&mut address);
         let (user, password) = (set(USERNAME), set(PASSWORD));
-        let half = |missing, other| Err(Invalid::new(missing, "nothing", format!("a value, as {other} has one")));
+        let half = |missing, other| {
+            Err(Invalid::new(
+                missing,
+                "nothing",
+                format!("a value, as {other} has one"),
+            ))
+        };
         let credentials = match (user, password) {
             (Some(user), Some(password)) => Credentials::Login { user, password },
             (Some(_), None) => return half(PASSWORD, USERNAME),
             (None, Some(_)) => return half(USERNAME, PASSWORD),
             (None, None) => {
-                let token =
-                    set(TOKEN).map(|token| Credentials::Token(token.trim().to_owned()));
+                let token = set(TOKEN).map(|token| Credentials::Token(token.trim().to_owned()));
                 in_address.or(token).unwrap_or(Credentials::None)
             }
         };

@@ -282,7 +282,10 @@ fn settings_that_name_no_server_are_refused() {
             &address("databricks"),
             "MLFLOW_TRACKING_URI: found no URL (relative URL without a base)",
         ),
-        (&address("sqlite:///x.db"), "MLFLOW_TRACKING_URI: found a URL that begins with sqlite:"),
+        (
+            &address("sqlite:///x.db"),
+            "MLFLOW_TRACKING_URI: found a URL that begins with sqlite:",
+        ),
         (
             &[
                 ("MLFLOW_TRACKING_URI", "http://x"),
