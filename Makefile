@@ -41,7 +41,7 @@ bench: install-services ## Measure the pipeline against real servers
 
 # Cheap checks first. Clippy and the tests compile the same crates differently, so neither saves the other's work.
 .PHONY: ci
-ci: fmt manifests deny clippy test faults-quick api-contract docs ## All that CI runs, in the same way
+ci: fmt manifests deny clippy test faults-quick api-contract tracking-contract docs ## All that CI runs, in the same way
 	@echo "ci: all checks passed"
 
 .PHONY: fmt
@@ -76,6 +76,14 @@ faults-quick: fault-programs ## The part of it that fits into ten minutes
 .PHONY: api-contract
 api-contract: ## The running service against its OpenAPI document (schemathesis, about a minute)
 	scripts/check-api.sh
+
+.PHONY: tracking-contract
+tracking-contract: ## The load test's experiment tracking against MLflow's own server
+	scripts/check-tracking.sh
+
+.PHONY: real-engine
+real-engine: ## A load test of llama.cpp's own server, counts held against the server's (not part of ci: 200 MB to install)
+	scripts/real-engine.sh
 
 .PHONY: docs
 docs: ## The API documentation, warnings as errors

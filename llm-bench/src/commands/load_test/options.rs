@@ -57,7 +57,7 @@ pub(crate) struct LoadTest {
     #[arg(long, value_name = "NAME")]
     pub ml_repo: Option<String>,
     /// The run's name there
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "ml_repo")]
     pub run_name: Option<String>,
 
     #[command(flatten)]
@@ -205,7 +205,8 @@ pub(crate) enum ArrivalKind {
 
 const AFTER_HELP: &str = "\
 Environment: OPENAI_API_BASE [https://api.openai.com/v1] and OPENAI_API_KEY for openai, openai-completions and litellm;
-ANTHROPIC_API_BASE [https://api.anthropic.com] and ANTHROPIC_API_KEY for anthropic; HF_TOKEN for tokenizers; MLFLOW_TRACKING_URI.
+ANTHROPIC_API_BASE [https://api.anthropic.com] and ANTHROPIC_API_KEY for anthropic; HF_TOKEN for tokenizers;
+MLFLOW_TRACKING_URI with MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, for --ml-repo.
 
 Results: {model}_{in}_{out}_summary.json and _individual_responses.json as LLMPerf writes them, report.json, report.html and
 requests.jsonl, which is written as requests end.
