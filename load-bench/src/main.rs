@@ -97,7 +97,7 @@ fn bench(options: &Options) -> anyhow::Result<()> {
         if !options.json {
             println!("\n{}", measured.table());
             for reason in measured.reasons() {
-                println!("  INVALID: {reason}");
+                println!("INVALID: {reason}");
             }
         }
         all.push(measured);

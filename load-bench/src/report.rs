@@ -136,7 +136,7 @@ impl Measured {
         for line in lines(self.scenario.aim) {
             table.add_row(self.row(&line));
         }
-        if matches!(self.scenario.aim, Aim::Faithful | Aim::Overloaded) {
+        if self.is_judged() {
             table.add_row(self.verdicts());
         }
         table
@@ -181,14 +181,17 @@ impl Measured {
             .collect()
     }
 
-    /// Why rounds were invalid, each reason once.
+    /// Where a core is to be used up, every round is invalid, and means to be.
+    fn is_judged(&self) -> bool {
+        matches!(self.scenario.aim, Aim::Faithful | Aim::Overloaded)
+    }
+
+    /// Why rounds were invalid.
     pub(crate) fn reasons(&self) -> Vec<&str> {
         let said = self.rounds.iter().filter_map(|round| round.says.as_ref());
-        let mut reasons: Vec<&str> = said
-            .flat_map(|says| says.reasons.iter().map(String::as_str))
-            .collect();
-        reasons.dedup();
-        reasons
+        let said = said.filter(|_| self.is_judged());
+        said.flat_map(|says| says.reasons.iter().map(String::as_str))
+            .collect()
     }
 
     fn spread(&self, client: Client, line: &Line) -> Option<Spread> {
