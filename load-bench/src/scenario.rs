@@ -82,6 +82,21 @@ impl Scenario {
         scenario
     }
 
+    /// A token a second: what a stream holds shows, not what it does.
+    fn waiting(name: &str, streams: u32, seconds: u64) -> Self {
+        Self {
+            name: name.to_owned(),
+            streams,
+            ttft: TTFT,
+            itl: Duration::from_secs(1),
+            tokens: 8,
+            ramp: Duration::from_secs(seconds),
+            steady: Duration::from_secs(4),
+            aim: Aim::Memory,
+            has_peer: true,
+        }
+    }
+
     fn at_once(name: &str, tokens: u32, steady_s: u64, aim: Aim) -> Self {
         Self {
             name: name.to_owned(),
@@ -97,7 +112,7 @@ impl Scenario {
     }
 }
 
-/// All scenarios; `quick` is a minute of them instead of five.
+/// All scenarios; `quick` is two minutes of them instead of eight.
 pub(crate) fn scenarios(quick: bool) -> Vec<Scenario> {
     let (rounds, seconds) = if quick { ((1, 1), 2) } else { ((2, 3), 5) };
     vec![
@@ -106,20 +121,6 @@ pub(crate) fn scenarios(quick: bool) -> Vec<Scenario> {
         Scenario::paced("overload", 16_000, rounds, Aim::Overloaded),
         Scenario::at_once("requests", 16, seconds, Aim::Requests),
         Scenario::at_once("tokens", TOKENS, seconds, Aim::Tokens),
-        Scenario {
-            itl: Duration::from_secs(1),
-            tokens: 8,
-            ramp: Duration::from_secs(if quick { 4 } else { 6 }),
-            ..Scenario::paced("10000-streams", 10_000, (0, 1), Aim::Memory)
-        }
-        .with_peer(),
+        Scenario::waiting("10000-streams", 10_000, seconds),
     ]
-}
-
-impl Scenario {
-    fn with_peer(mut self) -> Self {
-        self.steady = Duration::from_secs(4);
-        self.has_peer = true;
-        self
-    }
 }
