@@ -33,9 +33,10 @@ start-benchmark: ## The benchmark service (settings: environment and .env)
 	$(CARGO) run --release --locked --package benchmark-service
 
 .PHONY: bench
-bench: install-services ## Measure the pipeline against real servers
+bench: install-services ## Measure the pipeline against real servers, and the load test's client against a naive one
 	$(CARGO) build --release --locked --package simulation-service --package benchmark-service
 	$(CARGO) run --release --locked --package pipeline-bench
+	$(CARGO) run --release --locked --package load-bench
 
 ##@ Check
 

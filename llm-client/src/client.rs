@@ -144,6 +144,9 @@ impl Shared {
         let (parts, body) = response.into_parts();
         let mut body = Body::new(&mut connection, body);
         let outcome = if parts.status.is_success() {
+            // The headers are slices of the buffer that they were read into: while they are there, hyper reads into a second one
+            // of 8 KiB.
+            drop(parts);
             let decoder = Decoder::new(self.endpoint.api);
             body.follow(Answer::new(decoder, &self.limits, record, observer))
                 .await?
