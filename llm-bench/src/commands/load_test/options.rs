@@ -1,4 +1,4 @@
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{ffi::OsString, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
@@ -46,7 +46,7 @@ pub(crate) struct LoadTest {
     pub additional_sampling_params: serde_json::Map<String, serde_json::Value>,
     /// Where the results are written; nothing is without it
     #[arg(long, value_name = "DIRECTORY", default_value = "", hide_default_value = true)]
-    pub results_dir: PathBuf,
+    pub results_dir: OsString,
     /// Labels for the results: k=v,k=v
     #[arg(long, value_name = "LABELS", default_value = "", hide_default_value = true)]
     pub metadata: String,

@@ -107,7 +107,7 @@ async fn counted(mut recorded: Recorded, ready: &Ready) -> anyhow::Result<Record
 
 /// The directory for the results, made where it is missing; `None` where nothing is to be written.
 pub(super) fn results_dir(options: &LoadTest) -> anyhow::Result<Option<&Path>> {
-    let directory = options.results_dir.as_path();
+    let directory = Path::new(&options.results_dir);
     if directory.as_os_str().is_empty() {
         return Ok(None);
     }
