@@ -10,6 +10,7 @@ mod delivery;
 mod link;
 mod message;
 mod publisher;
+mod shares;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -19,6 +20,7 @@ pub use delivery::{Delivery, Receipt, SettleError, Subscription};
 pub use link::{BrokerInfo, LinkState, LinkStatistics};
 pub use message::OutgoingMessage;
 pub use publisher::{BoxError, PublishError, Publisher};
+pub use shares::{FromWorker, OfferedShares, ShareError, Shares, TakenShare, WorkerAddress};
 
 use std::{num::NonZeroU16, sync::Arc};
 
