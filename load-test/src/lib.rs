@@ -21,4 +21,5 @@ pub mod report;
 pub mod run;
 pub mod tokens;
 pub mod verdict;
+pub mod workers;
 pub mod workload;

@@ -1,0 +1,5 @@
+//! A run on more than one machine.
+
+mod share;
+
+pub use share::{NoSuchShare, Share, TooManyWorkers, check, slice};
