@@ -44,6 +44,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Rebuild => commands::rebuild::run(Context::read()?).await,
         Command::Doctor => commands::doctor::run().await,
         Command::MockLlm(options) => commands::mock_llm::run(options).await,
+        Command::LoadTest(options) => commands::load_test::run(*options, Context::read()?).await,
+        Command::Compare(options) => commands::load_test::compare(&options),
+        Command::Publish(options) => commands::load_test::publish(&options, &Context::read()?).await,
         Command::Probe(options) => commands::probe::run(options).await,
     }
 }

@@ -103,6 +103,14 @@ pub trait Follower: Send {
     fn finished(&mut self, finished: &[Finished]);
 }
 
+impl<F: Follower> Follower for Option<F> {
+    fn finished(&mut self, finished: &[Finished]) {
+        if let Some(follower) = self {
+            follower.finished(finished);
+        }
+    }
+}
+
 impl Follower for () {
     fn finished(&mut self, _finished: &[Finished]) {}
 }

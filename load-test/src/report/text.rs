@@ -8,7 +8,7 @@ use super::{
     tokens::CountedBy,
     window::TooShort,
 };
-use crate::{plan::Slo, record::Class};
+use crate::{calibration::Calibration, plan::Slo, record::Class};
 
 /// The closing summary of a run: figures, totals, failures and the verdict as its last line.
 #[must_use]
@@ -36,6 +36,38 @@ pub fn summary(report: &Report) -> String {
         lines.push("The run was cancelled before its end.".to_owned());
     }
     lines.push(verdict(report));
+    lines.join("\n")
+}
+
+/// What the client measured of itself.
+#[must_use]
+pub fn calibration(calibration: &Calibration) -> String {
+    let error = &calibration.ttft_error;
+    let mut lines = vec![format!(
+        "client error of the TTFT: p50 {}, p99 {}, max {}, over {} requests against a server with known timings",
+        duration(error.p50_s),
+        duration(error.p99_s),
+        duration(error.max_s),
+        calibration.requests
+    )];
+    let figures = [
+        ("loop lag p99", calibration.loop_lag_p99_s),
+        ("late sends p99", calibration.late_send_p99_s),
+        (
+            "the server itself was late by p99",
+            calibration.server_lateness_p99_s,
+        ),
+    ];
+    let known = figures
+        .iter()
+        .filter_map(|(name, figure)| Some((name, (*figure)?)));
+    lines.extend(known.map(|(name, figure)| format!("{name}: {}", duration(figure))));
+    if let Some(streams) = &calibration.streams {
+        lines.push(format!(
+            "streams: {} asked, {:.1} in flight on average",
+            streams.asked, streams.in_flight
+        ));
+    }
     lines.join("\n")
 }
 

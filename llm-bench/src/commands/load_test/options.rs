@@ -9,7 +9,13 @@ use clap::{Args, ValueEnum};
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct LoadTest {
     /// The model, as the API knows it
-    #[arg(long, value_name = "NAME", required_unless_present = "worker", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "NAME",
+        required_unless_present = "worker",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub model: String,
     /// Which API is spoken; its address and its key come from the environment, see below
     #[arg(long, value_name = "API", default_value = "openai")]
@@ -215,12 +221,16 @@ fn number(raw: &str) -> Result<f64, String> {
 
 fn positive(raw: &str) -> Result<f64, String> {
     let number = number(raw)?;
-    (number > 0.0).then_some(number).ok_or_else(|| "expected a number above 0".to_owned())
+    (number > 0.0)
+        .then_some(number)
+        .ok_or_else(|| "expected a number above 0".to_owned())
 }
 
 fn not_negative(raw: &str) -> Result<f64, String> {
     let number = number(raw)?;
-    (number >= 0.0).then_some(number).ok_or_else(|| "expected a number of 0 or more".to_owned())
+    (number >= 0.0)
+        .then_some(number)
+        .ok_or_else(|| "expected a number of 0 or more".to_owned())
 }
 
 fn seconds(raw: &str) -> Result<Duration, String> {
@@ -233,5 +243,6 @@ fn seconds(raw: &str) -> Result<Duration, String> {
 }
 
 fn json_object(raw: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-    serde_json::from_str(raw).map_err(|error| format!("expected a JSON object such as {{\"temperature\": 0}}: {error}"))
+    serde_json::from_str(raw)
+        .map_err(|error| format!("expected a JSON object such as {{\"temperature\": 0}}: {error}"))
 }

@@ -145,7 +145,10 @@ fn pairs<'a>(flag: &str, raw: &'a str, expected: &str) -> Result<Vec<(&'a str, &
             .filter(|(name, _)| !name.is_empty())
             .ok_or_else(|| Invalid::new(flag, part, expected))
     };
-    raw.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
+    raw.split(',')
+        .filter(|part| !part.trim().is_empty())
+        .map(pair)
+        .collect()
 }
 
 #[cfg(test)]
@@ -174,7 +177,12 @@ mod tests {
     fn without_flags_it_is_llmperfs_run() {
         let plan = planned("--model m").unwrap();
         assert_eq!(plan.api, Api::OpenAiChat);
-        let Workload::Sonnets { input_tokens, output_tokens, .. } = plan.workload else {
+        let Workload::Sonnets {
+            input_tokens,
+            output_tokens,
+            ..
+        } = plan.workload
+        else {
             panic!("sonnets");
         };
         assert_eq!((input_tokens.mean, input_tokens.stddev), (550.0, 150.0));
@@ -200,15 +208,23 @@ mod tests {
     #[test]
     fn a_duration_lifts_the_default_number_of_requests() {
         assert_eq!(planned("--model m --duration 5").unwrap().stop.max_requests, None);
-        let both = planned("--model m --duration 5 --max-num-completed-requests 7").unwrap().stop;
-        assert_eq!((both.send_for, both.max_requests), (Duration::from_secs(5), Some(7)));
+        let both = planned("--model m --duration 5 --max-num-completed-requests 7")
+            .unwrap()
+            .stop;
+        assert_eq!(
+            (both.send_for, both.max_requests),
+            (Duration::from_secs(5), Some(7))
+        );
     }
 
     #[test]
     fn labels_and_limits_are_read_and_nonsense_is_named() {
         let plan = planned("--model m --metadata gpu=H100,x=a=b --slo ttft=0.5,e2e=10").unwrap();
         assert_eq!(plan.metadata["x"], "a=b");
-        assert_eq!((plan.slo.ttft_s, plan.slo.tpot_s, plan.slo.e2e_latency_s), (Some(0.5), None, Some(10.0)));
+        assert_eq!(
+            (plan.slo.ttft_s, plan.slo.tpot_s, plan.slo.e2e_latency_s),
+            (Some(0.5), None, Some(10.0))
+        );
         for (line, named) in [
             ("--model m --slo ttft", "found ttft"),
             ("--model m --slo ttft=-1", "found -1"),

@@ -1,0 +1,48 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use load_test::{
+    compare::{self, Options},
+    report::Report,
+};
+
+use super::say_text;
+use crate::cli::Compare;
+
+/// `report.json`, in a results directory.
+const REPORT_FILE: &str = "report.json";
+
+/// Says what the second run does better or worse than the first.
+///
+/// # Errors
+/// Something is worse: exit status 1, for a gate. Reports that cannot be read or compared: 2.
+pub(crate) fn run(options: &Compare) -> anyhow::Result<()> {
+    let (a, b) = (report(&options.a)?, report(&options.b)?);
+    let settings = Options {
+        threshold: options.threshold,
+        allow_invalid: options.allow_invalid,
+    };
+    let comparison = compare::compare(&a, &b, &settings)
+        .map_err(|error| shared_types::Invalid::new("reports", error, "two reports that can be compared"))
+        .map_err(crate::context::UsageError)?;
+    if options.json {
+        say_text(&serde_json::to_string_pretty(&comparison)?);
+    } else {
+        say_text(&comparison.to_text());
+    }
+    if comparison.is_worse() {
+        bail!("{} is worse than {}", options.b.display(), options.a.display());
+    }
+    Ok(())
+}
+
+/// A report, or the report of a results directory.
+fn report(path: &Path) -> anyhow::Result<Report> {
+    let path: PathBuf = if path.is_dir() {
+        path.join(REPORT_FILE)
+    } else {
+        path.to_owned()
+    };
+    let json = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_slice(&json).with_context(|| format!("{} is no report of a load test", path.display()))
+}

@@ -1,0 +1,151 @@
+//! `llm-bench load-test`: from flags and environment to a run, and from the run to files, the terminal and the pipeline.
+
+mod compare;
+mod environment;
+mod outcome;
+mod plan;
+mod publishing;
+mod results;
+mod run;
+
+pub(crate) mod options;
+
+pub(crate) use compare::run as compare;
+pub(crate) use publishing::again as publish;
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use anyhow::Context as _;
+use load_test::{
+    calibration::{Calibration, calibrate},
+    plan::Plan,
+    run::EncodedRequest,
+    tokens::{self, Tokenizer},
+    verdict::ErrorLimits,
+    workload::{self, Prepared},
+};
+use rand::TryRng;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use self::{environment::Environment, options::LoadTest};
+use crate::{
+    context::{Context, UsageError},
+    say::say,
+};
+
+pub(crate) async fn run(options: LoadTest, context: Context) -> anyhow::Result<()> {
+    let environment = Environment::of(&context);
+    let plan = plan::plan(&options, drawn_seed()?, spare_cores()).map_err(UsageError)?;
+    let stop = stop_at_signal()?;
+    let ready = prepare(&options, plan, &environment).await?;
+    let calibration = if options.client.no_calibration {
+        None
+    } else {
+        eprint_line("measuring the client itself ...");
+        Some(calibrated(&ready, &context, stop.clone()).await?)
+    };
+    if options.client.calibrate {
+        return outcome::calibration_only(&options, calibration.as_ref());
+    }
+    let publisher = publishing::Publisher::connect(&options, &context, &ready.plan).await?;
+    let run = run::carry_out(&options, &context, &ready, publisher.as_ref(), stop).await;
+    let ended = match publisher {
+        Some(publisher) => publisher.end(run).await?,
+        None => run?,
+    };
+    outcome::conclude(&options, &context, &environment, &ready, calibration, ended).await
+}
+
+/// Everything that a run needs, made before it.
+pub(super) struct Ready {
+    pub(super) plan: Plan,
+    pub(super) endpoint: llm_client::Endpoint,
+    pub(super) tokenizer: Arc<Tokenizer>,
+    pub(super) prepared: Prepared,
+    pub(super) requests: Arc<[EncodedRequest]>,
+}
+
+/// Chooses the tokenizer, makes the prompts and writes the requests' bodies: on threads of their own, it takes seconds.
+async fn prepare(options: &LoadTest, plan: Plan, environment: &Environment) -> anyhow::Result<Ready> {
+    let endpoint = environment.endpoint(plan.api, options.workload.no_stream_usage)?;
+    let (named, hub) = (options.tokenizer_id.clone(), environment.hub());
+    let made = spawn_blocking(move || {
+        let tokenizer = tokens::choose(named.as_deref(), &plan.model, &hub)?;
+        let prepared = workload::prepare(&plan, &tokenizer)?;
+        let encode = |request: &workload::PreparedRequest| {
+            let (tokens, limit) = (request.prompt_tokens, request.max_tokens);
+            let encoded =
+                |prompt: llm_client::Prompt<'_>| EncodedRequest::new(&endpoint, &plan, prompt, tokens, limit);
+            request.prompt.with_prompt(encoded)
+        };
+        let requests = prepared.requests.iter().map(encode).collect();
+        anyhow::Ok(Ready {
+            plan,
+            endpoint,
+            tokenizer: Arc::new(tokenizer),
+            prepared,
+            requests,
+        })
+    });
+    made.await.context("preparing the workload")?
+}
+
+async fn calibrated(
+    ready: &Ready,
+    context: &Context,
+    stop: CancellationToken,
+) -> anyhow::Result<Calibration> {
+    let (plan, requests) = (ready.plan.clone(), Arc::clone(&ready.requests));
+    let (trace, clock) = (ready.offsets(), Arc::clone(&context.clock));
+    let calibrating = spawn_blocking(move || calibrate(&plan, &requests, &trace, clock, stop));
+    calibrating
+        .await?
+        .context("the client could not measure itself; --no-calibration runs without")
+}
+
+impl Ready {
+    pub(super) fn offsets(&self) -> Arc<[std::time::Duration]> {
+        self.prepared.offsets.clone().unwrap_or_default()
+    }
+}
+
+/// Cancelled by the first SIGINT or SIGTERM: what has been measured is kept. The second ends the process at once.
+fn stop_at_signal() -> anyhow::Result<CancellationToken> {
+    let mut signals = service_runtime::lifecycle::Signals::listen().context("listening for signals")?;
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        signals.next().await;
+        eprint_line("stopping: what is in flight is cancelled; once more to stop at once");
+        stopped.cancel();
+        signals.next().await;
+        std::process::exit(130);
+    });
+    Ok(stop)
+}
+
+/// One core is left to the rest of the machine, such as a server under test.
+fn spare_cores() -> NonZeroU32 {
+    let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let spared = u32::try_from(all.saturating_sub(1)).unwrap_or(u32::MAX);
+    NonZeroU32::new(spared).unwrap_or(NonZeroU32::MIN)
+}
+
+fn drawn_seed() -> anyhow::Result<u64> {
+    Ok(rand::rngs::SysRng.try_next_u64().context("drawing a seed")?)
+}
+
+/// For people who watch: results alone go to standard output.
+pub(super) fn eprint_line(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A limit of the client's own error that suits the load.
+pub(super) fn error_limits() -> ErrorLimits {
+    ErrorLimits::default()
+}
+
+pub(super) fn say_text(text: &str) {
+    say!("{}", text.trim_end());
+}
