@@ -134,7 +134,7 @@ macro_rules! sample_set {
 
         impl SampleSet {
             fn of(values: &Values) -> Self {
-                Self { $($name: samples(Unit::$unit, &values.$name),)* }
+                Self { $($name: Samples::of(Unit::$unit, values.$name.iter().copied()),)* }
             }
 
             fn merge(&mut self, other: &Self) {
@@ -192,13 +192,6 @@ impl Values {
         self.prompt_tokens.push(f64::from(record.prompt_tokens));
         self.output_tokens.extend(output_tokens(record).map(f64::from));
     }
-}
-
-fn samples(unit: Unit, values: &[f64]) -> Samples {
-    let mut samples = Samples::new(unit);
-    #[expect(clippy::expect_used, reason = "quotients of integers by positive numbers")]
-    samples.try_extend(values).expect("finite values");
-    samples
 }
 
 /// What a part is made of beside the records.

@@ -151,7 +151,8 @@ pub fn check(plan: &Plan, workers: NonZeroU32) -> Result<(), TooManyWorkers> {
 #[must_use]
 pub fn slice(plan: &Plan, share: Share) -> Plan {
     let mut plan = plan.clone();
-    let part = |all: NonZeroU32| NonZeroU32::new(share.count_of_streams(all.get())).unwrap_or(NonZeroU32::MIN);
+    let part =
+        |all: NonZeroU32| NonZeroU32::new(share.count_of_streams(all.get())).unwrap_or(NonZeroU32::MIN);
     match &mut plan.load {
         Load::Closed { concurrency, .. } => *concurrency = part(*concurrency),
         Load::Open {
@@ -256,6 +257,10 @@ mod tests {
     fn a_share_that_is_none_is_refused() {
         let read = |json: &str| serde_json::from_str::<Share>(json).map_err(|error| error.to_string());
         assert_eq!(read(r#"{"number":1,"of":2}"#), Ok(Share::new(1, of(2)).unwrap()));
-        assert!(read(r#"{"number":2,"of":2}"#).unwrap_err().contains("expected a number below 2"));
+        assert!(
+            read(r#"{"number":2,"of":2}"#)
+                .unwrap_err()
+                .contains("expected a number below 2")
+        );
     }
 }

@@ -104,7 +104,5 @@ async fn declare(
 }
 
 fn unavailable(error: impl Into<broker::BoxError>) -> ShareError {
-    ShareError::Unavailable {
-        source: error.into(),
-    }
+    ShareError::Unavailable { source: error.into() }
 }

@@ -33,7 +33,9 @@ impl Taken {
             .basic_qos(ONE, BasicQosOptions::default())
             .await
             .map_err(|error| unavailable(LinkError::Channel(error)))?;
-        let mut offers = consume(channel, OFFERS.into(), false).await.map_err(unavailable)?;
+        let mut offers = consume(channel, OFFERS.into(), false)
+            .await
+            .map_err(unavailable)?;
         let mut delivery = line.next_of(&mut offers).await?;
         channel
             .basic_cancel(offers.tag(), BasicCancelOptions::default())

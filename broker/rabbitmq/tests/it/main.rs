@@ -7,6 +7,7 @@ mod faults;
 mod messages;
 mod routing;
 mod servers;
+mod shares;
 mod sizes;
 mod unavailable_queues;
 mod waiting;
