@@ -22,6 +22,8 @@ pub struct Origin {
     pub run_id: RunId,
     /// Its workload.
     pub metadata: Metadata,
+    /// What the registry does not know.
+    pub left_out: Vec<MeasuredMetric>,
 }
 
 /// A piece of a run that is published together: a line of `published.jsonl`.
@@ -168,7 +170,7 @@ impl Cut {
         };
         values
             .into_iter()
-            .filter(|(_, values)| !values.is_empty())
+            .filter(|(metric, values)| !values.is_empty() && !origin.left_out.contains(metric))
             .map(|(metric, values)| self.batch(origin, metric, values))
             .collect()
     }
@@ -204,22 +206,22 @@ fn as_it_ended(record: &RequestRecord) -> RequestRecord {
     }
 }
 
-/// Answered requests per whole second between the first that was sent and the last that was.
+/// Answered requests per whole second from the first that ended until the last that was sent: before it none could have ended,
+/// after it the load falls off.
 fn completed_per_second<'a>(records: impl Iterator<Item = &'a RequestRecord> + Clone) -> Vec<f64> {
     const SECOND: u64 = 1_000_000_000;
     const MOST_SECONDS: u64 = shared_types::MAX_VALUES as u64;
-    let sent = records.clone().filter_map(|record| record.sent);
-    let (Some(first), Some(last)) = (sent.clone().min(), sent.max()) else {
+    let answered = || records.clone().filter(|record| record.class == Class::Ok);
+    let first = answered().map(|record| record.closed.as_nanos()).min();
+    let last = records.clone().filter_map(|record| record.sent).max();
+    let (Some(first), Some(last)) = (first, last) else {
         return Vec::new();
     };
-    let seconds = ((last.as_nanos() - first.as_nanos()) / SECOND).min(MOST_SECONDS);
+    let seconds = (last.as_nanos().saturating_sub(first) / SECOND).min(MOST_SECONDS);
     let mut completed = vec![0.0; usize::try_from(seconds).unwrap_or(0)];
-    for record in records.filter(|record| record.class == Class::Ok && record.closed >= first) {
-        let second = (record.closed.as_nanos() - first.as_nanos()) / SECOND;
-        if let Some(count) = usize::try_from(second)
-            .ok()
-            .and_then(|second| completed.get_mut(second))
-        {
+    for record in answered() {
+        let second = usize::try_from((record.closed.as_nanos() - first) / SECOND);
+        if let Some(count) = second.ok().and_then(|second| completed.get_mut(second)) {
             *count += 1.0;
         }
     }

@@ -68,11 +68,12 @@ impl MeasuredMetric {
 ///
 /// # Errors
 /// Never, as long as the constants are what the constructors accept.
-pub(super) fn definitions_to_register() -> Result<Vec<NewMetric>, Invalid> {
-    Ok(vec![NewMetric {
+pub(super) fn definitions_to_register() -> Result<Vec<(MeasuredMetric, NewMetric)>, Invalid> {
+    let tpot = NewMetric {
         title: MetricTitle::new(MeasuredMetric::Tpot.title())?,
         unit: Unit::new(MeasuredMetric::Tpot.unit())?,
         bounds: Bounds::new(0.001, 1.0)?,
         better: Direction::Lower,
-    }])
+    };
+    Ok(vec![(MeasuredMetric::Tpot, tpot)])
 }

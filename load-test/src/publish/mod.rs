@@ -11,7 +11,7 @@
 //! | `e2e_latency` | one per answered request, s |
 //! | `tps` | one per answered request whose tokens are known, tokens/s |
 //! | `tpot` | one per answered request of two tokens or more, s |
-//! | `rps` | one per whole second of the steady window: requests completed in it |
+//! | `rps` | one per whole second from the first answer to the last request sent: requests completed in it |
 //!
 //! Requests of the warm-up and of the ramp are left out, unless nothing else is left of the run.
 

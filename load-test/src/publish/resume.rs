@@ -29,6 +29,7 @@ pub async fn resume(
     patience: Duration,
 ) -> Result<Published, PublishError> {
     let (run, give_up) = (RunFile::read(directory)?, Instant::now() + patience);
+    let left_out = sink.register_metrics().await?;
     // Only distances count; a request may have been due before the run's start.
     let started = MonotonicTime::from_nanos(1 << 62);
     let ended = lines(&directory.join(REQUESTS_FILE), |line| {
@@ -45,6 +46,7 @@ pub async fn resume(
         llm: LlmName::new(&run.plan.model)?,
         run_id: RunId::new(&run.run_id)?,
         metadata: run_metadata(&run.plan)?,
+        left_out,
     };
     let mut publication = Publication::new(origin, counting, Some(directory))?;
     let mut position = 0;

@@ -1,17 +1,23 @@
-use async_trait::async_trait;
-use shared_types::{MetricBatch, Secret, message};
-use storage::Recorded;
+use std::{sync::Arc, time::Duration};
 
-use super::{PublishError, metrics::definitions_to_register};
+use async_trait::async_trait;
+use outbox::Outbox;
+use reqwest::{RequestBuilder, Url};
+use serde_json::{Value, json};
+use shared_types::{Clock, Invalid, MetricBatch, NewMetric, Secret, message};
+use storage::{Recorded, Storage, StorageError};
+
+use super::{MeasuredMetric, PublishError, metrics::definitions_to_register};
 
 /// Where batches enter the pipeline. The same batches may be given again: they count once.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// Makes the metrics known that a load test has and a registry may not.
+    /// Makes the metrics known that a load test has and a registry may not; gives those that stay unknown, because who
+    /// publishes may not register: their values have to be left out.
     ///
     /// # Errors
-    /// The registry cannot be reached or refuses.
-    async fn register_metrics(&self) -> Result<(), PublishError>;
+    /// The registry cannot be reached.
+    async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError>;
 
     /// Stores the batches, which are published from then on, whatever becomes of this process.
     ///
@@ -25,7 +31,7 @@ impl PublishError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Storage(error) => matches!(error, storage::StorageError::Unavailable { .. }),
+            Self::Storage(error) => matches!(error, StorageError::Unavailable { .. }),
             Self::Unreachable { .. } => true,
             Self::Answer { status, .. } => matches!(status, 408 | 429 | 500..),
             Self::Invalid(_) | Self::Refused { .. } | Self::File { .. } | Self::Line { .. } => false,
@@ -36,19 +42,15 @@ impl PublishError {
 /// Into the database that this process is connected to.
 #[derive(Debug)]
 pub struct OutboxSink {
-    outbox: outbox::Outbox,
-    storage: std::sync::Arc<dyn storage::Storage>,
-    clock: std::sync::Arc<dyn shared_types::Clock>,
+    outbox: Outbox,
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
 }
 
 impl OutboxSink {
     /// By this outbox, and the registry of this database.
     #[must_use]
-    pub fn new(
-        outbox: outbox::Outbox,
-        storage: std::sync::Arc<dyn storage::Storage>,
-        clock: std::sync::Arc<dyn shared_types::Clock>,
-    ) -> Self {
+    pub fn new(outbox: Outbox, storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Self {
         Self {
             outbox,
             storage,
@@ -59,14 +61,24 @@ impl OutboxSink {
 
 #[async_trait]
 impl Sink for OutboxSink {
-    async fn register_metrics(&self) -> Result<(), PublishError> {
-        for metric in definitions_to_register()? {
-            match self.storage.create_metric(&metric, self.clock.now()).await {
-                Ok(_) | Err(storage::StorageError::NameTaken { .. }) => {}
+    /// A role of least privilege may not register.
+    async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError> {
+        let (known, mut left_out) = (self.storage.metrics().await?, Vec::new());
+        for (metric, definition) in definitions_to_register()? {
+            if known.iter().any(|known| known.title == definition.title) {
+                continue;
+            }
+            match self.storage.create_metric(&definition, self.clock.now()).await {
+                Ok(_) | Err(StorageError::NameTaken { .. }) => {}
+                Err(error @ StorageError::Fault { .. }) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(metric.title = %definition.title, error, "not registered");
+                    left_out.push(metric);
+                }
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(left_out)
     }
 
     async fn submit(&self, batches: &[MetricBatch]) -> Result<(), PublishError> {
@@ -88,22 +100,21 @@ impl Sink for OutboxSink {
 pub struct HttpSink {
     client: reqwest::Client,
     /// `…/api/v1/`
-    api: reqwest::Url,
+    api: Url,
     key: Option<Secret>,
 }
 
 impl HttpSink {
     /// How long the service may take to answer.
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     /// To the service at `url`, such as `http://127.0.0.1:8000`. The key needs the scope `write`.
     ///
     /// # Errors
     /// That is no URL of a service.
     pub fn new(url: &str, key: Option<Secret>) -> Result<Self, PublishError> {
-        let refused =
-            || shared_types::Invalid::new("--publish", url, "a service's URL, such as http://127.0.0.1:8000");
-        let mut api = reqwest::Url::parse(url).map_err(|_: url::ParseError| refused())?;
+        let refused = || Invalid::new("URL", url, "a service's, such as http://127.0.0.1:8000");
+        let mut api = Url::parse(url).map_err(|_: url::ParseError| refused())?;
         if !matches!(api.scheme(), "http" | "https") {
             return Err(refused().into());
         }
@@ -123,54 +134,71 @@ impl HttpSink {
         Ok(Self { client, api, key })
     }
 
-    async fn post(&self, path: &str, body: Vec<u8>) -> Result<(u16, String), PublishError> {
-        let url = format!("{}{path}", self.api);
-        let mut request = self
-            .client
-            .post(&url)
-            .header("Content-Type", "application/json")
-            .body(body);
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.api)
+    }
+
+    async fn known_metrics(&self) -> Result<Vec<String>, PublishError> {
+        let (status, answer) = self.ask("metrics", self.client.get(self.url("metrics"))).await?;
+        if status != 200 {
+            return Err(self.refusal("metrics", status, &answer));
+        }
+        let metrics = answer["data"].as_array().into_iter().flatten();
+        Ok(metrics
+            .filter_map(|metric| metric["title"].as_str().map(str::to_owned))
+            .collect())
+    }
+
+    async fn post(&self, path: &str, body: Vec<u8>) -> Result<(u16, Value), PublishError> {
+        let request = self.client.post(self.url(path)).body(body);
+        self.ask(path, request.header("Content-Type", "application/json"))
+            .await
+    }
+
+    async fn ask(&self, path: &str, mut request: RequestBuilder) -> Result<(u16, Value), PublishError> {
         if let Some(key) = &self.key {
             request = request.header("X-API-KEY", key.expose());
         }
         let unreachable = |source: reqwest::Error| PublishError::Unreachable {
-            url: url.clone(),
+            url: self.url(path),
             source: source.without_url(),
         };
         let answer = request.send().await.map_err(unreachable)?;
         let status = answer.status().as_u16();
         let body = answer.bytes().await.map_err(unreachable)?;
-        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
-        let detail = problem["detail"].as_str().unwrap_or("no detail").to_owned();
-        Ok((status, detail))
+        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+    }
+
+    fn refusal(&self, path: &str, status: u16, problem: &Value) -> PublishError {
+        PublishError::Answer {
+            url: self.url(path),
+            status,
+            detail: problem["detail"].as_str().unwrap_or("no detail").to_owned(),
+        }
     }
 }
 
 #[async_trait]
 impl Sink for HttpSink {
-    /// A key that may only write cannot register: then batches of these metrics are refused where nobody else has.
-    async fn register_metrics(&self) -> Result<(), PublishError> {
-        for metric in definitions_to_register()? {
-            let body = serde_json::json!({
-                "title": metric.title.as_str(), "unit": metric.unit.as_str(),
-                "lower_bound": metric.bounds.lower(), "upper_bound": metric.bounds.upper(),
-                "better": metric.better.as_str(),
-            });
-            match self.post("metrics", body.to_string().into_bytes()).await? {
-                (201 | 409, _) => {}
-                (403, detail) => {
-                    tracing::warn!(metric.title = %metric.title, detail, "the key may not register metrics")
+    /// Registering needs the scope `admin`, which a key for publishing does not have.
+    async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError> {
+        let (known, mut left_out) = (self.known_metrics().await?, Vec::new());
+        for (metric, definition) in definitions_to_register()? {
+            if known.iter().any(|title| title == definition.title.as_str()) {
+                continue;
+            }
+            let (status, answer) = self.post("metrics", body_of(&definition)).await?;
+            match status {
+                201 | 409 => {}
+                403 => {
+                    let detail = answer["detail"].as_str();
+                    tracing::warn!(metric.title = %definition.title, detail, "not registered");
+                    left_out.push(metric);
                 }
-                (status, detail) => {
-                    return Err(PublishError::Answer {
-                        url: format!("{}metrics", self.api),
-                        status,
-                        detail,
-                    });
-                }
+                _ => return Err(self.refusal("metrics", status, &answer)),
             }
         }
-        Ok(())
+        Ok(left_out)
     }
 
     async fn submit(&self, batches: &[MetricBatch]) -> Result<(), PublishError> {
@@ -184,11 +212,18 @@ impl Sink for HttpSink {
         body.push(b']');
         match self.post("batches", body).await? {
             (202, _) => Ok(()),
-            (status, detail) => Err(PublishError::Answer {
-                url: format!("{}batches", self.api),
-                status,
-                detail,
-            }),
+            (status, answer) => Err(self.refusal("batches", status, &answer)),
         }
     }
+}
+
+fn body_of(metric: &NewMetric) -> Vec<u8> {
+    let body = json!({
+        "title": metric.title.as_str(),
+        "unit": metric.unit.as_str(),
+        "lower_bound": metric.bounds.lower(),
+        "upper_bound": metric.bounds.upper(),
+        "better": metric.better.as_str(),
+    });
+    body.to_string().into_bytes()
 }

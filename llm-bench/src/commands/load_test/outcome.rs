@@ -1,12 +1,7 @@
 use anyhow::{Context as _, bail};
 use load_test::{
     calibration::Calibration,
-    report::{
-        self, Inputs, Report,
-        build::Header,
-        model::WorkloadSection,
-        text,
-    },
+    report::{self, Inputs, Report, build::Header, model::WorkloadSection, text},
     verdict::Verdict,
 };
 

@@ -14,6 +14,7 @@ use load_test::{
         run_metadata,
     },
 };
+use service_runtime::settings::registry_seed;
 use shared_types::{LlmName, RunId};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -52,15 +53,19 @@ impl Publisher {
         let Some(target) = &options.results.publish else {
             return Ok(None);
         };
-        let origin = Origin {
-            llm: LlmName::new(&plan.model).map_err(UsageError)?,
-            run_id: RunId::new(&new_run_id(context)?).map_err(UsageError)?,
-            metadata: run_metadata(plan).map_err(UsageError)?,
-        };
+        let llm = LlmName::new(&plan.model).map_err(UsageError)?;
+        let metadata = run_metadata(plan).map_err(UsageError)?;
         let (sink, assembly) = sink(target.as_deref(), context).await?;
-        sink.register_metrics()
+        let left_out = sink
+            .register_metrics()
             .await
             .context("registering the metrics of a load test")?;
+        let origin = Origin {
+            llm,
+            run_id: RunId::new(&new_run_id(context)?).map_err(UsageError)?,
+            metadata,
+            left_out,
+        };
         Ok(Some(Self {
             origin,
             plan: plan.clone(),
@@ -136,7 +141,10 @@ pub(super) async fn sink(
         let key = context.variables.secret("API_KEY", 1).map_err(UsageError)?;
         return Ok((Arc::new(HttpSink::new(url, key)?), None));
     }
-    let assembly = Assembly::of(context, context.storage().await?)?;
+    let storage = context.storage().await?;
+    let seed = registry_seed(&context.variables).map_err(UsageError)?;
+    storage.seed(&seed, context.clock.now()).await?;
+    let assembly = Assembly::of(context, storage)?;
     let sink = OutboxSink::new(
         assembly.outbox.clone(),
         Arc::clone(&assembly.storage),
@@ -163,9 +171,6 @@ pub(super) async fn leave(assembly: Assembly) -> anyhow::Result<()> {
 /// `llm-bench publish`: what a run that was killed had measured and had not published.
 pub(crate) async fn again(options: &crate::cli::Publish, context: &Context) -> anyhow::Result<()> {
     let (sink, assembly) = sink(options.url.as_deref(), context).await?;
-    sink.register_metrics()
-        .await
-        .context("registering the metrics of a load test")?;
     let resumed = resume(&options.results_dir, sink.as_ref(), context.clock.now(), PATIENCE).await;
     if let Some(assembly) = assembly {
         leave(assembly).await?;
