@@ -199,7 +199,8 @@ impl Report {
 }
 
 /// An error with all its causes.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

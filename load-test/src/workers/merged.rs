@@ -126,3 +126,6 @@ fn name_in_reasons(part: &mut RunPart, worker: &WorkerName) {
     *reasons = reasons.iter().map(named).collect();
     part.problems = part.problems.iter().map(named).collect();
 }
+
+#[cfg(test)]
+mod tests;

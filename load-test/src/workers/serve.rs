@@ -2,7 +2,6 @@
 
 use std::{num::NonZeroU32, pin::pin, time::Duration};
 
-use async_trait::async_trait;
 use broker::{BoxError, ShareError, Shares, TakenShare};
 use precise_time::MonotonicTime;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
@@ -18,21 +17,24 @@ use crate::report::build::with_sources;
 const RECONNECT_AFTER: Duration = Duration::from_secs(3);
 
 /// What carries out a share: the same that carries out a run on one machine.
-#[async_trait]
 pub trait Runner: Send + Sync {
     /// What it has before the run.
     type Ready: Send;
 
     /// Makes all prompts of the job's plan, not only its share's, and measures the client where the job says so. `stop` ends it early.
-    async fn prepare(&self, job: &Job, stop: CancellationToken) -> Result<(Self::Ready, Made), BoxError>;
+    fn prepare(
+        &self,
+        job: &Job,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Result<(Self::Ready, Made), BoxError>> + Send;
 
     /// Carries out the job's share ([`run_share`](crate::run::run_share)), from now on. `stop` ends it early, with what there is.
-    async fn run(
+    fn run(
         &self,
         job: &Job,
         ready: Self::Ready,
         stop: CancellationToken,
-    ) -> Result<Contribution, BoxError>;
+    ) -> impl Future<Output = Result<Contribution, BoxError>> + Send;
 }
 
 /// What a worker does, for who watches it.

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use async_trait::async_trait;
 use broker::BoxError;
 use broker_rabbitmq::{RabbitMqSettings, RabbitMqShares};
 use llm_client::{Api, Endpoint, Prompt};
@@ -135,7 +134,6 @@ impl TestRunner {
     }
 }
 
-#[async_trait]
 impl Runner for TestRunner {
     type Ready = Arc<[EncodedRequest]>;
 
