@@ -57,10 +57,10 @@ pub trait TakenShare: Send + Sync {
     /// What was offered.
     fn offer(&self) -> &Bytes;
 
-    /// Keeps the share: no other worker gets it from now on.
+    /// Keeps the share: no other worker gets it from now on. A second time does nothing.
     ///
     /// # Errors
-    /// The link is lost.
+    /// The link is lost: the share may go to another worker.
     async fn keep(&mut self) -> Result<(), ShareError>;
 
     /// Waits for what the coordinator says. Nothing is lost when the future is dropped.

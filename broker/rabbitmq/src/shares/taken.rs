@@ -21,6 +21,7 @@ pub(super) struct Taken {
     delivery: Delivery,
     coordinator: ShortString,
     run_id: String,
+    is_kept: bool,
 }
 
 impl Taken {
@@ -48,6 +49,7 @@ impl Taken {
             coordinator: text(delivery.properties.reply_to()),
             run_id: text(delivery.properties.correlation_id()).to_string(),
             delivery,
+            is_kept: false,
         })
     }
 }
@@ -59,10 +61,17 @@ impl TakenShare for Taken {
     }
 
     async fn keep(&mut self) -> Result<(), ShareError> {
+        if self.is_kept {
+            return Ok(());
+        }
         let acknowledged = self.delivery.acker.ack(BasicAckOptions::default()).await;
-        acknowledged
-            .map(drop)
-            .map_err(|error| unavailable(LinkError::Lost(error)))
+        // Without an error nothing was written where the channel is over.
+        self.is_kept = acknowledged.map_err(|error| unavailable(LinkError::Lost(error)))?;
+        if self.is_kept {
+            Ok(())
+        } else {
+            Err(unavailable(LinkError::ChannelClosed))
+        }
     }
 
     async fn next(&mut self) -> Result<Bytes, ShareError> {
