@@ -179,7 +179,7 @@ impl<'a, H: FnMut(CoordinatorEvent<'_>) + Send> Coordinator<'a, H> {
                 () = self.stop.cancelled() => return Err(CoordinateError::Stopped),
                 said = self.offered.next() => {
                     let FromWorker { from, body } = said?;
-                    self.prepare(from, decode(&body)?)?;
+                    self.said_before_the_run(from, decode(&body)?)?;
                 }
                 _ = self.alive.tick() => {
                     for (number, _) in self.unreachable().await {
@@ -195,7 +195,7 @@ impl<'a, H: FnMut(CoordinatorEvent<'_>) + Send> Coordinator<'a, H> {
         }
     }
 
-    fn prepare(&mut self, from: WorkerAddress, says: WorkerSays) -> Result<(), CoordinateError> {
+    fn said_before_the_run(&mut self, from: WorkerAddress, says: WorkerSays) -> Result<(), CoordinateError> {
         if let WorkerSays::Hello { worker, share } = says {
             if share.of() == self.asked.workers {
                 self.join(from, worker, share.number());
@@ -252,10 +252,8 @@ impl<'a, H: FnMut(CoordinatorEvent<'_>) + Send> Coordinator<'a, H> {
             let (one, one_made) = *first.get_or_insert((&member.worker, made));
             if (&one_made.prompts, &one_made.tokenizer) != (&made.prompts, &made.tokenizer) {
                 return Err(CoordinateError::Differ {
-                    one: one.clone(),
-                    one_made: one_made.tokenizer.clone(),
-                    other: member.worker.clone(),
-                    other_made: made.tokenizer.clone(),
+                    workers: [one, &member.worker].map(|worker| worker.name.clone()),
+                    tokenizers: [one_made, made].map(|made| made.tokenizer.clone()),
                 });
             }
         }
@@ -294,7 +292,7 @@ impl<'a, H: FnMut(CoordinatorEvent<'_>) + Send> Coordinator<'a, H> {
             tokio::select! {
                 biased;
                 said = self.offered.next() => match said {
-                    Ok(said) => self.take(said, due).await,
+                    Ok(said) => self.said_during_the_run(said, due).await,
                     Err(error) => self.lose_all(&with_sources(&error)),
                 },
                 () = self.stop.cancelled(), if !is_stopping => {
@@ -314,7 +312,7 @@ impl<'a, H: FnMut(CoordinatorEvent<'_>) + Send> Coordinator<'a, H> {
         }
     }
 
-    async fn take(&mut self, FromWorker { from, body }: FromWorker, due: MonotonicTime) {
+    async fn said_during_the_run(&mut self, FromWorker { from, body }: FromWorker, due: MonotonicTime) {
         let heard = MonotonicTime::now();
         let known = self.members.iter_mut().find(|(_, member)| member.address == from);
         let Some((&number, member)) = known.filter(|(_, member)| member.is_awaited()) else {

@@ -42,18 +42,14 @@ pub enum CoordinateError {
     },
     /// Workers do not ask the same.
     #[error(
-        "workers {} and {} prepared different prompts (tokenizers {one_made} and {other_made}): expected the same files and the same \
-         tokenizer on all machines", one.name, other.name
+        "workers {} and {} prepared different prompts (tokenizers {} and {}): expected the same files and the same tokenizer on all \
+         machines", workers[0], workers[1], tokenizers[0], tokenizers[1]
     )]
     Differ {
-        /// One.
-        one: WorkerName,
-        /// Its tokenizer.
-        one_made: String,
-        /// Another.
-        other: WorkerName,
-        /// Its tokenizer.
-        other_made: String,
+        /// Two that do not.
+        workers: [String; 2],
+        /// Their tokenizers.
+        tokenizers: [String; 2],
     },
     /// The run was stopped before it began.
     #[error("the run was stopped before it began")]

@@ -10,6 +10,9 @@
 //! Two things differ. Where LLMPerf writes the bare word `NaN` (a mean over no request, a standard deviation over one), which
 //! is no JSON, these files have `null`; Python reads it as `None`. And no request is forgotten: LLMPerf knows no timeouts,
 //! drops and cancellations, which are errors with code −1 here, as its own failures without a status are.
+//!
+//! A run on several machines ([`LlmPerfPart`]) has a summary alone, whose quantiles are those of merged histograms: three significant digits,
+//! not interpolated. Individual responses stay with the workers.
 
 mod correctness;
 mod figures;
