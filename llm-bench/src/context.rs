@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use broker::Broker;
+use broker::{Broker, Shares};
 use service_runtime::settings::{BrokerKind, CommonSettings, DatabaseKind, Variables};
 use shared_types::{Clock, Invalid, SystemClock};
 use storage::Storage;
@@ -111,6 +111,11 @@ impl Context {
         let in_time = tokio::time::timeout(PATIENCE, asked).await;
         in_time.with_context(|| format!("the broker is not usable: {}", broker.publisher().link()))?;
         Ok(broker)
+    }
+
+    /// Where runs are shared out among workers.
+    pub(crate) fn shares(&self) -> anyhow::Result<Arc<dyn Shares>> {
+        Ok(backends::shares(&self.settings.broker)?)
     }
 
     /// Whether the broker lives only within one process.

@@ -27,4 +27,5 @@ mod scripted_server;
 pub mod tokens;
 pub mod tracking;
 pub mod verdict;
+pub mod workers;
 pub mod workload;

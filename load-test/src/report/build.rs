@@ -84,7 +84,11 @@ pub fn part(inputs: &Inputs<'_>, window: &Window) -> RunPart {
         part.client_error
             .invalidate(format!("{repeated} requests were recorded twice; expected none."));
     }
-    part.problems = recorded.problems.iter().map(with_sources).collect();
+    part.problems = recorded
+        .problems
+        .iter()
+        .map(|problem| with_sources(problem))
+        .collect();
     part
 }
 
@@ -141,6 +145,7 @@ pub fn of_part(header: Header, part: &RunPart) -> Report {
         client_error: client_error(part),
         calibration: header.calibration,
         problems: part.problems.clone(),
+        workers: Vec::new(),
     }
 }
 
@@ -194,7 +199,8 @@ impl Report {
 }
 
 /// An error with all its causes.
-fn with_sources(error: &impl std::error::Error) -> String {
+#[must_use]
+pub fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

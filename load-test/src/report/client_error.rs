@@ -4,7 +4,7 @@ use crate::verdict::{ClientError, Verdict};
 
 impl ClientError {
     /// Makes the verdict invalid.
-    pub(super) fn invalidate(&mut self, reason: String) {
+    pub(crate) fn invalidate(&mut self, reason: String) {
         self.verdict = Verdict::Invalid;
         if !self.reasons.contains(&reason) {
             self.reasons.push(reason);

@@ -13,6 +13,7 @@ use crate::{
     plan::{Plan, Slo},
     record::Class,
     verdict::ClientError,
+    workers::Share,
 };
 
 /// The version of the format. It grows when a field changes its meaning or goes; new fields do not count.
@@ -81,6 +82,53 @@ pub struct Report {
     pub calibration: Option<Calibration>,
     /// What could not be written, kept or counted.
     pub problems: Vec<String>,
+    /// Who contributed what, where several load generators did; in the order of their shares.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<WorkerSection>,
+}
+
+/// One of several load generators.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerSection {
+    /// Its name.
+    pub name: String,
+    /// Its machine.
+    pub host: String,
+    /// Version of its program.
+    pub version: String,
+    /// Its worker threads.
+    pub cores: u32,
+    /// Which share of the run it had.
+    pub share: Share,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: WorkerOutcome,
+    /// Workers that had taken this share before and went away before the run began: nothing of it was done twice.
+    pub left_before_start: Vec<String>,
+    /// Its run began at most so long after the moment at which all were to begin, s. Measured without comparing clocks: the way of
+    /// "start" there and of "began" back by the coordinator's clock, and from there on by the worker's.
+    pub began_within_s: Option<f64>,
+    /// How its requests ended; null where it was lost.
+    pub requests: Option<RequestTotals>,
+    /// Its requests of the warm-up.
+    pub warmup_requests: u64,
+    /// Its own error; null where it was lost.
+    pub client_error: Option<ClientError>,
+    /// What it measured of a server with known timings.
+    pub calibration: Option<Calibration>,
+}
+
+/// What became of a load generator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum WorkerOutcome {
+    /// Its part is in the figures.
+    Done,
+    /// Nothing came of it: its share is missing in all figures.
+    Lost {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What was asked, and when.

@@ -134,7 +134,7 @@ macro_rules! sample_set {
 
         impl SampleSet {
             fn of(values: &Values) -> Self {
-                Self { $($name: samples(Unit::$unit, &values.$name),)* }
+                Self { $($name: Samples::of(Unit::$unit, values.$name.iter().copied()),)* }
             }
 
             fn merge(&mut self, other: &Self) {
@@ -194,13 +194,6 @@ impl Values {
     }
 }
 
-fn samples(unit: Unit, values: &[f64]) -> Samples {
-    let mut samples = Samples::new(unit);
-    #[expect(clippy::expect_used, reason = "quotients of integers by positive numbers")]
-    samples.try_extend(values).expect("finite values");
-    samples
-}
-
 /// What a part is made of beside the records.
 #[derive(Debug, Clone, Copy)]
 pub struct PartInputs<'a> {
@@ -237,7 +230,10 @@ impl RunPart {
             is_streamed,
             ..
         } = *inputs;
-        let mut part = Self::empty(inputs);
+        // Counted, because of the schedule's first requests another load generator may have sent some.
+        let is_warmup = |record: &&RequestRecord| record.index < window.first_index;
+        let warmup_requests = records.iter().filter(is_warmup).count() as u64;
+        let mut part = Self::empty(inputs, warmup_requests);
         let mut values = Values::default();
         for record in records.iter().filter(|record| record.index >= window.first_index) {
             part.requests.add(record.class);
@@ -261,9 +257,8 @@ impl RunPart {
         part
     }
 
-    fn empty(inputs: &PartInputs<'_>) -> Self {
+    fn empty(inputs: &PartInputs<'_>, warmup_requests: u64) -> Self {
         let (facts, window) = (inputs.facts, inputs.window);
-        let warmup_requests = window.first_index.min(inputs.scheduled);
         let mut icl = histogram();
         merge_histograms(&mut icl, &facts.icl_steady);
         if window.too_short.is_some() {
@@ -273,7 +268,7 @@ impl RunPart {
             samples: SampleSet::of(&Values::default()),
             icl,
             requests: RequestTotals {
-                scheduled: inputs.scheduled - warmup_requests,
+                scheduled: inputs.scheduled.saturating_sub(warmup_requests),
                 ..RequestTotals::default()
             },
             warmup_requests,

@@ -58,6 +58,27 @@ impl Samples {
         }
     }
 
+    /// These values, which are quotients of integers by positive numbers.
+    #[expect(clippy::expect_used, reason = "as the caller says")]
+    pub(super) fn of(unit: Unit, values: impl Iterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.collect();
+        let mut samples = Self::new(unit);
+        samples.try_extend(&values).expect("finite values");
+        samples
+    }
+
+    /// The value of the histogram at `q`, between the exact extremes; `None` without values.
+    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
+        let (min, max) = (self.moments.min()?, self.moments.max()?);
+        let value = self.histogram.value_at_quantile(q) as f64 / self.unit.ticks();
+        Some(value.clamp(min, max))
+    }
+
+    /// Count, sum, mean, deviation and extremes, all exact.
+    pub(super) fn moments(&self) -> &RunningStatistics {
+        &self.moments
+    }
+
     /// Adds non-negative values, in the unit.
     ///
     /// # Errors

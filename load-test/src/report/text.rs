@@ -4,11 +4,11 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
 use super::{
     distribution::Distribution,
-    model::{ErrorSummary, Report, TokenAccounting},
+    model::{ErrorSummary, Report, TokenAccounting, WorkerOutcome, WorkerSection},
     tokens::CountedBy,
     window::TooShort,
 };
-use crate::{calibration::Calibration, plan::Slo, record::Class};
+use crate::{calibration::Calibration, plan::Slo, record::Class, verdict::Verdict};
 
 /// The closing summary of a run: figures, totals, failures and the verdict as its last line.
 #[must_use]
@@ -26,6 +26,7 @@ pub fn summary(report: &Report) -> String {
         ));
     }
     lines.push(tokens(&report.token_accounting));
+    lines.extend(report.workers.iter().map(worker));
     lines.extend(
         report
             .problems
@@ -138,6 +139,34 @@ fn row(name: &str, figures: &Distribution, show: &dyn Fn(f64) -> String) -> [Str
         cell(figures.p95),
         cell(figures.p99),
     ]
+}
+
+fn worker(worker: &WorkerSection) -> String {
+    let share = worker.share;
+    let who = format!(
+        "worker    {} on {} ({} cores), share {} of {}",
+        worker.name,
+        worker.host,
+        worker.cores,
+        share.number() + 1,
+        share.of()
+    );
+    let (requests, client_error) = match (&worker.outcome, worker.requests, &worker.client_error) {
+        (WorkerOutcome::Done, Some(requests), Some(client_error)) => (requests, client_error),
+        (WorkerOutcome::Lost { reason }, ..) => return format!("{who}: LOST: {reason}"),
+        (WorkerOutcome::Done, ..) => return who,
+    };
+    let began = worker.began_within_s.map_or_else(String::new, |within| {
+        format!(", began within {}", duration(within))
+    });
+    let verdict = match client_error.verdict {
+        Verdict::Valid => "VALID",
+        Verdict::Invalid => "INVALID",
+    };
+    format!(
+        "{who}: {} scheduled, {} ok{began}, {verdict}",
+        requests.scheduled, requests.ok
+    )
 }
 
 fn rates(report: &Report) -> String {

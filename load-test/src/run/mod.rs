@@ -8,7 +8,7 @@
 //!
 //! Threads share nothing per token. A **closed loop** holds its streams: each sends its next request the moment one ends, and
 //! rests only after failures ([`Waits`]). An **open loop** sends what is due when it is due, whether or not the server keeps up; all
-//! threads go through the same arrivals, and thread t sends numbers t, t + N, ….
+//! threads go through the same arrivals, and thread t sends numbers t, t + N, …. Of a [`Share`] of a run it sends those of the share.
 //!
 //! Every scheduled request ends in exactly one [`Class`](crate::record::Class).
 
@@ -52,6 +52,7 @@ use crate::{
     arrivals::{Arrivals, ArrivalsError, TraceArrivals, TraceArrivalsError},
     plan::{Load, Plan},
     record::Finished,
+    workers::Share,
 };
 
 /// What a run needs.
@@ -168,18 +169,28 @@ pub enum RunError {
 /// Where the plan cannot be carried out, known before the first request; or where the journal's receiver or the operating system
 /// fails during the run.
 pub fn run(inputs: RunInputs) -> Result<RunFacts, RunError> {
+    run_share(inputs, Share::WHOLE)
+}
+
+/// As [`run`], of a share of the plan: every n-th request of its schedule, and every n-th stream. Records have their position in the
+/// whole schedule.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_share(inputs: RunInputs, share: Share) -> Result<RunFacts, RunError> {
     let limit = raise_file_limit()?;
-    let most = inputs.plan.load.most_in_flight();
+    let most = share.count_of_streams(inputs.plan.load.most_in_flight());
     if !inputs.plan.load.is_open_loop() {
         file_limit::check(u64::from(most), 1, limit)?;
     }
-    if inputs.requests.is_empty() {
+    if inputs.requests.is_empty() || most == 0 {
         return Err(RunError::NoRequests);
     }
     let threads = inputs.plan.client_cores.get().min(most) as usize;
     let clock = inputs.clock.clone();
     let endpoint = inputs.endpoint.clone();
-    let shared = Shared::new(inputs, threads);
+    let shared = Shared::new(inputs, share, threads);
     drop(shared.arrivals()?);
     threads::run(&Arc::new(shared), &endpoint, &*clock)
 }
@@ -187,13 +198,14 @@ pub fn run(inputs: RunInputs) -> Result<RunFacts, RunError> {
 /// What the threads of a run have in common.
 struct Shared {
     plan: Plan,
+    share: Share,
     requests: Arc<[EncodedRequest]>,
     trace: Arc<[Duration]>,
     recording: Recording,
     journal: SyncSender<Vec<Finished>>,
     progress: Arc<Progress>,
     threads: usize,
-    /// Position of a closed loop's next request.
+    /// Requests of this share that a closed loop has begun.
     tickets: AtomicU64,
     /// A closed loop's last ticket is taken.
     over: CancellationToken,
@@ -202,9 +214,10 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(inputs: RunInputs, threads: usize) -> Self {
+    fn new(inputs: RunInputs, share: Share, threads: usize) -> Self {
         Self {
             plan: inputs.plan,
+            share,
             requests: inputs.requests,
             trace: inputs.trace,
             recording: inputs.recording,

@@ -9,7 +9,7 @@ use super::{RunError, drive, listener::Listener, worker::Worker};
 const BURST: u32 = 32;
 
 /// Sends this thread's part of all arrivals when they are due, and returns when there are no more: the time from which the
-/// drain counts. It is the last arrival of *all* threads, as each of them goes through all arrivals.
+/// drain counts. It is the last arrival of *all* threads and shares, as each of them goes through all arrivals.
 pub(super) async fn send(
     worker: &Rc<Worker>,
     arrivals: Box<dyn Iterator<Item = Duration> + Send>,

@@ -113,7 +113,7 @@ fn sum(
         icl_steady: durations(),
         loop_lag: durations(),
         late_sends: durations(),
-        streams: held(&shared.plan.load, &workers),
+        streams: held(shared, &workers),
         waits: Waits::default(),
         cpu_shares: workers.iter().map(|worker| worker.cpu_share).collect(),
         interrupted: shared.cancel.is_cancelled(),
@@ -138,14 +138,14 @@ fn sum(
 }
 
 /// `None` for an open loop, and where a thread began nothing after the ramp: its streams were longer than the window.
-fn held(load: &Load, workers: &[WorkerFacts]) -> Option<HeldStreams> {
-    let Load::Closed { concurrency, .. } = load else {
+fn held(shared: &Shared, workers: &[WorkerFacts]) -> Option<HeldStreams> {
+    let Load::Closed { concurrency, .. } = shared.plan.load else {
         return None;
     };
     let held: Option<Vec<_>> = workers.iter().map(|worker| worker.held).collect();
     let held = held?;
     Some(HeldStreams {
-        asked: concurrency.get(),
+        asked: shared.share.count_of_streams(concurrency.get()),
         in_flight: held.iter().map(|held| held.in_flight).sum(),
         waiting: held.iter().map(|held| held.waiting).sum(),
     })

@@ -66,14 +66,16 @@ impl Worker {
         self.shared.recording
     }
 
-    /// This thread's part of `0..all`, dealt out in turn.
+    /// This thread's part of the run's `0..all`.
     pub(super) fn share(&self, all: u32) -> impl ExactSizeIterator<Item = u32> + use<> {
-        (u32::from(self.number)..all).step_by(self.shared.threads)
+        let Shared { share, threads, .. } = *self.shared;
+        share.dealt(self.number, threads, all)
     }
 
     /// Whether the arrival at this position is this thread's.
     pub(super) fn is_mine(&self, index: u64) -> bool {
-        index % self.shared.threads as u64 == u64::from(self.number)
+        let Shared { share, threads, .. } = *self.shared;
+        share.is_dealt(self.number, threads, index)
     }
 
     /// A closed loop's permission to send: the position of the next request, while there is one and it is time.
@@ -81,14 +83,18 @@ impl Worker {
         if self.resting.is_cut() || MonotonicTime::now() >= self.send_until {
             return None;
         }
-        let index = self.shared.tickets.fetch_add(1, Relaxed);
-        let Some(max) = self.shared.plan.stop.max_requests else {
-            return Some(index);
-        };
-        if index + 1 >= max {
-            self.shared.over.cancel();
+        let share = self.shared.share;
+        let own = self.shared.tickets.fetch_add(1, Relaxed);
+        if let Some(max) = self.shared.plan.stop.max_requests {
+            let max = share.count(max);
+            if own + 1 >= max {
+                self.shared.over.cancel();
+            }
+            if own >= max {
+                return None;
+            }
         }
-        (index < max).then_some(index)
+        Some(share.position(own))
     }
 
     /// Sends a request and follows it to its end, or to the run's; records it in exactly one class. `None`: the run's.

@@ -8,6 +8,7 @@ mod publishing;
 mod results;
 mod run;
 mod tracking;
+mod workers;
 
 pub(crate) mod options;
 
@@ -23,6 +24,7 @@ use load_test::{
     run::EncodedRequest,
     tokens::{self, Tokenizer},
     verdict::ErrorLimits,
+    workers::Share,
     workload::{self, Prepared},
 };
 use rand::TryRng;
@@ -38,8 +40,14 @@ use crate::{
 pub(crate) async fn run(options: LoadTest, context: Context) -> anyhow::Result<()> {
     let environment = Environment::of(&context);
     let tracking = Tracking::asked_for(&options, &environment)?;
-    let plan = plan::plan(&options, drawn_seed()?, spare_cores()).map_err(UsageError)?;
     let stop = stop_at_signal()?;
+    if options.results.worker {
+        return workers::serve(&options, &context, &environment, stop).await;
+    }
+    let plan = plan::plan(&options, drawn_seed()?, spare_cores()).map_err(UsageError)?;
+    if let Some(number) = options.results.workers {
+        return workers::coordinate(&options, &context, plan, number, stop).await;
+    }
     let ready = prepare(&options, plan, &environment).await?;
     let calibration = if options.client.no_calibration {
         None
@@ -51,7 +59,11 @@ pub(crate) async fn run(options: LoadTest, context: Context) -> anyhow::Result<(
         return outcome::calibration_only(&options, calibration.as_ref());
     }
     let publisher = publishing::Publisher::connect(&options, &context, &ready.plan).await?;
-    let run = run::carry_out(&options, &context, &ready, publisher.as_ref(), stop).await;
+    let run_id = publisher.as_ref().map_or_else(
+        || run::new_run_id(&context),
+        |publisher| Ok(publisher.run_id().to_owned()),
+    )?;
+    let run = run::carry_out(&options, &context, &ready, run_id, publisher.as_ref(), stop).await;
     let ended = match publisher {
         Some(publisher) => publisher.end(run).await?,
         None => run?,
@@ -66,6 +78,8 @@ pub(super) struct Ready {
     pub(super) tokenizer: Arc<Tokenizer>,
     pub(super) prepared: Prepared,
     pub(super) requests: Arc<[EncodedRequest]>,
+    /// Which part of the plan this process does.
+    pub(super) share: Share,
 }
 
 /// Chooses the tokenizer, makes the prompts and writes the requests' bodies: on threads of their own, it takes seconds.
@@ -88,6 +102,7 @@ async fn prepare(options: &LoadTest, plan: Plan, environment: &Environment) -> a
             tokenizer: Arc::new(tokenizer),
             prepared,
             requests,
+            share: Share::WHOLE,
         })
     });
     made.await.context("preparing the workload")?
@@ -98,7 +113,10 @@ async fn calibrated(
     context: &Context,
     stop: CancellationToken,
 ) -> anyhow::Result<Calibration> {
-    let (plan, requests) = (ready.plan.clone(), Arc::clone(&ready.requests));
+    let (plan, requests) = (
+        load_test::workers::slice(&ready.plan, ready.share),
+        Arc::clone(&ready.requests),
+    );
     let (trace, clock) = (ready.offsets(), Arc::clone(&context.clock));
     let calibrating = spawn_blocking(move || calibrate(&plan, &requests, &trace, clock, stop));
     calibrating

@@ -175,8 +175,14 @@ pub(crate) struct ResultOptions {
     #[arg(long, conflicts_with_all = ["workers", "publish"])]
     pub worker: bool,
     /// Share the run among so many workers (`llm-bench load-test --worker` elsewhere, with the same AMQP_URL)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["publish", "correctness", "calibrate", "record_chunks"])]
     pub workers: Option<NonZeroU32>,
+    /// They have to come within so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub worker_timeout: Duration,
+    /// This worker's name in the report [default: the host's and the process's number]
+    #[arg(long, value_name = "NAME", requires = "worker")]
+    pub worker_name: Option<String>,
 }
 
 /// LLMPerf's names, and what LLMPerf has no name for.

@@ -3,6 +3,7 @@ use load_test::{
     calibration::Calibration,
     report::{self, Inputs, Report, build::Header, model::WorkloadSection, text},
     verdict::Verdict,
+    workers::Merged,
 };
 
 use super::{
@@ -27,29 +28,58 @@ pub(super) async fn conclude(
     calibration: Option<Calibration>,
     ended: Ended,
 ) -> anyhow::Result<()> {
-    let report = report(ready, calibration, &ended)?;
+    let report = report::build(report_inputs(ready, calibration, &ended)?);
     let written = results::write(options, context, ready, &ended, &report);
-    if options.results.json {
-        say_text(&serde_json::to_string_pretty(&report)?);
-    } else {
-        say_text(&text::summary(&report));
-    }
+    show(options, &report)?;
     written?;
     if let Some(tracking) = tracking {
         let directory = results_dir(options)?;
         tracking.log(&report, context.clock.now(), directory).await?;
     }
     published(&ended)?;
+    judged(options, &report)
+}
+
+/// The same of a run on several machines.
+///
+/// # Errors
+/// As [`conclude`]; and lost workers.
+pub(super) fn conclude_merged(options: &LoadTest, context: &Context, merged: &Merged) -> anyhow::Result<()> {
+    let report = merged.report(env!("CARGO_PKG_VERSION"));
+    let written = results::write_merged(options, context, merged, &report);
+    show(options, &report)?;
+    written?;
+    judged(options, &report)
+}
+
+fn show(options: &LoadTest, report: &Report) -> anyhow::Result<()> {
+    if options.results.json {
+        say_text(&serde_json::to_string_pretty(report)?);
+    } else {
+        say_text(&text::summary(report));
+    }
+    Ok(())
+}
+
+/// Figures that are partly the client's are a failure, unless the user says otherwise; a run that is not complete always is.
+fn judged(options: &LoadTest, report: &Report) -> anyhow::Result<()> {
     if let Some(problem) = report.problems.first() {
         bail!("the run is not complete: {problem}");
     }
     if report.requests.ok == 0 {
         bail!("no request was answered: there are no figures");
     }
-    judged(options, &report)
+    if report.client_error.verdict == Verdict::Valid || options.client.allow_invalid {
+        return Ok(());
+    }
+    bail!("INVALID: {}", report.client_error.reasons.join("; "));
 }
 
-fn report(ready: &Ready, calibration: Option<Calibration>, ended: &Ended) -> anyhow::Result<Report> {
+pub(super) fn report_inputs<'a>(
+    ready: &Ready,
+    calibration: Option<Calibration>,
+    ended: &'a Ended,
+) -> anyhow::Result<Inputs<'a>> {
     let facts = serde_json::to_value(&ready.prepared.facts)?;
     let header = Header {
         run_id: ended.run_id.clone(),
@@ -63,12 +93,12 @@ fn report(ready: &Ready, calibration: Option<Calibration>, ended: &Ended) -> any
         started_at: ended.facts.started_at,
         calibration,
     };
-    Ok(report::build(Inputs {
+    Ok(Inputs {
         header,
         facts: &ended.facts,
         recorded: &ended.recorded,
         limits: error_limits(),
-    }))
+    })
 }
 
 fn published(ended: &Ended) -> anyhow::Result<()> {
@@ -85,14 +115,6 @@ fn published(ended: &Ended) -> anyhow::Result<()> {
             bail!("not everything was published (llm-bench publish RESULTS_DIR goes on): {error:#}")
         }
     }
-}
-
-/// Figures that are partly the client's are a failure, unless the user says otherwise.
-fn judged(options: &LoadTest, report: &Report) -> anyhow::Result<()> {
-    if report.client_error.verdict == Verdict::Valid || options.client.allow_invalid {
-        return Ok(());
-    }
-    bail!("INVALID: {}", report.client_error.reasons.join("; "));
 }
 
 /// What `--calibrate` says.

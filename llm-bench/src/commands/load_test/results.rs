@@ -9,6 +9,7 @@ use load_test::{
         Report,
         llmperf::{self, CorrectnessAnswer, CorrectnessParameters, ResultFile},
     },
+    workers::Merged,
     workload::PromptText,
 };
 
@@ -30,16 +31,11 @@ pub(super) fn write(
 ) -> anyhow::Result<()> {
     let now = context.clock.now().timestamp();
     let recorded = &ended.recorded;
-    let mut files = vec![
-        ResultFile {
-            name: "report.json".to_owned(),
-            content: serde_json::to_string_pretty(report)? + "\n",
-        },
-        ResultFile {
-            name: "report.html".to_owned(),
-            content: html::render(report, &recorded.records, recorded.started),
-        },
-    ];
+    let page = ResultFile {
+        name: "report.html".to_owned(),
+        content: html::render(report, &recorded.records, recorded.started),
+    };
+    let mut files = vec![report_file(report)?, page];
     if ready.plan.workload == Workload::Correctness {
         files.extend(correctness_files(options, ready, ended, now)?);
     } else {
@@ -52,6 +48,28 @@ pub(super) fn write(
         write_file(directory, file)?;
     }
     Ok(())
+}
+
+/// The same of a run on several machines; individual responses stay with each worker.
+pub(super) fn write_merged(
+    options: &LoadTest,
+    context: &Context,
+    merged: &Merged,
+    report: &Report,
+) -> anyhow::Result<()> {
+    let Some(directory) = results_dir(options)? else {
+        return Ok(());
+    };
+    let now = context.clock.now().timestamp();
+    write_file(directory, &report_file(report)?)?;
+    write_file(directory, &merged.llmperf().summary(merged.plan(), now))
+}
+
+fn report_file(report: &Report) -> anyhow::Result<ResultFile> {
+    Ok(ResultFile {
+        name: "report.json".to_owned(),
+        content: serde_json::to_string_pretty(report)? + "\n",
+    })
 }
 
 fn write_file(directory: &Path, file: &ResultFile) -> anyhow::Result<()> {

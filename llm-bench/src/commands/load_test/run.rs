@@ -6,7 +6,7 @@ use load_test::{
     journal::{Journal, Recorded, Settings},
     plan::Workload,
     publish::{Feed, RunFile},
-    run::{Progress, Recording, RunFacts, RunInputs, Texts, run},
+    run::{Progress, Recording, RunFacts, RunInputs, Texts, run_share},
 };
 use precise_time::MonotonicTime;
 use tokio::task::spawn_blocking;
@@ -29,13 +29,10 @@ pub(super) async fn carry_out(
     options: &LoadTest,
     context: &Context,
     ready: &Ready,
+    run_id: String,
     publisher: Option<&Publisher>,
     stop: CancellationToken,
 ) -> anyhow::Result<Ended> {
-    let run_id = publisher.map_or_else(
-        || new_run_id(context),
-        |publisher| Ok(publisher.run_id().to_owned()),
-    )?;
     let results_dir = results_dir(options)?;
     if let Some(directory) = results_dir {
         let file = RunFile {
@@ -77,7 +74,8 @@ pub(super) async fn carry_out(
         send_for: ready.plan.stop.send_for,
     };
     let display = Display::start(progress, target, Style::of(&std::io::stderr()))?;
-    let facts = spawn_blocking(move || run(inputs)).await?;
+    let share = ready.share;
+    let facts = spawn_blocking(move || run_share(inputs, share)).await?;
     display.finish();
     let finished = spawn_blocking(move || journalling.finish()).await?;
     let (facts, (recorded, _)) = (facts?, finished?);

@@ -65,9 +65,10 @@ proptest! {
     fn however_split_the_parts_merge_to_the_whole(
         records in any_run(),
         owners in prop::collection::vec(0..3_usize, 60),
+        warmup in 0..5_u64,
     ) {
         let facts = facts(&records);
-        let window = Window::choose(&records, 0, &facts);
+        let window = Window::choose(&records, warmup, &facts);
         let whole = part_of(&window, &facts, &records);
         let parts: Vec<_> = (0..3)
             .map(|owner| {
