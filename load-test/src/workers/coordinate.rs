@@ -81,7 +81,8 @@ pub async fn coordinate(
         .offer(&asked.run_id, offers.collect(), asked.worker_timeout)
         .await?;
     let mut coordinator = Coordinator::new(asked, offered, stop, hear);
-    let ended = coordinator.run(clock).await;
+    // Boxed: it holds contributions, each some ten KiB.
+    let ended = Box::pin(coordinator.run(clock)).await;
     if ended.is_err() {
         coordinator.stop_all().await;
     }

@@ -27,8 +27,8 @@ pub struct Merged {
     plan: Plan,
     made: Made,
     started_at: DateTime<Utc>,
-    part: RunPart,
-    llmperf: LlmPerfPart,
+    part: Box<RunPart>,
+    llmperf: Box<LlmPerfPart>,
     workers: Vec<WorkerSection>,
 }
 
@@ -65,8 +65,8 @@ impl Merged {
             },
             made,
             started_at,
-            part: whole.part,
-            llmperf: whole.llmperf,
+            part: Box::new(whole.part),
+            llmperf: Box::new(whole.llmperf),
             workers,
         })
     }

@@ -85,7 +85,8 @@ pub async fn serve<R: Runner>(
         };
         match taken {
             Ok(taken) => {
-                let ended = work(taken, runner, worker, &stop, &mut hear).await;
+                // Boxed: it holds a contribution, which is some ten KiB.
+                let ended = Box::pin(work(taken, runner, worker, &stop, &mut hear)).await;
                 hear(WorkerEvent::Ended(ended.as_ref().copied()));
             }
             Err(error) => {
