@@ -113,6 +113,6 @@ pub(super) struct BatchArray(Vec<BatchMessage>);
 #[serde(untagged)]
 #[schema(as = Batches)]
 pub(super) enum Batches {
-    One(BatchMessage),
+    One(Box<BatchMessage>),
     Several(BatchArray),
 }

@@ -166,7 +166,10 @@ impl Cut {
                     (metric, all.filter_map(|record| metric.value(record)).collect())
                 })
                 .into(),
-            Portion::Rates => vec![(MeasuredMetric::Rps, completed_per_second(counted()))],
+            Portion::Rates => vec![(
+                MeasuredMetric::Rps,
+                completed_per_second(&counted().collect::<Vec<_>>()),
+            )],
         };
         values
             .into_iter()
@@ -208,12 +211,12 @@ fn as_it_ended(record: &RequestRecord) -> RequestRecord {
 
 /// Answered requests per whole second from the first that ended until the last that was sent: before it none could have ended,
 /// after it the load falls off.
-fn completed_per_second<'a>(records: impl Iterator<Item = &'a RequestRecord> + Clone) -> Vec<f64> {
+fn completed_per_second(records: &[&RequestRecord]) -> Vec<f64> {
     const SECOND: u64 = 1_000_000_000;
     const MOST_SECONDS: u64 = shared_types::MAX_VALUES as u64;
-    let answered = || records.clone().filter(|record| record.class == Class::Ok);
+    let answered = || records.iter().filter(|record| record.class == Class::Ok);
     let first = answered().map(|record| record.closed.as_nanos()).min();
-    let last = records.clone().filter_map(|record| record.sent).max();
+    let last = records.iter().filter_map(|record| record.sent).max();
     let (Some(first), Some(last)) = (first, last) else {
         return Vec::new();
     };

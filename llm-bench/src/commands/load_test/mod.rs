@@ -58,12 +58,12 @@ pub(crate) async fn run(options: LoadTest, context: Context) -> anyhow::Result<(
     if options.client.calibrate {
         return outcome::calibration_only(&options, calibration.as_ref());
     }
-    let publisher = publishing::Publisher::connect(&options, &context, &ready.plan).await?;
+    let mut publisher = publishing::Publisher::connect(&options, &context, &ready.plan).await?;
     let run_id = publisher.as_ref().map_or_else(
         || run::new_run_id(&context),
         |publisher| Ok(publisher.run_id().to_owned()),
     )?;
-    let run = run::carry_out(&options, &context, &ready, run_id, publisher.as_ref(), stop).await;
+    let run = run::carry_out(&options, &context, &ready, run_id, publisher.as_mut(), stop).await;
     let ended = match publisher {
         Some(publisher) => publisher.end(run).await?,
         None => run?,
@@ -153,7 +153,7 @@ fn spare_cores() -> NonZeroU32 {
 }
 
 fn drawn_seed() -> anyhow::Result<u64> {
-    Ok(rand::rngs::SysRng.try_next_u64().context("drawing a seed")?)
+    rand::rngs::SysRng.try_next_u64().context("drawing a seed")
 }
 
 /// For people who watch: results alone go to standard output.

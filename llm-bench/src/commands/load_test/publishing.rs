@@ -1,8 +1,4 @@
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use benchmark_service::{Service as BenchmarkService, Settings as BenchmarkSettings};
@@ -31,6 +27,9 @@ use crate::{
 /// How long a sink may be away once the run is over.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The task that publishes while the run goes on.
+type Following = JoinHandle<(FeedEnd, Result<(), PublishError>)>;
+
 /// A run's way into the pipeline.
 pub(super) struct Publisher {
     origin: Origin,
@@ -39,7 +38,7 @@ pub(super) struct Publisher {
     /// What this process runs for it, where no service does.
     assembly: Option<Assembly>,
     ended: CancellationToken,
-    following: Mutex<Option<JoinHandle<(FeedEnd, Result<(), PublishError>)>>>,
+    following: Option<Following>,
     clock: Arc<dyn shared_types::Clock>,
 }
 
@@ -72,7 +71,7 @@ impl Publisher {
             sink,
             assembly,
             ended: CancellationToken::new(),
-            following: Mutex::new(None),
+            following: None,
             clock: Arc::clone(&context.clock),
         }))
     }
@@ -82,7 +81,7 @@ impl Publisher {
     }
 
     /// Publishes from now on what the journal sees end.
-    pub(super) fn begin(&self, journal: &journal::Settings) -> anyhow::Result<Feed> {
+    pub(super) fn begin(&mut self, journal: &journal::Settings) -> anyhow::Result<Feed> {
         let settings = FeedSettings {
             origin: self.origin.clone(),
             warmup_requests: self.plan.warmup_requests,
@@ -96,19 +95,14 @@ impl Publisher {
             let followed = end.follow(sink.as_ref(), &ended).await;
             (end, followed)
         });
-        *self.following.lock().unwrap_or_else(PoisonError::into_inner) = Some(following);
+        self.following = Some(following);
         Ok(feed)
     }
 
     /// Publishes the rest and lets go of the servers, also after a run that failed.
     pub(super) async fn end(self, run: anyhow::Result<Ended>) -> anyhow::Result<Ended> {
         self.ended.cancel();
-        let following = self
-            .following
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let published = match (following, &run) {
+        let published = match (self.following, &run) {
             (Some(following), Ok(ended)) => {
                 let (end, followed) = following.await?;
                 match followed {

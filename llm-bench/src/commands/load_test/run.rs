@@ -30,7 +30,7 @@ pub(super) async fn carry_out(
     context: &Context,
     ready: &Ready,
     run_id: String,
-    publisher: Option<&Publisher>,
+    publisher: Option<&mut Publisher>,
     stop: CancellationToken,
 ) -> anyhow::Result<Ended> {
     let results_dir = results_dir(options)?;
