@@ -7,6 +7,7 @@ mod embedded;
 mod healing;
 mod least_privilege;
 mod load;
+mod load_test;
 mod mock_llm;
 mod oracle;
 mod process;

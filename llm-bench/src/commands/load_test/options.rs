@@ -1,6 +1,9 @@
 use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{
+    Args, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 
 /// A load test of an LLM's API.
 ///
@@ -45,7 +48,13 @@ pub(crate) struct LoadTest {
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = json_object)]
     pub additional_sampling_params: serde_json::Map<String, serde_json::Value>,
     /// Where the results are written; nothing is without it
-    #[arg(long, value_name = "DIRECTORY", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        default_value = "",
+        hide_default_value = true,
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
     pub results_dir: PathBuf,
     /// Labels for the results: k=v,k=v
     #[arg(long, value_name = "LABELS", default_value = "", hide_default_value = true)]
