@@ -113,9 +113,10 @@ fn a_line_that_is_torn_within_a_character_is_no_line() {
     let read: Vec<u8> = lines(&path, |line| serde_json::from_slice(line)).unwrap();
     assert_eq!(read, [1, 2]);
     assert!(
-        lines(&directory.path().join("none"), |line| serde_json::from_str::<u8>(
-            line
-        ))
+        lines(
+            &directory.path().join("none"),
+            |line| serde_json::from_slice::<u8>(line)
+        )
         .unwrap()
         .is_empty()
     );
