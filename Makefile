@@ -33,15 +33,16 @@ start-benchmark: ## The benchmark service (settings: environment and .env)
 	$(CARGO) run --release --locked --package benchmark-service
 
 .PHONY: bench
-bench: install-services ## Measure the pipeline against real servers
+bench: install-services ## Measure the pipeline against real servers, and the load test's client against a naive one
 	$(CARGO) build --release --locked --package simulation-service --package benchmark-service
 	$(CARGO) run --release --locked --package pipeline-bench
+	$(CARGO) run --release --locked --package load-bench
 
 ##@ Check
 
 # Cheap checks first. Clippy and the tests compile the same crates differently, so neither saves the other's work.
 .PHONY: ci
-ci: fmt manifests deny clippy test faults-quick api-contract docs ## All that CI runs, in the same way
+ci: fmt manifests deny clippy test faults-quick api-contract tracking-contract docs ## All that CI runs, in the same way
 	@echo "ci: all checks passed"
 
 .PHONY: fmt
@@ -51,6 +52,7 @@ fmt: ## Is the code formatted?
 .PHONY: clippy
 clippy: ## Lints, as errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}" --locked -- -D warnings
 
 .PHONY: test
 test: install-services ## All tests, those with real PostgreSQL and RabbitMQ included
@@ -62,17 +64,27 @@ fault-programs: install-services
 	@scripts/install-fault-tools.sh
 	$(CARGO) build --workspace --bins --locked
 
+# Faults that mount a file system or make a network namespace need root, and are not run without: FAULTS_AS=sudo. FAULTS
+# takes the program's options too: --require-all fails on what was not run.
 .PHONY: faults
 faults: fault-programs ## Every fault there is, against real servers (about half an hour); FAULTS=7,12-14 for some
-	$${CARGO_TARGET_DIR:-target}/debug/faults $(FAULTS)
+	$(FAULTS_AS) $${CARGO_TARGET_DIR:-target}/debug/faults $(FAULTS)
 
 .PHONY: faults-quick
 faults-quick: fault-programs ## The part of it that fits into ten minutes
-	$${CARGO_TARGET_DIR:-target}/debug/faults --quick $(FAULTS)
+	$(FAULTS_AS) $${CARGO_TARGET_DIR:-target}/debug/faults --quick $(FAULTS)
 
 .PHONY: api-contract
 api-contract: ## The running service against its OpenAPI document (schemathesis, about a minute)
 	scripts/check-api.sh
+
+.PHONY: tracking-contract
+tracking-contract: ## The load test's experiment tracking against MLflow's own server
+	scripts/check-tracking.sh
+
+.PHONY: real-engine
+real-engine: ## A load test of llama.cpp's own server, counts held against the server's (not part of ci: 200 MB to install)
+	scripts/real-engine.sh
 
 .PHONY: docs
 docs: ## The API documentation, warnings as errors

@@ -8,6 +8,8 @@ Usage: check-manifests.py MANIFESTS.yaml (run by check-manifests.sh, from the re
 - A ConfigMap or Secret key that a pod refers to exists (Secrets: in the list that `make k8s-secrets` creates).
 - The settings' names in k8s/ and docker-compose.yml are names of .env.sample.
 - docker-compose.yml gives every service the variables of .env.sample that it reads.
+- Every alert of k8s/alerts.yaml is seen to fire in alerts-test.yaml, is held against a series that comes close to it, and has
+  its section in docs/operations.md.
 """
 
 import re
@@ -137,6 +139,25 @@ def documented_settings():
     return set(re.findall(r"^#?\s*([A-Z][A-Z0-9_]+)=", Path(".env.sample").read_text(), re.MULTILINE))
 
 
+def alert_problems():
+    rules = [rule for group in yaml.safe_load(Path("k8s/alerts.yaml").read_text())["groups"] for rule in group["rules"]]
+    tests = yaml.safe_load(Path("scripts/alerts-test.yaml").read_text())["tests"]
+    fired = {
+        test["alertname"] for group in tests for test in group.get("alert_rule_test", []) if test["exp_alerts"]
+    }
+    quiet = " ".join(series["series"] for series in tests[-1]["input_series"])
+    headings = re.findall(r"^### (\w+)$", Path("docs/operations.md").read_text(), re.MULTILINE)
+    for rule in rules:
+        name = rule["alert"]
+        if name not in fired:
+            yield f"{name} is never seen to fire in alerts-test.yaml"
+        for metric in re.findall(r"llm_bench_\w+", rule["expr"]):
+            if metric not in quiet:
+                yield f"{name}: the last test of alerts-test.yaml has no series of {metric}"
+        if rule["annotations"]["runbook_url"] != f"docs/operations.md#{name.lower()}" or name not in headings:
+            yield f"{name} has no section in docs/operations.md, or its runbook_url is of another"
+
+
 def problems(resources):
     keys_of = {("Secret", name): keys for name, keys in SECRETS.items()}
     for resource in resources:
@@ -157,6 +178,7 @@ def problems(resources):
         yield from (f"{source}: {name} is not in .env.sample" for name in sorted(unknown))
     for service, name in settings_missing_from_compose(compose, documented):
         yield f"docker-compose.yml: {service} is not given {name}"
+    yield from alert_problems()
 
 
 def main():

@@ -72,6 +72,10 @@ if command -v systemctl >/dev/null; then
         case $package in
             postgresql) units="postgresql.service" ;;
             rabbitmq-server) units="rabbitmq-server.service epmd.service epmd.socket" ;;
+            *)
+                echo "install-services: nobody has said which services the package $package starts" >&2
+                exit 1
+                ;;
         esac
         # shellcheck disable=SC2086 # the units are separate words
         systemctl disable $units >/dev/null 2>&1 || true

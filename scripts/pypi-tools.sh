@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # To be sourced, from the repository's root: programs from PyPI that the checks need, each list in a folder of its own
 # below .tools/. As root on Debian it installs what is missing; otherwise it says so.
 

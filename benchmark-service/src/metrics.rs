@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use broker::{Broker, Holdings};
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
+use service_runtime::scraped;
 
 use crate::projector::Rankings;
 
@@ -256,6 +258,34 @@ pub(crate) fn register_snapshot(
         "llm_bench_snapshot_failures_total",
         "Refreshes of the rankings that failed.",
     )
+}
+
+/// What the consumer holds of the broker's, at the moment of the scrape.
+pub(crate) fn register_holdings(registry: &Registry, broker: &Arc<dyn Broker>) -> prometheus::Result<()> {
+    type Read = fn(Holdings) -> u64;
+    let gauges: [(_, _, Read); 3] = [
+        (
+            "llm_bench_consumer_held_bytes",
+            "Bytes of the messages that the broker has delivered and that are not settled.",
+            |holdings| holdings.bytes,
+        ),
+        (
+            "llm_bench_consumer_held_messages",
+            "Messages that the broker has delivered and that are not settled.",
+            |holdings| holdings.deliveries,
+        ),
+        (
+            "llm_bench_consumer_prefetch_messages",
+            "Unsettled messages that the broker may deliver at this moment; it follows the sizes of what came lately.",
+            |holdings| holdings.prefetch,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        let broker = Arc::clone(broker);
+        let read = move || value(broker.holdings()) as f64;
+        scraped::gauge(registry, Opts::new(name, help), read)?;
+    }
+    Ok(())
 }
 
 struct SnapshotAge {

@@ -17,7 +17,7 @@ use crate::{
     auth::{Gatekeeper, KeyRing, Limiter},
     consumer::{Consumer, ConsumerState, Consumption},
     housekeeping::{self, HousekeepingMetrics},
-    metrics::{ConsumerMetrics, HttpMetrics, QueueMetrics, register_snapshot},
+    metrics::{ConsumerMetrics, HttpMetrics, QueueMetrics, register_holdings, register_snapshot},
     projector::{Projector, Rankings},
     settings::{ClientLimits, Settings},
 };
@@ -124,6 +124,7 @@ impl Service {
         );
         let consume_link = Arc::clone(broker);
         outbox::register_link(registry, "consuming", move || consume_link.consume_statistics())?;
+        register_holdings(registry, broker)?;
         let consumer = Consumer {
             storage: Arc::clone(storage),
             broker: Arc::clone(broker),

@@ -9,18 +9,20 @@ mod dead_letters;
 mod delivery;
 mod link;
 mod message;
+mod prefetch;
 mod publisher;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Selection};
+pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Selection, Wanted};
 pub use delivery::{Delivery, Receipt, SettleError, Subscription};
 pub use link::{BrokerInfo, LinkState, LinkStatistics};
 pub use message::OutgoingMessage;
+pub use prefetch::{Holdings, Prefetch};
 pub use publisher::{BoxError, PublishError, Publisher};
 
-use std::{num::NonZeroU16, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -30,9 +32,9 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     /// Where batches are published.
     fn publisher(&self) -> Arc<dyn Publisher>;
 
-    /// Starts to consume the queue of batches. At most `prefetch` deliveries are unsettled at any time. Several
-    /// subscriptions, in any number of processes, compete for the messages.
-    fn subscribe(&self, prefetch: NonZeroU16) -> Box<dyn Subscription>;
+    /// Starts to consume the queue of batches. At most `prefetch` is unsettled at any time. Several subscriptions, in
+    /// any number of processes, compete for the messages.
+    fn subscribe(&self, prefetch: Prefetch) -> Box<dyn Subscription>;
 
     /// The dead letters.
     fn dead_letters(&self) -> Arc<dyn DeadLetters>;
@@ -44,6 +46,9 @@ pub trait Broker: Send + Sync + std::fmt::Debug {
     fn consume_statistics(&self) -> LinkStatistics {
         LinkStatistics::default()
     }
+
+    /// What the subscriptions hold now.
+    fn holdings(&self) -> Holdings;
 
     /// Version, and the depth of the queues.
     ///

@@ -38,6 +38,8 @@ struct Options {
     /// Decides when and whom the random faults hit
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    required: matrix::Required,
     /// Names the faults and ends
     #[arg(long)]
     list: bool,
@@ -80,7 +82,7 @@ async fn main() -> ExitCode {
         }
         rows.push(report::row(fault, verdict, started.elapsed()));
     }
-    report::table(&rows, expected)
+    report::table(&rows, expected, &options.required)
 }
 
 /// A fault that takes longer has failed: something waits for ever.

@@ -27,6 +27,12 @@ pub(crate) struct Range {
     last: u8,
 }
 
+impl Range {
+    fn contains(self, number: u8) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
+}
+
 impl FromStr for Range {
     type Err = anyhow::Error;
 
@@ -50,11 +56,23 @@ pub(crate) fn chosen(only: &[Range], quick: bool) -> Vec<&'static Fault> {
         .copied()
         .flatten()
         .filter(|fault| fault.quick || !quick)
-        .filter(|fault| {
-            only.is_empty()
-                || only
-                    .iter()
-                    .any(|range| (range.first..=range.last).contains(&fault.number))
-        })
+        .filter(|fault| only.is_empty() || only.iter().any(|range| range.contains(fault.number)))
         .collect()
+}
+
+/// Which faults a machine must be able to do.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Required {
+    /// Fails where this machine cannot do a fault, instead of only saying so
+    #[arg(long)]
+    require_all: bool,
+    /// Except these, by number
+    #[arg(long, value_name = "FAULTS", value_delimiter = ',', requires = "require_all")]
+    excuse: Vec<Range>,
+}
+
+impl Required {
+    pub(crate) fn includes(&self, number: u8) -> bool {
+        self.require_all && !self.excuse.iter().any(|range| range.contains(number))
+    }
 }

@@ -5,7 +5,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use crate::{
-    matrix::Fault,
+    matrix::{Fault, Required},
     verdict::{Miscounted, Outcome, Verdict},
 };
 
@@ -53,33 +53,46 @@ fn first_words(error: &anyhow::Error) -> String {
     format!("{error:#}").chars().take(WIDTH).collect()
 }
 
-/// The table of all faults. Fails where one of them has, or where there are fewer than expected.
-pub(crate) fn table(rows: &[Row], expected: usize) -> ExitCode {
+/// The table of all faults. Fails where one of them has, where one that is required was not run, or where there are
+/// fewer than expected.
+pub(crate) fn table(rows: &[Row], expected: usize, required: &Required) -> ExitCode {
     println!(
         "\n  #  {:<58} {:>8} {:>12} {:>4} {:>7} {:>8} {:>8} {:>6}  evidence",
         "fault", "injected", "recovered in", "lost", "doubled", "batches", "memory", "took"
     );
     rows.iter().for_each(print);
     let failed = rows.iter().filter(|row| row.verdict.is_err()).count();
-    let not_run = rows
-        .iter()
-        .filter(|row| matches!(row.verdict, Ok(Verdict::NotRun(_))))
-        .count();
+    let not_run = numbers_not_run(rows);
     let took: Duration = rows.iter().map(|row| row.took).sum();
     println!(
-        "\n{} faults in {} s: {} held, {failed} failed, {not_run} not run",
+        "\n{} faults in {} s: {} held, {failed} failed, {} not run",
         rows.len(),
         took.as_secs(),
-        rows.len() - failed - not_run
+        rows.len() - failed - not_run.len(),
+        not_run.len()
     );
+    let missed: Vec<u8> = not_run
+        .into_iter()
+        .filter(|number| required.includes(*number))
+        .collect();
+    if !missed.is_empty() {
+        println!("not run, and required (--require-all): {missed:?}");
+    }
     if rows.len() < expected {
         println!("interrupted: {} faults were not reached", expected - rows.len());
     }
-    if failed == 0 && rows.len() == expected && expected > 0 {
+    if failed == 0 && missed.is_empty() && rows.len() == expected && expected > 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn numbers_not_run(rows: &[Row]) -> Vec<u8> {
+    rows.iter()
+        .filter(|row| matches!(row.verdict, Ok(Verdict::NotRun(_))))
+        .map(|row| row.fault.number)
+        .collect()
 }
 
 fn print(Row { fault, verdict, took }: &Row) {
@@ -107,5 +120,46 @@ fn print(Row { fault, verdict, took }: &Row) {
             }
             None => println!("FAILED: {}", first_words(error)),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        required: Required,
+    }
+
+    #[test]
+    fn a_fault_that_this_machine_cannot_do_fails_where_it_is_required() {
+        let not_run = |number| Row {
+            fault: Fault {
+                number,
+                name: "a fault that needs root",
+                quick: true,
+                inject: |_| unreachable!("nothing is injected here"),
+            },
+            verdict: Ok(Verdict::NotRun("no root".to_owned())),
+            took: Duration::ZERO,
+        };
+        let rows = [not_run(13), not_run(14)];
+        for (arguments, expected) in [
+            (&["faults"][..], ExitCode::SUCCESS),
+            (&["faults", "--require-all"], ExitCode::FAILURE),
+            (&["faults", "--require-all", "--excuse", "14"], ExitCode::FAILURE),
+            (
+                &["faults", "--require-all", "--excuse", "12-14"],
+                ExitCode::SUCCESS,
+            ),
+        ] {
+            let required = Options::try_parse_from(arguments).unwrap().required;
+            assert_eq!(table(&rows, rows.len(), &required), expected, "{arguments:?}");
+        }
+        assert!(Options::try_parse_from(["faults", "--excuse", "14"]).is_err());
     }
 }

@@ -21,10 +21,14 @@ folder=$(dirname "$0")
 rabbitmqctl --quiet import_definitions "$folder/definitions.json"
 
 # The services' users, where they are given passwords. `--` ends the options: a password may begin with anything.
-grep -v '^#' "$folder/permissions.txt" | while read -r whose configure write read; do
+grep -Ev '^(#|$)' "$folder/permissions.txt" | while read -r whose configure write read; do
     case $whose in
     PRODUCER) password=${PRODUCER_PASSWORD:-} ;;
     CONSUMER) password=${CONSUMER_PASSWORD:-} ;;
+    *)
+        echo "permissions.txt: found $whose, expected PRODUCER or CONSUMER" >&2
+        exit 1
+        ;;
     esac
     [ -n "$password" ] || continue
     user=llm_bench_$(printf %s "$whose" | tr '[:upper:]' '[:lower:]')

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use broker::Broker;
-use service_runtime::settings::{BrokerKind, CommonSettings, Variables};
+use service_runtime::settings::{BrokerKind, CommonSettings, DatabaseKind, Variables};
 use shared_types::{Clock, Invalid, SystemClock};
 use storage::Storage;
 
@@ -57,6 +57,32 @@ impl Context {
             storage.migrate().await?;
         }
         Ok(storage)
+    }
+
+    /// The database of a command that looks after what is stored. One that was made for the command would be empty, and
+    /// the command would find that all is well.
+    ///
+    /// # Errors
+    /// The database is embedded, and nobody has made it yet: most likely the services use another one.
+    pub(crate) async fn storage_in_use(&self) -> anyhow::Result<Arc<dyn Storage>> {
+        if let DatabaseKind::Sqlite { path } = &self.settings.database.kind {
+            ensure!(
+                path.exists(),
+                "there is no database: {} does not exist. Give this command the settings of the services \
+                 (DATABASE_URL, POSTGRES_HOST or DATA_DIR); `llm-bench up` makes an embedded database",
+                path.display()
+            );
+        }
+        self.storage().await
+    }
+
+    /// Which database the settings name, for people.
+    pub(crate) fn database_place(&self) -> String {
+        match &self.settings.database.kind {
+            // No more: where a password is not quoted as it must be, any part of the URL may hold a piece of it.
+            DatabaseKind::Postgres { .. } => "PostgreSQL".to_owned(),
+            DatabaseKind::Sqlite { path } => format!("SQLite, {}", path.display()),
+        }
     }
 
     /// The database with whatever schema it has.

@@ -1,6 +1,11 @@
 use std::{
     cell::{Cell, RefCell},
+    error::Error as _,
     future::poll_fn,
+    io::{
+        self,
+        ErrorKind::{BrokenPipe, ConnectionReset},
+    },
     pin::pin,
     rc::Rc,
     task::Poll,
@@ -97,8 +102,10 @@ impl Client {
     /// Sends `body` (from [`Endpoint::encode`]) and follows the answer to its end. Never fails: what went wrong is the
     /// [`Exchange::outcome`].
     ///
-    /// A connection is used again only after a whole answer. Where the server closed one before it took the request, the
-    /// request goes out once more, on a new one.
+    /// A connection is used again only after a whole answer. Where the server closed one that had served another request
+    /// instead of answering this one, the request goes out once more, on a new one, as RFC 9112 (9.3.1) has it: such a
+    /// server had closed before the request came. llama.cpp's closes after every stream, just behind its end, and promises
+    /// `Keep-Alive` before.
     ///
     /// Dropping the future closes the connection.
     ///
@@ -143,6 +150,9 @@ impl Shared {
         let (parts, body) = response.into_parts();
         let mut body = Body::new(&mut connection, body);
         let outcome = if parts.status.is_success() {
+            // The headers are slices of the buffer that they were read into: while they are there, hyper reads into a second one
+            // of 8 KiB.
+            drop(parts);
             let decoder = Decoder::new(self.endpoint.api);
             body.follow(Answer::new(decoder, &self.limits, record, observer))
                 .await?
@@ -161,21 +171,17 @@ impl Shared {
         body: Bytes,
         record: &mut Exchange,
     ) -> Result<(Connection, Response<Incoming>), Outcome> {
-        let mut request = self.request(body);
         if let Some(mut connection) = self.idle_connection().await {
             record.reused = true;
-            match head(&mut connection, request, record).await {
+            match head(&mut connection, self.request(body.clone()), record).await {
                 Ok(response) => return Ok((connection, response)),
-                Err(mut error) => {
-                    let returned = error.take_message();
-                    request = returned.ok_or_else(|| failed(error.into_error()))?;
-                }
+                Err(error) if was_closed_instead(&error) => record.reused = false,
+                Err(error) => return Err(failed(error.into_error())),
             }
-            record.reused = false;
         }
         let mut connection = self.connect().await?;
         record.connected = Some(MonotonicTime::now());
-        match head(&mut connection, request, record).await {
+        match head(&mut connection, self.request(body), record).await {
             Ok(response) => Ok((connection, response)),
             Err(error) => Err(failed(error.into_error())),
         }
@@ -238,6 +244,18 @@ async fn head(
         polled
     })
     .await
+}
+
+/// Whether the server closed the connection and answered nothing.
+fn was_closed_instead(error: &TrySendError<Request<Full<Bytes>>>) -> bool {
+    let was_sent = error.message().is_none();
+    let error = error.error();
+    let broken = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>());
+    !was_sent
+        || error.is_incomplete_message()
+        || broken.is_some_and(|error| matches!(error.kind(), ConnectionReset | BrokenPipe))
 }
 
 fn failed(error: hyper::Error) -> Outcome {

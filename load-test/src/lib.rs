@@ -13,12 +13,18 @@ pub mod arrivals;
 pub mod calibration;
 pub mod compare;
 pub mod correctness;
+pub mod display;
+pub mod html;
+mod http;
 pub mod journal;
 pub mod plan;
 pub mod publish;
 pub mod record;
 pub mod report;
 pub mod run;
+#[cfg(test)]
+mod scripted_server;
 pub mod tokens;
+pub mod tracking;
 pub mod verdict;
 pub mod workload;

@@ -7,9 +7,13 @@ use std::{
     sync::Mutex,
 };
 
-use tracing::Subscriber;
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, filter_fn},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
     util::TryInitError,
 };
 
@@ -60,11 +64,17 @@ pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
             false,
         ));
     }
-    let filter = EnvFilter::try_new(&settings.filter)?;
+    let filter = EnvFilter::try_new(&settings.filter)?.and(filter_fn(|event| !shows_secrets(event)));
     tracing_subscriber::registry()
         .with(outputs.with_filter(filter))
         .try_init()?;
     Ok(())
+}
+
+/// What is not logged whatever the filter says: the AMQP client shows every frame that it sends, and one of the first
+/// holds the password.
+fn shows_secrets(event: &Metadata<'_>) -> bool {
+    *event.level() == Level::TRACE && event.target().starts_with("lapin::io_loop")
 }
 
 fn open(path: &PathBuf) -> Result<File, TelemetryError> {

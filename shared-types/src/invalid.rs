@@ -45,10 +45,10 @@ fn shorten(found: &str) -> String {
 }
 
 /// A text of 1 to 200 characters after trimming, without control characters: what PostgreSQL, AMQP headers,
-/// logs and tables can all show.
-pub(crate) fn short_text(field: &str, raw: &str) -> Result<String, Invalid> {
+/// logs and tables can all show. Its canonical form is what counts: lower case may have more characters.
+pub(crate) fn short_text(field: &str, raw: &str, canonical: fn(&str) -> String) -> Result<String, Invalid> {
     const LONGEST: usize = 200;
-    let text = raw.trim();
+    let text = canonical(raw.trim());
     let expected = || format!("1 to {LONGEST} characters without control characters");
     match text.chars().count() {
         0 => return Err(Invalid::new(field, "an empty text", expected())),
@@ -61,7 +61,7 @@ pub(crate) fn short_text(field: &str, raw: &str) -> Result<String, Invalid> {
             format_args!("the control character {control:?}"),
             expected(),
         )),
-        None => Ok(text.to_owned()),
+        None => Ok(text),
     }
 }
 
@@ -79,8 +79,7 @@ macro_rules! short_text_type {
             /// # Errors
             /// Says what was found and what is expected.
             pub fn new(raw: &str) -> Result<Self, $crate::Invalid> {
-                let canonical: fn(String) -> String = $canonical;
-                $crate::invalid::short_text($field, raw).map(canonical).map(Self)
+                $crate::invalid::short_text($field, raw, $canonical).map(Self)
             }
 
             /// The text.

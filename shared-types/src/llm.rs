@@ -7,13 +7,13 @@ short_text_type!(
     /// An LLM's name, such as `Llama 3.1 405`: 1 to 200 characters, case and inner spaces kept.
     LlmName,
     "llm_name",
-    std::convert::identity
+    str::to_owned
 );
 short_text_type!(
     /// Who makes an LLM, such as `Meta`: 1 to 200 characters.
     Creator,
     "creator",
-    std::convert::identity
+    str::to_owned
 );
 
 impl LlmName {

@@ -7,13 +7,13 @@ short_text_type!(
     /// A metric's canonical title, such as `ttft`: 1 to 200 characters, lower case whatever was given.
     MetricTitle,
     "metric",
-    |title| title.to_lowercase()
+    str::to_lowercase
 );
 short_text_type!(
     /// A unit, such as `s` or `tokens/s`.
     Unit,
     "unit",
-    std::convert::identity
+    str::to_owned
 );
 
 impl MetricTitle {
@@ -153,6 +153,14 @@ mod tests {
             MetricTitle::new("TTFT").unwrap(),
             MetricTitle::new(" ttft ").unwrap()
         );
+    }
+
+    #[test]
+    fn a_title_that_is_accepted_can_be_read_again() {
+        // Lower case makes two characters of each.
+        MetricTitle::new(&"İ".repeat(101)).unwrap_err();
+        let title = MetricTitle::new(&"İ".repeat(100)).unwrap();
+        assert_eq!(MetricTitle::new(title.as_str()), Ok(title));
     }
 
     #[test]

@@ -50,7 +50,7 @@ short_text_type!(
     /// Names the run (of a simulation or a load test) that a batch belongs to.
     RunId,
     "run_id",
-    std::convert::identity
+    str::to_owned
 );
 
 /// Where a batch comes from, in full.

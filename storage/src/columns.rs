@@ -1,5 +1,8 @@
 //! From a row's columns to the vocabulary. What does not pass the constructors' checks is a fault of the stored data.
 
+mod dead_letters;
+mod statistics;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use shared_types::{
@@ -8,9 +11,12 @@ use shared_types::{
 };
 use uuid::Uuid;
 
+pub use self::{
+    dead_letters::{DeadLetterColumns, NoteColumns},
+    statistics::{RowKeyColumns, row_key, statistics_key, statistics_row},
+};
 use crate::{
-    ApiKeyId, ApiKeyRecord, DeadLetterEntry, DeadLetterNote, MetricChange, Period, StatisticsKey,
-    StatisticsRow, StoredBatch,
+    ApiKeyId, ApiKeyRecord, MetricChange, StoredBatch,
     step::{KnownMetric, StepError, StoredIdentity},
 };
 
@@ -131,36 +137,6 @@ pub fn stored_identity(
     })
 }
 
-/// The columns of a statistics row's key.
-///
-/// # Errors
-/// A fault where they do not decode.
-pub fn statistics_key(llm_id: i64, metric_id: i64, source: &str) -> Result<StatisticsKey, StepError> {
-    Ok(StatisticsKey {
-        llm: LlmId(llm_id),
-        metric: MetricId(metric_id),
-        source: source.parse()?,
-    })
-}
-
-/// The columns of a statistics row.
-///
-/// # Errors
-/// A fault where they do not decode.
-pub fn statistics_row(
-    key: StatisticsKey,
-    period: i64,
-    state: Vec<u8>,
-    updated_at: DateTime<Utc>,
-) -> StatisticsRow {
-    StatisticsRow {
-        key,
-        period: Period::from_column(period),
-        state,
-        updated_at,
-    }
-}
-
 /// The columns of a metric that a batch must agree with.
 ///
 /// # Errors
@@ -244,41 +220,6 @@ impl MetricChange {
             better: self.better.unwrap_or(metric.better),
             updated_at: at,
             ..metric
-        })
-    }
-}
-
-/// The columns of an entry in the log of dead letters.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "the columns' names in the database")]
-pub struct DeadLetterColumns {
-    pub id: i64,
-    pub letter_id: String,
-    pub action: String,
-    pub reason: String,
-    pub body: Vec<u8>,
-    pub body_bytes: i64,
-    pub operator: String,
-    pub noted_at: DateTime<Utc>,
-    pub done_at: Option<DateTime<Utc>>,
-}
-
-impl TryFrom<DeadLetterColumns> for DeadLetterEntry {
-    type Error = StepError;
-
-    fn try_from(columns: DeadLetterColumns) -> Result<Self, StepError> {
-        Ok(Self {
-            id: columns.id,
-            note: DeadLetterNote {
-                letter_id: columns.letter_id,
-                action: columns.action.parse()?,
-                reason: columns.reason,
-                body: columns.body,
-                body_bytes: columns.body_bytes.cast_unsigned(),
-                operator: columns.operator,
-                at: columns.noted_at,
-            },
-            done_at: columns.done_at,
         })
     }
 }

@@ -5,6 +5,7 @@
 //! listed below is dead code, which the compiler reports.
 
 mod archive;
+pub mod backdoor;
 mod concurrency;
 mod dead_letter_log;
 mod ledger;
@@ -116,6 +117,7 @@ cases! { $
         the_audit_of_nothing_finds_nothing,
         an_audit_looks_at_everything_in_whole_hours,
         audits_beside_consumers_find_nothing,
+        the_first_and_the_last_of_all_ids_are_folded_like_any_other,
     }
     retention {
         pruned_batches_are_gone_and_stay_counted,
@@ -126,10 +128,12 @@ cases! { $
         a_clock_that_is_ahead_deletes_nothing,
         pruning_beside_consumers_counts_nothing_twice,
         pruning_beside_consumers_refuses_nothing_that_was_stored,
+        pruning_beside_producers_strands_nothing,
         pruning_and_rebuilding_take_turns,
     }
     dead_letter_log {
         dead_letters_leave_a_trail,
+        whatever_a_dead_letter_says_can_be_noted,
         dead_letters_are_done_once,
     }
     archive {

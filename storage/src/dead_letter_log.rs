@@ -68,7 +68,8 @@ pub struct DeadLetterEntry {
 /// disappears without one.
 #[async_trait]
 pub trait DeadLetterLog: Send + Sync {
-    /// Writes the notes, all or none; gives the entries' numbers, in order. A repetition writes them again.
+    /// Writes the notes, all or none; gives the entries' numbers, in order. A repetition writes them again. A NUL in
+    /// a text, which not every database can hold, is replaced by U+FFFD.
     async fn note_dead_letters(&self, notes: &[DeadLetterNote]) -> Result<Vec<i64>>;
 
     /// Notes that the broker has done it. Unknown numbers and those that are done already are left alone.

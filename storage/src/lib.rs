@@ -46,7 +46,8 @@ pub use projection::{
     StatisticsKey, StatisticsRow,
 };
 pub use reconciliation::{
-    Audit, LONGEST_REQUEUE_DELAY, Mismatch, Pruned, Reconciliation, Requeued, SLOWEST_RECORD, first_hour_kept,
+    Audit, LONGEST_REQUEUE_DELAY, Mismatch, Pruned, Reconciliation, Requeued, SLOWEST_RECORD,
+    first_hour_kept, hours_held_back,
 };
 pub use registry::{LlmChange, MetricChange, Registry};
 pub use simulation_log::SimulationLog;

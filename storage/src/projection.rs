@@ -123,6 +123,15 @@ pub struct Revision {
     pub position: i64,
 }
 
+impl Revision {
+    /// Whether the changes that were read together with this revision add to what was read up to `since`. Where not,
+    /// everything must be read again: there was a rebuild, or the database was replaced by an older one.
+    #[must_use]
+    pub fn follows(self, since: Self) -> bool {
+        self.generation == since.generation && self.position >= since.position
+    }
+}
+
 /// The rows that changed since a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatisticsChange {

@@ -71,6 +71,13 @@ pub fn first_hour_kept(
     latest.checked_sub_signed(keep).map(Hour::of)
 }
 
+/// [`Pruned::held_back_hours`]: how far the limit stays behind what was `wanted`, of which `None` is nothing.
+#[must_use]
+pub fn hours_held_back(wanted: Option<Hour>, retained_from: Hour) -> u64 {
+    let hours = wanted.map_or(0, |wanted| wanted.0.saturating_sub(retained_from.0));
+    u64::try_from(hours).unwrap_or(0)
+}
+
 /// Heals and checks: what the broker lost is sent again, statistics are held against the stored batches, and what is
 /// older than the retention is forgotten. Any number of processes may call any of this at once.
 #[async_trait]

@@ -19,7 +19,7 @@ use super::{
     answer::{Success, success},
     deadline::{reading, writing},
     idempotency,
-    request::{Parameters, read_body},
+    request::{Parameters, is_of_a_batch, read_body},
     schemas::{Batches, IdempotencyKey, SourceName, Text},
 };
 use crate::{
@@ -128,10 +128,9 @@ impl FromStr for Cursor {
 
     fn from_str(raw: &str) -> Result<Self, Invalid> {
         let parsed = raw.split_at_checked(16).and_then(|(micros, id)| {
-            Some(BatchCursor {
-                timestamp: DateTime::from_timestamp_micros(i64::from_str_radix(micros, 16).ok()?)?,
-                id: Uuid::try_parse(id).ok()?.into(),
-            })
+            let timestamp = DateTime::from_timestamp_micros(i64::from_str_radix(micros, 16).ok()?)?;
+            let id = Uuid::try_parse(id).ok()?.into();
+            is_of_a_batch(&timestamp).then_some(BatchCursor { timestamp, id })
         });
         parsed
             .map(Self)

@@ -4,6 +4,7 @@ use actix_web::{
     Error, HttpResponse, ResponseError,
     body::{BoxBody, MessageBody, to_bytes_limited},
     dev::{ServiceRequest, ServiceResponse},
+    error::HttpError,
     http::{
         ConnectionType, StatusCode, Uri,
         header::{self, HeaderValue},
@@ -57,16 +58,26 @@ fn without_trailing_slash(request: &mut ServiceRequest) {
     if path.is_empty() || path == "/docs" {
         return;
     }
-    let path_and_query = match request.uri().query() {
-        None => PathAndQuery::try_from(path),
-        Some(query) => PathAndQuery::try_from(format!("{path}?{query}")),
-    };
-    let mut parts = request.uri().clone().into_parts();
-    parts.path_and_query = path_and_query.ok();
-    if let Ok(uri) = Uri::from_parts(parts) {
-        request.match_info_mut().get_mut().update(&uri);
-        request.head_mut().uri = uri;
+    match with_path(request.uri(), path) {
+        Ok(uri) => {
+            request.match_info_mut().get_mut().update(&uri);
+            request.head_mut().uri = uri;
+        }
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a trailing slash stays, and nothing will be found there"
+        ),
     }
+}
+
+fn with_path(uri: &Uri, path: &str) -> Result<Uri, HttpError> {
+    let path_and_query = match uri.query() {
+        None => PathAndQuery::try_from(path)?,
+        Some(query) => PathAndQuery::try_from(format!("{path}?{query}"))?,
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path_and_query);
+    Ok(Uri::from_parts(parts)?)
 }
 
 /// Problems, and the JSON report of `/readyz`.
@@ -84,7 +95,17 @@ async fn as_problem(response: ServiceResponse<BoxBody>, status: StatusCode) -> S
     let (head, body) = response.into_parts();
     let text = match to_bytes_limited(body, LONGEST_DETAIL).await {
         Ok(Ok(text)) => String::from_utf8_lossy(&text).into_owned(),
-        Ok(Err(_)) | Err(_) => String::new(),
+        Ok(Err(error)) => {
+            tracing::warn!(error = &*error, "the text of the framework's answer broke off");
+            String::new()
+        }
+        Err(_longer) => {
+            tracing::warn!(
+                limit.bytes = LONGEST_DETAIL,
+                "the text of the framework's answer is too long for a problem's detail"
+            );
+            String::new()
+        }
     };
     let problem = if status == StatusCode::NOT_FOUND && text.is_empty() {
         Problem::not_found(format!("there is nothing at {}", request.path().escape_debug()))

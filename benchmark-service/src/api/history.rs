@@ -14,7 +14,7 @@ use super::{
     State,
     answer::{Success, success},
     deadline::reading,
-    request::Parameters,
+    request::{Parameters, is_of_a_batch},
     schemas::{BucketName, Text},
 };
 use crate::{
@@ -93,16 +93,15 @@ impl HistoryQuery {
 
     fn read(request: &HttpRequest, now: DateTime<Utc>, default: SourceFilter) -> Result<Self, Problem> {
         let mut parameters = Parameters::of(request)?;
-        let plausible = |time: &DateTime<Utc>| (0..253_402_300_800).contains(&time.timestamp());
         let llm = parameters.take("llm");
         let llm = parameters.require("llm", llm);
         let metric = parameters.take("metric");
         let metric = parameters.require("metric", metric);
         let source = parameters.take("source").unwrap_or(default);
         let bucket = parameters.take("bucket").unwrap_or(Bucket::Hour);
-        let to = parameters.take_as("to", Self::TIME, plausible).unwrap_or(now);
+        let to = parameters.take_as("to", Self::TIME, is_of_a_batch).unwrap_or(now);
         let from = parameters
-            .take_as("from", Self::TIME, plausible)
+            .take_as("from", Self::TIME, is_of_a_batch)
             .unwrap_or_else(|| to - TimeDelta::hours(Self::DEFAULT_BUCKETS * bucket.hours()));
         parameters.finish()?;
         let (Some(llm), Some(metric)) = (llm, metric) else {

@@ -7,6 +7,7 @@ use actix_web::{
     http::header,
     web::{Bytes, BytesMut, Payload, Query},
 };
+use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use shared_types::Invalid;
@@ -99,6 +100,14 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         .end()
         .map_err(|trailing| Problem::malformed(trailing.to_string()))?;
     Ok(value)
+}
+
+/// Whether a batch can be of this time: those of other years are refused when they arrive, and databases do not know all
+/// of them.
+pub(super) fn is_of_a_batch(time: &DateTime<Utc>) -> bool {
+    /// The start of the year 10000, in seconds.
+    const END: i64 = 253_402_300_800;
+    (0..END).contains(&time.timestamp())
 }
 
 /// The query's parameters, taken one by one; what is left in the end was not understood.

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use broker::{Broker, Delivery, SettleError, Subscription};
+use broker::{Broker, Delivery, Prefetch, SettleError, Subscription};
 use futures::future::join_all;
 use shared_types::{Clock, MetricBatch, message};
 use storage::{Applied, Refusal, Storage, StorageError};
@@ -64,10 +64,9 @@ struct Suspect {
 impl Consumer {
     const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
     const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-    /// Two micro-batches: one being committed, one being gathered. This bounds the bodies in memory: about 5 MB of
-    /// typical messages (8 to 20 KB each). In the worst case it is the prefetch times the largest body that the
-    /// broker accepts: the broker delivers by count and knows no limit in bytes.
-    const PREFETCH: NonZeroU16 = NonZeroU16::new(256).expect("not zero");
+    /// Two micro-batches of messages: one being committed, one being gathered. In bytes, 256 typical messages (8 to 20 KB
+    /// each) have 5 MB; the limit is for those that are not.
+    const PREFETCH: Prefetch = Prefetch::messages(NonZeroU16::new(256).expect("not zero"));
 
     /// Consumes until shutdown. While one micro-batch is being committed, the next one is gathered and decoded, in a
     /// task of its own: decoding is the larger part of the work.

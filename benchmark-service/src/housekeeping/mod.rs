@@ -7,6 +7,7 @@ mod metrics;
 mod reconciler;
 mod retention;
 
+use metrics::Duty;
 pub(crate) use metrics::HousekeepingMetrics;
 use reconciler::Reconciler;
 use retention::Retention;

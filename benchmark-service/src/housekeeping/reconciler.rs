@@ -4,7 +4,7 @@ use broker::Broker;
 use storage::{Hour, Mismatch, Reconciliation, StorageError};
 use tokio_util::sync::CancellationToken;
 
-use super::{HousekeepingMetrics, HousekeepingSettings};
+use super::{Duty, HousekeepingMetrics, HousekeepingSettings};
 
 /// Sends again what the broker lost, and audits the statistics a little at a time.
 pub(crate) struct Reconciler {
@@ -59,20 +59,9 @@ impl Reconciler {
     async fn next_pass(&mut self) {
         tokio::time::sleep(self.settings.interval).await;
         let requeued = self.requeue().await;
-        self.note(requeued, "requeue uncounted batches");
+        self.metrics.note(Duty::Requeue, &requeued);
         let audited = self.audit().await;
-        self.note(audited, "audit statistics");
-    }
-
-    fn note(&self, done: Result<(), StorageError>, duty: &'static str) {
-        if let Err(error) = done {
-            self.metrics.failures.inc();
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                duty,
-                "reconciling was given up; the next pass goes on"
-            );
-        }
+        self.metrics.note(Duty::Audit, &audited);
     }
 
     /// Sends again what is overdue, a limited number at a time until nothing is left.
@@ -290,6 +279,8 @@ mod tests {
         reconciler.next_pass().await;
         assert_eq!(reconciler.metrics.audited.get(), 10);
         assert_eq!(reconciler.metrics.failures.get(), 1);
+        let failing = [Duty::Requeue, Duty::Audit].map(|duty| reconciler.metrics.is_failing(duty));
+        assert_eq!(failing, [true, false]);
     }
 
     #[tokio::test(start_paused = true)]

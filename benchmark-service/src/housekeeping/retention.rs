@@ -4,7 +4,7 @@ use shared_types::Clock;
 use storage::{Pruned, Reconciliation, StorageError};
 use tokio_util::sync::CancellationToken;
 
-use super::HousekeepingMetrics;
+use super::{Duty, HousekeepingMetrics};
 
 /// Deletes counted batches that are older than the retention.
 pub(crate) struct Retention {
@@ -28,13 +28,7 @@ impl Retention {
                 () = shutdown.cancelled() => return,
                 pruned = self.prune() => pruned,
             };
-            if let Err(error) = pruned {
-                self.metrics.failures.inc();
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "deleting old batches was given up; it is tried again in an hour"
-                );
-            }
+            self.metrics.note(Duty::Prune, &pruned);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -172,8 +166,10 @@ mod tests {
         let running = tokio::spawn(retention.run(shutdown.clone()));
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!((metrics.failures.get(), metrics.pruned.get()), (1, 0));
+        assert!(metrics.is_failing(Duty::Prune));
         tokio::time::sleep(Retention::INTERVAL).await;
         assert_eq!((metrics.failures.get(), metrics.pruned.get()), (1, 2500));
+        assert!(!metrics.is_failing(Duty::Prune));
         assert_eq!(*old.asked.lock().unwrap(), [(KEEP, NOW); 4]);
         shutdown.cancel();
         running.await.unwrap();

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use shared_types::{Invalid, MetricTitle, message};
 use storage::{Refusal, StorageError};
 
-use super::{FieldError, Problem};
+use super::{FieldError, Problem, printable};
 
 impl Problem {
     /// Batches that were refused: 409 where an id is taken, else 422.
@@ -77,10 +77,11 @@ impl From<Invalid> for FieldError {
             expected,
         }: Invalid,
     ) -> Self {
+        let printable = |text: String| printable(text.into()).into_owned();
         Self {
-            field,
-            found,
-            expected,
+            field: printable(field),
+            found: printable(found),
+            expected: printable(expected),
         }
     }
 }

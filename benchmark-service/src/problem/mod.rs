@@ -76,7 +76,7 @@ impl Problem {
             status,
             kind,
             title,
-            detail: detail.into(),
+            detail: printable(detail.into()),
             errors: Vec::new(),
             headers: Vec::new(),
             source: None,
@@ -273,6 +273,22 @@ impl Problem {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))
     }
+}
+
+/// What was sent is quoted in logs and on terminals, where control characters act.
+pub(super) fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for char in text.chars() {
+        if char.is_control() {
+            escaped.extend(char.escape_default());
+        } else {
+            escaped.push(char);
+        }
+    }
+    escaped.into()
 }
 
 impl fmt::Display for Problem {

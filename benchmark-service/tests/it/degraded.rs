@@ -68,7 +68,15 @@ async fn rankings_of_a_lost_database_say_that_they_are_stale_and_since_when() {
     );
     assert_eq!(body["data"][0]["n"], 1);
 
-    let unchanged = app.request(Method::GET, PATH).header("If-None-Match", &stale_tag);
+    assert_every_form_is_stale(&app, &stale_tag, confirmed).await;
+    assert_operators_see_it(&app).await;
+    app.storage.set(None);
+    app.end().await;
+}
+
+/// The short answer, the ones without a body of their own, and CSV say it in their headers.
+async fn assert_every_form_is_stale(app: &TestApp, tag: &str, confirmed: DateTime<Utc>) {
+    let unchanged = app.request(Method::GET, PATH).header("If-None-Match", tag);
     let unchanged = unchanged.send().await.unwrap();
     assert_eq!(
         (unchanged.status().as_u16(), header(&unchanged, "x-data-stale")),
@@ -87,6 +95,9 @@ async fn rankings_of_a_lost_database_say_that_they_are_stale_and_since_when() {
         );
         assert!(!response.text().await.unwrap().contains("stale"), "{path}");
     }
+}
+
+async fn assert_operators_see_it(app: &TestApp) {
     assert_eq!(app.metric_value("llm_bench_snapshot_stale").await, 1.0);
     // A load balancer goes on sending requests; an alert is raised.
     assert_eq!(app.get("/servingz").await.status(), 200);
@@ -96,8 +107,6 @@ async fn rankings_of_a_lost_database_say_that_they_are_stale_and_since_when() {
         assert_eq!(report["components"][missing]["state"], "missing", "{report}");
     }
     assert_eq!(app.get("/healthz").await.status(), 200);
-    app.storage.set(None);
-    app.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,16 +219,19 @@ async fn a_request_under_way_is_answered_by_a_service_that_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_of_the_alerts_is_exported() {
-    /// Of the links to a broker server, which this service has none of.
-    const ELSEWHERE: &str = "llm_bench_broker_blocked_seconds_total";
+    /// Of the links to a broker server, which this service has none of, and of the simulation service.
+    const ELSEWHERE: [&str; 2] = [
+        "llm_bench_broker_blocked_seconds_total",
+        "llm_bench_simulation_ticks_total",
+    ];
     let app = TestApp::start().await;
     let page = app.get("/metrics").await.text().await.unwrap();
     let rules = include_str!("../../../k8s/alerts.yaml");
     let names: Vec<_> = rules
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|word| word.starts_with("llm_bench_") && *word != ELSEWHERE)
+        .filter(|word| word.starts_with("llm_bench_") && !ELSEWHERE.contains(word))
         .collect();
-    assert!(names.len() >= 6, "{names:?}");
+    assert!(names.len() >= 8, "{names:?}");
     for name in names {
         let exported = page
             .lines()

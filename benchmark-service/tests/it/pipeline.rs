@@ -195,6 +195,7 @@ async fn a_database_that_refuses_every_write_holds_the_batches() {
     let app = TestApp::start().await;
     app.storage.set(Some(Trouble::RefusesWrites));
     let bodies = ["A", "B", "C"].map(|llm| batch(llm, "ttft", &[1.0]).to_string());
+    let bytes: usize = bodies.iter().map(String::len).sum();
     let [a, b, c] = bodies;
     let held = async {
         app.eventually("the held batches are tried again", async |app| {
@@ -204,6 +205,14 @@ async fn a_database_that_refuses_every_write_holds_the_batches() {
         let report: serde_json::Value = app.get("/readyz").await.json().await.unwrap();
         assert_eq!(report["components"]["consumer"]["state"], "missing");
         assert_eq!(app.metric_value("llm_bench_consumer_holding").await, 1.0);
+        app.eventually("all three are held", async |app| {
+            app.metric_value("llm_bench_consumer_held_messages").await == 3.0
+        })
+        .await;
+        assert_eq!(
+            app.metric_value("llm_bench_consumer_held_bytes").await,
+            bytes as f64
+        );
         app.storage.set(None);
     };
     tokio::join!(app.publish(a), app.publish(b), app.publish(c), held);

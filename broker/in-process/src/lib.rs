@@ -7,19 +7,22 @@
 //! Nothing is spawned and nothing polls: the broker is a locked queue and the wake-ups of those who wait for it.
 
 mod dead_letters;
+mod holdings;
 mod publisher;
 mod queue;
 mod subscription;
 
-use std::{num::NonZeroU16, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use broker::{Broker, BrokerInfo, DeadLetters, LinkState, PublishError, Publisher, Subscription};
+use broker::{
+    Broker, BrokerInfo, DeadLetters, Holdings, LinkState, Prefetch, PublishError, Publisher, Subscription,
+};
 use shared_types::{Clock, SystemClock};
 
 use crate::{
-    dead_letters::InProcessDeadLetters, publisher::InProcessPublisher, queue::Queue,
-    subscription::InProcessSubscription,
+    dead_letters::InProcessDeadLetters, holdings::HoldingsRecord, publisher::InProcessPublisher,
+    queue::Queue, subscription::InProcessSubscription,
 };
 
 /// How long [`Broker::close`] waits for consumers to settle what is published.
@@ -29,6 +32,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct InProcessBroker {
     queue: Arc<Queue>,
+    holdings: HoldingsRecord,
 }
 
 impl InProcessBroker {
@@ -44,6 +48,7 @@ impl InProcessBroker {
     pub fn with_clock(capacity: usize, clock: Arc<dyn Clock>) -> Self {
         Self {
             queue: Arc::new(Queue::new(capacity, clock)),
+            holdings: HoldingsRecord::default(),
         }
     }
 }
@@ -54,8 +59,9 @@ impl Broker for InProcessBroker {
         Arc::new(InProcessPublisher::new(Arc::clone(&self.queue)))
     }
 
-    fn subscribe(&self, prefetch: NonZeroU16) -> Box<dyn Subscription> {
-        Box::new(InProcessSubscription::new(Arc::clone(&self.queue), prefetch))
+    fn subscribe(&self, prefetch: Prefetch) -> Box<dyn Subscription> {
+        let (queue, holdings) = (Arc::clone(&self.queue), self.holdings.clone());
+        Box::new(InProcessSubscription::new(queue, prefetch, holdings))
     }
 
     fn dead_letters(&self) -> Arc<dyn DeadLetters> {
@@ -64,6 +70,10 @@ impl Broker for InProcessBroker {
 
     fn consume_link(&self) -> LinkState {
         self.queue.link()
+    }
+
+    fn holdings(&self) -> Holdings {
+        self.holdings.read()
     }
 
     async fn info(&self) -> Result<BrokerInfo, PublishError> {

@@ -44,6 +44,8 @@ struct State {
     /// Every message that is ready or with a consumer; a replayed one is awaited by nobody.
     unsettled: BTreeMap<u64, Option<Awaited>>,
     dead: VecDeque<DeadLetter>,
+    /// Of their bodies.
+    dead_bytes: usize,
 }
 
 /// The queue of batches and that of dead letters.
@@ -133,7 +135,7 @@ impl Queue {
     pub(crate) fn bury(&self, message: Message, reason: &str) -> Result<(), Closed> {
         let mut state = self.lock();
         self.settle(&message, &mut state)?;
-        state.dead.push_back(DeadLetter {
+        state.bury(DeadLetter {
             id: message.id,
             reason: reason.to_owned(),
             rejected_at: Some(self.clock.now()),
@@ -263,18 +265,29 @@ impl State {
         self.unsettled.insert(position, awaited);
     }
 
+    fn bury(&mut self, letter: DeadLetter) {
+        self.dead_bytes += letter.body.len();
+        self.dead.push_back(letter);
+    }
+
     /// The oldest dead letter, removed, where there are too many.
     fn dead_beyond_the_limits(&mut self) -> Option<DeadLetter> {
-        let bytes: usize = self.dead.iter().map(|letter| letter.body.len()).sum();
-        let too_many = self.dead.len() > MAX_DEAD_LETTERS || (bytes > MAX_DEAD_BYTES && self.dead.len() > 1);
-        if too_many { self.dead.pop_front() } else { None }
+        let is_too_large = self.dead_bytes > MAX_DEAD_BYTES && self.dead.len() > 1;
+        if !is_too_large && self.dead.len() <= MAX_DEAD_LETTERS {
+            return None;
+        }
+        let oldest = self.dead.pop_front()?;
+        self.dead_bytes -= oldest.body.len();
+        Some(oldest)
     }
 
     fn remove_dead(&mut self, selection: &Selection) -> Vec<DeadLetter> {
-        let (selected, kept) = std::mem::take(&mut self.dead)
+        let mut wanted = selection.wanted();
+        let (selected, kept): (VecDeque<_>, _) = std::mem::take(&mut self.dead)
             .into_iter()
-            .partition(|letter| selection.includes(&letter.id));
+            .partition(|letter| wanted.takes(&letter.id));
         self.dead = kept;
+        self.dead_bytes -= selected.iter().map(|letter| letter.body.len()).sum::<usize>();
         Vec::from(selected)
     }
 }

@@ -1,23 +1,25 @@
-use std::{num::NonZeroU16, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::{Delivery, Receipt, SettleError, Subscription};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use broker::{Delivery, Prefetch, Receipt, SettleError, Subscription};
 
-use crate::queue::{Closed, Message, Queue};
+use crate::{
+    holdings::{Held, Holder, HoldingsRecord},
+    queue::{Closed, Message, Queue},
+};
 
 /// One of the consumers that compete for the queue.
 #[derive(Debug)]
 pub(crate) struct InProcessSubscription {
     queue: Arc<Queue>,
-    prefetch: Arc<Semaphore>,
+    holder: Holder,
 }
 
 impl InProcessSubscription {
-    pub(crate) fn new(queue: Arc<Queue>, prefetch: NonZeroU16) -> Self {
+    pub(crate) fn new(queue: Arc<Queue>, prefetch: Prefetch, record: HoldingsRecord) -> Self {
         Self {
             queue,
-            prefetch: Arc::new(Semaphore::new(usize::from(prefetch.get()))),
+            holder: Holder::new(prefetch, record),
         }
     }
 }
@@ -26,20 +28,19 @@ impl InProcessSubscription {
 impl Subscription for InProcessSubscription {
     async fn next(&mut self) -> Option<Delivery> {
         let take = async {
-            // Nobody closes this semaphore.
-            let turn = Arc::clone(&self.prefetch).acquire_owned().await.ok()?;
-            Some((self.queue.take().await, turn))
+            let turn = self.holder.turn().await;
+            (self.queue.take().await, turn)
         };
         let (message, turn) = tokio::select! {
             biased;
             () = self.queue.closed() => return None,
-            taken = take => taken?,
+            taken = take => taken,
         };
         let (body, redelivered) = (message.body.clone(), message.redelivered);
         let receipt = QueueReceipt {
             queue: Arc::clone(&self.queue),
             message: Some(message),
-            _turn: turn,
+            _held: self.holder.hold(turn, body.len()),
         };
         Some(Delivery::new(body, redelivered, Box::new(receipt)))
     }
@@ -49,8 +50,8 @@ impl Subscription for InProcessSubscription {
 struct QueueReceipt {
     queue: Arc<Queue>,
     message: Option<Message>,
-    /// One of the subscription's prefetched deliveries.
-    _turn: OwnedSemaphorePermit,
+    /// After the message: what is held is settled before another one comes.
+    _held: Held,
 }
 
 impl QueueReceipt {

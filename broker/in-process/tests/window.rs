@@ -1,12 +1,16 @@
 //! How much the broker in memory takes, and what it says of itself.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::{num::NonZeroU16, sync::Arc};
 
-use broker::{Broker, OutgoingMessage};
+use broker::{Broker, OutgoingMessage, Prefetch, Selection, Subscription};
 use broker_in_process::InProcessBroker;
 use chrono::DateTime;
 use futures::{FutureExt, future::join_all};
 use shared_types::{BatchId, ManualClock};
+
+const ONE: Prefetch = Prefetch::messages(NonZeroU16::MIN);
 
 fn message(number: u8) -> OutgoingMessage {
     OutgoingMessage {
@@ -33,7 +37,7 @@ async fn a_publish_beyond_the_capacity_waits_until_a_message_is_settled() {
     assert!(publishing.as_mut().now_or_never().is_none());
     assert_eq!(broker.info().await.unwrap().queued, 2);
 
-    let mut subscription = broker.subscribe(NonZeroU16::MIN);
+    let mut subscription = broker.subscribe(ONE);
     subscription.next().await.unwrap().ack().await.unwrap();
     assert!(publishing.as_mut().now_or_never().is_none());
     assert_eq!(broker.info().await.unwrap().queued, 2);
@@ -52,7 +56,7 @@ async fn a_dead_letter_has_the_time_of_the_clock() {
     let publisher = broker.publisher();
     let message = message(1);
     let reject = async {
-        let mut subscription = broker.subscribe(NonZeroU16::MIN);
+        let mut subscription = broker.subscribe(ONE);
         subscription.next().await.unwrap().reject("wrong").await.unwrap();
     };
     let (published, ()) = tokio::join!(publisher.publish(&message), reject);
@@ -64,23 +68,39 @@ async fn a_dead_letter_has_the_time_of_the_clock() {
 #[tokio::test]
 async fn dead_letters_are_limited_in_bytes() {
     const LETTERS: u8 = 5;
-    let body = bytes::Bytes::from(vec![0; 20 * 1024 * 1024]);
     let broker = InProcessBroker::new(1);
-    let publisher = broker.publisher();
-    let mut subscription = broker.subscribe(NonZeroU16::MIN);
+    let mut subscription = broker.subscribe(ONE);
     for number in 0..LETTERS {
-        let message = OutgoingMessage {
-            body: body.clone(),
-            ..message(number)
-        };
-        let reject = async { subscription.next().await.unwrap().reject("wrong").await.unwrap() };
-        let (published, ()) = tokio::join!(publisher.publish(&message), reject);
-        published.unwrap();
+        reject(&broker, &mut *subscription, number).await;
     }
-    let kept = broker.dead_letters().list(usize::from(LETTERS)).await.unwrap();
-    let kept: Vec<_> = kept.into_iter().map(|letter| letter.id).collect();
-    let last_three: Vec<_> = (2..LETTERS)
-        .map(|number| message(number).id.to_string())
-        .collect();
-    assert_eq!(kept, last_three);
+    assert_eq!(dead(&broker).await, ids([2, 3, 4]));
+
+    // What is discarded makes room again.
+    let discarded = Selection::Ids(ids([2, 3]));
+    broker.dead_letters().discard(&discarded).await.unwrap();
+    for number in LETTERS..LETTERS + 2 {
+        reject(&broker, &mut *subscription, number).await;
+    }
+    assert_eq!(dead(&broker).await, ids([4, 5, 6]));
+}
+
+/// Makes a dead letter of 20 MiB.
+async fn reject(broker: &InProcessBroker, subscription: &mut dyn Subscription, number: u8) {
+    let message = OutgoingMessage {
+        body: vec![0; 20 * 1024 * 1024].into(),
+        ..message(number)
+    };
+    let publisher = broker.publisher();
+    let reject = async { subscription.next().await.unwrap().reject("wrong").await.unwrap() };
+    let (published, ()) = tokio::join!(publisher.publish(&message), reject);
+    published.unwrap();
+}
+
+async fn dead(broker: &InProcessBroker) -> Vec<String> {
+    let letters = broker.dead_letters().list(100).await.unwrap();
+    letters.into_iter().map(|letter| letter.id).collect()
+}
+
+fn ids<const N: usize>(numbers: [u8; N]) -> Vec<String> {
+    numbers.map(|number| message(number).id.to_string()).to_vec()
 }

@@ -1,11 +1,11 @@
 use std::{
-    num::NonZeroU16,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use ::broker::{
-    Broker, BrokerInfo, DeadLetters, LinkState, LinkStatistics, PublishError, Publisher, Subscription,
+    Broker, BrokerInfo, DeadLetters, Holdings, LinkState, LinkStatistics, Prefetch, PublishError, Publisher,
+    Subscription,
 };
 use async_trait::async_trait;
 use tokio::{sync::watch, time::timeout};
@@ -16,7 +16,7 @@ use tokio_util::{
 
 use crate::{
     RabbitMqSettings,
-    consuming::ConsumingLink,
+    consuming::{ConsumingLink, HoldingsRecord},
     dead_letters::RabbitMqDeadLetters,
     error::{LinkError, in_one_line},
     publishing::{Lane, PublishingLink, RabbitMqPublisher},
@@ -42,6 +42,7 @@ pub struct RabbitMqBroker {
     consume_links: Mutex<Vec<watch::Receiver<LinkState>>>,
     /// Of all subscriptions that ever were.
     consume_record: Arc<LinkRecord>,
+    holdings: Arc<HoldingsRecord>,
     tasks: TaskTracker,
     closing: CancellationToken,
     _close: DropGuard,
@@ -67,6 +68,7 @@ impl RabbitMqBroker {
             lane,
             consume_links: Mutex::default(),
             consume_record: Arc::default(),
+            holdings: Arc::default(),
             tasks,
             _close: closing.clone().drop_guard(),
             closing,
@@ -108,13 +110,14 @@ impl Broker for RabbitMqBroker {
         Arc::new(RabbitMqPublisher::new(self.lane.clone(), &self.settings))
     }
 
-    fn subscribe(&self, prefetch: NonZeroU16) -> Box<dyn Subscription> {
+    fn subscribe(&self, prefetch: Prefetch) -> Box<dyn Subscription> {
         let (link, subscription, state) = ConsumingLink::new(
             Arc::clone(&self.settings),
             self.topology.clone(),
             prefetch,
             self.lane.clone(),
             Arc::clone(&self.consume_record),
+            Arc::clone(&self.holdings),
             self.closing.clone(),
         );
         self.consume_links
@@ -152,6 +155,10 @@ impl Broker for RabbitMqBroker {
 
     fn consume_statistics(&self) -> LinkStatistics {
         self.consume_record.statistics()
+    }
+
+    fn holdings(&self) -> Holdings {
+        self.holdings.read()
     }
 
     async fn info(&self) -> Result<BrokerInfo, PublishError> {

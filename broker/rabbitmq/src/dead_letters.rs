@@ -62,10 +62,12 @@ impl RabbitMqDeadLetters {
 
     async fn replay(&self, selection: &Selection) -> Result<Vec<String>, OperationError> {
         let mut walk = Walk::begin(&self.settings, &self.topology).await?;
-        let mut ids = Vec::new();
-        while let Some((tag, letter)) = walk.next().await? {
+        let (mut ids, mut wanted) = (Vec::new(), selection.wanted());
+        while !wanted.is_met()
+            && let Some((tag, letter)) = walk.next().await?
+        {
             let id = dead_letter::id(&letter.properties, &letter.body);
-            if selection.includes(&id) {
+            if wanted.takes(&id) {
                 self.publish_again(&walk.channel, &id, &letter).await?;
                 walk.remove(tag).await?;
                 ids.push(id);
@@ -77,10 +79,12 @@ impl RabbitMqDeadLetters {
 
     async fn discard(&self, selection: &Selection) -> Result<Vec<String>, OperationError> {
         let mut walk = Walk::begin(&self.settings, &self.topology).await?;
-        let mut ids = Vec::new();
-        while let Some((tag, letter)) = walk.next().await? {
+        let (mut ids, mut wanted) = (Vec::new(), selection.wanted());
+        while !wanted.is_met()
+            && let Some((tag, letter)) = walk.next().await?
+        {
             let id = dead_letter::id(&letter.properties, &letter.body);
-            if selection.includes(&id) {
+            if wanted.takes(&id) {
                 walk.remove(tag).await?;
                 ids.push(id);
             }

@@ -1,7 +1,9 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 
-use super::messages::{message, next, nothing, number_of, prefetch, publishing};
-use crate::Broker;
+use bytes::Bytes;
+
+use super::messages::{message, message_of, next, nothing, number_of, prefetch, publishing, until};
+use crate::{Broker, Holdings, Prefetch};
 
 /// A message that could not be processed now comes again, and is marked.
 pub async fn retried_message_comes_again(broker: &dyn Broker) {
@@ -44,6 +46,53 @@ pub async fn prefetch_bounds_what_is_unsettled(broker: &dyn Broker) {
         third.ack().await.expect("settled");
     })
     .await;
+}
+
+/// No more bytes than the limit are unsettled, and settling lets the next come; what is held is told.
+pub async fn prefetch_bounds_the_bytes_of_what_is_unsettled(broker: &dyn Broker) {
+    const MESSAGES: u64 = 12;
+    const BODY: usize = 100_000;
+    const LIMIT: usize = 4 * BODY;
+    let mut subscription = broker.subscribe(Prefetch {
+        bytes: NonZeroUsize::new(LIMIT).expect("not zero"),
+        ..prefetch(100)
+    });
+    let body = |number: u64| Bytes::from(format!("{number} {}", "x".repeat(BODY)).into_bytes()).slice(..BODY);
+    let messages = (1..=MESSAGES).map(|number| message_of(number, body(number)));
+    publishing(broker, messages, async {
+        let mut missing: BTreeSet<_> = (1..=MESSAGES).collect();
+        while !missing.is_empty() {
+            let mut held = vec![next(&mut *subscription).await];
+            let more = Duration::from_millis(300);
+            while let Ok(delivery) = tokio::time::timeout(more, subscription.next()).await {
+                held.push(delivery.expect("the broker is open"));
+            }
+            assert!(held.len() * BODY <= LIMIT, "{} of {BODY} bytes", held.len());
+            let Holdings {
+                deliveries, bytes, ..
+            } = broker.holdings();
+            // One more may be on its way.
+            assert!(deliveries >= held.len() as u64, "{deliveries}");
+            assert!((held.len() * BODY..=LIMIT).contains(&usize::try_from(bytes).unwrap_or(usize::MAX)));
+            for delivery in held {
+                assert!(!delivery.redelivered);
+                assert!(missing.remove(&number_of(&delivery)), "{delivery:?} came twice");
+                delivery.ack().await.expect("settled");
+            }
+        }
+    })
+    .await;
+    let nothing_held = async || {
+        matches!(
+            broker.holdings(),
+            Holdings {
+                deliveries: 0,
+                bytes: 0,
+                ..
+            }
+        )
+    };
+    until("nothing is held", nothing_held).await;
 }
 
 /// Each message goes to one of the subscriptions, and neither is left out.

@@ -87,6 +87,33 @@ pub async fn discarded_letters_are_gone(broker: &dyn Broker) {
     nothing(&mut *subscription).await;
 }
 
+/// Of letters that share an id, as many are meant as the id is given, the oldest first.
+pub async fn letters_that_share_an_id_are_told_apart(broker: &dyn Broker) {
+    let messages = [message(1), message(2), message(1), message(1)];
+    reject(broker, &messages, "wrong").await;
+    let [shared, other] = [0, 1].map(|i: usize| messages[i].id.to_string());
+
+    let letters = broker.dead_letters();
+    let one = Selection::Ids(vec![shared.clone()]);
+    let discarded = letters.discard(&one).await.expect("discarded");
+    assert_eq!(discarded, std::slice::from_ref(&shared));
+    let left = async || {
+        until("the letters are back", async || {
+            broker.info().await.is_ok_and(|info| info.dead > 0)
+        })
+        .await;
+        let left = letters.list(10).await.expect("listed");
+        left.into_iter().map(|letter| letter.id).collect::<Vec<_>>()
+    };
+    assert_eq!(left().await, [other.clone(), shared.clone(), shared.clone()]);
+    let three = Selection::Ids(vec![shared.clone(); 3]);
+    assert_eq!(
+        letters.replay(&three).await.expect("replayed"),
+        [shared.clone(), shared]
+    );
+    assert_eq!(left().await, [other]);
+}
+
 /// Publishes the messages and rejects them, one after the other.
 async fn reject(broker: &dyn Broker, messages: &[OutgoingMessage], reason: &str) {
     let mut subscription = broker.subscribe(prefetch(1));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use chrono::DateTime;
 use shared_types::{BatchId, message};
 
-use crate::{Broker, Delivery, OutgoingMessage, Subscription};
+use crate::{Broker, Delivery, OutgoingMessage, Prefetch, Subscription};
 
 /// Far longer than anything takes here, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -90,8 +90,8 @@ pub(super) async fn publishing<T>(
     done
 }
 
-pub(super) fn prefetch(limit: u16) -> NonZeroU16 {
-    NonZeroU16::new(limit).expect("not zero")
+pub(super) fn prefetch(limit: u16) -> Prefetch {
+    Prefetch::messages(NonZeroU16::new(limit).expect("not zero"))
 }
 
 pub(super) async fn next(subscription: &mut dyn Subscription) -> Delivery {

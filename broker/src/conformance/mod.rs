@@ -14,11 +14,13 @@ mod publishing;
 pub use closing::{close_ends_subscriptions_and_publishing, settling_after_close_fails};
 pub use consuming::{
     dropped_delivery_comes_again, given_up_next_loses_nothing, held_delivery_outlives_its_subscription,
-    prefetch_bounds_what_is_unsettled, retried_message_comes_again, subscriptions_compete,
+    prefetch_bounds_the_bytes_of_what_is_unsettled, prefetch_bounds_what_is_unsettled,
+    retried_message_comes_again, subscriptions_compete,
 };
 pub use dead_letters::{
-    discarded_letters_are_gone, listing_leaves_the_letters_where_they_are,
-    rejected_message_becomes_a_dead_letter, replayed_letters_are_delivered_again,
+    discarded_letters_are_gone, letters_that_share_an_id_are_told_apart,
+    listing_leaves_the_letters_where_they_are, rejected_message_becomes_a_dead_letter,
+    replayed_letters_are_delivered_again,
 };
 pub use publishing::{
     acknowledged_message_is_gone, bodies_arrive_bit_for_bit, given_up_publishes_wedge_nothing,
@@ -42,7 +44,9 @@ macro_rules! conformance_tests {
             given_up_next_loses_nothing
             given_up_publishes_wedge_nothing
             held_delivery_outlives_its_subscription
+            letters_that_share_an_id_are_told_apart
             listing_leaves_the_letters_where_they_are
+            prefetch_bounds_the_bytes_of_what_is_unsettled
             prefetch_bounds_what_is_unsettled
             rejected_message_becomes_a_dead_letter
             replayed_letters_are_delivered_again

@@ -1,19 +1,17 @@
 //! 23 to 27: the database.
 
-use std::{cell::Cell, net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use futures::FutureExt;
 use nix::sys::signal::Signal;
 use rand::RngExt;
 use sqlx::{Connection, PgConnection};
-use test_servers::{PostgresOptions, PostgresServer};
 use tokio::time::Instant;
 
-use super::network::Detour;
+use super::{disk_full, network::Detour};
 use crate::{
     database::Database,
-    disk::SmallDisk,
     matrix::Fault,
     pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
     proxy::Behaviour,
@@ -47,7 +45,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 26,
         name: "database disk full, then grown",
         quick: true,
-        inject: |bench| full_disk(bench).boxed_local(),
+        inject: |bench| disk_full::of_the_database(bench).boxed_local(),
     },
     Fault {
         number: 27,
@@ -157,130 +155,6 @@ async fn lost_commits(bench: &mut Bench) -> anyhow::Result<Verdict> {
     pipeline.settle(lost as u64, evidence, &Expected::default()).await
 }
 
-/// First tables cannot grow; then the log cannot either, which ends the server itself.
-async fn full_disk(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    const SMALL: usize = 160;
-    const GROWN: usize = 400;
-    const GROWN_AGAIN: usize = 800;
-    /// More than one segment of the log.
-    const FLOOD: &str =
-        "SELECT pg_logical_emit_message(false, 'flood', repeat('x', 1048576)) FROM generate_series(1, 40)";
-    const SETTINGS: [(&str, &str); 2] = [("min_wal_size", "32MB"), ("max_wal_size", "48MB")];
-    let lasting = Duration::from_secs(if bench.quick { 3 } else { 20 });
-    let disk = match SmallDisk::mount(SMALL) {
-        Ok(disk) => disk,
-        Err(error) => return Ok(Verdict::NotRun(format!("no file system of our own: {error:#}"))),
-    };
-    let options = PostgresOptions {
-        directory: Some(disk.path().join("postgres")),
-        settings: SETTINGS
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
-        ..PostgresOptions::default()
-    };
-    let postgres = PostgresServer::start_with(options).await?;
-    let rabbitmq = bench.rabbitmq().await?;
-    let ground = Ground {
-        database: Database::new(postgres.create_database().await?),
-        amqp: rabbitmq.create_vhost().await?,
-        rabbitmq,
-    };
-    let pipeline = Pipeline::start(26, ground, Options::default()).await?;
-
-    disk.fill()?;
-    refuses_for_lack_of_space(&pipeline.database).await?;
-    let full = Instant::now();
-    let stored = pipeline.database.balance().await?.stored;
-    let met = services_meet_the_full_disk(&pipeline, &disk).await?;
-    tokio::time::sleep_until(full + lasting).await;
-    disk.fill()?;
-    refuses_for_lack_of_space(&pipeline.database).await?;
-    let held = pipeline.database.balance().await?.stored - stored;
-    disk.grow(GROWN)?;
-    let first = pipeline.recovery().await?;
-
-    disk.fill()?;
-    let mut flooding = pipeline.database.connect().await?;
-    let flooded = sqlx::raw_sql(FLOOD).execute(&mut flooding).await;
-    ensure!(flooded.is_err(), "I7: the log had room for a flood");
-    drop(flooding);
-    disk.grow(GROWN_AGAIN)?;
-    let restarted = start_if_ended(&postgres, &pipeline.database).await?;
-    let second = pipeline.recovery().await?;
-    let evidence = format!(
-        "{held} batches stored while full, {met}; after a full log the server {}",
-        if restarted {
-            "had to be started again"
-        } else {
-            "went on by itself"
-        }
-    );
-    let verdict = pipeline
-        .settle_recovered(2, first.max(second), evidence, &Expected::default())
-        .await;
-    drop(postgres);
-    verdict
-}
-
-/// Keeps the disk full until a service suffers from it, and tells how.
-async fn services_meet_the_full_disk(pipeline: &Pipeline, disk: &SmallDisk) -> anyhow::Result<String> {
-    const FAILED_TICKS: &str = "llm_bench_simulation_failed_ticks_total";
-    const HOLDING: &str = "llm_bench_consumer_holding";
-    let failed_before = pipeline.count(Service::Simulation, FAILED_TICKS).await?;
-    let suffered = Cell::new((0, 0));
-    pipeline
-        .until("a service meets the full disk", async || {
-            // Files that the server recycles leave room for a moment.
-            disk.fill()?;
-            let failed = pipeline.count(Service::Simulation, FAILED_TICKS).await? - failed_before;
-            let holding = pipeline.count(Service::Benchmark, HOLDING).await?;
-            suffered.set((failed, holding));
-            Ok(failed + holding > 0)
-        })
-        .await
-        .context("I7")?;
-    Ok(match suffered.get() {
-        (0, _) => "the consumer held batches".to_owned(),
-        (failed, 0) => format!("ticks of the simulation given up: {failed}"),
-        (failed, _) => format!("ticks of the simulation given up: {failed}, the consumer held batches"),
-    })
-}
-
-/// Shows that a table cannot grow any more.
-async fn refuses_for_lack_of_space(database: &Database) -> anyhow::Result<()> {
-    const DISK_FULL: &str = "53100";
-    let mut connection = database.connect().await?;
-    let refused =
-        sqlx::raw_sql("CREATE TABLE too_much AS SELECT repeat('x', 7000) FROM generate_series(1, 1000)")
-            .execute(&mut connection)
-            .await;
-    let code = match &refused {
-        Err(sqlx::Error::Database(error)) => error.code(),
-        _ => None,
-    };
-    ensure!(
-        code.as_deref() == Some(DISK_FULL),
-        "I7: expected a full disk, found {refused:?}"
-    );
-    Ok(())
-}
-
-/// A server that could not write its log ends; somebody has to start it, when there is room again. Gives whether it had
-/// ended.
-async fn start_if_ended(postgres: &PostgresServer, database: &Database) -> anyhow::Result<bool> {
-    const PATIENCE: Duration = Duration::from_secs(5);
-    let answers = crate::pipeline::until("the database answers", PATIENCE, async || {
-        database.now().await.map(|_| true)
-    });
-    if answers.await.is_ok() {
-        return Ok(false);
-    }
-    // It has ended already; this takes note of it.
-    postgres.crash().await?;
-    postgres.start_again().await?;
-    Ok(true)
-}
-
 /// Sessions of somebody else hold the statistics' rows for longer than the services' lock timeout (10 s), and then each
 /// table that they write to: for longer than that timeout in the full run.
 async fn stalls(bench: &mut Bench) -> anyhow::Result<Verdict> {
@@ -333,7 +207,8 @@ async fn until_services_wait(pipeline: &Pipeline) -> anyhow::Result<()> {
 }
 
 /// A session takes the last and then the first of the rows that the consumer locks from the first to the last. It is
-/// patient and the services are not, so that one of theirs is the victim.
+/// patient and the services are not, so that one of theirs is the victim. A waiting session looks for a circle once, so long
+/// after it began to wait: by then the circle must be closed.
 async fn deadlocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
     const ONE_ROW: [&str; 2] = [
         "SELECT FROM statistics ORDER BY llm_id DESC, metric_id DESC, source DESC, period DESC LIMIT 1 FOR UPDATE",
@@ -343,7 +218,7 @@ async fn deadlocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let ground = Ground::prepare(bench).await?;
     let mut session = ground.database.connect().await?;
     sqlx::raw_sql(
-        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''20ms''', current_database()); END $$;
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''2s''', current_database()); END $$;
          SET deadlock_timeout = '1min'",
     )
     .execute(&mut session)

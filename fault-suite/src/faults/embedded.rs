@@ -7,7 +7,7 @@ use futures::FutureExt;
 use rand::RngExt;
 use sqlx::{Connection, SqliteConnection};
 
-use super::{REJECTED, processes::abort_at};
+use super::{REJECTED, disk_full::refuses_for_lack_of_space, processes::abort_at};
 use crate::{
     database::Database,
     disk::SmallDisk,
@@ -147,21 +147,4 @@ async fn full_disk(bench: &mut Bench) -> anyhow::Result<Verdict> {
     ensure_happened(taken as u64, times, "bytes taken away")?;
     let evidence = format!("for {length:?} each, nothing could be written (SQLITE_FULL)");
     settle(pipeline, times, slowest, evidence).await
-}
-
-async fn refuses_for_lack_of_space(database: &Database) -> anyhow::Result<()> {
-    const FULL: &str = "13";
-    let mut connection = database.connect_embedded().await?;
-    let refused = sqlx::raw_sql("CREATE TABLE too_much AS SELECT zeroblob(10000000)")
-        .execute(&mut connection)
-        .await;
-    let code = match &refused {
-        Err(sqlx::Error::Database(error)) => error.code(),
-        _ => None,
-    };
-    ensure!(
-        code.as_deref() == Some(FULL),
-        "I7: expected a full disk, found {refused:?}"
-    );
-    Ok(())
 }

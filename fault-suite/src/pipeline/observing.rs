@@ -1,6 +1,6 @@
 //! What the services say of themselves: `/metrics` and `/readyz`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use lapin::{Connection, ConnectionProperties};
@@ -47,6 +47,24 @@ impl Pipeline {
         )]
         let whole = counted as u64;
         Ok(whole)
+    }
+
+    /// The highest that the benchmark service's gauge is seen to be until `until` is ready, and what that says.
+    pub(crate) async fn peak_of<T>(
+        &self,
+        name: &str,
+        mut until: impl Future<Output = T> + Unpin,
+    ) -> (T, f64) {
+        let (url, mut peak) = (self.url(Service::Benchmark), 0.0_f64);
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut until => return (ended, peak),
+                // One look that fails is followed by another.
+                seen = self.metric_at(&url, name) => peak = peak.max(seen.unwrap_or(0.0)),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// What `/readyz` says is missing; nothing where the service is ready.

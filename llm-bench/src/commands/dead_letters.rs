@@ -1,4 +1,7 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use broker::{DeadLetter, DeadLetters as Letters, Selection};
@@ -23,7 +26,7 @@ const KEPT_BODY: usize = 64 * 1024;
 
 pub(crate) async fn run(action: DeadLetters, context: Context) -> anyhow::Result<()> {
     if let DeadLetters::Log { limit } = action {
-        let storage = context.storage().await?;
+        let storage = context.storage_in_use().await?;
         show_log(&storage.dead_letter_log(limit).await?);
         storage.close().await;
         return Ok(());
@@ -86,10 +89,10 @@ async fn perform(
 
 /// The database that keeps the log, once it answers.
 async fn log_of(context: &Context) -> anyhow::Result<Arc<dyn Storage>> {
-    const ADVICE: &str = "the database, which keeps a log of what is done with dead letters, is away; wait for it, or \
-                          go without an entry with --no-log";
+    const ADVICE: &str = "the database, which keeps a log of what is done with dead letters, does not answer; mend \
+                          that, or go without an entry with --no-log";
     let answered = tokio::time::timeout(PATIENCE, async {
-        let storage = context.storage().await?;
+        let storage = context.storage_in_use().await?;
         storage.ping().await?;
         anyhow::Ok(storage)
     });
@@ -111,25 +114,29 @@ impl Performance<'_> {
         let all = self.letters.list(EVERY).await?;
         let chosen: Vec<_> = all
             .into_iter()
-            .filter(|letter| selection.includes(&letter.id))
+            .filter(|letter| match selection {
+                Selection::All => true,
+                Selection::Ids(ids) => ids.contains(&letter.id),
+            })
             .collect();
         let mut done = Vec::new();
         for some in portions(&chosen) {
             let entries = self.note(some).await?;
+            // These letters and no more: others that share an id have no entry yet.
             let ids = Selection::Ids(some.iter().map(|letter| letter.id.clone()).collect());
             let acted_upon = match self.action {
                 DeadLetterAction::Replay => self.letters.replay(&ids).await?,
                 DeadLetterAction::Discard => self.letters.discard(&ids).await?,
             };
-            self.note_done(&entries, &acted_upon).await?;
+            self.note_done(entries, &acted_upon).await?;
             done.extend(acted_upon);
         }
         Ok(done)
     }
 
-    /// Writes the entries; gives their numbers by the letters' ids.
-    async fn note(&self, letters: &[DeadLetter]) -> anyhow::Result<HashMap<String, Vec<i64>>> {
-        let mut numbers: HashMap<_, Vec<_>> = HashMap::new();
+    /// Writes the entries; gives their numbers by the letters' ids, the oldest letter's first.
+    async fn note(&self, letters: &[DeadLetter]) -> anyhow::Result<HashMap<String, VecDeque<i64>>> {
+        let mut numbers: HashMap<_, VecDeque<_>> = HashMap::new();
         let Some(log) = self.log else {
             return Ok(numbers);
         };
@@ -137,9 +144,9 @@ impl Performance<'_> {
         let notes: Vec<_> = letters
             .iter()
             .map(|letter| DeadLetterNote {
-                letter_id: storable(&letter.id),
+                letter_id: letter.id.clone(),
                 action: self.action,
-                reason: storable(&letter.reason),
+                reason: letter.reason.clone(),
                 body: letter.body[..letter.body.len().min(KEPT_BODY)].to_vec(),
                 body_bytes: letter.body.len() as u64,
                 operator: operator.clone(),
@@ -149,23 +156,23 @@ impl Performance<'_> {
         let written = log.note_dead_letters(&notes).await;
         let written = written.context("nothing was done: the log cannot be written")?;
         for (letter, number) in letters.iter().zip(written) {
-            numbers.entry(letter.id.clone()).or_default().push(number);
+            numbers.entry(letter.id.clone()).or_default().push_back(number);
         }
         Ok(numbers)
     }
 
-    async fn note_done(&self, entries: &HashMap<String, Vec<i64>>, ids: &[String]) -> anyhow::Result<()> {
+    async fn note_done(
+        &self,
+        mut entries: HashMap<String, VecDeque<i64>>,
+        ids: &[String],
+    ) -> anyhow::Result<()> {
         let Some(log) = self.log else {
             return Ok(());
         };
-        let mut numbers: Vec<i64> = ids
+        let numbers: Vec<i64> = ids
             .iter()
-            .filter_map(|id| entries.get(id))
-            .flatten()
-            .copied()
+            .filter_map(|id| entries.get_mut(id)?.pop_front())
             .collect();
-        numbers.sort_unstable();
-        numbers.dedup();
         log.dead_letters_done(&numbers, self.clock.now())
             .await
             .with_context(|| {
@@ -175,11 +182,6 @@ impl Performance<'_> {
                 )
             })
     }
-}
-
-/// Ids and reasons come from whoever published the message; a text in PostgreSQL holds no NUL.
-fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
 }
 
 /// The letters in portions that are acted upon together.
@@ -283,7 +285,82 @@ fn report(done: &str, ids: &[String], selection: &Selection) -> anyhow::Result<(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use broker::DeadLetterError;
+    use chrono::{DateTime, Utc};
+    use shared_types::ManualClock;
+
     use super::*;
+
+    /// A queue of dead letters.
+    struct Queue(Mutex<Vec<DeadLetter>>);
+
+    #[async_trait]
+    impl Letters for Queue {
+        async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, DeadLetterError> {
+            Ok(self.0.lock().unwrap().iter().take(limit).cloned().collect())
+        }
+
+        async fn replay(&self, selection: &Selection) -> Result<Vec<String>, DeadLetterError> {
+            self.discard(selection).await
+        }
+
+        async fn discard(&self, selection: &Selection) -> Result<Vec<String>, DeadLetterError> {
+            let mut wanted = selection.wanted();
+            let mut letters = self.0.lock().unwrap();
+            let (gone, left) = letters.drain(..).partition(|letter| wanted.takes(&letter.id));
+            *letters = left;
+            let gone: Vec<DeadLetter> = gone;
+            Ok(gone.into_iter().map(|letter| letter.id).collect())
+        }
+    }
+
+    /// Entries: the letter's id, and whether it is done.
+    #[derive(Default)]
+    struct Log(Mutex<Vec<(String, bool)>>);
+
+    #[async_trait]
+    impl DeadLetterLog for Log {
+        async fn note_dead_letters(&self, notes: &[DeadLetterNote]) -> storage::Result<Vec<i64>> {
+            let mut entries = self.0.lock().unwrap();
+            let first = i64::try_from(entries.len()).unwrap();
+            entries.extend(notes.iter().map(|note| (note.letter_id.clone(), false)));
+            Ok((first..).take(notes.len()).collect())
+        }
+
+        async fn dead_letters_done(&self, done: &[i64], _at: DateTime<Utc>) -> storage::Result<()> {
+            let mut entries = self.0.lock().unwrap();
+            for entry in done {
+                entries[usize::try_from(*entry).unwrap()].1 = true;
+            }
+            Ok(())
+        }
+
+        async fn dead_letter_log(&self, _limit: u32) -> storage::Result<Vec<DeadLetterEntry>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn letters_that_share_an_id_are_done_one_by_one() {
+        let shared: Vec<_> = vec![letter(1); MOST_AT_ONCE + 2];
+        let mut all = shared.clone();
+        all.insert(7, letter(2));
+        let (letters, log) = (Queue(Mutex::new(all)), Log::default());
+        let performance = Performance {
+            action: DeadLetterAction::Discard,
+            letters: &letters,
+            log: Some(&log),
+            clock: &ManualClock::at(DateTime::UNIX_EPOCH),
+        };
+        let done = performance.perform(&Selection::Ids(vec!["1".to_owned()])).await;
+        assert_eq!(done.unwrap().len(), shared.len());
+        assert_eq!(*letters.0.lock().unwrap(), [letter(2)]);
+        let expected = vec![("1".to_owned(), true); shared.len()];
+        assert_eq!(*log.0.lock().unwrap(), expected);
+    }
 
     fn letter(bytes: usize) -> DeadLetter {
         DeadLetter {

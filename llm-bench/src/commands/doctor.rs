@@ -59,10 +59,7 @@ fn read(variables: Variables) -> anyhow::Result<Context> {
 }
 
 async fn database(context: &Context) -> Finding {
-    let place = match &context.settings.database.kind {
-        DatabaseKind::Postgres { .. } => "PostgreSQL".to_owned(),
-        DatabaseKind::Sqlite { path } => format!("SQLite, {}", path.display()),
-    };
+    let place = context.database_place();
     let advice =
         "is the server up, and are DATABASE_URL or POSTGRES_* right? `make services` starts one to try";
     let storage = match context.storage_as_it_is() {

@@ -53,7 +53,7 @@ pub(crate) async fn run(options: Rankings, context: Context) -> anyhow::Result<(
     let body = match &options.url {
         Some(url) => ask(url, selection, metric.as_ref(), csv, &context).await?,
         None => {
-            let storage = context.storage().await?;
+            let storage = context.storage_in_use().await?;
             rankings_now(
                 storage,
                 Arc::clone(&context.clock),

@@ -5,7 +5,8 @@ use crate::context::Context;
 use crate::say::say;
 
 pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
-    let storage = context.storage().await?;
+    let storage = context.storage_in_use().await?;
+    say!("database: {}", context.database_place());
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
         "{bar:40} {pos}/{len} batches, {per_sec}, {eta} left",
     )?);

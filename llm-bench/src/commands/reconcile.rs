@@ -18,8 +18,9 @@ const MOST_SHOWN: usize = 100;
 
 pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
     let settings = HousekeepingSettings::read(&context.variables).map_err(UsageError)?;
+    let storage = context.storage_in_use().await?;
+    say!("database: {}", context.database_place());
     let queued = queued(&context).await?;
-    let storage = context.storage().await?;
     let grace = settings.grace_with(queued);
     let requeued = requeue(storage.as_ref(), grace).await?;
     match requeued.requeued {

@@ -54,6 +54,33 @@ fn simulate_then_rankings_needs_no_server() {
     );
 }
 
+/// It would be empty, and all would be well.
+#[test]
+fn whoever_looks_after_a_database_does_not_make_one() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["reconcile"][..],
+        &["rebuild"],
+        &["rankings"],
+        &["dead-letters", "log"],
+    ] {
+        let refused = llm_bench(arguments, directory.path(), &[]);
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
+        let said = text(&refused.stderr);
+        for word in ["DATABASE_URL", "llm-bench.sqlite", "llm-bench up"] {
+            assert!(said.contains(word), "{word} in {said}");
+        }
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+    llm_bench(&["migrate"], directory.path(), &[]);
+    for arguments in [&["reconcile"][..], &["rebuild"]] {
+        let found = llm_bench(arguments, directory.path(), &[]);
+        assert!(found.status.success(), "{}", text(&found.stderr));
+        let said = text(&found.stdout);
+        assert!(said.contains("llm-bench.sqlite"), "{said}");
+    }
+}
+
 #[test]
 fn an_unknown_metric_is_answered_with_the_known_ones() {
     let directory = tempfile::tempdir().unwrap();

@@ -201,19 +201,7 @@ async fn what_is_done_with_dead_letters_is_on_record() {
     let (status, said) = dead_letters(&["discard", "--all"]);
     assert!(status == Some(0) && said.contains("discarded 2"), "{said}");
     let mut connection = sql(&deployment).await;
-    let kept: Vec<(String, bool, bool)> = sqlx::query_as(
-        "SELECT convert_from(body, 'UTF8'), operator LIKE '%_@_%', done_at IS NOT NULL
-         FROM dead_letter_log WHERE action = 'discard' ORDER BY 1",
-    )
-    .fetch_all(&mut connection)
-    .await
-    .unwrap();
-    let bodies: Vec<_> = kept.iter().map(|(body, ..)| body.as_str()).collect();
-    assert_eq!(bodies, ["[]", "not JSON at all"]);
-    assert!(
-        kept.iter().all(|(_, by_whom, done)| *by_whom && *done),
-        "{kept:?}"
-    );
+    assert_both_are_logged_as_discarded(&mut connection).await;
     let log = dead_letters(&["log"]).1;
     assert!(log.matches("discard").count() >= 2, "{log}");
 
@@ -224,6 +212,23 @@ async fn what_is_done_with_dead_letters_is_on_record() {
     .await;
     assert_eq!(unlogged(&["discard", "--all", "--no-log"]).0, Some(0));
     assert_eq!(count(&mut connection, "dead_letter_log").await, 2);
+}
+
+/// With their bodies, and who did it.
+async fn assert_both_are_logged_as_discarded(connection: &mut PgConnection) {
+    let kept: Vec<(String, bool, bool)> = sqlx::query_as(
+        "SELECT convert_from(body, 'UTF8'), operator LIKE '%_@_%', done_at IS NOT NULL
+         FROM dead_letter_log WHERE action = 'discard' ORDER BY 1",
+    )
+    .fetch_all(connection)
+    .await
+    .unwrap();
+    let bodies: Vec<_> = kept.iter().map(|(body, ..)| body.as_str()).collect();
+    assert_eq!(bodies, ["[]", "not JSON at all"]);
+    assert!(
+        kept.iter().all(|(_, by_whom, done)| *by_whom && *done),
+        "{kept:?}"
+    );
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 mod command_line;
 mod embedded;
 mod healing;
+mod hostile_text;
 mod least_privilege;
 mod load;
 mod load_test;

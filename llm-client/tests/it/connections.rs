@@ -78,6 +78,53 @@ async fn a_connection_that_was_closed_this_moment_costs_nothing() {
     after_a_close(|| std::future::ready(())).await;
 }
 
+/// The server closes when the next request is on its way already, as llama.cpp's does after every stream.
+async fn a_close_that_crossed_the_request(close: impl FnOnce(Peer) + Send + 'static) {
+    let server = Server::start(vec![
+        script(move |mut peer| {
+            serve_one(&mut peer);
+            peer.request();
+            close(peer);
+        }),
+        script(|mut peer| serve_one(&mut peer)),
+    ]);
+    let client = server.client(Api::OpenAiChat);
+    let first = client.exchange(body(), &mut ()).await;
+    assert!(matches!(first.outcome, Outcome::Ok), "{first:?}");
+    let second = client.exchange(body(), &mut ()).await;
+    assert!(matches!(second.outcome, Outcome::Ok), "{second:?}");
+    assert!(!second.reused && second.connected.is_some());
+    assert_ordered(&second);
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_request_that_crossed_a_close_goes_out_once_more() {
+    a_close_that_crossed_the_request(Peer::close).await;
+    a_close_that_crossed_the_request(Peer::reset).await;
+}
+
+/// Not again and again: a server that closes a new connection without an answer has failed.
+#[tokio::test]
+async fn a_request_goes_out_once_more_at_most() {
+    let server = Server::start(vec![
+        script(|mut peer| {
+            serve_one(&mut peer);
+            peer.request();
+            peer.close();
+        }),
+        script(|mut peer| {
+            peer.request();
+            peer.close();
+        }),
+    ]);
+    let client = server.client(Api::OpenAiChat);
+    client.exchange(body(), &mut ()).await;
+    let second = client.exchange(body(), &mut ()).await;
+    assert!(matches!(second.outcome, Outcome::StreamError(_)), "{second:?}");
+    server.finish();
+}
+
 #[tokio::test]
 async fn without_keep_alive_every_request_has_its_connection() {
     let serve = || {

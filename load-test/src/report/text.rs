@@ -74,6 +74,16 @@ pub fn calibration(calibration: &Calibration) -> String {
 /// Such as `TTFT p99 412 ms ± 0.6 ms (client error), VALID` or `..., INVALID: reason`.
 #[must_use]
 pub fn verdict(report: &Report) -> String {
+    let verdict = if report.is_valid() {
+        "VALID".to_owned()
+    } else {
+        format!("INVALID: {}", report.client_error.reasons.join(" "))
+    };
+    format!("{}, {verdict}", measured(report))
+}
+
+/// The verdict's figure and how wrong it may be, such as `TTFT p99 412 ms ± 0.6 ms (client error)`.
+pub(crate) fn measured(report: &Report) -> String {
     let (name, figures) = if report.ttft_s.n > 0 {
         ("TTFT", &report.ttft_s)
     } else {
@@ -87,12 +97,7 @@ pub fn verdict(report: &Report) -> String {
         Some(error) => format!("± {} (client error)", duration(error)),
         None => "(client error unknown)".to_owned(),
     };
-    let verdict = if report.is_valid() {
-        "VALID".to_owned()
-    } else {
-        format!("INVALID: {}", report.client_error.reasons.join(" "))
-    };
-    format!("{measured} {error}, {verdict}")
+    format!("{measured} {error}")
 }
 
 fn highest_percentile(figures: &Distribution) -> Option<(&'static str, f64)> {
@@ -150,7 +155,8 @@ fn rates(report: &Report) -> String {
     )
 }
 
-fn too_short(reason: TooShort) -> &'static str {
+/// Why the figures are about the whole run.
+pub(crate) fn too_short(reason: TooShort) -> &'static str {
     match reason {
         TooShort::NothingSent => "no steady part: nothing that was sent after the ramp was answered",
         TooShort::NothingCompleted => "no steady part: nothing was answered while requests were sent",
@@ -207,7 +213,8 @@ fn goodput(report: &Report) -> Option<String> {
     ))
 }
 
-fn objectives(slo: &Slo) -> String {
+/// The objectives that are set, as people read them.
+pub(crate) fn objectives(slo: &Slo) -> String {
     let all: Vec<_> = [
         ("TTFT", slo.ttft_s),
         ("TPOT", slo.tpot_s),
@@ -235,15 +242,6 @@ fn error(error: &ErrorSummary) -> String {
 }
 
 fn tokens(account: &TokenAccounting) -> String {
-    let counted = match account.counted_by {
-        Some(CountedBy::Server) => "the server".to_owned(),
-        Some(CountedBy::Client) => "the client: the server did not say".to_owned(),
-        Some(CountedBy::Both) => format!(
-            "the server for {}, the client for {}",
-            account.server, account.client
-        ),
-        None => "nobody".to_owned(),
-    };
     let difference = account.difference;
     let checked = match (difference.mean, difference.max, difference.relative) {
         (Some(mean), Some(max), Some(relative)) => format!(
@@ -257,7 +255,20 @@ fn tokens(account: &TokenAccounting) -> String {
         0 => String::new(),
         requests => format!("; not counted: {requests} requests"),
     };
-    format!("tokens    counted by {counted}{checked}{uncounted}")
+    format!("tokens    counted by {}{checked}{uncounted}", counted_by(account))
+}
+
+/// Who counted the output tokens, as people read it.
+pub(crate) fn counted_by(account: &TokenAccounting) -> String {
+    match account.counted_by {
+        Some(CountedBy::Server) => "the server".to_owned(),
+        Some(CountedBy::Client) => "the client: the server did not say".to_owned(),
+        Some(CountedBy::Both) => format!(
+            "the server for {}, the client for {}",
+            account.server, account.client
+        ),
+        None => "nobody".to_owned(),
+    }
 }
 
 /// Seconds in the unit that suits, with three digits.

@@ -1,62 +1,12 @@
 //! A hub on this machine, spoken to over real sockets.
 
-use std::{
-    collections::VecDeque,
-    io::{BufRead, BufReader, Write},
-    net::{TcpListener, TcpStream},
-    path::Path,
-    thread::{self, JoinHandle},
-};
+use std::{net::TcpListener, path::Path};
 
 use super::{tests::byte_level_json, *};
+use crate::scripted_server::{ScriptedServer, answer};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const ID: &str = "acme/model-1";
-
-/// Answers one request after the other with what it was given, and then is gone.
-struct TestHub {
-    url: String,
-    requests: JoinHandle<Vec<String>>,
-}
-
-impl TestHub {
-    fn start(answers: impl IntoIterator<Item = String>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let mut answers: VecDeque<String> = answers.into_iter().collect();
-        let requests = thread::spawn(move || {
-            let mut requests = Vec::new();
-            while let Some(answer) = answers.pop_front() {
-                let (stream, _) = listener.accept().unwrap();
-                requests.push(answer_one(stream, &answer));
-            }
-            requests
-        });
-        Self { url, requests }
-    }
-
-    /// The heads of the requests, in lower case; all answers have to have been asked for.
-    fn requests(self) -> Vec<String> {
-        self.requests.join().unwrap()
-    }
-}
-
-fn answer_one(mut stream: TcpStream, answer: &str) -> String {
-    let mut head = String::new();
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    while !head.ends_with("\r\n\r\n") {
-        assert!(reader.read_line(&mut head).unwrap() > 0, "cut: {head}");
-    }
-    stream.write_all(answer.as_bytes()).unwrap();
-    head.to_lowercase()
-}
-
-fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}",
-        body.len()
-    )
-}
 
 fn found() -> String {
     answer(
@@ -78,12 +28,12 @@ fn hub(url: &str, home: &Path, token: Option<&str>) -> Hub {
 #[test]
 fn a_tokenizer_is_downloaded_once() {
     let home = tempfile::tempdir().unwrap();
-    let server = TestHub::start([found()]);
+    let server = ScriptedServer::start([found()]);
     let hub = hub(&server.url, home.path(), Some("hf_secret"));
     let downloaded = hub.tokenizer(ID).unwrap();
     assert_eq!(downloaded.describe().source, TokenizerSource::HubDownload);
     assert_eq!(downloaded.describe().note, None);
-    let requests = server.requests();
+    let requests = server.heads();
     assert!(
         requests[0].starts_with("get /acme/model-1/resolve/main/tokenizer.json http/1.1"),
         "{requests:?}"
@@ -109,21 +59,21 @@ fn a_tokenizer_is_downloaded_once() {
 #[test]
 fn a_model_named_like_its_repository_needs_no_tokenizer_id() {
     let home = tempfile::tempdir().unwrap();
-    let server = TestHub::start([found()]);
+    let server = ScriptedServer::start([found()]);
     let tokenizer = choose(None, ID, &hub(&server.url, home.path(), None)).unwrap();
     assert_eq!(tokenizer.describe().source, TokenizerSource::HubDownload);
-    assert!(!server.requests()[0].contains("authorization"));
+    assert!(!server.heads()[0].contains("authorization"));
 }
 
 #[test]
 fn the_token_goes_to_the_hub_alone() {
     let home = tempfile::tempdir().unwrap();
-    let elsewhere = TestHub::start([answer("200 OK", "", &byte_level_json().to_string())]);
+    let elsewhere = ScriptedServer::start([answer("200 OK", "", &byte_level_json().to_string())]);
     let away = format!(
         "x-repo-commit: {COMMIT}\r\nlocation: {}/blob?signature=1\r\n",
         elsewhere.url
     );
-    let server = TestHub::start([
+    let server = ScriptedServer::start([
         answer(
             "307 Temporary Redirect",
             "location: /acme/renamed/resolve/main/tokenizer.json\r\n",
@@ -135,7 +85,7 @@ fn the_token_goes_to_the_hub_alone() {
         .tokenizer(ID)
         .unwrap();
     assert_eq!(tokenizer.describe().source, TokenizerSource::HubDownload);
-    let (asked, asked_elsewhere) = (server.requests(), elsewhere.requests());
+    let (asked, asked_elsewhere) = (server.heads(), elsewhere.heads());
     assert!(
         asked[1].starts_with("get /acme/renamed/resolve/main/tokenizer.json"),
         "{asked:?}"
@@ -159,7 +109,7 @@ fn the_token_goes_to_the_hub_alone() {
 fn a_commit_that_is_no_hash_becomes_no_directory() {
     let home = tempfile::tempdir().unwrap();
     let body = byte_level_json().to_string();
-    let server = TestHub::start([answer("200 OK", "x-repo-commit: ../../../../outside\r\n", &body)]);
+    let server = ScriptedServer::start([answer("200 OK", "x-repo-commit: ../../../../outside\r\n", &body)]);
     let tokenizer = hub(&server.url, home.path(), None).tokenizer(ID).unwrap();
     assert!(
         tokenizer
@@ -170,7 +120,7 @@ fn a_commit_that_is_no_hash_becomes_no_directory() {
             .contains("could not be kept in the cache")
     );
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
-    server.requests();
+    server.heads();
 }
 
 #[test]
@@ -182,11 +132,11 @@ fn refusals_say_what_to_do() {
         ("404 Not Found", "has no tokenizer.json"),
         ("500 Internal Server Error", "answered 500"),
     ] {
-        let server = TestHub::start([answer(status, "", "")]);
+        let server = ScriptedServer::start([answer(status, "", "")]);
         let error = hub(&server.url, home.path(), None).tokenizer(ID).unwrap_err();
         assert!(matches!(error, TokenizerError::Status { .. }), "{error}");
         assert!(error.to_string().contains(advice), "{error}");
-        server.requests();
+        server.heads();
     }
 }
 
@@ -194,11 +144,11 @@ fn refusals_say_what_to_do() {
 fn an_endless_redirect_ends() {
     let home = tempfile::tempdir().unwrap();
     let round = || answer("302 Found", "location: /again\r\n", "");
-    let server = TestHub::start((0..6).map(|_| round()));
+    let server = ScriptedServer::start((0..6).map(|_| round()));
     let error = hub(&server.url, home.path(), None).tokenizer(ID).unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(cause, "more than 5 redirects");
-    server.requests();
+    server.heads();
 }
 
 #[test]
@@ -229,7 +179,7 @@ fn without_a_network_the_error_says_what_to_do() {
 #[test]
 fn what_is_downloaded_has_to_be_a_tokenizer() {
     let home = tempfile::tempdir().unwrap();
-    let server = TestHub::start([answer(
+    let server = ScriptedServer::start([answer(
         "200 OK",
         &format!("x-repo-commit: {COMMIT}\r\n"),
         "<html>sign in</html>",
@@ -237,15 +187,15 @@ fn what_is_downloaded_has_to_be_a_tokenizer() {
     let error = hub(&server.url, home.path(), None).tokenizer(ID).unwrap_err();
     assert!(matches!(error, TokenizerError::Parse { .. }), "{error}");
     assert!(!home.path().join("hub").exists(), "it is not kept");
-    server.requests();
+    server.heads();
 }
 
 #[tokio::test]
 async fn a_thread_of_an_async_runtime_may_download() {
     let home = tempfile::tempdir().unwrap();
-    let server = TestHub::start([found()]);
+    let server = ScriptedServer::start([found()]);
     hub(&server.url, home.path(), None).tokenizer(ID).unwrap();
-    server.requests();
+    server.heads();
 }
 
 #[test]

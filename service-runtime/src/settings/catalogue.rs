@@ -181,6 +181,9 @@ pub const OTHERS: &[Variable] = &[
         "none",
         "the MLflow server that --ml-repo logs to",
     ),
+    variable("MLFLOW_TRACKING_USERNAME", "none", "with a password"),
+    variable("MLFLOW_TRACKING_PASSWORD", "none", ""),
+    variable("MLFLOW_TRACKING_TOKEN", "none", "instead of user and password"),
 ];
 
 /// Prefixes that nobody else uses: a variable that starts with one and is not in the catalogue is a mistake.

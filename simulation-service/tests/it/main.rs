@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, Subscription};
+use broker::{Broker, Prefetch, Subscription};
 use broker_in_process::InProcessBroker;
 use outbox::Outbox;
 use prometheus::Registry;
@@ -58,7 +58,7 @@ fn start(settings: SimulationSettings, storage: &Arc<SqliteStorage>) -> Running 
     let service = Service::build(settings, dependencies, &life).unwrap();
     let operations = format!("http://{}", service.operations_addr());
     service.start(&life);
-    let deliveries = broker.subscribe(100.try_into().unwrap());
+    let deliveries = broker.subscribe(Prefetch::messages(100.try_into().unwrap()));
     Running {
         life,
         broker,

@@ -11,8 +11,8 @@ const OURS: i64 = 0x4c4c_4d42 << 32;
 /// Held by rebuilds and prunings, one at a time: a rebuild reads what a pruning deletes.
 pub(crate) const MAINTENANCE: i64 = OURS | 1;
 
-/// Shared by whoever counts batches, taken alone by who raises the limit of what is kept: nobody counts a batch by a
-/// limit that has changed.
+/// Shared by whoever records or counts batches, taken alone by who raises the limit of what is kept: nobody stores or
+/// counts a batch by a limit that has changed.
 pub(crate) const RETENTION: i64 = OURS | 2;
 
 /// Takes a lock until the transaction ends, unless somebody holds it; tells whether.

@@ -51,7 +51,7 @@ impl ApiKeys for PostgresStorage {
                     .execute(&self.pool)
                     .await?;
             match revoked.rows_affected() {
-                0 => Err(SqlError::answer(StorageError::no_api_key(id))),
+                0 => Err(StorageError::no_api_key(id).into()),
                 _ => Ok(()),
             }
         })

@@ -12,7 +12,7 @@ use storage::{
 };
 use uuid::Uuid;
 
-use crate::fault::SqlError;
+use crate::{advisory_locks::RETENTION, fault::SqlError};
 
 /// What [`stored_batch`] reads.
 macro_rules! batch_columns {
@@ -66,23 +66,25 @@ pub(crate) fn uuids(ids: &[BatchId]) -> Vec<Uuid> {
 /// rectangular in PostgreSQL, and a slice of a fixed-width array without NULLs is found without a scan.
 ///
 /// What is not in the registry falls out of the join, and so does a batch in another unit than `$4` says or of an hour
-/// that is not kept.
-/// Rows are locked in the order of the input, which is sorted; `OFFSET 0` keeps the arrays out of that sort.
+/// that is not kept. The limit does not change before the transaction ends.
+/// Rows are locked in the order of the input, which is sorted.
 const INSERT: &str = "
-    WITH input AS MATERIALIZED (
+    WITH kept AS MATERIALIZED (
+        SELECT coalesce(settled_retained_from($15), '-infinity') AS retained_from
+    ), input AS MATERIALIZED (
         SELECT i.position, i.id, l.id AS llm_id, m.id AS metric_id, i.source, i.run_id, i.seed, i.sequence,
                i.metadata::jsonb AS metadata, i.batch_at, i.checksum, i.first, i.last
         FROM ROWS FROM (
                  unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
                  unnest($5::text[]), unnest($6::text[]), unnest($7::bigint[]), unnest($8::bigint[]),
                  unnest($9::timestamptz[]), unnest($10::bytea[]), unnest($11::int[]), unnest($12::int[]),
-                 unnest($15::text[])
+                 unnest($16::text[])
              ) WITH ORDINALITY
              AS i (id, llm, metric, unit, source, run_id, seed, sequence, batch_at, checksum, first, last, metadata,
                    position)
         JOIN llms l ON l.name = i.llm
         JOIN metrics m ON m.title = i.metric AND (i.unit IS NULL OR i.unit = m.unit)
-        JOIN retention r ON i.batch_at >= coalesce(r.retained_from, '-infinity')
+        JOIN kept ON i.batch_at >= kept.retained_from
         ORDER BY i.position
     ), stored AS (
         INSERT INTO batches
@@ -129,6 +131,7 @@ pub(crate) async fn insert(
         .bind(columns.lasts)
         .bind(columns.values)
         .bind(publication == Publication::Queued)
+        .bind(RETENTION)
         .bind(columns.metadata)
         .fetch_all(connection)
         .await?;

@@ -30,8 +30,7 @@ impl PostgresStorage {
     ) -> Result<StatisticsChange, SqlError> {
         if let Some(since) = since {
             let change = self.rows_from(since.position, horizon).await?;
-            // Transaction ids that have gone back: the data was restored into another server.
-            if change.revision.generation == since.generation && change.revision.position >= since.position {
+            if change.revision.follows(since) {
                 return Ok(change);
             }
         }

@@ -1,14 +1,17 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{Row, postgres::PgRow};
-use storage::{DeadLetterEntry, DeadLetterLog, DeadLetterNote, Result, columns::DeadLetterColumns};
+use storage::{
+    DeadLetterEntry, DeadLetterLog, DeadLetterNote, Result,
+    columns::{DeadLetterColumns, NoteColumns},
+};
 
 use crate::{PostgresStorage, fault::SqlError};
 
 #[async_trait]
 impl DeadLetterLog for PostgresStorage {
     async fn note_dead_letters(&self, notes: &[DeadLetterNote]) -> Result<Vec<i64>> {
-        let columns = Columns::of(notes);
+        let notes: Vec<_> = notes.iter().map(NoteColumns::from).collect();
         self.retrying("note dead letters", async || {
             Ok(sqlx::query_scalar(
                 "INSERT INTO dead_letter_log
@@ -22,13 +25,13 @@ impl DeadLetterLog for PostgresStorage {
                  ORDER BY position
                  RETURNING id",
             )
-            .bind(&columns.letter_ids)
-            .bind(&columns.actions)
-            .bind(&columns.reasons)
-            .bind(&columns.bodies)
-            .bind(&columns.body_bytes)
-            .bind(&columns.operators)
-            .bind(&columns.times)
+            .bind(notes.iter().map(|note| &*note.letter_id).collect::<Vec<_>>())
+            .bind(notes.iter().map(|note| note.action).collect::<Vec<_>>())
+            .bind(notes.iter().map(|note| &*note.reason).collect::<Vec<_>>())
+            .bind(notes.iter().map(|note| note.body).collect::<Vec<_>>())
+            .bind(notes.iter().map(|note| note.body_bytes).collect::<Vec<_>>())
+            .bind(notes.iter().map(|note| &*note.operator).collect::<Vec<_>>())
+            .bind(notes.iter().map(|note| note.noted_at).collect::<Vec<_>>())
             .fetch_all(&self.pool)
             .await?)
         })
@@ -62,39 +65,6 @@ impl DeadLetterLog for PostgresStorage {
         })
         .await
     }
-}
-
-/// Notes turned into one array per column.
-#[derive(Default)]
-struct Columns<'a> {
-    letter_ids: Vec<String>,
-    actions: Vec<&'static str>,
-    reasons: Vec<String>,
-    bodies: Vec<&'a [u8]>,
-    body_bytes: Vec<i64>,
-    operators: Vec<String>,
-    times: Vec<DateTime<Utc>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(notes: &'a [DeadLetterNote]) -> Self {
-        let mut columns = Self::default();
-        for note in notes {
-            columns.letter_ids.push(text(&note.letter_id));
-            columns.actions.push(note.action.as_str());
-            columns.reasons.push(text(&note.reason));
-            columns.bodies.push(&note.body);
-            columns.body_bytes.push(note.body_bytes.cast_signed());
-            columns.operators.push(text(&note.operator));
-            columns.times.push(note.at);
-        }
-        columns
-    }
-}
-
-/// Whoever wrote the letter may have put anything into it, and PostgreSQL's text has no NUL.
-fn text(given: &str) -> String {
-    given.replace('\0', "\u{fffd}")
 }
 
 fn decode(row: &PgRow) -> std::result::Result<DeadLetterEntry, SqlError> {

@@ -13,11 +13,6 @@ impl SqlError {
     pub(crate) fn unavailable(source: tokio::time::error::Elapsed) -> Self {
         Self(StepError::Unavailable(source.into()))
     }
-
-    /// A refusal that the port's caller is to see as it is.
-    pub(crate) fn answer(error: StorageError) -> Self {
-        Self(StepError::Answer(error))
-    }
 }
 
 impl From<SqlError> for StepError {
@@ -29,6 +24,13 @@ impl From<SqlError> for StepError {
 impl From<StepError> for SqlError {
     fn from(error: StepError) -> Self {
         Self(error)
+    }
+}
+
+/// A refusal that the port's caller is to see as it is.
+impl From<StorageError> for SqlError {
+    fn from(answer: StorageError) -> Self {
+        Self(StepError::Answer(answer))
     }
 }
 
@@ -56,6 +58,14 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Somebody else holds the lock.
+pub(crate) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    error.is_some_and(|error| error.code().is_some_and(|code| code == LOCK_TIMEOUT))
+}
+
+const LOCK_TIMEOUT: &str = "55P03";
+
 /// By SQLSTATE (PostgreSQL's documentation, appendix A).
 fn is_transient_state(code: &str) -> bool {
     const CLASSES: [&str; 2] = [
@@ -70,7 +80,7 @@ fn is_transient_state(code: &str) -> bool {
         "25P03", // idle in transaction: this process was frozen
         "40001", // serialization failure
         "40P01", // deadlock detected
-        "55P03", // lock timeout
+        LOCK_TIMEOUT,
         "57014", // statement timeout, or cancelled
         "25006", // read-only transaction: a standby that is not promoted yet
     ];

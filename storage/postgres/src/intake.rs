@@ -8,7 +8,7 @@ use shared_types::{BatchId, LlmName, MetricBatch};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use statistics::RunningStatistics;
 use storage::{
-    columns::{known_metric, stored_identity},
+    columns::{RowKeyColumns, known_metric, stored_identity},
     fold::{RowKey, RowState},
     step::{Admission, Countable, Entered, Publication, StepTransaction, StoredIdentity},
 };
@@ -213,11 +213,11 @@ pub(crate) struct KeyColumns {
 impl KeyColumns {
     pub(crate) fn of<'a>(rows: impl Iterator<Item = &'a RowKey>) -> Self {
         let mut columns = Self::default();
-        for RowKey { key, period } in rows {
-            columns.llms.push(key.llm.0);
-            columns.metrics.push(key.metric.0);
-            columns.sources.push(key.source.as_str());
-            columns.periods.push(period.to_column());
+        for row in rows.copied().map(RowKeyColumns::from) {
+            columns.llms.push(row.llm_id);
+            columns.metrics.push(row.metric_id);
+            columns.sources.push(row.source);
+            columns.periods.push(row.period);
         }
         columns
     }

@@ -20,12 +20,13 @@ pub(crate) async fn page(
     limit: u32,
     counted_by: Option<&str>,
 ) -> Result<Vec<CountedBatch>, SqlError> {
-    // Without a place to go on from, the page starts before the first batch of the hour.
+    // Without a place to go on from, the page starts behind the last batch that the hour before can have: timestamps are
+    // whole microseconds, and an id may be any UUID, the nil one included.
     sqlx::query(
         "SELECT b.id, b.llm_id, b.metric_id, b.source, b.batch_at, b.data_points
          FROM batches b JOIN ledger l ON l.batch_id = b.id
-         WHERE (b.batch_at, b.id) > (coalesce($1, $2, '-infinity'::timestamptz),
-                                     coalesce($3, '00000000-0000-0000-0000-000000000000'::uuid))
+         WHERE (b.batch_at, b.id) > (coalesce($1, $2 - interval '1 microsecond', '-infinity'::timestamptz),
+                                     coalesce($3, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
            AND ($4::text IS NULL OR pg_visible_in_snapshot(l.counted_in::text::xid8, $4::text::pg_snapshot))
          ORDER BY b.batch_at, b.id
          LIMIT $5",

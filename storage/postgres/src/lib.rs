@@ -36,4 +36,4 @@ mod simulation_log;
 mod statistics_rows;
 
 pub use connection::PostgresStorage;
-pub use settings::{InvalidUrl, PostgresSettings};
+pub use settings::{InvalidUrl, PostgresSettings, RebuildLimits};

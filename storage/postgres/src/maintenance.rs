@@ -96,11 +96,12 @@ fn forbidden(error: &MigrateError) -> Option<SqlError> {
     };
     let code = cause.as_database_error()?.code()?;
     (code == INSUFFICIENT_PRIVILEGE).then(|| {
-        SqlError::answer(StorageError::Invalid(Invalid::new(
+        StorageError::Invalid(Invalid::new(
             "MIGRATE_AT_START",
             "true, for a database role that may not change the schema",
             "false, and `llm-bench migrate` run with the role of the schema's owner",
-        )))
+        ))
+        .into()
     })
 }
 

@@ -43,6 +43,9 @@ const TABLES: &[Table] = &[
     table("_sqlx_migrations", "SELECT", "SELECT"),
 ];
 
+/// What every duty calls. Granted to everybody by default, which a careful administrator may have changed.
+const FUNCTIONS: &[&str] = &["settled_retained_from(bigint)"];
+
 const fn table(name: &'static str, producer: &'static str, consumer: &'static str) -> Table {
     Table {
         name,
@@ -82,8 +85,17 @@ pub(crate) async fn grant(connection: &mut PgConnection, role: &str, duty: Duty)
             statements.push(format!("GRANT {privileges} ON TABLE {} TO {role}", table.name));
         }
     }
+    for function in FUNCTIONS {
+        let exists: bool = sqlx::query_scalar("SELECT to_regprocedure($1) IS NOT NULL")
+            .bind(function)
+            .fetch_one(&mut *transaction)
+            .await?;
+        if exists {
+            statements.push(format!("GRANT EXECUTE ON FUNCTION {function} TO {role}"));
+        }
+    }
     for statement in statements {
-        // Safe: names of tables are ours, and the role's is quoted.
+        // Safe: names of tables and functions are ours, and the role's is quoted.
         sqlx::raw_sql(AssertSqlSafe(statement))
             .execute(&mut *transaction)
             .await?;
@@ -95,7 +107,7 @@ pub(crate) async fn grant(connection: &mut PgConnection, role: &str, duty: Duty)
 /// Refuses a role that is not there, and one that would keep every right whatever is revoked.
 async fn check(connection: &mut PgConnection, role: &str, duty: Duty) -> Result<(), SqlError> {
     let refused = |found: String, expected: &str| {
-        SqlError::answer(StorageError::Invalid(Invalid::new(
+        SqlError::from(StorageError::Invalid(Invalid::new(
             format!("{duty} role"),
             found,
             expected,

@@ -4,10 +4,14 @@
 //! ledger and by a snapshot, not by a time or a number: transactions commit in another order than they begin in. No
 //! transaction stays open meanwhile, so nothing keeps the server from cleaning up and readers of changes from moving on.
 
+mod in_time;
+
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use shared_types::BatchId;
-use sqlx::{Postgres, pool::PoolConnection};
+use sqlx::{Postgres, pool::PoolConnection, postgres::PgArguments, query::Query};
 use storage::{
     Hour, Period, RebuildReport,
     fold::{RowKey, RowState},
@@ -16,9 +20,16 @@ use storage::{
 };
 use uuid::Uuid;
 
+use self::in_time::InTime;
 use crate::{
-    PostgresStorage, advisory_locks::MAINTENANCE, fault::SqlError, intake::KeyColumns, ledger_pages,
-    retention, statistics_rows,
+    PostgresStorage, RebuildLimits,
+    advisory_locks::MAINTENANCE,
+    connection::in_time,
+    fault::{SqlError, is_lock_timeout},
+    intake::KeyColumns,
+    ledger_pages, retention,
+    settings::GRACE,
+    statistics_rows,
 };
 
 impl PostgresStorage {
@@ -29,24 +40,28 @@ impl PostgresStorage {
         let mut connection = self.acquire().await?;
         // Its lock, its temporary table and its settings go with it, whatever happens.
         connection.close_on_drop();
+        let limits = self.settings.rebuild;
         let mut session = Rebuild {
             connection,
             counted_by: None,
+            limits,
+            lock_timeout: self.settings.lock_timeout,
         };
         session.take_turn().await?;
+        let mut session = InTime { session, limits };
         let report = rebuild::run(&mut session, progress).await?;
-        session.end_turn().await?;
+        session.session.end_turn().await?;
         Ok(report)
     }
 }
-
-/// For all that waits for nobody: as long as the largest history takes, and not for ever.
-const LIMIT_STATEMENTS: &str = "SET statement_timeout = '1h'";
 
 struct Rebuild {
     connection: PoolConnection<Postgres>,
     /// `pg_snapshot` as text: what it sees has been asked for.
     counted_by: Option<String>,
+    limits: RebuildLimits,
+    /// How long the server lets us wait for a lock.
+    lock_timeout: Duration,
 }
 
 impl Rebuild {
@@ -55,19 +70,36 @@ impl Rebuild {
         Ok(())
     }
 
-    async fn take_turn(&mut self) -> Result<(), SqlError> {
-        // Between its statements a rebuild only folds what it has read: a client that is silent for longer was cut off or
-        // frozen, and its session must not hold the lock for as long as TCP believes in it.
-        self.execute(
-            "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false),
-                    set_config('idle_session_timeout', '10min', false)",
+    /// Tells the server how long statements may take, and for how long we may say nothing. Between its statements a
+    /// rebuild only folds what it has read: a client that is silent for longer was cut off or frozen, and its session
+    /// must not hold the lock for as long as TCP believes in it.
+    async fn limit_statements(&mut self, limit: Duration) -> Result<(), SqlError> {
+        sqlx::query(
+            "SELECT set_config('statement_timeout', $1, false), set_config('idle_session_timeout', $2, false)",
         )
+        .bind(format!("{}ms", limit.as_millis()))
+        .bind(format!("{}ms", self.limits.pause.as_millis()))
+        .execute(&mut *self.connection)
         .await?;
-        sqlx::query("SELECT pg_advisory_lock($1)")
-            .bind(MAINTENANCE)
-            .execute(&mut *self.connection)
-            .await?;
-        self.execute(LIMIT_STATEMENTS).await
+        Ok(())
+    }
+
+    /// Waits for the lock for as long as the server lets us; tells whether it was granted. However long the holder
+    /// takes, whoever asks again and again learns of a server that answers no more.
+    async fn is_granted(&mut self, lock: Query<'_, Postgres, PgArguments>) -> Result<bool, SqlError> {
+        match lock.execute(&mut *self.connection).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_lock_timeout(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn take_turn(&mut self) -> Result<(), SqlError> {
+        let limit = self.limits.table;
+        in_time(self.limits.page + GRACE, self.limit_statements(limit)).await?;
+        let lock = || sqlx::query("SELECT pg_advisory_lock($1)").bind(MAINTENANCE);
+        while !in_time(self.lock_timeout + GRACE, self.is_granted(lock())).await? {}
+        Ok(())
     }
 
     /// In a ledger that was restored into another server, transaction ids are those of the server before, which say
@@ -94,11 +126,25 @@ impl Rebuild {
 
     /// Now, not when the server notices that the connection is gone.
     async fn end_turn(&mut self) -> Result<(), SqlError> {
-        sqlx::query("SELECT pg_advisory_unlock($1)")
-            .bind(MAINTENANCE)
-            .execute(&mut *self.connection)
-            .await?;
-        Ok(())
+        in_time(self.limits.page + GRACE, async {
+            sqlx::query("SELECT pg_advisory_unlock($1)")
+                .bind(MAINTENANCE)
+                .execute(&mut *self.connection)
+                .await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn try_to_exclude_consumers(&mut self) -> Result<Option<Hour>, SqlError> {
+        self.execute("BEGIN").await?;
+        let lock = sqlx::query("LOCK TABLE statistics IN EXCLUSIVE MODE");
+        if !self.is_granted(lock).await? {
+            self.execute("ROLLBACK").await?;
+            return Ok(None);
+        }
+        self.limit_statements(self.limits.table).await?;
+        Ok(Some(retention::retained_from(&mut self.connection).await?))
     }
 
     fn counted_by(&self) -> Result<&str, StepError> {
@@ -128,6 +174,7 @@ impl RebuildSession for Rebuild {
         .fetch_one(&mut *self.connection)
         .await?;
         self.counted_by = Some(snapshot);
+        self.limit_statements(self.limits.page).await?;
         Ok(Begun {
             counted: counted.cast_unsigned(),
             retained_from: retention::hour(retained_from),
@@ -212,13 +259,15 @@ impl RebuildSession for Rebuild {
 
     /// Consumers enter the ledger before they touch the statistics and commit both at once: when the lock is granted,
     /// every batch that is in the statistics is in the ledger, and until it is released none joins them. Readers go
-    /// on with the rows as they were.
+    /// on with the rows as they were. Consumers that come later wait behind whoever waits for the lock: asking again
+    /// lets them pass.
     async fn exclude_consumers(&mut self) -> Result<Hour, SqlError> {
-        self.execute("BEGIN").await?;
-        self.execute("SET statement_timeout = 0").await?;
-        self.execute("LOCK TABLE statistics IN EXCLUSIVE MODE").await?;
-        self.execute(LIMIT_STATEMENTS).await?;
-        retention::retained_from(&mut self.connection).await
+        let deadline = self.lock_timeout + self.limits.page + GRACE;
+        loop {
+            if let Some(retained_from) = in_time(deadline, self.try_to_exclude_consumers()).await? {
+                return Ok(retained_from);
+            }
+        }
     }
 
     async fn are_all(&mut self, from: Hour, batches: u64) -> Result<bool, SqlError> {

@@ -1,8 +1,6 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use shared_types::{
-    Creator, Llm, LlmId, LlmName, Metric, MetricId, MetricTitle, NewLlm, NewMetric, RegistrySeed,
-};
+use shared_types::{Creator, Llm, LlmId, Metric, MetricId, NewLlm, NewMetric, RegistrySeed};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use storage::{
     LlmChange, MetricChange, Registry, Result, StorageError,
@@ -61,7 +59,7 @@ impl Registry for PostgresStorage {
             .fetch_optional(&self.pool)
             .await?
             .as_ref()
-            .map_or_else(|| Err(llm_taken(&new.name)), llm)
+            .map_or_else(|| Err(StorageError::llm_taken(&new.name).into()), llm)
         })
         .await
     }
@@ -79,7 +77,7 @@ impl Registry for PostgresStorage {
             .fetch_optional(&self.pool)
             .await?
             .as_ref()
-            .map_or_else(|| Err(no_llm(id)), llm)
+            .map_or_else(|| Err(StorageError::no_llm(id).into()), llm)
         })
         .await
     }
@@ -94,7 +92,7 @@ impl Registry for PostgresStorage {
             .execute(&self.pool)
             .await?;
             if archived.rows_affected() == 0 {
-                Err(no_llm(id))
+                Err(StorageError::no_llm(id).into())
             } else {
                 Ok(())
             }
@@ -138,7 +136,7 @@ impl Registry for PostgresStorage {
             .fetch_optional(&self.pool)
             .await?
             .as_ref()
-            .map_or_else(|| Err(metric_taken(&new.title)), metric)
+            .map_or_else(|| Err(StorageError::metric_taken(&new.title).into()), metric)
         })
         .await
     }
@@ -153,7 +151,7 @@ impl Registry for PostgresStorage {
             .bind(id.0)
             .fetch_optional(&mut *transaction)
             .await?;
-            let before = row.as_ref().map_or_else(|| Err(no_metric(id)), metric)?;
+            let before = row.as_ref().map_or_else(|| Err(StorageError::no_metric(id).into()), metric)?;
             let after = change.applied_to(before, at)?;
             sqlx::query(
                 "UPDATE metrics SET unit = $2, lower_bound = $3, upper_bound = $4, better = $5, updated_at = $6
@@ -183,7 +181,7 @@ impl Registry for PostgresStorage {
             .execute(&self.pool)
             .await?;
             if archived.rows_affected() == 0 {
-                Err(no_metric(id))
+                Err(StorageError::no_metric(id).into())
             } else {
                 Ok(())
             }
@@ -297,20 +295,4 @@ fn metric(row: &PgRow) -> std::result::Result<Metric, SqlError> {
         updated_at: row.try_get("updated_at")?,
     }
     .try_into()?)
-}
-
-fn llm_taken(name: &LlmName) -> SqlError {
-    SqlError::answer(StorageError::llm_taken(name))
-}
-
-fn metric_taken(title: &MetricTitle) -> SqlError {
-    SqlError::answer(StorageError::metric_taken(title))
-}
-
-fn no_llm(id: LlmId) -> SqlError {
-    SqlError::answer(StorageError::no_llm(id))
-}
-
-fn no_metric(id: MetricId) -> SqlError {
-    SqlError::answer(StorageError::no_metric(id))
 }

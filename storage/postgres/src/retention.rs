@@ -4,12 +4,15 @@
 //! raised before anything is deleted, and alone ([`RETENTION`]): whoever counts batches has committed before, so that the
 //! ledger knows, or learns of the new limit. What is before the limit enters the ledger no more, so it does not matter
 //! when it leaves it.
+//!
+//! Why no batch is stored and then never counted: whoever records batches has committed before, so that the search for
+//! uncounted ones finds them, or learns of the new limit and stores nothing.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use storage::{Hour, Period, Pruned, SLOWEST_RECORD, first_hour_kept};
+use storage::{Hour, Period, Pruned, SLOWEST_RECORD, first_hour_kept, hours_held_back};
 
 use crate::{
     PostgresStorage,
@@ -111,9 +114,8 @@ impl PostgresStorage {
 
 /// Raises the limit to the first hour that is to be kept, or to that of the oldest stored batch that is not counted.
 ///
-/// The search takes long the first time, so consumers are not kept waiting for it: under the lock only what was
-/// recorded since is searched. A producer may still record a batch of such an hour in the very moment; that one is
-/// refused when it is to be counted.
+/// The search takes long the first time, so neither consumers nor producers are kept waiting for it: under the lock only
+/// what was recorded since is searched.
 async fn raise(
     connection: &mut PgConnection,
     keep: Duration,
@@ -183,7 +185,7 @@ impl Raised {
     fn to(retained_from: Hour, wanted: Hour) -> Self {
         Self {
             retained_from,
-            held_back_hours: wanted.0.abs_diff(retained_from.0),
+            held_back_hours: hours_held_back(Some(wanted), retained_from),
         }
     }
 }

@@ -2,6 +2,9 @@ use std::{fmt, time::Duration};
 
 use sqlx::postgres::PgConnectOptions;
 
+/// What the server is given beyond its own limit before it is taken to be away.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
 /// How to reach the database, and how long to wait for it.
 #[derive(Clone)]
 pub struct PostgresSettings {
@@ -13,14 +16,39 @@ pub struct PostgresSettings {
     pub max_connections: u32,
     /// How long one attempt waits for a connection, a server that is starting included.
     pub acquire_timeout: Duration,
-    /// How long one statement may take. Rebuilds and migrations are exempt.
+    /// How long one statement may take. Migrations are exempt, and rebuilds have limits of their own.
     pub statement_timeout: Duration,
-    /// How long one statement may wait for a lock. Rebuilds and migrations are exempt.
+    /// How long one statement may wait for a lock. Migrations are exempt; a rebuild asks again.
     pub lock_timeout: Duration,
+    /// The limits of a rebuild.
+    pub rebuild: RebuildLimits,
     /// How often a step is tried again after a transient fault.
     pub max_retries: usize,
     /// The wait before the first retry; it doubles with each one, and a random part of it is waited.
     pub retry_delay: Duration,
+}
+
+/// What a rebuild may take. The whole takes as long as there are data, so its steps are limited: a server that is frozen
+/// or cut off is noticed by the first one that is not over in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RebuildLimits {
+    /// How long a statement may take that reads or writes a page of rows.
+    pub page: Duration,
+    /// How long a statement may take that reads or writes whole tables.
+    pub table: Duration,
+    /// How long the process may fold what it has read before the server takes it to be frozen or cut off, and gives
+    /// its turn to another.
+    pub pause: Duration,
+}
+
+impl Default for RebuildLimits {
+    fn default() -> Self {
+        Self {
+            page: Duration::from_secs(2 * 60),
+            table: Duration::from_secs(60 * 60),
+            pause: Duration::from_secs(10 * 60),
+        }
+    }
 }
 
 /// A text that is not a URL of a PostgreSQL server. The text itself is not shown: it may hold a password.
@@ -39,6 +67,7 @@ impl PostgresSettings {
             acquire_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(15),
             lock_timeout: Duration::from_secs(10),
+            rebuild: RebuildLimits::default(),
             max_retries: 5,
             retry_delay: Duration::from_millis(200),
         }
@@ -46,7 +75,6 @@ impl PostgresSettings {
 
     /// What one attempt at a step may take: its waits for a connection and for its statements, and something beyond.
     pub(crate) fn longest_step(&self) -> Duration {
-        const GRACE: Duration = Duration::from_secs(5);
         self.acquire_timeout + self.statement_timeout + GRACE
     }
 

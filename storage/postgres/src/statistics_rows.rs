@@ -4,7 +4,7 @@ use shared_types::Source;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use storage::{
     Hour, Period,
-    columns::statistics_key,
+    columns::{self, RowKeyColumns},
     fold::{RowKey, RowState},
 };
 
@@ -17,16 +17,17 @@ pub(crate) async fn rows(
     after: Option<RowKey>,
     limit: u32,
 ) -> Result<Vec<RowState>, SqlError> {
+    let after = RowKeyColumns::after(after);
     sqlx::query(
         "SELECT llm_id, metric_id, source, period, state, n FROM statistics
          WHERE (llm_id, metric_id, source, period) > ($1, $2, $3, $4) AND period < $5
          ORDER BY llm_id, metric_id, source, period
          LIMIT $6",
     )
-    .bind(after.map_or(i64::MIN, |row| row.key.llm.0))
-    .bind(after.map_or(i64::MIN, |row| row.key.metric.0))
-    .bind(after.map_or("", |row| row.key.source.as_str()))
-    .bind(after.map_or(i64::MIN, |row| row.period.to_column()))
+    .bind(after.llm_id)
+    .bind(after.metric_id)
+    .bind(after.source)
+    .bind(after.period)
     .bind(before.0)
     .bind(i64::from(limit))
     .fetch_all(connection)
@@ -64,13 +65,12 @@ pub(crate) async fn hours(
 }
 
 pub(crate) fn row_key(row: &PgRow) -> Result<RowKey, SqlError> {
-    let key = statistics_key(
+    Ok(columns::row_key(
         row.try_get("llm_id")?,
         row.try_get("metric_id")?,
         row.try_get("source")?,
-    )?;
-    let period = Period::from_column(row.try_get("period")?);
-    Ok(RowKey { key, period })
+        row.try_get("period")?,
+    )?)
 }
 
 fn row_state(row: &PgRow) -> Result<RowState, SqlError> {

@@ -55,7 +55,7 @@ impl ApiKeys for SqliteStorage {
                     .execute(&self.writer)
                     .await?;
             match revoked.rows_affected() {
-                0 => Err(SqlError::answer(StorageError::no_api_key(id))),
+                0 => Err(StorageError::no_api_key(id).into()),
                 _ => Ok(()),
             }
         })

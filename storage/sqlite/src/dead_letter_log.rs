@@ -1,7 +1,10 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{Row, sqlite::SqliteRow};
-use storage::{DeadLetterEntry, DeadLetterLog, DeadLetterNote, Result, columns::DeadLetterColumns};
+use storage::{
+    DeadLetterEntry, DeadLetterLog, DeadLetterNote, Result,
+    columns::{DeadLetterColumns, NoteColumns},
+};
 
 use crate::{
     SqliteStorage,
@@ -15,20 +18,20 @@ impl DeadLetterLog for SqliteStorage {
         self.step("note dead letters", async || {
             let mut transaction = self.begin().await?;
             let mut entries = Vec::with_capacity(notes.len());
-            for note in notes {
+            for note in notes.iter().map(NoteColumns::from) {
                 let entry: i64 = sqlx::query_scalar(
                     "INSERT INTO dead_letter_log
                          (letter_id, action, reason, body, body_bytes, operator, noted_at)
                      VALUES ($1, $2, $3, $4, $5, $6, $7)
                      RETURNING id",
                 )
-                .bind(&note.letter_id)
-                .bind(note.action.as_str())
-                .bind(&note.reason)
-                .bind(&note.body)
-                .bind(note.body_bytes.cast_signed())
-                .bind(&note.operator)
-                .bind(to_column(note.at))
+                .bind(note.letter_id)
+                .bind(note.action)
+                .bind(note.reason)
+                .bind(note.body)
+                .bind(note.body_bytes)
+                .bind(note.operator)
+                .bind(to_column(note.noted_at))
                 .fetch_one(&mut *transaction)
                 .await?;
                 entries.push(entry);

@@ -8,11 +8,6 @@ impl SqlError {
     pub(crate) fn during(self, operation: &'static str) -> StorageError {
         self.0.during(operation)
     }
-
-    /// A refusal that the port's caller is to see as it is.
-    pub(crate) fn answer(error: StorageError) -> Self {
-        Self(StepError::Answer(error))
-    }
 }
 
 impl From<SqlError> for StepError {
@@ -24,6 +19,13 @@ impl From<SqlError> for StepError {
 impl From<StepError> for SqlError {
     fn from(error: StepError) -> Self {
         Self(error)
+    }
+}
+
+/// A refusal that the port's caller is to see as it is.
+impl From<StorageError> for SqlError {
+    fn from(answer: StorageError) -> Self {
+        Self(StepError::Answer(answer))
     }
 }
 

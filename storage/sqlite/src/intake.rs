@@ -9,7 +9,7 @@ use shared_types::{BatchId, LlmName, MetricBatch};
 use sqlx::{Row, SqliteConnection};
 use storage::{
     Hour,
-    columns::{known_metric, stored_identity},
+    columns::{RowKeyColumns, known_metric, stored_identity},
     fold::{RowKey, RowState},
     step::{Admission, Countable, Entered, Publication, StepTransaction, StoredIdentity},
 };
@@ -128,14 +128,15 @@ impl StepTransaction for Intake<'_> {
     async fn lock_statistics(&mut self, rows: &[RowKey]) -> Result<Vec<(RowKey, Vec<u8>)>, SqlError> {
         let mut states = Vec::with_capacity(rows.len());
         for row in rows {
+            let key = RowKeyColumns::from(*row);
             let state: Option<Vec<u8>> = sqlx::query_scalar(
                 "SELECT state FROM statistics
                  WHERE llm_id = $1 AND metric_id = $2 AND source = $3 AND period = $4",
             )
-            .bind(row.key.llm.0)
-            .bind(row.key.metric.0)
-            .bind(row.key.source.as_str())
-            .bind(row.period.to_column())
+            .bind(key.llm_id)
+            .bind(key.metric_id)
+            .bind(key.source)
+            .bind(key.period)
             .fetch_optional(&mut *self.connection)
             .await?;
             states.extend(state.map(|state| (*row, state)));
@@ -149,6 +150,7 @@ impl StepTransaction for Intake<'_> {
                 .fetch_one(&mut *self.connection)
                 .await?;
         for row in rows {
+            let key = RowKeyColumns::from(row.row);
             sqlx::query(
                 "INSERT INTO statistics (llm_id, metric_id, source, period, state, n, revision, updated_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -156,10 +158,10 @@ impl StepTransaction for Intake<'_> {
                      SET state = excluded.state, n = excluded.n, revision = excluded.revision,
                          updated_at = excluded.updated_at",
             )
-            .bind(row.row.key.llm.0)
-            .bind(row.row.key.metric.0)
-            .bind(row.row.key.source.as_str())
-            .bind(row.row.period.to_column())
+            .bind(key.llm_id)
+            .bind(key.metric_id)
+            .bind(key.source)
+            .bind(key.period)
             .bind(row.state.as_slice())
             .bind(row.n)
             .bind(revision)

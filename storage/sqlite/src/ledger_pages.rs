@@ -23,7 +23,8 @@ pub(crate) async fn page(
     limit: u32,
     counted_by: i64,
 ) -> Result<Vec<CountedBatch>, SqlError> {
-    // Without a place to go on from, the page starts before the first batch of the hour.
+    // Without a place to go on from, the page starts behind the last batch that the hour before can have: timestamps are
+    // whole microseconds, and an id may be any UUID, the nil one included.
     sqlx::query(
         "SELECT b.id, b.llm_id, b.metric_id, b.source, b.batch_at, b.data_points
          FROM batches b CROSS JOIN ledger l
@@ -31,8 +32,11 @@ pub(crate) async fn page(
          ORDER BY b.batch_at, b.id
          LIMIT $3",
     )
-    .bind(after.map_or_else(|| start_of(from), |place| to_column(place.timestamp)))
-    .bind(after.map_or(Uuid::nil(), |place| place.id.as_uuid()))
+    .bind(after.map_or_else(
+        || start_of(from).saturating_sub(1),
+        |place| to_column(place.timestamp),
+    ))
+    .bind(after.map_or(Uuid::max(), |place| place.id.as_uuid()))
     .bind(i64::from(limit))
     .bind(counted_by)
     .fetch_all(connection)

@@ -85,8 +85,7 @@ impl SqliteStorage {
     ) -> std::result::Result<StatisticsChange, SqlError> {
         if let Some(since) = since {
             let change = self.rows_after(since.position, horizon).await?;
-            // A revision that has gone back: the file was replaced by an older one.
-            if change.revision.generation == since.generation && change.revision.position >= since.position {
+            if change.revision.follows(since) {
                 return Ok(change);
             }
         }

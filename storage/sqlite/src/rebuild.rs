@@ -9,6 +9,7 @@ use shared_types::BatchId;
 use sqlx::{Row, Sqlite, SqliteConnection, Transaction};
 use storage::{
     Hour, Period, RebuildReport,
+    columns::RowKeyColumns,
     fold::{RowKey, RowState},
     rebuild::{self, Begun, CountedBatch, Place, RebuildSession, Swapped},
 };
@@ -212,13 +213,14 @@ async fn kept(
 ) -> Result<Vec<(RowKey, Vec<u8>)>, SqlError> {
     let mut states = Vec::with_capacity(rows.len());
     for row in rows {
+        let key = RowKeyColumns::from(*row);
         let kept = sqlx::query(
             "SELECT state FROM rebuilt WHERE llm_id = $1 AND metric_id = $2 AND source = $3 AND period = $4",
         )
-        .bind(row.key.llm.0)
-        .bind(row.key.metric.0)
-        .bind(row.key.source.as_str())
-        .bind(row.period.to_column())
+        .bind(key.llm_id)
+        .bind(key.metric_id)
+        .bind(key.source)
+        .bind(key.period)
         .fetch_optional(&mut *connection)
         .await?;
         if let Some(kept) = kept {
@@ -230,14 +232,15 @@ async fn kept(
 
 async fn keep(connection: &mut SqliteConnection, rows: &[RowState]) -> Result<(), SqlError> {
     for row in rows {
+        let key = RowKeyColumns::from(row.row);
         sqlx::query(
             "INSERT INTO rebuilt VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (llm_id, metric_id, source, period) DO UPDATE SET state = excluded.state, n = excluded.n",
         )
-        .bind(row.row.key.llm.0)
-        .bind(row.row.key.metric.0)
-        .bind(row.row.key.source.as_str())
-        .bind(row.row.period.to_column())
+        .bind(key.llm_id)
+        .bind(key.metric_id)
+        .bind(key.source)
+        .bind(key.period)
         .bind(row.state.as_slice())
         .bind(row.n)
         .execute(&mut *connection)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
-use storage::{Hour, Period, Pruned, first_hour_kept};
+use storage::{Hour, Period, Pruned, first_hour_kept, hours_held_back};
 use uuid::Uuid;
 
 use crate::{
@@ -44,9 +44,7 @@ impl SqliteStorage {
             retained_from,
             batches,
             more,
-            held_back_hours: wanted
-                .filter(|wanted| *wanted > retained_from)
-                .map_or(0, |wanted| wanted.0.abs_diff(retained_from.0)),
+            held_back_hours: hours_held_back(wanted, retained_from),
         })
     }
 }

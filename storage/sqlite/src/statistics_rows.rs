@@ -3,7 +3,7 @@
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use storage::{
     Hour, Period,
-    columns::statistics_key,
+    columns::{self, RowKeyColumns},
     fold::{RowKey, RowState},
 };
 
@@ -16,16 +16,17 @@ pub(crate) async fn rows(
     after: Option<RowKey>,
     limit: u32,
 ) -> Result<Vec<RowState>, SqlError> {
+    let after = RowKeyColumns::after(after);
     sqlx::query(
         "SELECT llm_id, metric_id, source, period, state, n FROM statistics
          WHERE (llm_id, metric_id, source, period) > ($1, $2, $3, $4) AND period < $5
          ORDER BY llm_id, metric_id, source, period
          LIMIT $6",
     )
-    .bind(after.map_or(i64::MIN, |row| row.key.llm.0))
-    .bind(after.map_or(i64::MIN, |row| row.key.metric.0))
-    .bind(after.map_or("", |row| row.key.source.as_str()))
-    .bind(after.map_or(i64::MIN, |row| row.period.to_column()))
+    .bind(after.llm_id)
+    .bind(after.metric_id)
+    .bind(after.source)
+    .bind(after.period)
     .bind(before.0)
     .bind(i64::from(limit))
     .fetch_all(connection)
@@ -58,15 +59,18 @@ pub(crate) async fn hours(
     .collect()
 }
 
-fn row_state(row: &SqliteRow) -> Result<RowState, SqlError> {
-    let key = statistics_key(
+fn row_key(row: &SqliteRow) -> Result<RowKey, SqlError> {
+    Ok(columns::row_key(
         row.try_get("llm_id")?,
         row.try_get("metric_id")?,
         row.try_get("source")?,
-    )?;
-    let period = Period::from_column(row.try_get("period")?);
+        row.try_get("period")?,
+    )?)
+}
+
+fn row_state(row: &SqliteRow) -> Result<RowState, SqlError> {
     Ok(RowState {
-        row: RowKey { key, period },
+        row: row_key(row)?,
         state: row.try_get("state")?,
         n: row.try_get("n")?,
     })

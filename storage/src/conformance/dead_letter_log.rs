@@ -45,6 +45,29 @@ pub(super) async fn dead_letters_leave_a_trail(storage: Empty) -> Outcome {
     Ok(())
 }
 
+pub(super) async fn whatever_a_dead_letter_says_can_be_noted(storage: Empty) -> Outcome {
+    prepared(&*storage).await?;
+    let hostile = "a\0b\u{1f4a5}'; --\r\n\0";
+    let noted = DeadLetterNote {
+        letter_id: hostile.to_owned(),
+        reason: hostile.to_owned(),
+        operator: hostile.to_owned(),
+        ..note(0, DeadLetterAction::Replay)
+    };
+    storage.note_dead_letters(std::slice::from_ref(&noted)).await?;
+    let kept = hostile.replace('\0', "\u{fffd}");
+    let expected = DeadLetterNote {
+        letter_id: kept.clone(),
+        reason: kept.clone(),
+        operator: kept,
+        ..noted
+    };
+    let log = storage.dead_letter_log(10).await?;
+    assert_eq!(log.len(), 1);
+    assert_eq!(log[0].note, expected);
+    Ok(())
+}
+
 pub(super) async fn dead_letters_are_done_once(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
     let ids = storage

@@ -1,20 +1,18 @@
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use futures::future::{try_join, try_join_all};
-use shared_types::{BatchId, MetricBatch};
+use shared_types::MetricBatch;
+use uuid::Uuid;
 
 use super::{
     Empty, Outcome,
-    samples::{all_statistics, batch, batches, expected, prepared, unpublished},
+    samples::{all_statistics, batch, batches, content, expected, ids, noon, prepared, unpublished},
 };
-use crate::{Applied, Audit, BoxError, Requeued, Storage};
+use crate::{Applied, Audit, BoxError, Hour, Requeued, Storage};
 
 const NOW: Duration = Duration::ZERO;
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn ids(batches: &[MetricBatch]) -> Vec<BatchId> {
-    batches.iter().map(MetricBatch::id).collect()
-}
 
 /// Stored and confirmed by a broker that has lost them since.
 async fn lost(storage: &dyn Storage, batches: &[MetricBatch]) -> Outcome {
@@ -218,5 +216,33 @@ pub(super) async fn audits_beside_consumers_find_nothing(storage: Empty) -> Outc
     };
     try_join(consumers, audits).await?;
     assert_eq!(storage.audit(None, 1000).await?.batches, 200);
+    Ok(())
+}
+
+/// At the edges of an hour, where pages begin and end.
+pub(super) async fn the_first_and_the_last_of_all_ids_are_folded_like_any_other(storage: Empty) -> Outcome {
+    prepared(&*storage).await?;
+    let hour = Hour::of(noon());
+    let edges = [
+        Hour(hour.0 + 1).start() - TimeDelta::microseconds(1),
+        Hour(hour.0 + 1).start(),
+    ];
+    let mut batches = Vec::new();
+    for (id, at) in [(Uuid::nil(), edges[1]), (Uuid::max(), edges[0])] {
+        let mut content = content(0)?;
+        content.timestamp = at;
+        batches.push(MetricBatch::new(id.into(), content));
+    }
+    storage.apply(&batches).await?;
+    for (from, left) in [(hour.0, 2), (hour.0 + 1, 1), (hour.0 + 2, 0)] {
+        let audit = storage.audit(Some(Hour(from)), 10).await?;
+        assert_eq!((audit.batches, audit.mismatches), (left, Vec::new()));
+    }
+    let keep = Duration::from_secs(86_400);
+    for (hour, left) in [(hour.0, 2), (hour.0 + 1, 1), (hour.0 + 2, 0)] {
+        storage.prune(keep, Hour(hour).start() + keep, 10).await?;
+        let rebuilt = storage.rebuild(&|_, _| {}).await?;
+        assert_eq!((rebuilt.batches, rebuilt.changed), (left, 0));
+    }
     Ok(())
 }

@@ -329,6 +329,52 @@ pub(super) async fn pruning_beside_consumers_refuses_nothing_that_was_stored(sto
     Ok(())
 }
 
+/// What is recorded counts, and what can no longer count is not recorded.
+pub(super) async fn pruning_beside_producers_strands_nothing(storage: Empty) -> Outcome {
+    prepared(&*storage).await?;
+    let batches = batches(0..120)?;
+    let done = AtomicBool::new(false);
+    let producers = async {
+        let outcomes = try_join_all(batches.chunks(30).map(async |share| {
+            let mut outcomes = Vec::new();
+            for piece in share.chunks(2) {
+                let recorded = storage.record(piece).await?;
+                let applied = storage.apply(piece).await?;
+                outcomes.extend(recorded.into_iter().zip(applied));
+            }
+            Ok::<_, BoxError>(outcomes)
+        }))
+        .await;
+        done.store(true, Ordering::Release);
+        outcomes
+    };
+    let pruner = async {
+        while !done.load(Ordering::Acquire) {
+            for hour in 0..=3 {
+                prune(&*storage, hours_later(hour), 1000).await?;
+            }
+        }
+        Ok::<_, BoxError>(())
+    };
+    let (outcomes, ()) = try_join(producers, pruner).await?;
+    for outcome in outcomes.into_iter().flatten() {
+        assert!(
+            matches!(
+                outcome,
+                (Recorded::Stored, Applied::Counted)
+                    | (
+                        Recorded::Refused(Refusal::TooOld { .. }),
+                        Applied::Refused(Refusal::TooOld { .. })
+                    )
+            ),
+            "{outcome:?}"
+        );
+    }
+    while prune(&*storage, hours_later(3), 1000).await?.more {}
+    assert_eq!(unpublished(&*storage).await?, 0, "nothing is left behind");
+    Ok(())
+}
+
 pub(super) async fn pruning_and_rebuilding_take_turns(storage: Empty) -> Outcome {
     prepared(&*storage).await?;
     let batches = batches(0..150)?;

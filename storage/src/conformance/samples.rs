@@ -176,6 +176,10 @@ impl Reader {
     }
 }
 
+pub(super) fn ids(batches: &[MetricBatch]) -> Vec<BatchId> {
+    batches.iter().map(MetricBatch::id).collect()
+}
+
 pub(super) async fn unpublished(storage: &dyn Storage) -> Result<u64> {
     Ok(storage.outbox_depth().await?.unpublished)
 }

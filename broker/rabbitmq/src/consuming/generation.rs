@@ -9,18 +9,21 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::try_join_all};
+use futures::{FutureExt, future::try_join_all};
 use lapin::{
-    Channel, Consumer,
-    options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions},
+    Channel,
+    message::Delivery,
+    options::{BasicAckOptions, BasicNackOptions},
 };
 use tokio::{sync::mpsc, time::interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Incoming,
+    consumers::{Changed, Changing, ConsumerId, Consumers},
+    holdings::HoldingsRecord,
     receipt::{AmqpReceipt, Settlement, Undertaker},
-    unsettled::{Frame, Unsettled},
+    shelf::{Incoming, Shelf},
+    unsettled::{Frame, Unsettled, Verdict},
 };
 use crate::{
     error::{LinkError, answered},
@@ -36,6 +39,7 @@ const FORGOTTEN_AFTER: usize = 2;
 pub(super) struct Subscriber {
     pub(super) incoming: mpsc::Sender<Incoming>,
     pub(super) undertaker: Arc<Undertaker>,
+    pub(super) holdings: Arc<HoldingsRecord>,
     pub(super) topology: Topology,
     pub(super) closing: CancellationToken,
     /// How long the broker may be silent where it owes an answer.
@@ -47,31 +51,37 @@ pub(super) struct Generation<'a> {
     subscriber: &'a Subscriber,
     link: &'a Link,
     channel: Channel,
-    /// `None` when nobody wants deliveries any more, and only those already given out are still to be settled.
-    consumer: Option<Consumer>,
+    consumers: Consumers,
+    changing: Option<Changing>,
+    /// Not when nobody wants deliveries any more, and only those already given out are still to be settled.
+    is_subscribed: bool,
     /// A delivery for which there is no room yet.
     next: Option<Incoming>,
+    shelf: Arc<Shelf>,
     settle: mpsc::Sender<Settlement>,
     settlements: mpsc::Receiver<Settlement>,
     unsettled: Unsettled,
 }
 
 impl<'a> Generation<'a> {
-    /// At most `prefetch` deliveries are unsettled at any time.
+    /// At most `most` deliveries of the consumers are unsettled at any time.
     pub(super) fn new(
         subscriber: &'a Subscriber,
         link: &'a Link,
         channel: Channel,
-        consumer: Consumer,
-        prefetch: usize,
+        consumers: Consumers,
+        most: usize,
     ) -> Self {
-        let (settle, settlements) = mpsc::channel(prefetch);
+        let (settle, settlements) = mpsc::channel(most);
         Self {
             subscriber,
             link,
             channel,
-            consumer: Some(consumer),
+            consumers,
+            changing: None,
+            is_subscribed: true,
             next: None,
+            shelf: Arc::default(),
             settle,
             settlements,
             unsettled: Unsettled::default(),
@@ -86,7 +96,12 @@ impl<'a> Generation<'a> {
         let (link, channel) = (self.link, self.channel.clone());
         let mut checks = pin!(check(link, &channel, subscriber, &has_delivered));
         loop {
-            if self.consumer.is_none() && self.unsettled.is_empty() {
+            if self.is_subscribed && self.changing.is_none() {
+                let patience = subscriber.patience;
+                let bounded = |changing| answered("changing the prefetch", patience, changing).boxed();
+                self.changing = self.consumers.adapt().map(bounded);
+            }
+            if !self.is_subscribed && self.unsettled.is_empty() {
                 return Err(LinkError::Unsubscribed);
             }
             tokio::select! {
@@ -100,36 +115,38 @@ impl<'a> Generation<'a> {
                     self.write(settlements).await?;
                     return Err(LinkError::Closed);
                 }
-                () = subscriber.incoming.closed(), if self.consumer.is_some() => self.unsubscribe().await?,
+                () = subscriber.incoming.closed(), if self.is_subscribed => self.unsubscribe().await?,
                 // Before the deliveries, which may come without end.
-                error = &mut checks, if self.consumer.is_some() => return Err(error),
+                error = &mut checks, if self.is_subscribed => return Err(error),
+                changed = end_of(&mut self.changing) => {
+                    self.changing = None;
+                    self.consumers.changed(changed?);
+                }
                 Ok(room) = subscriber.incoming.reserve(), if self.next.is_some() => {
                     if let Some(next) = self.next.take() {
                         room.send(next);
                     }
                 }
-                delivery = next_of(&mut self.consumer), if self.next.is_none() => {
+                Some(delivered) = self.consumers.next(), if self.is_subscribed && self.next.is_none() => {
                     has_delivered.store(true, Ordering::Relaxed);
-                    self.receive(delivery)?;
+                    let (consumer, delivery) = delivered?;
+                    self.receive(consumer, delivery);
                 }
             }
         }
     }
 
-    fn receive(
-        &mut self,
-        delivery: Option<lapin::Result<lapin::message::Delivery>>,
-    ) -> Result<(), LinkError> {
-        let delivery = delivery
-            .ok_or(LinkError::ConsumerCancelled)?
-            .map_err(LinkError::Lost)?;
+    fn receive(&mut self, consumer: ConsumerId, delivery: Delivery) {
         self.unsettled.delivered(delivery.delivery_tag);
+        self.consumers.received(consumer, &delivery);
         let undertaker = Arc::clone(&self.subscriber.undertaker);
-        self.next = Some(Incoming {
-            redelivered: delivery.redelivered,
-            receipt: AmqpReceipt::new(delivery, self.settle.clone(), undertaker),
-        });
-        Ok(())
+        let receipt = AmqpReceipt::new(
+            delivery,
+            self.settle.clone(),
+            undertaker,
+            &self.subscriber.holdings,
+        );
+        self.next = Some(self.shelf.put(receipt));
     }
 
     async fn write(&mut self, settlements: Vec<Settlement>) -> Result<(), LinkError> {
@@ -139,6 +156,7 @@ impl<'a> Generation<'a> {
         let frames = self.unsettled.settle(verdicts);
         self.write_frames(frames).await?;
         for settlement in settlements {
+            self.consumers.settled(settlement.tag);
             // Nobody waits for a receipt that was dropped.
             let _ = settlement.written.send(());
         }
@@ -146,7 +164,7 @@ impl<'a> Generation<'a> {
     }
 
     /// Bounded, because meanwhile nothing else of this link is looked after.
-    async fn write_frames(&self, frames: Vec<Frame>) -> Result<(), LinkError> {
+    async fn write_frames(&mut self, frames: Vec<Frame>) -> Result<(), LinkError> {
         let writing = try_join_all(frames.into_iter().map(|frame| write(&self.channel, frame)));
         let writing = async { writing.await.map(drop).map_err(LinkError::Lost) };
         answered("settling deliveries", self.subscriber.patience, writing).await
@@ -155,24 +173,35 @@ impl<'a> Generation<'a> {
     /// Lets the broker deliver elsewhere, and puts back what was not taken: what waits here by its receipt, what the
     /// client holds by hand. The broker's answer comes after its last delivery.
     async fn unsubscribe(&mut self) -> Result<(), LinkError> {
+        self.is_subscribed = false;
         self.next = None;
-        let Some(mut consumer) = self.consumer.take() else {
-            return Ok(());
-        };
+        self.shelf.clear();
+        let changing = self.changing.take();
+        let consumers = &mut self.consumers;
         let cancel = async {
-            self.channel
-                .basic_cancel(consumer.tag(), BasicCancelOptions::default())
-                .await
-                .map_err(LinkError::Lost)?;
-            let mut put_back = Vec::new();
-            while let Some(delivery) = consumer.next().await {
-                let tag = delivery.map_err(LinkError::Lost)?.delivery_tag;
-                put_back.push(Frame::Requeue { tag });
+            if let Some(changing) = changing {
+                consumers.changed(changing.await?);
             }
-            Ok(put_back)
+            consumers.cancel_all().await?;
+            let mut left = Vec::new();
+            while let Some(delivered) = consumers.next().await {
+                left.push(delivered?.1.delivery_tag);
+            }
+            Ok(left)
         };
-        let put_back = answered("cancelling the consumer", self.subscriber.patience, cancel).await?;
-        self.write_frames(put_back).await
+        let left = answered("cancelling the consumers", self.subscriber.patience, cancel).await?;
+        left.iter().for_each(|tag| self.unsettled.delivered(*tag));
+        let put_back = left.into_iter().map(|tag| (tag, Verdict::Requeue));
+        let frames = self.unsettled.settle(put_back);
+        self.write_frames(frames).await
+    }
+}
+
+impl Drop for Generation<'_> {
+    fn drop(&mut self) {
+        // First, so that nothing is asked of a link that is over.
+        self.settlements.close();
+        self.shelf.clear();
     }
 }
 
@@ -220,9 +249,10 @@ async fn either(
     }
 }
 
-async fn next_of(consumer: &mut Option<Consumer>) -> Option<lapin::Result<lapin::message::Delivery>> {
-    match consumer {
-        Some(consumer) => consumer.next().await,
+/// Never where nothing is being changed.
+async fn end_of(changing: &mut Option<Changing>) -> Result<Changed, LinkError> {
+    match changing {
+        Some(changing) => changing.await,
         None => std::future::pending().await,
     }
 }

@@ -1,17 +1,15 @@
-use std::{num::NonZeroU16, sync::Arc};
+use std::sync::Arc;
 
-use broker::LinkState;
-use lapin::{
-    Channel, Consumer,
-    options::{BasicConsumeOptions, BasicQosOptions},
-    types::FieldTable,
-};
+use broker::{LinkState, Prefetch};
+use lapin::{Channel, Consumer};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     RabbitMqSubscription,
+    consumers::{Consumers, consume},
     generation::{Generation, Subscriber},
+    holdings::HoldingsRecord,
     receipt::Undertaker,
 };
 use crate::{
@@ -29,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ConsumingLink {
     settings: Arc<RabbitMqSettings>,
-    prefetch: NonZeroU16,
+    prefetch: Prefetch,
     subscriber: Subscriber,
     state: watch::Sender<LinkState>,
     record: Arc<LinkRecord>,
@@ -40,12 +38,13 @@ impl ConsumingLink {
     pub(crate) fn new(
         settings: Arc<RabbitMqSettings>,
         topology: Topology,
-        prefetch: NonZeroU16,
+        prefetch: Prefetch,
         lane: Lane,
         record: Arc<LinkRecord>,
+        holdings: Arc<HoldingsRecord>,
         closing: CancellationToken,
     ) -> (Self, RabbitMqSubscription, watch::Receiver<LinkState>) {
-        let (incoming, receiver) = mpsc::channel(usize::from(prefetch.get()));
+        let (incoming, receiver) = mpsc::channel(usize::from(prefetch.messages.get()));
         let (state, watched) = watch::channel(LinkState::Down {
             reason: "connecting".to_owned(),
         });
@@ -56,6 +55,7 @@ impl ConsumingLink {
         let subscriber = Subscriber {
             incoming,
             undertaker: Arc::new(undertaker),
+            holdings,
             topology,
             closing,
             patience: settings.longest_silence(),
@@ -89,21 +89,7 @@ impl ConsumingLink {
 
     async fn begin(&self, link: &Link) -> Result<(Channel, Consumer), LinkError> {
         let channel = link.channel().await?;
-        // Before consuming, or the whole queue is delivered at once; per consumer, because quorum queues refuse a
-        // limit for the channel.
-        channel
-            .basic_qos(self.prefetch.get(), BasicQosOptions { global: false })
-            .await
-            .map_err(LinkError::Channel)?;
-        let queue = &self.subscriber.topology.queue;
-        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = channel
-            .basic_consume(queue.clone(), "".into(), options, arguments)
-            .await
-            .map_err(|source| LinkError::Consume {
-                queue: queue.to_string(),
-                source,
-            })?;
+        let consumer = consume(&channel, &self.subscriber.topology.queue, 1).await?;
         Ok((channel, consumer))
     }
 }
@@ -122,10 +108,19 @@ impl Supervised for ConsumingLink {
         if std::mem::replace(&mut self.has_connected, true) {
             self.record.reconnected();
         }
-        tracing::info!(prefetch = self.prefetch, "consuming");
+        tracing::info!(
+            prefetch.messages = self.prefetch.messages,
+            prefetch.bytes = self.prefetch.bytes,
+            "consuming"
+        );
         let delivering = channel.clone();
-        let prefetch = usize::from(self.prefetch.get());
-        let generation = Generation::new(&self.subscriber, &link, channel, consumer, prefetch);
+        let (queue, holdings) = (
+            self.subscriber.topology.queue.clone(),
+            Arc::clone(&self.subscriber.holdings),
+        );
+        let consumers = Consumers::new(channel.clone(), queue, consumer, self.prefetch, holdings);
+        let most = usize::from(self.prefetch.messages.get());
+        let generation = Generation::new(&self.subscriber, &link, channel, consumers, most);
         let Err(reason) = generation.consume().await;
         link.close_channel(&delivering).await;
         link.close().await;

@@ -1,10 +1,15 @@
 //! Consuming: a subscription, and the task that owns the channel behind it.
 
+mod consumers;
 mod generation;
+mod holdings;
 mod link;
 mod receipt;
+mod shelf;
 mod unsettled;
+mod window;
 
+pub(crate) use holdings::HoldingsRecord;
 pub(crate) use link::ConsumingLink;
 pub(crate) use receipt::Received;
 
@@ -12,16 +17,9 @@ use async_trait::async_trait;
 use broker::{Delivery, Subscription};
 use tokio::sync::mpsc;
 
-use self::receipt::AmqpReceipt;
+use self::shelf::Incoming;
 
-/// A delivery on its way to whoever consumes.
-#[derive(Debug)]
-struct Incoming {
-    redelivered: bool,
-    receipt: AmqpReceipt,
-}
-
-/// The deliveries of all generations of one consumer.
+/// The deliveries of all generations of one subscription.
 #[derive(Debug)]
 pub(crate) struct RabbitMqSubscription {
     incoming: mpsc::Receiver<Incoming>,
@@ -31,10 +29,11 @@ pub(crate) struct RabbitMqSubscription {
 impl Subscription for RabbitMqSubscription {
     async fn next(&mut self) -> Option<Delivery> {
         loop {
-            let Incoming { redelivered, receipt } = self.incoming.recv().await?;
+            let receipt = self.incoming.recv().await?.take();
             // What a lost link had delivered comes again over the next one.
-            if !receipt.is_stale() {
-                return Some(Delivery::new(receipt.body(), redelivered, Box::new(receipt)));
+            if let Some(receipt) = receipt.filter(|receipt| !receipt.is_stale()) {
+                let (body, redelivered) = (receipt.body(), receipt.is_redelivered());
+                return Some(Delivery::new(body, redelivered, Box::new(receipt)));
             }
         }
     }

@@ -13,7 +13,10 @@ use tokio::{
     time::sleep,
 };
 
-use super::unsettled::Verdict;
+use super::{
+    holdings::{Held, HoldingsRecord},
+    unsettled::Verdict,
+};
 use crate::{dead_letter, error::LinkLost, publishing::Lane};
 
 /// How long a message that could become no dead letter is kept from its queue: without this it would come back at
@@ -49,11 +52,13 @@ pub(crate) struct Received {
 #[derive(Debug)]
 pub(super) struct AmqpReceipt {
     tag: DeliveryTag,
+    redelivered: bool,
     message: Received,
     /// To the generation that delivered it; closed when its link is lost.
     settlements: mpsc::Sender<Settlement>,
     undertaker: Arc<Undertaker>,
     is_settled: bool,
+    _held: Held,
 }
 
 impl AmqpReceipt {
@@ -61,14 +66,25 @@ impl AmqpReceipt {
         delivery: lapin::message::Delivery,
         settlements: mpsc::Sender<Settlement>,
         undertaker: Arc<Undertaker>,
+        record: &Arc<HoldingsRecord>,
     ) -> Self {
         Self {
+            _held: record.hold(delivery.data.len()),
             tag: delivery.delivery_tag,
+            redelivered: delivery.redelivered,
             message: Received::from(delivery),
             settlements,
             undertaker,
             is_settled: false,
         }
+    }
+
+    pub(super) fn tag(&self) -> DeliveryTag {
+        self.tag
+    }
+
+    pub(super) fn is_redelivered(&self) -> bool {
+        self.redelivered
     }
 
     pub(super) fn body(&self) -> Bytes {
@@ -135,7 +151,9 @@ impl Drop for AmqpReceipt {
 }
 
 impl From<lapin::message::Delivery> for Received {
-    fn from(delivery: lapin::message::Delivery) -> Self {
+    fn from(mut delivery: lapin::message::Delivery) -> Self {
+        // The client lets it grow to up to twice the body.
+        delivery.data.shrink_to_fit();
         Self {
             exchange: delivery.exchange,
             routing_key: delivery.routing_key,

@@ -18,16 +18,20 @@ pub(super) enum Frame {
     Requeue { tag: DeliveryTag },
 }
 
-/// The deliveries of a channel that the broker waits for, by their tags, which the broker counts upwards.
+/// The deliveries of a channel that the broker waits for, by their tags, which the broker counts upwards: what has not
+/// been received while a later one has (of another consumer of the channel) is known from the gap.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
+    last: DeliveryTag,
     /// Whether it is acknowledged by the consumer.
     tags: BTreeMap<DeliveryTag, bool>,
 }
 
 impl Unsettled {
     pub(super) fn delivered(&mut self, tag: DeliveryTag) {
-        self.tags.insert(tag, false);
+        // Or an acknowledgement of all up to this one would include those that nobody has seen yet.
+        self.tags.extend((self.last + 1..=tag).map(|tag| (tag, false)));
+        self.last = self.last.max(tag);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -109,6 +113,21 @@ mod tests {
             [ack(3, true)]
         );
         assert_eq!(unsettled.settle([(5, Acknowledge)]), [ack(5, false)]);
+    }
+
+    #[test]
+    fn nothing_is_acknowledged_that_was_not_received_yet() {
+        let mut unsettled = of([1, 3]);
+        let frames = unsettled.settle([(1, Acknowledge), (3, Acknowledge)]);
+        assert_eq!(frames, [ack(1, false), ack(3, false)]);
+        assert!(!unsettled.is_empty());
+        unsettled.delivered(2);
+        unsettled.delivered(4);
+        assert_eq!(
+            unsettled.settle([(2, Acknowledge), (4, Acknowledge)]),
+            [ack(4, true)]
+        );
+        assert!(unsettled.is_empty());
     }
 
     #[test]

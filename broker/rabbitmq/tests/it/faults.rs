@@ -107,6 +107,30 @@ async fn nothing_is_lost_when_the_broker_closes_all_connections() {
     .await;
 }
 
+/// Each connection delivers anew what nobody takes; it is in memory once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_takes_does_not_pile_up_over_lost_connections() {
+    const MESSAGES: u64 = 3;
+    let server = server().await;
+    let broker = connect_to(server.amqp_url());
+    publish_link(&broker, LinkState::is_ready).await;
+    publish_until_confirmed(broker.publisher(), (0..MESSAGES).map(batch), Arc::default()).await;
+    let mut subscription = subscribe(&broker, 10);
+    for reconnects in 0..3 {
+        soon("all is delivered", async {
+            let statistics = || broker.consume_statistics();
+            while statistics().reconnects != reconnects || broker.holdings().deliveries != MESSAGES {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        server.close_all_connections("a fault").await.unwrap();
+    }
+    let missing = (0..MESSAGES).map(|number| batch(number).id).collect();
+    consume_all(&mut *subscription, missing).await;
+    broker.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_frozen_broker_is_noticed_and_recovered_from() {
     let server = server().await;

@@ -1,6 +1,7 @@
 //! The backend on real brokers.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod budget;
 mod conflicts;
 mod conformance;
 mod faults;

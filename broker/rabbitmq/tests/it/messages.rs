@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use broker::{Broker, Delivery, OutgoingMessage, Publisher, Subscription};
+use broker::{Broker, Delivery, OutgoingMessage, Prefetch, Publisher, Subscription};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use shared_types::{
@@ -52,7 +52,7 @@ pub(crate) fn id_of(delivery: &Delivery) -> BatchId {
 }
 
 pub(crate) fn subscribe(broker: &dyn Broker, prefetch: u16) -> Box<dyn Subscription> {
-    broker.subscribe(NonZeroU16::new(prefetch).unwrap())
+    broker.subscribe(Prefetch::messages(NonZeroU16::new(prefetch).unwrap()))
 }
 
 pub(crate) async fn next(subscription: &mut dyn Subscription) -> Delivery {

@@ -105,8 +105,10 @@ async fn a_consumer_that_the_queue_has_forgotten_begins_anew() {
     with_queue(
         server,
         &url,
-        "[Consumer] = rabbit_amqqueue:consumers(Queue), Id = {element(2, Consumer), element(1, Consumer)},
-         ra:process_command(amqqueue:get_pid(Queue), rabbit_fifo:make_checkout(Id, cancel, #{})).",
+        "[ra:process_command(
+             amqqueue:get_pid(Queue),
+             rabbit_fifo:make_checkout({element(2, Consumer), element(1, Consumer)}, cancel, #{})
+         ) || Consumer <- rabbit_amqqueue:consumers(Queue)].",
     )
     .await;
     broker.publisher().publish(&batch(2)).await.unwrap();

@@ -1,14 +1,12 @@
-use std::num::NonZeroU16;
-
 use async_trait::async_trait;
-use broker::{Delivery, Receipt, SettleError, Subscription};
+use broker::{Delivery, Prefetch, Receipt, SettleError, Subscription};
 
 use super::SimulatedBroker;
 use crate::tally::Event;
 
 pub(super) struct SimulatedSubscription {
     pub(super) broker: SimulatedBroker,
-    pub(super) prefetch: NonZeroU16,
+    pub(super) prefetch: Prefetch,
 }
 
 #[async_trait]
@@ -20,7 +18,8 @@ impl Subscription for SimulatedSubscription {
             let changed = queue.changed.notified();
             let pause = self.broker.consumers_away_for();
             if pause.is_zero() {
-                if let Some((tag, message)) = queue.take(process.number, self.prefetch.get().into()) {
+                if let Some((tag, message)) = queue.take(process.number, self.prefetch.messages.get().into())
+                {
                     process
                         .world
                         .note(format_args!("{} gets delivery {tag}", process.name));

@@ -4,10 +4,12 @@ mod consuming;
 mod publishing;
 mod queue;
 
-use std::{num::NonZeroU16, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use broker::{Broker, BrokerInfo, DeadLetters, LinkState, PublishError, Publisher, Subscription};
+use broker::{
+    Broker, BrokerInfo, DeadLetters, Holdings, LinkState, Prefetch, PublishError, Publisher, Subscription,
+};
 
 pub(crate) use self::queue::Queue;
 use self::{consuming::SimulatedSubscription, publishing::SimulatedPublisher};
@@ -51,7 +53,7 @@ impl Broker for SimulatedBroker {
         Arc::new(SimulatedPublisher(self.clone()))
     }
 
-    fn subscribe(&self, prefetch: NonZeroU16) -> Box<dyn Subscription> {
+    fn subscribe(&self, prefetch: Prefetch) -> Box<dyn Subscription> {
         Box::new(SimulatedSubscription {
             broker: self.clone(),
             prefetch,
@@ -69,6 +71,10 @@ impl Broker for SimulatedBroker {
                 reason: format!("the scenario says so, for another {away:?}"),
             },
         }
+    }
+
+    fn holdings(&self) -> Holdings {
+        panic!("nobody asks what is held in the simulation")
     }
 
     async fn info(&self) -> Result<BrokerInfo, PublishError> {

@@ -1,4 +1,6 @@
-//! The consumer does nothing while the queue grows.
+//! The consumer does nothing while the queue grows, in messages or in bytes.
+
+use std::pin::pin;
 
 use anyhow::ensure;
 use nix::sys::signal::Signal;
@@ -29,6 +31,46 @@ pub(super) async fn before_a_frozen_consumer(bench: &mut Bench) -> anyhow::Resul
     let lasted = frozen.elapsed().as_secs_f64();
     let recovered = pipeline.recovery().await?;
     let evidence = format!("frozen for {lasted:.0} s before {queued} messages");
+    pipeline
+        .settle_recovered(1, recovered, evidence, &Expected::default())
+        .await
+}
+
+/// The consumer has seen small batches alone, and is frozen while the largest queue up that producers send: together they
+/// are more than it may ever hold.
+pub(super) async fn of_the_largest_batches(bench: &mut Bench) -> anyhow::Result<Verdict> {
+    /// As many as a batch may have; 2 MB as a message.
+    const VALUES: u32 = 100_000;
+    /// As bodies twice what a consumer holds at once.
+    const BACKLOG: u64 = 60;
+    /// What it holds at once, and the one body that may be on its way when the window shrinks.
+    const HELD: f64 = (64.0 + 3.0) * 1024.0 * 1024.0;
+    let ground = Ground::prepare(bench).await?;
+    let mut pipeline = Pipeline::start(22, ground, Options::default()).await?;
+
+    pipeline.process(Service::Benchmark)?.signal(Signal::SIGSTOP)?;
+    pipeline.stop(Service::Simulation).await?;
+    pipeline.run(Service::Simulation, &[("NUM_DATA_POINTS", VALUES.to_string())])?;
+    let queued = pipeline.backlog(BACKLOG).await?;
+    pipeline.stop(Service::Simulation).await?;
+    pipeline.run(Service::Simulation, &[])?;
+
+    pipeline.process(Service::Benchmark)?.signal(Signal::SIGCONT)?;
+    let (recovered, held) = {
+        let recovery = pin!(pipeline.recovery());
+        let peak = pipeline.peak_of("llm_bench_consumer_held_bytes", recovery);
+        peak.await
+    };
+    let recovered = recovered?;
+    ensure!(held > 0.0, "I7: the consumer held nothing at any time");
+    ensure!(
+        held <= HELD,
+        "I5: the consumer held {held} bytes of messages at once"
+    );
+    let evidence = format!(
+        "{queued} messages queued, most of {VALUES} values; at most {:.0} MiB of them held at once",
+        held / 1024.0 / 1024.0
+    );
     pipeline
         .settle_recovered(1, recovered, evidence, &Expected::default())
         .await

@@ -88,6 +88,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         quick: true,
         inject: |bench| backlog::before_a_frozen_consumer(bench).boxed_local(),
     },
+    Fault {
+        number: 22,
+        name: "consumer frozen before a backlog of the largest batches",
+        quick: false,
+        inject: |bench| backlog::of_the_largest_batches(bench).boxed_local(),
+    },
 ];
 
 /// Values that flow slowly: what waits for the end of a long fault is a thousand batches or so, so that the recovery is

@@ -7,6 +7,7 @@ mod plan;
 mod publishing;
 mod results;
 mod run;
+mod tracking;
 
 pub(crate) mod options;
 
@@ -28,7 +29,7 @@ use rand::TryRng;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use self::{environment::Environment, options::LoadTest};
+use self::{environment::Environment, options::LoadTest, tracking::Tracking};
 use crate::{
     context::{Context, UsageError, WrongInput},
     say::say,
@@ -36,6 +37,7 @@ use crate::{
 
 pub(crate) async fn run(options: LoadTest, context: Context) -> anyhow::Result<()> {
     let environment = Environment::of(&context);
+    let tracking = Tracking::asked_for(&options, &environment)?;
     let plan = plan::plan(&options, drawn_seed()?, spare_cores()).map_err(UsageError)?;
     let stop = stop_at_signal()?;
     let ready = prepare(&options, plan, &environment).await?;
@@ -54,7 +56,7 @@ pub(crate) async fn run(options: LoadTest, context: Context) -> anyhow::Result<(
         Some(publisher) => publisher.end(run).await?,
         None => run?,
     };
-    outcome::conclude(&options, &context, &environment, &ready, calibration, ended).await
+    outcome::conclude(&options, &context, tracking.as_ref(), &ready, calibration, ended).await
 }
 
 /// Everything that a run needs, made before it.

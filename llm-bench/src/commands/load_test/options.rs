@@ -1,9 +1,6 @@
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{ffi::OsString, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use clap::{
-    Args, ValueEnum,
-    builder::{OsStringValueParser, TypedValueParser},
-};
+use clap::{Args, ValueEnum};
 
 /// A load test of an LLM's API.
 ///
@@ -48,14 +45,8 @@ pub(crate) struct LoadTest {
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = json_object)]
     pub additional_sampling_params: serde_json::Map<String, serde_json::Value>,
     /// Where the results are written; nothing is without it
-    #[arg(
-        long,
-        value_name = "DIRECTORY",
-        default_value = "",
-        hide_default_value = true,
-        value_parser = OsStringValueParser::new().map(PathBuf::from)
-    )]
-    pub results_dir: PathBuf,
+    #[arg(long, value_name = "DIRECTORY", default_value = "", hide_default_value = true)]
+    pub results_dir: OsString,
     /// Labels for the results: k=v,k=v
     #[arg(long, value_name = "LABELS", default_value = "", hide_default_value = true)]
     pub metadata: String,
@@ -66,7 +57,7 @@ pub(crate) struct LoadTest {
     #[arg(long, value_name = "NAME")]
     pub ml_repo: Option<String>,
     /// The run's name there
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "ml_repo")]
     pub run_name: Option<String>,
 
     #[command(flatten)]
@@ -214,7 +205,8 @@ pub(crate) enum ArrivalKind {
 
 const AFTER_HELP: &str = "\
 Environment: OPENAI_API_BASE [https://api.openai.com/v1] and OPENAI_API_KEY for openai, openai-completions and litellm;
-ANTHROPIC_API_BASE [https://api.anthropic.com] and ANTHROPIC_API_KEY for anthropic; HF_TOKEN for tokenizers; MLFLOW_TRACKING_URI.
+ANTHROPIC_API_BASE [https://api.anthropic.com] and ANTHROPIC_API_KEY for anthropic; HF_TOKEN for tokenizers;
+MLFLOW_TRACKING_URI with MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, for --ml-repo.
 
 Results: {model}_{in}_{out}_summary.json and _individual_responses.json as LLMPerf writes them, report.json, report.html and
 requests.jsonl, which is written as requests end.

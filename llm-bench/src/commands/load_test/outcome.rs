@@ -6,8 +6,12 @@ use load_test::{
 };
 
 use super::{
-    Ready, environment::Environment, eprint_line, error_limits, options::LoadTest, results, run::Ended,
+    Ready, eprint_line, error_limits,
+    options::LoadTest,
+    results,
+    run::{Ended, results_dir},
     say_text,
+    tracking::Tracking,
 };
 use crate::context::Context;
 
@@ -18,7 +22,7 @@ use crate::context::Context;
 pub(super) async fn conclude(
     options: &LoadTest,
     context: &Context,
-    _environment: &Environment,
+    tracking: Option<&Tracking>,
     ready: &Ready,
     calibration: Option<Calibration>,
     ended: Ended,
@@ -31,6 +35,10 @@ pub(super) async fn conclude(
         say_text(&text::summary(&report));
     }
     written?;
+    if let Some(tracking) = tracking {
+        let directory = results_dir(options)?;
+        tracking.log(&report, context.clock.now(), directory).await?;
+    }
     published(&ended)?;
     if let Some(problem) = report.problems.first() {
         bail!("the run is not complete: {problem}");

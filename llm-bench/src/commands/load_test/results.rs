@@ -2,7 +2,7 @@ use std::{collections::HashMap, fs, path::Path};
 
 use anyhow::Context as _;
 use load_test::{
-    correctness,
+    correctness, html,
     plan::Workload,
     record::{Class, RequestRecord},
     report::{
@@ -29,10 +29,17 @@ pub(super) fn write(
     report: &Report,
 ) -> anyhow::Result<()> {
     let now = context.clock.now().timestamp();
-    let mut files = vec![ResultFile {
-        name: "report.json".to_owned(),
-        content: serde_json::to_string_pretty(report)? + "\n",
-    }];
+    let recorded = &ended.recorded;
+    let mut files = vec![
+        ResultFile {
+            name: "report.json".to_owned(),
+            content: serde_json::to_string_pretty(report)? + "\n",
+        },
+        ResultFile {
+            name: "report.html".to_owned(),
+            content: html::render(report, &recorded.records, recorded.started),
+        },
+    ];
     if ready.plan.workload == Workload::Correctness {
         files.extend(correctness_files(options, ready, ended, now)?);
     } else {

@@ -2,6 +2,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use load_test::{
+    display::{Display, Style, Target},
     journal::{Journal, Recorded, Settings},
     plan::Workload,
     publish::{Feed, RunFile},
@@ -67,11 +68,17 @@ pub(super) async fn carry_out(
             chunk_stamps: options.results.record_chunks,
         },
         journal,
-        progress,
+        progress: Arc::clone(&progress),
         cancel: stop,
         clock: Arc::clone(&context.clock),
     };
+    let target = Target {
+        requests: ready.plan.stop.max_requests,
+        send_for: ready.plan.stop.send_for,
+    };
+    let display = Display::start(progress, target, Style::of(&std::io::stderr()))?;
     let facts = spawn_blocking(move || run(inputs)).await?;
+    display.finish();
     let finished = spawn_blocking(move || journalling.finish()).await?;
     let (facts, (recorded, _)) = (facts?, finished?);
     let recorded = counted(recorded, ready).await?;
@@ -100,7 +107,7 @@ async fn counted(mut recorded: Recorded, ready: &Ready) -> anyhow::Result<Record
 
 /// The directory for the results, made where it is missing; `None` where nothing is to be written.
 pub(super) fn results_dir(options: &LoadTest) -> anyhow::Result<Option<&Path>> {
-    let directory = options.results_dir.as_path();
+    let directory = Path::new(&options.results_dir);
     if directory.as_os_str().is_empty() {
         return Ok(None);
     }

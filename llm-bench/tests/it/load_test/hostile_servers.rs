@@ -114,7 +114,9 @@ fn each_ends_as_expected(api: &'static str) {
         thread::spawn(move || these.iter().for_each(|each| ends_as_expected(api, *each)))
     };
     let running = [meet(first), meet(second)];
-    running.map(|thread| thread.join().unwrap());
+    for thread in running {
+        thread.join().unwrap();
+    }
 }
 
 #[test]

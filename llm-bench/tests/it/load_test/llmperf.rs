@@ -68,7 +68,7 @@ fn the_line_of_llmperfs_readme_writes_llmperfs_files() {
     command.arg("--allow-invalid");
     command
         .env("OPENAI_API_KEY", "secret_abcdefg")
-        .env("OPENAI_API_BASE", format!("{}/v1", bench.mock.base_url()))
+        .env("OPENAI_API_BASE", bench.mock.base_url())
         .env("HF_HUB_OFFLINE", "1")
         .current_dir(bench.directory.path());
     let done = run(command);
@@ -177,7 +177,7 @@ fn labels_and_sampling_parameters_are_in_the_summary_and_errors_are_counted() {
 fn without_a_results_directory_nothing_is_written_and_json_goes_to_standard_output() {
     let bench = Bench::quick();
     for empty in [&[][..], &["--results-dir", ""]] {
-        let base = format!("{}/v1", bench.mock.base_url());
+        let base = bench.mock.base_url();
         let mut command = super::load_test(&base, "--model m --max-num-completed-requests 3 --json");
         command
             .args(["--no-calibration", "--allow-invalid"])

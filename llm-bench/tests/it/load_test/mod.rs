@@ -53,7 +53,7 @@ impl Bench {
     /// The command with its results directory. No calibration, and no verdict about this machine: other tests run beside this
     /// one. `arguments` are split at spaces.
     fn command(&self, arguments: &str) -> Command {
-        let mut command = load_test(&format!("{}/v1", self.mock.base_url()), arguments);
+        let mut command = load_test(&self.mock.base_url(), arguments);
         command
             .args(["--no-calibration", "--allow-invalid", "--results-dir"])
             .arg(self.results())
@@ -67,7 +67,7 @@ impl Bench {
         command
             .arg("load-test")
             .args(arguments.split_whitespace())
-            .env("OPENAI_API_BASE", format!("{}/v1", self.mock.base_url()))
+            .env("OPENAI_API_BASE", self.mock.base_url())
             .env("HF_HUB_OFFLINE", "1");
         command
     }

@@ -162,7 +162,7 @@ async fn by_the_servers_of_a_deployment_its_services_count() {
 async fn two_runs_into_one_directory_are_two_runs() {
     let bench = Bench::quick();
     for requests in ["60", "20"] {
-        let base = format!("{}/v1", bench.mock.base_url());
+        let base = bench.mock.base_url();
         let mut command = load_test(&base, "--model mine --no-calibration --allow-invalid --publish");
         command
             .args(["--max-num-completed-requests", requests, "--results-dir"])

@@ -42,7 +42,7 @@ fn arguments_are_refused_with_what_was_found_and_what_is_expected() {
             "--model m --num-concurrent-requests 0",
             &["--num-concurrent-requests", "'0'"],
         ),
-        ("--model m --request-rate -1", &["--request-rate", "above 0"]),
+        ("--model m --request-rate=-1", &["--request-rate", "above 0"]),
         ("--model m --timeout soon", &["--timeout", "'soon'"]),
         (
             "--model m --additional-sampling-params [1]",

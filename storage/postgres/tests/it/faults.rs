@@ -5,18 +5,16 @@ use std::{
     time::Duration,
 };
 
-use chrono::DateTime;
 use futures::future::{try_join, try_join_all};
-use shared_types::RegistrySeed;
 use sqlx::{Connection, PgConnection};
 use storage::{
-    Applied, BoxError, Hour, Maintenance, Outbox, Projection, Recorded, Registry, StorageError,
+    Applied, BoxError, Hour, Maintenance, Outbox, Projection, Recorded, StorageError,
     conformance::samples::batches,
 };
 use storage_postgres::{PostgresSettings, PostgresStorage};
 use test_servers::PostgresServer;
 
-use crate::empty_database;
+use crate::{empty_database, schema::prepare};
 
 type Outcome = Result<(), BoxError>;
 
@@ -38,14 +36,6 @@ fn patient(url: &str) -> Result<PostgresStorage, BoxError> {
         retry_delay: Duration::from_millis(20),
         ..PostgresSettings::from_url(url)?
     }))
-}
-
-async fn prepare(storage: &PostgresStorage) -> Outcome {
-    storage.migrate().await?;
-    storage
-        .seed(&RegistrySeed::standard()?, DateTime::UNIX_EPOCH)
-        .await?;
-    Ok(())
 }
 
 #[tokio::test]

@@ -2,11 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::DateTime;
-use shared_types::RegistrySeed;
-use storage::{
-    BoxError, Maintenance, Outbox, Recorded, Registry, StorageError, conformance::samples::batches,
-};
+use storage::{BoxError, Outbox, Recorded, StorageError, conformance::samples::batches};
 use storage_postgres::{PostgresSettings, PostgresStorage};
 use test_servers::PostgresServer;
 use tokio::{
@@ -16,6 +12,8 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
+
+use crate::schema::prepare;
 
 /// Relays connections to `server`. When notified, it forgets those that there are: they stay open, and nothing passes.
 async fn relay(listener: TcpListener, server: u16, silence: Arc<Notify>) {
@@ -54,10 +52,7 @@ async fn a_connection_that_was_cut_off_leaves_the_pool() -> Result<(), BoxError>
         max_retries: 0,
         ..PostgresSettings::from_url(&relayed)?
     });
-    storage.migrate().await?;
-    storage
-        .seed(&RegistrySeed::standard()?, DateTime::UNIX_EPOCH)
-        .await?;
+    prepare(&storage).await?;
     let batches = batches(0..4)?;
     assert_eq!(storage.record(&batches[..2]).await?, vec![Recorded::Stored; 2]);
 

@@ -1,0 +1,164 @@
+//! The limit in bytes, which RabbitMQ does not know: the window follows the sizes of the bodies.
+
+use std::{
+    collections::BTreeSet,
+    num::{NonZeroU16, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
+
+use broker::{Broker, Delivery, LinkState, OutgoingMessage, Prefetch, Subscription};
+use broker_rabbitmq::RabbitMqBroker;
+use shared_types::BatchId;
+
+use crate::{
+    messages::{batch, id_of, next, publish_until_confirmed},
+    servers::connected,
+    waiting::{publish_link, soon},
+};
+
+const BUDGET: usize = 64 * 1024 * 1024;
+const LIMIT: Prefetch = Prefetch {
+    messages: NonZeroU16::new(256).expect("not zero"),
+    bytes: NonZeroUsize::new(BUDGET).expect("not zero"),
+};
+const LARGE: usize = 1_000_000;
+/// A micro-batch.
+const TOGETHER: usize = 128;
+/// How long nothing more may come.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// The `number`th message, of about so many bytes: white space is no part of a batch.
+fn sized(number: u64, bytes: usize) -> OutgoingMessage {
+    let mut message = batch(number);
+    let mut body = message.body.to_vec();
+    body.resize(bytes.max(body.len()), b' ');
+    message.body = body.into();
+    message
+}
+
+async fn queue_up(broker: &RabbitMqBroker, messages: impl IntoIterator<Item = OutgoingMessage>) {
+    publish_link(broker, LinkState::is_ready).await;
+    publish_until_confirmed(broker.publisher(), messages, Arc::default()).await;
+}
+
+fn ids(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<BatchId> {
+    numbers.into_iter().map(|number| batch(number).id).collect()
+}
+
+/// So many are delivered while nothing is settled, and no more.
+async fn all_out(subscription: &mut dyn Subscription, window: usize) -> Vec<Delivery> {
+    let mut held = Vec::with_capacity(window);
+    while held.len() < window {
+        held.push(next(subscription).await);
+    }
+    let more = tokio::time::timeout(SILENCE, subscription.next()).await;
+    assert!(more.is_err(), "more than {window}");
+    held
+}
+
+/// Acknowledges, and takes the ids out of `missing`: none comes twice. That one was delivered before says nothing: RabbitMQ
+/// marks so what it takes back itself because its consumer was cancelled on the way.
+async fn settle(held: impl IntoIterator<Item = Delivery>, missing: &mut BTreeSet<BatchId>) {
+    let acks = held.into_iter().map(|delivery| {
+        assert!(missing.remove(&id_of(&delivery)), "came twice");
+        delivery.ack()
+    });
+    for settled in futures::future::join_all(acks).await {
+        settled.unwrap();
+    }
+}
+
+async fn take_all(
+    broker: &RabbitMqBroker,
+    subscription: &mut dyn Subscription,
+    missing: &mut BTreeSet<BatchId>,
+) {
+    let mut together = Vec::new();
+    while missing.len() > together.len() {
+        together.push(next(subscription).await);
+        let holdings = broker.holdings();
+        assert!(holdings.bytes <= BUDGET as u64, "{holdings:?}");
+        if together.len() == TOGETHER || holdings.deliveries == together.len() as u64 {
+            settle(std::mem::take(&mut together), missing).await;
+        }
+    }
+    settle(together, missing).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_of_large_bodies_stays_within_the_budget() {
+    const MESSAGES: u64 = 300;
+    let broker = connected().await;
+    queue_up(&broker, (0..MESSAGES).map(|number| sized(number, LARGE))).await;
+    let mut subscription = broker.subscribe(LIMIT);
+    let mut missing = ids(0..MESSAGES);
+
+    // As full as it gets: nothing is settled.
+    let held = all_out(&mut *subscription, BUDGET / 4 * 3 / LARGE).await;
+    let queued = soon("the depth", broker.info()).await.unwrap().queued;
+    assert_eq!(queued, MESSAGES - held.len() as u64, "what is out is here");
+    settle(held, &mut missing).await;
+
+    take_all(&broker, &mut *subscription, &mut missing).await;
+    broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_bodies_reach_the_whole_window() {
+    const MESSAGES: u64 = 600;
+    let broker = connected().await;
+    queue_up(&broker, (0..MESSAGES).map(|number| sized(number, 20_000))).await;
+    let mut subscription = broker.subscribe(LIMIT);
+    let held = all_out(&mut *subscription, LIMIT.messages.get().into()).await;
+    assert_eq!(broker.holdings().prefetch, u64::from(LIMIT.messages.get()));
+    let mut missing = ids(0..MESSAGES);
+    settle(held, &mut missing).await;
+    take_all(&broker, &mut *subscription, &mut missing).await;
+    broker.close().await;
+}
+
+/// What was delivered by the consumers that are cancelled is settled like the rest, and once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn larger_bodies_shrink_the_window_and_what_is_held_stays_valid() {
+    const SMALL: u64 = 600;
+    const MESSAGES: u64 = 800;
+    let broker = connected().await;
+    queue_up(&broker, (0..SMALL).map(|number| sized(number, 20_000))).await;
+    let mut subscription = broker.subscribe(LIMIT);
+    let mut missing = ids(0..MESSAGES);
+    let mut held = all_out(&mut *subscription, LIMIT.messages.get().into()).await;
+    assert_eq!(broker.holdings().prefetch, u64::from(LIMIT.messages.get()));
+
+    queue_up(&broker, (SMALL..MESSAGES).map(|number| sized(number, LARGE))).await;
+    // The youngest consumers' are kept over the change.
+    let kept = held.split_off(TOGETHER);
+    settle(held, &mut missing).await;
+    while broker.holdings().prefetch > (BUDGET / LARGE) as u64 {
+        settle([next(&mut *subscription).await], &mut missing).await;
+    }
+    settle(kept, &mut missing).await;
+    take_all(&broker, &mut *subscription, &mut missing).await;
+    assert!(missing.is_empty());
+    assert!(broker.holdings().prefetch <= (BUDGET / LARGE) as u64);
+
+    // And it opens again once large bodies are forgotten.
+    let more = MESSAGES..MESSAGES + 900;
+    queue_up(&broker, more.clone().map(batch)).await;
+    let mut missing = ids(more);
+    for _ in 0..600 {
+        settle([next(&mut *subscription).await], &mut missing).await;
+    }
+    let held = all_out(&mut *subscription, LIMIT.messages.get().into()).await;
+    settle(held, &mut missing).await;
+    take_all(&broker, &mut *subscription, &mut missing).await;
+    drop(subscription);
+    assert!(
+        tokio::time::timeout(SILENCE, broker.subscribe(LIMIT).next())
+            .await
+            .is_err(),
+        "all was settled"
+    );
+    assert_eq!(broker.consume_statistics().reconnects, 0);
+    broker.close().await;
+}
