@@ -11,6 +11,11 @@ use storage::Storage;
 #[error(transparent)]
 pub(crate) struct UsageError(#[from] pub Invalid);
 
+/// A file, an address or a name that was given is of no use: exit status 2, too.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct WrongInput(pub Box<dyn std::error::Error + Send + Sync>);
+
 /// How long a server may take to answer a command that cannot do without it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 

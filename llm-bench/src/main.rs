@@ -17,7 +17,7 @@ use clap::Parser;
 
 use crate::{
     cli::{Cli, Command},
-    context::{Context, UsageError},
+    context::{Context, UsageError, WrongInput},
 };
 
 #[tokio::main]
@@ -26,7 +26,8 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("llm-bench: {error:#}");
-            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+            let is_usage = error.is::<UsageError>() || error.is::<WrongInput>();
+            ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }
 }

@@ -121,6 +121,12 @@ impl Client {
         record
     }
 
+    /// Where its requests go.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.shared.endpoint
+    }
+
     /// Connections that are open now, those in use and those kept for the next request. What the server closed counts until
     /// it is tried.
     #[must_use]

@@ -171,6 +171,21 @@ impl Endpoint {
         self.api
     }
 
+    /// `text` without the keys that go with every request: a server may tell back which one it refuses.
+    #[must_use]
+    pub fn without_keys(&self, text: Box<str>) -> Box<str> {
+        let values = self.headers.values().filter(|value| value.is_sensitive());
+        let keys = values
+            .filter_map(|value| value.to_str().ok())
+            .map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
+        keys.fold(text, |text, key| {
+            if key.is_empty() || !text.contains(key) {
+                return text;
+            }
+            text.replace(key, "[key]").into()
+        })
+    }
+
     /// A request's body, to be sent by [`Client::exchange`](crate::Client::exchange).
     #[must_use]
     pub fn encode(&self, generation: &Generation<'_>) -> Bytes {
@@ -279,6 +294,18 @@ mod tests {
         let endpoint = Endpoint::new(api, base, None).unwrap();
         let host = endpoint.headers[HOST].to_str().unwrap().to_owned();
         (host, endpoint.target.to_string(), endpoint.port)
+    }
+
+    #[test]
+    fn what_a_server_tells_back_is_shown_without_the_key() {
+        for api in [Api::OpenAiChat, Api::AnthropicMessages] {
+            let endpoint = Endpoint::new(api, "http://h", Some(Secret::new("sk-1".to_owned())))
+                .and_then(|endpoint| endpoint.with_header("x-team", &Secret::new("blue-7".to_owned())))
+                .unwrap();
+            let told = "no sk-1 of blue-7, sk-1";
+            assert_eq!(&*endpoint.without_keys(told.into()), "no [key] of [key], [key]");
+            assert_eq!(&*endpoint.without_keys("overloaded".into()), "overloaded");
+        }
     }
 
     #[test]

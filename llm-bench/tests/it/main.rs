@@ -8,6 +8,7 @@ mod healing;
 mod hostile_text;
 mod least_privilege;
 mod load;
+mod load_test;
 mod load_test_workers;
 mod mock_llm;
 mod oracle;

@@ -69,13 +69,19 @@ pub(super) enum Portion {
 }
 
 impl Portion {
-    /// The requests that it is about, of all.
-    pub(super) fn of(self, records: &[RequestRecord]) -> &[RequestRecord] {
+    /// The requests that it is about: of those that have `ended`, in the order in which they did, or of the same in the order of
+    /// the schedule. None where some of them are not there: a part of a cut would be another batch.
+    pub(super) fn of<'a>(
+        self,
+        ended: &'a [RequestRecord],
+        scheduled: &'a [RequestRecord],
+    ) -> &'a [RequestRecord] {
         match self {
-            Self::Ended { from, to } | Self::Counted { from, to } | Self::Ramp { from, to } => {
-                records.get(from..to).unwrap_or_default()
+            Self::Ended { from, to } => ended.get(from..to).unwrap_or_default(),
+            Self::Counted { from, to } | Self::Ramp { from, to } => {
+                scheduled.get(from..to).unwrap_or_default()
             }
-            Self::Rates => records,
+            Self::Rates => scheduled,
         }
     }
 }

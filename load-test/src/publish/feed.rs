@@ -1,19 +1,19 @@
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
 use precise_time::MonotonicTime;
-use shared_types::{Clock, MetricBatch};
+use shared_types::Clock;
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    PublishError, Sink,
-    cuts::{Counting, Cut, Origin, Portion, VALUES_PER_CUT},
-    log::Log,
+    PublishError, Published, Sink,
+    cuts::{Counting, Origin, Portion, VALUES_PER_CUT},
+    publication::Publication,
 };
 use crate::{
     journal::Follower,
@@ -24,8 +24,6 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Requests that wait are cut so long after the cut before, however few they are.
 const CUT_AFTER: Duration = Duration::from_secs(5);
-/// The first pause before batches are sent again, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// Takes what has ended from the journal's thread. Records only: what waits here is in the journal's memory too.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +80,12 @@ pub fn feed(settings: &FeedSettings, clock: Arc<dyn Clock>) -> Result<(Feed, Fee
     };
     let end = FeedEnd {
         feed: feed.clone(),
-        publication: Publication::new(settings.origin.clone(), counting, settings.results_dir.as_deref())?,
+        publication: Publication::new(
+            settings.origin.clone(),
+            counting,
+            settings.results_dir.as_deref(),
+            &[],
+        )?,
         pending: Vec::new(),
         position: 0,
         clock,
@@ -107,7 +110,12 @@ impl FeedEnd {
                 || (!self.pending.is_empty() && last_cut.elapsed() >= CUT_AFTER)
             {
                 last_cut = Instant::now();
-                self.cut(sink, Patience::Until(ended)).await?;
+                self.cut()?;
+                match self.publication.send(sink, ended.cancelled()).await {
+                    // The run has ended, or this would still be trying: the end tries again.
+                    Err(error) if error.is_passing() => return Ok(()),
+                    taken_or_refused => taken_or_refused?,
+                }
             }
         }
     }
@@ -123,161 +131,30 @@ impl FeedEnd {
         records: &[RequestRecord],
         patience: Duration,
     ) -> Result<Published, PublishError> {
-        let give_up = Instant::now() + patience;
+        let mut out_of_patience = pin!(sleep(patience));
         self.pending.extend(self.feed.take());
         while !self.pending.is_empty() {
-            self.cut(sink, Patience::For(give_up)).await?;
+            self.cut()?;
+            self.publication.send(sink, out_of_patience.as_mut()).await?;
         }
         let now = self.clock.now();
-        self.publication.rest(sink, records, now, give_up).await?;
-        Ok(self.publication.published)
+        self.publication
+            .rest(sink, records, &[], now, out_of_patience)
+            .await?;
+        Ok(self.publication.published())
     }
 
-    async fn cut(&mut self, sink: &dyn Sink, patience: Patience<'_>) -> Result<(), PublishError> {
+    /// Makes a cut of the first that are pending.
+    fn cut(&mut self) -> Result<(), PublishError> {
         let taken = self.pending.len().min(VALUES_PER_CUT);
         let portion = Portion::Ended {
             from: self.position,
             to: self.position + taken,
         };
-        let (records, now) = (&self.pending[..taken], self.clock.now());
         self.publication
-            .publish(portion, records, now, sink, patience)
-            .await?;
+            .cut(portion, &self.pending[..taken], self.clock.now())?;
         self.pending.drain(..taken);
         self.position += taken;
-        Ok(())
-    }
-}
-
-/// How much has been published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Published {
-    /// Batches.
-    pub batches: u64,
-    /// Values in them.
-    pub values: u64,
-}
-
-/// How long a sink may be away.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Patience<'a> {
-    Until(&'a CancellationToken),
-    For(Instant),
-}
-
-impl Patience<'_> {
-    fn is_over(self) -> bool {
-        match self {
-            Self::Until(ended) => ended.is_cancelled(),
-            Self::For(give_up) => Instant::now() >= give_up,
-        }
-    }
-}
-
-/// Cuts that are written down, then sent.
-#[derive(Debug)]
-pub(super) struct Publication {
-    origin: Origin,
-    counting: Counting,
-    log: Log,
-    /// Cuts that are written down and not sent yet: the sink was away when the run ended.
-    unsent: Vec<MetricBatch>,
-    pub(super) next_sequence: u64,
-    pub(super) published: Published,
-}
-
-impl Publication {
-    pub(super) fn new(
-        origin: Origin,
-        counting: Counting,
-        results_dir: Option<&Path>,
-    ) -> Result<Self, PublishError> {
-        Ok(Self {
-            origin,
-            counting,
-            log: Log::open(results_dir)?,
-            unsent: Vec::new(),
-            next_sequence: 0,
-            published: Published::default(),
-        })
-    }
-
-    /// Makes a cut and sends its batches.
-    pub(super) async fn publish(
-        &mut self,
-        portion: Portion,
-        records: &[RequestRecord],
-        timestamp: DateTime<Utc>,
-        sink: &dyn Sink,
-        patience: Patience<'_>,
-    ) -> Result<(), PublishError> {
-        let cut = Cut {
-            sequence: self.next_sequence,
-            timestamp,
-            portion,
-        };
-        let batches = cut.batches(&self.origin, records, self.counting)?;
-        self.log.note(&cut)?;
-        self.next_sequence += 1;
-        self.unsent.extend(batches);
-        self.send(sink, patience).await
-    }
-
-    /// Sends the batches of a cut that was written down before.
-    pub(super) async fn repeat(
-        &mut self,
-        cut: &Cut,
-        records: &[RequestRecord],
-        sink: &dyn Sink,
-        patience: Patience<'_>,
-    ) -> Result<(), PublishError> {
-        self.unsent
-            .extend(cut.batches(&self.origin, records, self.counting)?);
-        self.next_sequence = self.next_sequence.max(cut.sequence + 1);
-        self.send(sink, patience).await
-    }
-
-    /// The portions that are known only when the run is over.
-    pub(super) async fn rest(
-        &mut self,
-        sink: &dyn Sink,
-        records: &[RequestRecord],
-        now: DateTime<Utc>,
-        give_up: Instant,
-    ) -> Result<(), PublishError> {
-        for portion in self.counting.late_portions(records) {
-            self.publish(portion, portion.of(records), now, sink, Patience::For(give_up))
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Sends what waits; it goes on waiting where the sink is away and patience ends with the run.
-    async fn send(&mut self, sink: &dyn Sink, patience: Patience<'_>) -> Result<(), PublishError> {
-        let (mut pause, longest) = PAUSES;
-        while !self.unsent.is_empty() {
-            match sink.submit(&self.unsent).await {
-                Ok(()) => {
-                    self.published.batches += self.unsent.len() as u64;
-                    self.published.values += self
-                        .unsent
-                        .iter()
-                        .map(|batch| batch.values().len() as u64)
-                        .sum::<u64>();
-                    self.unsent.clear();
-                }
-                Err(error) if error.is_passing() && !patience.is_over() => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "measured values wait to be published"
-                    );
-                    sleep(pause).await;
-                    pause = (pause * 2).min(longest);
-                }
-                Err(error) if error.is_passing() && matches!(patience, Patience::Until(_)) => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
         Ok(())
     }
 }

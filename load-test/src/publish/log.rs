@@ -60,7 +60,7 @@ fn whole_lines(path: &Path) -> io::Result<File> {
 /// out. A file that is not there has no lines.
 pub(super) fn lines<T>(
     path: &Path,
-    parse: impl Fn(&str) -> Result<T, serde_json::Error>,
+    parse: impl Fn(&[u8]) -> Result<T, serde_json::Error>,
 ) -> Result<Vec<T>, PublishError> {
     let failed = |source| PublishError::File {
         path: path.to_owned(),
@@ -71,8 +71,9 @@ pub(super) fn lines<T>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
-    let (mut lines, mut text) = (Vec::new(), String::new());
-    while reader.read_line(&mut text).map_err(failed)? > 0 && text.ends_with('\n') {
+    // Bytes: a line may be torn within a character.
+    let (mut lines, mut text) = (Vec::new(), Vec::new());
+    while reader.read_until(b'\n', &mut text).map_err(failed)? > 0 && text.ends_with(b"\n") {
         let line = parse(&text).map_err(|source| PublishError::Line {
             path: path.to_owned(),
             line: lines.len() + 1,

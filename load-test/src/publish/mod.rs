@@ -13,21 +13,26 @@
 //! | `tpot` | one per answered request of two tokens or more, s |
 //! | `rps` | one per whole second from the first answer to the last request sent: requests completed in it |
 //!
-//! Requests of the warm-up and of the ramp are left out, unless nothing else is left of the run.
+//! Requests of the warm-up are left out, and those of the ramp unless nothing else was answered. A run that has only its ramp
+//! has no `rps`.
 
 mod cuts;
 mod feed;
 mod log;
 mod metrics;
+mod publication;
 mod resume;
 mod run_file;
 mod sink;
+#[cfg(test)]
+mod tests;
 
 pub use self::{
     cuts::{Origin, VALUES_PER_CUT},
-    feed::{Feed, FeedEnd, FeedSettings, Published, feed},
+    feed::{Feed, FeedEnd, FeedSettings, feed},
     log::PUBLISHED_FILE,
     metrics::MeasuredMetric,
+    publication::Published,
     resume::resume,
     run_file::{RUN_FILE, RunFile},
     sink::{HttpSink, OutboxSink, Sink},
@@ -100,6 +105,9 @@ pub enum PublishError {
         /// What it said.
         detail: String,
     },
+    /// The pipeline neither took nor refused the batches in time.
+    #[error("the pipeline did not answer in time")]
+    NoAnswer,
     /// A file of the results directory cannot be read or written.
     #[error("{}", path.display())]
     File {

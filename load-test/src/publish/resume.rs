@@ -1,15 +1,15 @@
-use std::{path::Path, time::Duration};
+use std::{path::Path, pin::pin, time::Duration};
 
 use chrono::{DateTime, Utc};
 use precise_time::MonotonicTime;
 use shared_types::{LlmName, RunId};
-use tokio::time::Instant;
+use tokio::time::sleep;
 
 use super::{
-    PUBLISHED_FILE, PublishError, RunFile, Sink,
+    PUBLISHED_FILE, PublishError, Published, RunFile, Sink,
     cuts::{Counting, Cut, Origin, Portion, VALUES_PER_CUT},
-    feed::{Patience, Publication, Published},
     log::lines,
+    publication::Publication,
     run_metadata,
 };
 use crate::{
@@ -28,14 +28,16 @@ pub async fn resume(
     now: DateTime<Utc>,
     patience: Duration,
 ) -> Result<Published, PublishError> {
-    let (run, give_up) = (RunFile::read(directory)?, Instant::now() + patience);
+    let run = RunFile::read(directory)?;
     let left_out = sink.register_metrics().await?;
     // Only distances count; a request may have been due before the run's start.
     let started = MonotonicTime::from_nanos(1 << 62);
     let ended = lines(&directory.join(REQUESTS_FILE), |line| {
-        Ok(serde_json::from_str::<RequestLine<'_>>(line)?.record(started))
+        Ok(serde_json::from_slice::<RequestLine<'_>>(line)?.record(started))
     })?;
-    let cuts: Vec<Cut> = lines(&directory.join(PUBLISHED_FILE), |line| serde_json::from_str(line))?;
+    let cuts: Vec<Cut> = lines(&directory.join(PUBLISHED_FILE), |line| {
+        serde_json::from_slice(line)
+    })?;
     let mut scheduled: Vec<RequestRecord> = ended.clone();
     scheduled.sort_by_key(|record| record.index);
     let counting = Counting {
@@ -48,33 +50,40 @@ pub async fn resume(
         metadata: run_metadata(&run.plan)?,
         left_out,
     };
-    let mut publication = Publication::new(origin, counting, Some(directory))?;
-    let mut position = 0;
+    let mut publication = Publication::new(origin, counting, Some(directory), &cuts)?;
+    let mut out_of_patience = pin!(sleep(patience));
     for cut in &cuts {
-        let all = match cut.portion {
-            Portion::Ended { to, .. } => {
-                position = position.max(to);
-                &ended
-            }
-            Portion::Counted { .. } | Portion::Ramp { .. } | Portion::Rates => &scheduled,
-        };
-        publication
-            .repeat(cut, cut.portion.of(all), sink, Patience::For(give_up))
-            .await?;
+        publication.queue(cut, cut.portion.of(&ended, &scheduled))?;
+        publication.send(sink, out_of_patience.as_mut()).await?;
     }
-    while position < ended.len() {
-        let portion = Portion::Ended {
-            from: position,
-            to: ended.len().min(position + VALUES_PER_CUT),
-        };
-        publication
-            .publish(portion, portion.of(&ended), now, sink, Patience::For(give_up))
-            .await?;
-        position += VALUES_PER_CUT;
+    for portion in uncut(&cuts, ended.len()) {
+        publication.cut(portion, portion.of(&ended, &scheduled), now)?;
+        publication.send(sink, out_of_patience.as_mut()).await?;
     }
-    let is_complete = cuts.iter().any(|cut| cut.portion == Portion::Rates);
-    if !is_complete {
-        publication.rest(sink, &scheduled, now, give_up).await?;
+    publication
+        .rest(sink, &scheduled, &cuts, now, out_of_patience)
+        .await?;
+    Ok(publication.published())
+}
+
+/// What no cut holds of so many requests that have ended.
+fn uncut(cuts: &[Cut], ended: usize) -> impl Iterator<Item = Portion> {
+    let last = |cut: &Cut| match cut.portion {
+        Portion::Ended { to, .. } => Some(to),
+        Portion::Counted { .. } | Portion::Ramp { .. } | Portion::Rates => None,
+    };
+    let first = cuts.iter().filter_map(last).max().unwrap_or(0);
+    if first > ended {
+        tracing::warn!(
+            requests.cut = first,
+            requests.written = ended,
+            "requests.jsonl lost its end: what was cut and not sent of it is lost"
+        );
     }
-    Ok(publication.published)
+    (first..ended)
+        .step_by(VALUES_PER_CUT)
+        .map(move |from| Portion::Ended {
+            from,
+            to: ended.min(from + VALUES_PER_CUT),
+        })
 }

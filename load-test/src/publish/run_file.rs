@@ -3,8 +3,8 @@ use std::{fs, io, path::Path};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::PublishError;
-use crate::plan::Plan;
+use super::{PUBLISHED_FILE, PublishError};
+use crate::{journal::REQUESTS_FILE, plan::Plan};
 
 /// What a run is, written before its first request: what is left of a run that was killed can be read with it.
 pub const RUN_FILE: &str = "run.json";
@@ -21,11 +21,16 @@ pub struct RunFile {
 }
 
 impl RunFile {
-    /// Writes it into the results directory.
+    /// Begins the results directory of this run: what an earlier one left there to be published goes, because its cuts are not
+    /// those of this run's requests.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// Where a file cannot be removed or written.
     pub fn write(&self, directory: &Path) -> Result<(), PublishError> {
+        // The run's own file first: without it nothing of the rest passes for a run.
+        for name in [RUN_FILE, PUBLISHED_FILE, REQUESTS_FILE] {
+            remove(&directory.join(name))?;
+        }
         let path = directory.join(RUN_FILE);
         let json = serde_json::to_vec_pretty(self).map_err(io::Error::from);
         json.and_then(|json| fs::write(&path, json))
@@ -40,5 +45,15 @@ impl RunFile {
         let path = directory.join(RUN_FILE);
         let read = fs::read(&path).and_then(|json| serde_json::from_slice(&json).map_err(io::Error::from));
         read.map_err(|source| PublishError::File { path, source })
+    }
+}
+
+fn remove(path: &Path) -> Result<(), PublishError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(PublishError::File {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
     }
 }

@@ -32,7 +32,7 @@ impl PublishError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Storage(error) => matches!(error, StorageError::Unavailable { .. }),
-            Self::Unreachable { .. } => true,
+            Self::Unreachable { .. } | Self::NoAnswer => true,
             Self::Answer { status, .. } => matches!(status, 408 | 429 | 500..),
             Self::Invalid(_) | Self::Refused { .. } | Self::File { .. } | Self::Line { .. } => false,
         }

@@ -126,7 +126,7 @@ impl Worker {
         let (text, chunk_stamps) = listener.take(self.wants_text(&record));
         self.finish(Finished {
             record,
-            error,
+            error: error.map(|error| self.client.endpoint().without_keys(error)),
             text,
             chunk_stamps,
         });

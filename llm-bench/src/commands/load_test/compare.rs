@@ -1,13 +1,14 @@
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use load_test::{
     compare::{self, Options},
     report::Report,
 };
+use shared_types::Invalid;
 
 use super::say_text;
-use crate::cli::Compare;
+use crate::{cli::Compare, context::UsageError};
 
 /// `report.json`, in a results directory.
 const REPORT_FILE: &str = "report.json";
@@ -23,8 +24,8 @@ pub(crate) fn run(options: &Compare) -> anyhow::Result<()> {
         allow_invalid: options.allow_invalid,
     };
     let comparison = compare::compare(&a, &b, &settings)
-        .map_err(|error| shared_types::Invalid::new("reports", error, "two reports that can be compared"))
-        .map_err(crate::context::UsageError)?;
+        .map_err(|error| Invalid::new("reports", error, "two reports that can be compared"))
+        .map_err(UsageError)?;
     if options.json {
         say_text(&serde_json::to_string_pretty(&comparison)?);
     } else {
@@ -37,12 +38,18 @@ pub(crate) fn run(options: &Compare) -> anyhow::Result<()> {
 }
 
 /// A report, or the report of a results directory.
-fn report(path: &Path) -> anyhow::Result<Report> {
+fn report(path: &Path) -> Result<Report, UsageError> {
     let path: PathBuf = if path.is_dir() {
         path.join(REPORT_FILE)
     } else {
         path.to_owned()
     };
-    let json = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_slice(&json).with_context(|| format!("{} is no report of a load test", path.display()))
+    let report = match std::fs::read(&path) {
+        Ok(json) => serde_json::from_slice(&json).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    report.map_err(|found| {
+        let expected = format!("the {REPORT_FILE} of a load test");
+        UsageError(Invalid::new(path.display().to_string(), found, expected))
+    })
 }

@@ -3,7 +3,7 @@ use load_test::tokens::Hub;
 use service_runtime::settings::Variables;
 use shared_types::Secret;
 
-use crate::context::{Context, UsageError};
+use crate::context::{Context, UsageError, WrongInput};
 
 /// OpenAI's own API.
 const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
@@ -48,7 +48,8 @@ impl Environment {
             let expected = format!("{key}, or {} of a server that needs no key", bases[0]);
             return Err(UsageError(shared_types::Invalid::new(key, "nothing", expected)).into());
         }
-        let endpoint = Endpoint::new(api, base.as_deref().unwrap_or(default), key_value)?;
+        let endpoint = Endpoint::new(api, base.as_deref().unwrap_or(default), key_value)
+            .map_err(|error| WrongInput(error.into()))?;
         Ok(if without_stream_usage {
             endpoint.without_stream_usage()
         } else {

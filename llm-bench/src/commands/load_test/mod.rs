@@ -22,10 +22,10 @@ use load_test::{
     calibration::{Calibration, calibrate},
     plan::Plan,
     run::EncodedRequest,
-    tokens::{self, Tokenizer},
+    tokens::{self, Tokenizer, TokenizerError},
     verdict::ErrorLimits,
     workers::Share,
-    workload::{self, Prepared},
+    workload::{self, Prepared, WorkloadError},
 };
 use rand::TryRng;
 use tokio::task::spawn_blocking;
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{environment::Environment, options::LoadTest, tracking::Tracking};
 use crate::{
-    context::{Context, UsageError},
+    context::{Context, UsageError, WrongInput},
     say::say,
 };
 
@@ -87,8 +87,8 @@ async fn prepare(options: &LoadTest, plan: Plan, environment: &Environment) -> a
     let endpoint = environment.endpoint(plan.api, options.workload.no_stream_usage)?;
     let (named, hub) = (options.tokenizer_id.clone(), environment.hub());
     let made = spawn_blocking(move || {
-        let tokenizer = tokens::choose(named.as_deref(), &plan.model, &hub)?;
-        let prepared = workload::prepare(&plan, &tokenizer)?;
+        let tokenizer = tokens::choose(named.as_deref(), &plan.model, &hub).map_err(of_tokenizer)?;
+        let prepared = workload::prepare(&plan, &tokenizer).map_err(of_workload)?;
         let encode = |request: &workload::PreparedRequest| {
             let (tokens, limit) = (request.prompt_tokens, request.max_tokens);
             let encoded =
@@ -106,6 +106,24 @@ async fn prepare(options: &LoadTest, plan: Plan, environment: &Environment) -> a
         })
     });
     made.await.context("preparing the workload")?
+}
+
+/// A tokenizer that is not what it was said to be, as opposed to one that cannot be had now.
+fn of_tokenizer(error: TokenizerError) -> anyhow::Error {
+    match error {
+        TokenizerError::Unknown { .. } | TokenizerError::Read { .. } | TokenizerError::Parse { .. } => {
+            WrongInput(error.into()).into()
+        }
+        unavailable => unavailable.into(),
+    }
+}
+
+/// Files and settings are the user's.
+fn of_workload(error: WorkloadError) -> anyhow::Error {
+    match error {
+        WorkloadError::Tokenizer(error) => error.into(),
+        wrong => WrongInput(wrong.into()).into(),
+    }
 }
 
 async fn calibrated(

@@ -6,12 +6,12 @@ use load_test::{
     journal,
     plan::Plan,
     publish::{
-        Feed, FeedEnd, FeedSettings, HttpSink, Origin, OutboxSink, PublishError, Sink, feed, resume,
-        run_metadata,
+        Feed, FeedEnd, FeedSettings, HttpSink, Origin, OutboxSink, PublishError, RUN_FILE, Sink, feed,
+        resume, run_metadata,
     },
 };
 use service_runtime::settings::registry_seed;
-use shared_types::{LlmName, RunId};
+use shared_types::{Invalid, LlmName, RunId};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -133,7 +133,11 @@ pub(super) async fn sink(
 ) -> anyhow::Result<(Arc<dyn Sink>, Option<Assembly>)> {
     if let Some(url) = url {
         let key = context.variables.secret("API_KEY", 1).map_err(UsageError)?;
-        return Ok((Arc::new(HttpSink::new(url, key)?), None));
+        return match HttpSink::new(url, key) {
+            Ok(sink) => Ok((Arc::new(sink), None)),
+            Err(PublishError::Invalid(invalid)) => Err(UsageError(invalid).into()),
+            Err(error) => Err(error.into()),
+        };
     }
     let storage = context.storage().await?;
     let seed = registry_seed(&context.variables).map_err(UsageError)?;
@@ -164,6 +168,11 @@ pub(super) async fn leave(assembly: Assembly) -> anyhow::Result<()> {
 
 /// `llm-bench publish`: what a run that was killed had measured and had not published.
 pub(crate) async fn again(options: &crate::cli::Publish, context: &Context) -> anyhow::Result<()> {
+    if !options.results_dir.join(RUN_FILE).is_file() {
+        let found = format!("{} without {RUN_FILE}", options.results_dir.display());
+        let expected = "the results directory of a load test";
+        return Err(UsageError(Invalid::new("RESULTS_DIR", found, expected)).into());
+    }
     let (sink, assembly) = sink(options.url.as_deref(), context).await?;
     let resumed = resume(&options.results_dir, sink.as_ref(), context.clock.now(), PATIENCE).await;
     if let Some(assembly) = assembly {
