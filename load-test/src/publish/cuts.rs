@@ -172,7 +172,7 @@ impl Cut {
                     (metric, all.filter_map(|record| metric.value(record)).collect())
                 })
                 .into(),
-            Portion::Rates => vec![(MeasuredMetric::Rps, completed_per_second(counted()))],
+            Portion::Rates => vec![(MeasuredMetric::Rps, completed_per_second(&counted()))],
         };
         values
             .into_iter()
@@ -214,7 +214,7 @@ fn as_it_ended(record: &RequestRecord) -> RequestRecord {
 
 /// Answered requests per whole second from the first that ended until the last that was sent: before it none could have ended,
 /// after it the load falls off.
-fn completed_per_second<'a>(records: impl Iterator<Item = &'a RequestRecord> + Clone) -> Vec<f64> {
+fn completed_per_second<'a>(records: &(impl Iterator<Item = &'a RequestRecord> + Clone)) -> Vec<f64> {
     const SECOND: u64 = 1_000_000_000;
     const MOST_SECONDS: u64 = shared_types::MAX_VALUES as u64;
     let answered = || records.clone().filter(|record| record.class == Class::Ok);

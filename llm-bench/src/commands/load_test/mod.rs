@@ -153,7 +153,7 @@ fn spare_cores() -> NonZeroU32 {
 }
 
 fn drawn_seed() -> anyhow::Result<u64> {
-    Ok(rand::rngs::SysRng.try_next_u64().context("drawing a seed")?)
+    rand::rngs::SysRng.try_next_u64().context("drawing a seed")
 }
 
 /// For people who watch: results alone go to standard output.

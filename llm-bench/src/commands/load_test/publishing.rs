@@ -31,6 +31,9 @@ use crate::{
 /// How long a sink may be away once the run is over.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The task that publishes while the run goes on, and how that went.
+type Following = JoinHandle<(FeedEnd, Result<(), PublishError>)>;
+
 /// A run's way into the pipeline.
 pub(super) struct Publisher {
     origin: Origin,
@@ -39,7 +42,7 @@ pub(super) struct Publisher {
     /// What this process runs for it, where no service does.
     assembly: Option<Assembly>,
     ended: CancellationToken,
-    following: Mutex<Option<JoinHandle<(FeedEnd, Result<(), PublishError>)>>>,
+    following: Mutex<Option<Following>>,
     clock: Arc<dyn shared_types::Clock>,
 }
 
