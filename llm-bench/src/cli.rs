@@ -94,8 +94,8 @@ fn percent(raw: &str) -> Result<f64, String> {
     let number = raw.trim_end_matches('%').parse::<f64>().ok();
     let share = number
         .map(|percent| percent / 100.0)
-        .filter(|share| (0.0..=10.0).contains(share));
-    share.ok_or_else(|| "expected a percentage such as 5%".to_owned())
+        .filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a percentage from 0% to 100%, such as 5%".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,10 @@ use load_test::{
 use shared_types::Invalid;
 
 use super::say_text;
-use crate::{cli::Compare, context::UsageError};
+use crate::{
+    cli::Compare,
+    context::{UsageError, WrongInput},
+};
 
 /// `report.json`, in a results directory.
 const REPORT_FILE: &str = "report.json";
@@ -23,9 +26,7 @@ pub(crate) fn run(options: &Compare) -> anyhow::Result<()> {
         threshold: options.threshold,
         allow_invalid: options.allow_invalid,
     };
-    let comparison = compare::compare(&a, &b, &settings)
-        .map_err(|error| Invalid::new("reports", error, "two reports that can be compared"))
-        .map_err(UsageError)?;
+    let comparison = compare::compare(&a, &b, &settings).map_err(|error| WrongInput(error.into()))?;
     if options.json {
         say_text(&serde_json::to_string_pretty(&comparison)?);
     } else {

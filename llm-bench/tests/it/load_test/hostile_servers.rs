@@ -1,6 +1,9 @@
 //! Servers that misbehave: every request ends in its class, the totals balance, the run ends in time.
 
-use std::{thread, time::Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use mock_llm::Misbehaviour;
 use serde_json::Value;
@@ -39,7 +42,10 @@ fn class(misbehaviour: Misbehaviour) -> &'static str {
 
 /// A run of its own; its report, and its lines.
 fn meet(api: &str, misbehaviour: Misbehaviour) -> (Value, Vec<Value>) {
-    let bench = Bench::quick();
+    meet_at(&Bench::quick(), api, misbehaviour)
+}
+
+fn meet_at(bench: &Bench, api: &str, misbehaviour: Misbehaviour) -> (Value, Vec<Value>) {
     let mut command = bench.command("--num-concurrent-requests 2 --max-num-completed-requests 2 --drain 5");
     // Long enough for what is only slow on a machine that is busy; short for what never ends.
     let timeout = if class(misbehaviour) == "timed_out" {
@@ -135,7 +141,12 @@ fn the_first_token_is_the_first_with_content() {
     let (report, _) = meet("openai", Misbehaviour::RoleThenPause);
     let least = report["ttft_s"]["min"].as_f64().unwrap();
     assert!(least > 0.5, "the empty delta came at once: {least}");
-    let (report, _) = meet("openai", Misbehaviour::ReasoningContent);
+    // Four tokens of reasoning, so far apart that no busy machine reads them together with the answer.
+    let slow = Bench::new(mock_llm::Settings {
+        itl: Duration::from_millis(100),
+        ..super::quick()
+    });
+    let (report, _) = meet_at(&slow, "openai", Misbehaviour::ReasoningContent);
     let (first, answer) = (&report["ttft_s"]["min"], &report["ttfo_s"]["min"]);
     assert!(first.as_f64() < answer.as_f64(), "{first} {answer}");
 }

@@ -72,28 +72,32 @@ async fn embedded_the_ranking_is_what_was_measured() {
 #[tokio::test]
 async fn simulated_and_measured_llms_are_ranked_apart() {
     let bench = Bench::quick();
-    let mut command = bench.command(RUN);
-    command.arg("--publish");
-    done(command);
     let (process, api) = serving(&bench.data(), true);
     crate::process::until("the simulation's first tick is ranked", async || {
         api.values("source=simulated").await == 16_000
     })
     .await;
+    process.stop();
+    let mut command = bench.command(RUN);
+    command.arg("--publish");
+    done(command);
+
+    let (process, api) = serving(&bench.data(), false);
     assert_published(&api, &bench.results(), &[]).await;
-    let names = async |source: &str| {
+    let llms = async |source: &str| {
         let rankings = api.rankings(&format!("source={source}")).await;
         let mut names: Vec<_> = rankings.into_values().flatten().map(|row| row.llm).collect();
         names.sort_unstable();
         names.dedup();
         names
     };
-    assert_eq!(names("measured").await, ["mine"]);
-    let simulated = names("simulated").await;
+    assert_eq!(llms("measured").await, ["mine"]);
+    let simulated = llms("simulated").await;
     assert!(
         simulated.len() == 4 && !simulated.contains(&"mine".to_owned()),
         "{simulated:?}"
     );
+    assert_eq!(api.values("source=simulated").await, 16_000);
     process.stop();
 }
 

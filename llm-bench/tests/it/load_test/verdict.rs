@@ -118,13 +118,15 @@ fn compare_is_a_gate() {
     );
     let same = compare(&fast, &fast.join("report.json"), &[]);
     assert_eq!(same.status.code(), Some(0), "{}", said(&same));
-    let tolerated = compare(&fast, &slow, &["--threshold", "1000%"]);
+    let beyond = compare(&fast, &slow, &["--threshold", "100%"]);
     assert_eq!(
-        tolerated.status.code(),
+        beyond.status.code(),
         Some(1),
-        "75 times is more than 10 times: {}",
-        said(&tolerated)
+        "75 times as long: {}",
+        said(&beyond)
     );
+    let refused = compare(&fast, &slow, &["--threshold", "101%"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
 }
 
 #[test]
