@@ -93,7 +93,7 @@ pub enum PublishError {
         /// What was asked.
         url: String,
         /// Why.
-        source: reqwest::Error,
+        source: ureq::Error,
     },
     /// The service refused.
     #[error("{url} answered {status}: {detail}")]

@@ -2,12 +2,15 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use outbox::Outbox;
-use reqwest::{RequestBuilder, Url};
 use serde_json::{Value, json};
 use shared_types::{Clock, Invalid, MetricBatch, NewMetric, Secret, message};
 use storage::{Recorded, Storage, StorageError};
+use tokio::task::spawn_blocking;
+use ureq::{Agent, http::Request};
+use url::Url;
 
 use super::{MeasuredMetric, PublishError, metrics::definitions_to_register};
+use crate::http;
 
 /// Where batches enter the pipeline. The same batches may be given again: they count once.
 #[async_trait]
@@ -98,7 +101,7 @@ impl Sink for OutboxSink {
 /// To a running service's `POST /api/v1/batches`.
 #[derive(Debug)]
 pub struct HttpSink {
-    client: reqwest::Client,
+    agent: Agent,
     /// `…/api/v1/`
     api: Url,
     key: Option<Secret>,
@@ -122,16 +125,11 @@ impl HttpSink {
             .map_err(|()| refused())?
             .pop_if_empty()
             .extend(["api", "v1", ""]);
-        let client = reqwest::Client::builder()
-            .timeout(Self::PATIENCE)
-            // The key is for this service, not for another that it points to.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|source| PublishError::Unreachable {
-                url: url.to_owned(),
-                source,
-            })?;
-        Ok(Self { client, api, key })
+        Ok(Self {
+            agent: http::agent(Self::PATIENCE),
+            api,
+            key,
+        })
     }
 
     fn url(&self, path: &str) -> String {
@@ -139,7 +137,7 @@ impl HttpSink {
     }
 
     async fn known_metrics(&self) -> Result<Vec<String>, PublishError> {
-        let (status, answer) = self.ask("metrics", self.client.get(self.url("metrics"))).await?;
+        let (status, answer) = self.ask("metrics", None).await?;
         if status != 200 {
             return Err(self.refusal("metrics", status, &answer));
         }
@@ -150,23 +148,18 @@ impl HttpSink {
     }
 
     async fn post(&self, path: &str, body: Vec<u8>) -> Result<(u16, Value), PublishError> {
-        let request = self.client.post(self.url(path)).body(body);
-        self.ask(path, request.header("Content-Type", "application/json"))
-            .await
+        self.ask(path, Some(body)).await
     }
 
-    async fn ask(&self, path: &str, mut request: RequestBuilder) -> Result<(u16, Value), PublishError> {
-        if let Some(key) = &self.key {
-            request = request.header("X-API-KEY", key.expose());
+    /// Sends the body, or asks without one. On a thread of its own, as the client blocks.
+    async fn ask(&self, path: &str, body: Option<Vec<u8>>) -> Result<(u16, Value), PublishError> {
+        let (agent, url, key) = (self.agent.clone(), self.url(path), self.key.clone());
+        let asked = url.clone();
+        let asking = spawn_blocking(move || exchange(&agent, &asked, key.as_ref(), body));
+        match asking.await {
+            Ok(answer) => answer.map_err(|source| PublishError::Unreachable { url, source }),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
-        let unreachable = |source: reqwest::Error| PublishError::Unreachable {
-            url: self.url(path),
-            source: source.without_url(),
-        };
-        let answer = request.send().await.map_err(unreachable)?;
-        let status = answer.status().as_u16();
-        let body = answer.bytes().await.map_err(unreachable)?;
-        Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
     }
 
     fn refusal(&self, path: &str, status: u16, problem: &Value) -> PublishError {
@@ -215,6 +208,33 @@ impl Sink for HttpSink {
             (status, answer) => Err(self.refusal("batches", status, &answer)),
         }
     }
+}
+
+fn exchange(
+    agent: &Agent,
+    url: &str,
+    key: Option<&Secret>,
+    body: Option<Vec<u8>>,
+) -> Result<(u16, Value), ureq::Error> {
+    const LONGEST_ANSWER: u64 = 16 * 1024 * 1024;
+    let mut request = Request::builder().uri(url);
+    if let Some(key) = key {
+        request = request.header("X-API-KEY", key.expose());
+    }
+    let mut answer = match body {
+        None => agent.run(request.body(())?)?,
+        Some(body) => {
+            let request = request.method("POST").header("Content-Type", "application/json");
+            agent.run(request.body(body)?)?
+        }
+    };
+    let status = answer.status().as_u16();
+    let body = answer
+        .body_mut()
+        .with_config()
+        .limit(LONGEST_ANSWER)
+        .read_to_vec()?;
+    Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
 }
 
 fn body_of(metric: &NewMetric) -> Vec<u8> {
