@@ -35,7 +35,7 @@ impl Recorded {
     /// `requests.jsonl`, which is replaced at once.
     ///
     /// What fails is among [`Self::problems`] afterwards.
-    pub fn count_tokens(&mut self, count: impl Fn(&str) -> u32 + Sync, threads: NonZeroUsize) {
+    pub fn count_tokens(&mut self, count: impl Fn(&str) -> Option<u32> + Sync, threads: NonZeroUsize) {
         if let Err(problem) = self.try_count_tokens(&count, threads) {
             self.problems.push(problem);
         }
@@ -43,7 +43,7 @@ impl Recorded {
 
     fn try_count_tokens(
         &mut self,
-        count: &(impl Fn(&str) -> u32 + Sync),
+        count: &(impl Fn(&str) -> Option<u32> + Sync),
         threads: NonZeroUsize,
     ) -> Result<(), JournalError> {
         let counted: HashMap<u64, u32> = self.texts.count(count, threads)?.into_iter().collect();

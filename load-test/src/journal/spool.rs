@@ -105,14 +105,14 @@ impl TextSpool {
             .map(|entry| Ok((entry.index, self.read(entry)?)))
     }
 
-    /// What `count` says of every answer, in no order; computed on `threads` threads.
+    /// What `count` says of every answer, in no order, those left out that it refuses; computed on `threads` threads.
     ///
     /// # Errors
     ///
     /// Where an answer cannot be read again.
     pub(super) fn count(
         &self,
-        count: &(impl Fn(&str) -> u32 + Sync),
+        count: &(impl Fn(&str) -> Option<u32> + Sync),
         threads: NonZeroUsize,
     ) -> Result<Vec<(u64, u32)>, JournalError> {
         let portions: Vec<_> = self.entries.chunks(PORTION).collect();
@@ -121,7 +121,8 @@ impl TextSpool {
             let mut counted = Vec::new();
             while let Some(portion) = portions.get(next.fetch_add(1, Ordering::Relaxed)) {
                 for entry in *portion {
-                    counted.push((entry.index, count(&self.read(entry)?)));
+                    let tokens = count(&self.read(entry)?);
+                    counted.extend(tokens.map(|tokens| (entry.index, tokens)));
                 }
             }
             Ok(counted)
@@ -173,7 +174,9 @@ mod tests {
         let words = |text: &str| u32::try_from(text.split_whitespace().count()).unwrap();
         let expected: Vec<_> = texts.iter().map(|(index, text)| (*index, words(text))).collect();
         for threads in [1, 3] {
-            let mut counted = spool.count(&words, NonZeroUsize::new(threads).unwrap()).unwrap();
+            let mut counted = spool
+                .count(&|text| Some(words(text)), NonZeroUsize::new(threads).unwrap())
+                .unwrap();
             counted.sort_unstable();
             assert_eq!(counted, expected);
         }
@@ -201,7 +204,7 @@ mod tests {
         let mut spool = spool();
         spool.append([(7, "text")]);
         spool.file.set_len(0).unwrap();
-        let error = spool.count(&|_| 0, NonZeroUsize::MIN).unwrap_err();
+        let error = spool.count(&|_| Some(0), NonZeroUsize::MIN).unwrap_err();
         assert!(
             matches!(error, JournalError::ReadBack { index: 7, .. }),
             "{error}"

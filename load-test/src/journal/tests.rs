@@ -119,7 +119,7 @@ fn answers_that_were_handed_over_are_counted() {
     drop(sender);
     let (mut recorded, ()) = journal.finish().unwrap();
     assert_eq!(recorded.texts.len(), 2);
-    recorded.count_tokens(words, NonZeroUsize::new(2).unwrap());
+    recorded.count_tokens(|text| Some(words(text)), NonZeroUsize::new(2).unwrap());
     assert!(recorded.problems.is_empty(), "{:?}", recorded.problems);
     let counted: Vec<_> = recorded
         .records
@@ -148,7 +148,7 @@ fn a_file_that_vanished_is_a_problem_not_a_panic() {
     drop(sender);
     let (mut recorded, ()) = journal.finish().unwrap();
     fs::remove_file(directory.path().join(REQUESTS_FILE)).unwrap();
-    recorded.count_tokens(words, NonZeroUsize::MIN);
+    recorded.count_tokens(|text| Some(words(text)), NonZeroUsize::MIN);
     assert_eq!(recorded.records[0].client_output_tokens, Some(6));
     assert!(matches!(recorded.problems[..], [JournalError::Rewrite { .. }]));
 }

@@ -91,6 +91,8 @@ impl Portion {
 pub(super) struct Counting {
     pub(super) warmup_requests: u64,
     pub(super) from: precise_time::MonotonicTime,
+    /// Without a stream the first token comes with the last, and there is no time to it.
+    pub(super) is_streamed: bool,
 }
 
 impl Counting {
@@ -180,6 +182,7 @@ impl Cut {
         values
             .into_iter()
             .filter(|(metric, values)| !values.is_empty() && !origin.left_out.contains(metric))
+            .filter(|(metric, _)| counting.is_streamed || *metric != MeasuredMetric::Ttft)
             .map(|(metric, values)| self.batch(origin, metric, values))
             .collect()
     }

@@ -1,6 +1,5 @@
 use std::{
     path::PathBuf,
-    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     PublishError, Published, Sink,
     cuts::{Counting, Origin, Portion, VALUES_PER_CUT},
+    log::Log,
     publication::Publication,
 };
 use crate::{
@@ -51,6 +51,8 @@ pub struct FeedSettings {
     pub warmup_requests: u64,
     /// Nor are those that were sent so soon after the start.
     pub ramp_up: Duration,
+    /// Without a stream the first token comes with the last, and there is no time to it.
+    pub is_streamed: bool,
     /// When the run began.
     pub started: MonotonicTime,
     /// Where the cuts are written down.
@@ -71,21 +73,22 @@ pub struct FeedEnd {
 /// Both ends.
 ///
 /// # Errors
-/// `published.jsonl` cannot be created.
+/// `published.jsonl` cannot be created, or another process has it.
 pub fn feed(settings: &FeedSettings, clock: Arc<dyn Clock>) -> Result<(Feed, FeedEnd), PublishError> {
     let feed = Feed::default();
     let counting = Counting {
         warmup_requests: settings.warmup_requests,
         from: settings.started + settings.ramp_up,
+        is_streamed: settings.is_streamed,
     };
     let end = FeedEnd {
         feed: feed.clone(),
         publication: Publication::new(
             settings.origin.clone(),
             counting,
-            settings.results_dir.as_deref(),
+            Log::open(settings.results_dir.as_deref())?,
             &[],
-        )?,
+        ),
         pending: Vec::new(),
         position: 0,
         clock,
@@ -124,23 +127,20 @@ impl FeedEnd {
     /// `records` are all of the run's, in the order of the schedule.
     ///
     /// # Errors
-    /// As [`Self::follow`]; and where the sink was away for all of `patience`.
+    /// As [`Self::follow`]; and where the sink took nothing for all of `patience`.
     pub async fn finish(
         mut self,
         sink: &dyn Sink,
         records: &[RequestRecord],
         patience: Duration,
     ) -> Result<Published, PublishError> {
-        let mut out_of_patience = pin!(sleep(patience));
         self.pending.extend(self.feed.take());
         while !self.pending.is_empty() {
             self.cut()?;
-            self.publication.send(sink, out_of_patience.as_mut()).await?;
+            self.publication.send(sink, sleep(patience)).await?;
         }
         let now = self.clock.now();
-        self.publication
-            .rest(sink, records, &[], now, out_of_patience)
-            .await?;
+        self.publication.rest(sink, records, &[], now, patience).await?;
         Ok(self.publication.published())
     }
 

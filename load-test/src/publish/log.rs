@@ -1,5 +1,5 @@
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
 };
@@ -14,7 +14,7 @@ pub const PUBLISHED_FILE: &str = "published.jsonl";
 pub(super) struct Log(Option<(PathBuf, File)>);
 
 impl Log {
-    /// Goes on at the end of the directory's log, or begins it.
+    /// Goes on at the end of the directory's log, or begins it. It is this process's alone until the log is dropped.
     pub(super) fn open(directory: Option<&Path>) -> Result<Self, PublishError> {
         let Some(directory) = directory else {
             return Ok(Self(None));
@@ -47,6 +47,10 @@ fn whole_lines(path: &Path) -> io::Result<File> {
         .read(true)
         .open(path)?;
     let mut text = Vec::new();
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::other("another process publishes this run"),
+        TryLockError::Error(error) => error,
+    })?;
     file.read_to_end(&mut text)?;
     let whole = text
         .iter()

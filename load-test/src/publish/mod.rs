@@ -105,6 +105,15 @@ pub enum PublishError {
         /// What it said.
         detail: String,
     },
+    /// An earlier run's values wait in the results directory.
+    #[error(
+        "{dir} holds a run that was not published to its end: `llm-bench publish {dir}` does so; or choose another directory",
+        dir = directory.display()
+    )]
+    Unpublished {
+        /// The results directory.
+        directory: PathBuf,
+    },
     /// The pipeline neither took nor refused the batches in time.
     #[error("the pipeline did not answer in time")]
     NoAnswer,

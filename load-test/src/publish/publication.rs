@@ -1,4 +1,4 @@
-use std::{path::Path, pin::pin, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use shared_types::MetricBatch;
@@ -36,21 +36,16 @@ pub(super) struct Publication {
 }
 
 impl Publication {
-    /// One that goes on at the end of the directory's `published.jsonl`, after `noted`, the cuts in it.
-    pub(super) fn new(
-        origin: Origin,
-        counting: Counting,
-        results_dir: Option<&Path>,
-        noted: &[Cut],
-    ) -> Result<Self, PublishError> {
-        Ok(Self {
+    /// One that goes on at the end of `log`, after `noted`, the cuts in it.
+    pub(super) fn new(origin: Origin, counting: Counting, log: Log, noted: &[Cut]) -> Self {
+        Self {
             origin,
             counting,
-            log: Log::open(results_dir)?,
+            log,
             next_sequence: noted.iter().map(|cut| cut.sequence + 1).max().unwrap_or(0),
             unsent: Vec::new(),
             published: Published::default(),
-        })
+        }
     }
 
     pub(super) fn published(&self) -> Published {
@@ -90,16 +85,15 @@ impl Publication {
         records: &[RequestRecord],
         noted: &[Cut],
         now: DateTime<Utc>,
-        out_of_patience: impl Future<Output = ()>,
+        patience: Duration,
     ) -> Result<(), PublishError> {
-        let mut out_of_patience = pin!(out_of_patience);
-        self.send(sink, out_of_patience.as_mut()).await?;
+        self.send(sink, sleep(patience)).await?;
         for portion in self.counting.late_portions(records) {
             if noted.iter().any(|cut| cut.portion == portion) {
                 continue;
             }
             self.cut(portion, portion.of(&[], records), now)?;
-            self.send(sink, out_of_patience.as_mut()).await?;
+            self.send(sink, sleep(patience)).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-use std::{path::Path, pin::pin, time::Duration};
+use std::{path::Path, time::Duration};
 
 use chrono::{DateTime, Utc};
 use precise_time::MonotonicTime;
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{
     PUBLISHED_FILE, PublishError, Published, RunFile, Sink,
     cuts::{Counting, Cut, Origin, Portion, VALUES_PER_CUT},
-    log::lines,
+    log::{Log, lines},
     publication::Publication,
     run_metadata,
 };
@@ -21,7 +21,8 @@ use crate::{
 /// cut holds yet. Whatever had arrived before counts once, so it may be called again and again.
 ///
 /// # Errors
-/// The directory holds no run, or something else; the sink refuses, or was away for all of `patience`.
+/// The directory holds no run, or something else; another process publishes it; the sink refuses, or takes
+/// nothing for all of `patience`.
 pub async fn resume(
     directory: &Path,
     sink: &dyn Sink,
@@ -29,6 +30,8 @@ pub async fn resume(
     patience: Duration,
 ) -> Result<Published, PublishError> {
     let run = RunFile::read(directory)?;
+    // Before anything is read: another process would make other cuts of the same requests.
+    let log = Log::open(Some(directory))?;
     let left_out = sink.register_metrics().await?;
     // Only distances count; a request may have been due before the run's start.
     let started = MonotonicTime::from_nanos(1 << 62);
@@ -43,6 +46,7 @@ pub async fn resume(
     let counting = Counting {
         warmup_requests: run.plan.warmup_requests,
         from: started + run.plan.load.ramp_up(),
+        is_streamed: run.plan.stream,
     };
     let origin = Origin {
         llm: LlmName::new(&run.plan.model)?,
@@ -50,19 +54,16 @@ pub async fn resume(
         metadata: run_metadata(&run.plan)?,
         left_out,
     };
-    let mut publication = Publication::new(origin, counting, Some(directory), &cuts)?;
-    let mut out_of_patience = pin!(sleep(patience));
+    let mut publication = Publication::new(origin, counting, log, &cuts);
     for cut in &cuts {
         publication.queue(cut, cut.portion.of(&ended, &scheduled))?;
-        publication.send(sink, out_of_patience.as_mut()).await?;
+        publication.send(sink, sleep(patience)).await?;
     }
     for portion in uncut(&cuts, ended.len()) {
         publication.cut(portion, portion.of(&ended, &scheduled), now)?;
-        publication.send(sink, out_of_patience.as_mut()).await?;
+        publication.send(sink, sleep(patience)).await?;
     }
-    publication
-        .rest(sink, &scheduled, &cuts, now, out_of_patience)
-        .await?;
+    publication.rest(sink, &scheduled, &cuts, now, patience).await?;
     Ok(publication.published())
 }
 

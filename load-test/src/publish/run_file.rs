@@ -3,7 +3,11 @@ use std::{fs, io, path::Path};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{PUBLISHED_FILE, PublishError};
+use super::{
+    PUBLISHED_FILE, PublishError,
+    cuts::{Cut, Portion},
+    log::lines,
+};
 use crate::{journal::REQUESTS_FILE, plan::Plan};
 
 /// What a run is, written before its first request: what is left of a run that was killed can be read with it.
@@ -21,12 +25,16 @@ pub struct RunFile {
 }
 
 impl RunFile {
-    /// Begins the results directory of this run: what an earlier one left there to be published goes, because its cuts are not
-    /// those of this run's requests.
+    /// Begins the results directory of this run: an earlier one's requests and cuts go.
     ///
     /// # Errors
-    /// Where a file cannot be removed or written.
+    /// Where an earlier run waits there to be published, or a file cannot be removed or written.
     pub fn write(&self, directory: &Path) -> Result<(), PublishError> {
+        if has_unpublished(directory)? {
+            return Err(PublishError::Unpublished {
+                directory: directory.to_owned(),
+            });
+        }
         // The run's own file first: without it nothing of the rest passes for a run.
         for name in [RUN_FILE, PUBLISHED_FILE, REQUESTS_FILE] {
             remove(&directory.join(name))?;
@@ -46,6 +54,16 @@ impl RunFile {
         let read = fs::read(&path).and_then(|json| serde_json::from_slice(&json).map_err(io::Error::from));
         read.map_err(|source| PublishError::File { path, source })
     }
+}
+
+/// Whether a run began to be published and did not come to its end: its last cut is missing.
+fn has_unpublished(directory: &Path) -> Result<bool, PublishError> {
+    let path = directory.join(PUBLISHED_FILE);
+    if !path.exists() || !directory.join(RUN_FILE).exists() {
+        return Ok(false);
+    }
+    let cuts: Vec<Cut> = lines(&path, |line| serde_json::from_slice(line))?;
+    Ok(!cuts.iter().any(|cut| cut.portion == Portion::Rates))
 }
 
 fn remove(path: &Path) -> Result<(), PublishError> {

@@ -37,7 +37,11 @@ impl PublishError {
             Self::Storage(error) => matches!(error, StorageError::Unavailable { .. }),
             Self::Unreachable { .. } | Self::NoAnswer => true,
             Self::Answer { status, .. } => matches!(status, 408 | 429 | 500..),
-            Self::Invalid(_) | Self::Refused { .. } | Self::File { .. } | Self::Line { .. } => false,
+            Self::Invalid(_)
+            | Self::Refused { .. }
+            | Self::File { .. }
+            | Self::Line { .. }
+            | Self::Unpublished { .. } => false,
         }
     }
 }
@@ -120,6 +124,10 @@ impl HttpSink {
         let mut api = Url::parse(url).map_err(|_: url::ParseError| refused())?;
         if !matches!(api.scheme(), "http" | "https") {
             return Err(refused().into());
+        }
+        if !api.username().is_empty() || api.password().is_some() {
+            let expected = "a URL without user and password: the key is API_KEY";
+            return Err(Invalid::new("URL", "a login in it", expected).into());
         }
         api.path_segments_mut()
             .map_err(|()| refused())?

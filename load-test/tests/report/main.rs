@@ -116,7 +116,7 @@ fn a_run_becomes_a_report_and_its_files() {
     let (sender, journal) = Journal::start(settings, ()).unwrap();
     let facts = run(run_inputs(&plan, &server.base_url(), sender)).unwrap();
     let (mut recorded, ()) = journal.finish().unwrap();
-    recorded.count_tokens(|_| TOKENS, NonZeroUsize::MIN);
+    recorded.count_tokens(|_| Some(TOKENS), NonZeroUsize::MIN);
     let report = build(Inputs {
         header: Header {
             run_id: "test".to_owned(),

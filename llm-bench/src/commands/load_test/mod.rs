@@ -176,7 +176,7 @@ fn drawn_seed() -> anyhow::Result<u64> {
 
 /// For people who watch: results alone go to standard output.
 pub(super) fn eprint_line(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", printable(text));
 }
 
 /// A limit of the client's own error that suits the load.
@@ -185,5 +185,17 @@ pub(super) fn error_limits() -> ErrorLimits {
 }
 
 pub(super) fn say_text(text: &str) {
-    say!("{}", text.trim_end());
+    say!("{}", printable(text.trim_end()));
+}
+
+/// Servers and workers say some of it: their control characters are none of this terminal's.
+fn printable(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() && c != '\n' {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(shown).collect()
 }

@@ -35,9 +35,9 @@ pub(crate) struct LoadTest {
     /// Closed loop: so many requests are in flight at any time
     #[arg(long, value_name = "N", default_value = "10")]
     pub num_concurrent_requests: NonZeroU32,
-    /// No request is sent later than so many seconds after the first
-    #[arg(long, value_name = "SECONDS", default_value = "90", value_parser = seconds)]
-    pub timeout: Duration,
+    /// No request is sent later than so many seconds after the first [default: 90; a trace's own length with --trace]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
     /// So many requests are sent [default: 10; unlimited with --duration]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_num_completed_requests: Option<u64>,
@@ -54,7 +54,7 @@ pub(crate) struct LoadTest {
     #[arg(long, value_name = "TOKENIZER")]
     pub tokenizer_id: Option<String>,
     /// Log the run to this experiment of the MLflow server at MLFLOW_TRACKING_URI
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["worker", "workers", "calibrate"])]
     pub ml_repo: Option<String>,
     /// The run's name there
     #[arg(long, value_name = "NAME", requires = "ml_repo")]
@@ -87,7 +87,7 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "N", default_value = "10000")]
     pub max_in_flight: NonZeroU32,
     /// The load grows over so many seconds, which are left out of the figures [default: 1 ms a stream; 0 with --request-rate]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "trace")]
     pub ramp_up: Option<Duration>,
     /// Send for so many seconds, however many requests that are
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -120,10 +120,10 @@ pub(crate) struct WorkloadOptions {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = positive, requires = "trace")]
     pub trace_speed: f64,
     /// So many tokens at the start are the same for all prompts
-    #[arg(long, value_name = "TOKENS", default_value_t = 0)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 0, conflicts_with_all = ["dataset", "trace", "correctness"])]
     pub shared_prefix_tokens: u32,
     /// At most so many different prompts; further requests repeat them in order
-    #[arg(long, value_name = "N", default_value = "10000")]
+    #[arg(long, value_name = "N", default_value = "10000", conflicts_with_all = ["dataset", "trace", "correctness"])]
     pub distinct_prompts: NonZeroU32,
     /// Decides prompts, lengths and arrivals; the report names it [default: drawn]
     #[arg(long, value_name = "NUMBER")]

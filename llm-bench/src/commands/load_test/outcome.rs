@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use anyhow::{Context as _, bail};
 use load_test::{
     calibration::Calibration,
@@ -32,11 +34,12 @@ pub(super) async fn conclude(
     let written = results::write(options, context, ready, &ended, &report);
     show(options, &report)?;
     written?;
+    let directory = results_dir(options)?;
+    let published = published(&ended, directory);
     if let Some(tracking) = tracking {
-        let directory = results_dir(options)?;
         tracking.log(&report, context.clock.now(), directory).await?;
     }
-    published(&ended)?;
+    published?;
     judged(options, &report)
 }
 
@@ -101,7 +104,7 @@ pub(super) fn report_inputs<'a>(
     })
 }
 
-fn published(ended: &Ended) -> anyhow::Result<()> {
+fn published(ended: &Ended, directory: Option<&Path>) -> anyhow::Result<()> {
     match &ended.publication {
         None => Ok(()),
         Some(Ok(published)) => {
@@ -112,7 +115,13 @@ fn published(ended: &Ended) -> anyhow::Result<()> {
             Ok(())
         }
         Some(Err(error)) => {
-            bail!("not everything was published (llm-bench publish RESULTS_DIR goes on): {error:#}")
+            let rest = directory.map_or_else(
+                || "the rest is lost, as there is no --results-dir".to_owned(),
+                |directory| format!("`llm-bench publish {}` goes on", directory.display()),
+            );
+            let message = format!("not everything was published ({rest}): {error:#}");
+            eprint_line(&message);
+            bail!(message)
         }
     }
 }

@@ -6,6 +6,10 @@ use shared_types::Invalid;
 
 use super::options::{ArrivalKind, LlmApi, LoadTest};
 
+/// LLMPerf's default of `--timeout`.
+const LLMPERF_TIMEOUT: Duration = Duration::from_secs(90);
+/// A trace ends by itself.
+const LONGEST_TRACE: Duration = Duration::from_secs(366 * 86_400);
 /// LLMPerf's default of `--max-num-completed-requests`.
 const LLMPERF_REQUESTS: u64 = 10;
 /// Streams that start all at once measure the burst: by default they start so far apart.
@@ -95,7 +99,14 @@ fn stop(options: &LoadTest) -> Stop {
     let asked = &options.load;
     let unlimited = asked.duration.is_some() || options.workload.trace.is_some();
     Stop {
-        send_for: asked.duration.unwrap_or(options.timeout),
+        send_for: asked
+            .duration
+            .or(options.timeout)
+            .unwrap_or(if options.workload.trace.is_some() {
+                LONGEST_TRACE
+            } else {
+                LLMPERF_TIMEOUT
+            }),
         max_requests: options
             .max_num_completed_requests
             .or((!unlimited).then_some(LLMPERF_REQUESTS)),

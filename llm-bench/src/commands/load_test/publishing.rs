@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    eprint_line,
     options::LoadTest,
     run::{Ended, new_run_id},
 };
@@ -52,6 +53,11 @@ impl Publisher {
         let Some(target) = &options.results.publish else {
             return Ok(None);
         };
+        if options.results_dir.is_empty() {
+            eprint_line(
+                "without --results-dir, what is measured and not published yet is lost if this process is killed",
+            );
+        }
         let llm = LlmName::new(&plan.model).map_err(UsageError)?;
         let metadata = run_metadata(plan).map_err(UsageError)?;
         let (sink, assembly) = sink(target.as_deref(), context).await?;
@@ -83,6 +89,7 @@ impl Publisher {
     /// Publishes from now on what the journal sees end.
     pub(super) fn begin(&mut self, journal: &journal::Settings) -> anyhow::Result<Feed> {
         let settings = FeedSettings {
+            is_streamed: self.plan.stream,
             origin: self.origin.clone(),
             warmup_requests: self.plan.warmup_requests,
             ramp_up: self.plan.load.ramp_up(),

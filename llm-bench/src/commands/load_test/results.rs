@@ -14,10 +14,9 @@ use load_test::{
 };
 
 use super::{
-    Ready,
+    Ready, eprint_line,
     options::{LlmApi, LoadTest},
     run::{Ended, results_dir},
-    say_text,
 };
 use crate::context::Context;
 
@@ -60,6 +59,13 @@ pub(super) fn write_merged(
     let Some(directory) = results_dir(options)? else {
         return Ok(());
     };
+    // Of an earlier run: what is per request stays with the workers.
+    for name in ["run.json", "requests.jsonl", "published.jsonl", "report.html"] {
+        let path = directory.join(name);
+        if path.exists() {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
     let now = context.clock.now().timestamp();
     write_file(directory, &report_file(report)?)?;
     write_file(directory, &merged.llmperf().summary(merged.plan(), now))
@@ -134,9 +140,12 @@ fn correctness_files(
         .iter()
         .filter(|answer| answer.record.class == Class::Ok && !answer.passed)
         .count();
-    say_text(&format!(
-        "correctness: {wrong} of {} answers do not hold the number",
-        answers.len()
+    let answered = answers
+        .iter()
+        .filter(|answer| answer.record.class == Class::Ok)
+        .count();
+    eprint_line(&format!(
+        "correctness: {wrong} of {answered} answers do not hold the number"
     ));
     Ok(llmperf::correctness_files(&parameters, &answers))
 }

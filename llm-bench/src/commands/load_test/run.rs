@@ -96,8 +96,8 @@ async fn counted(mut recorded: Recorded, ready: &Ready) -> anyhow::Result<Record
     let tokenizer = Arc::clone(&ready.tokenizer);
     let threads = std::thread::available_parallelism()?;
     let counting = spawn_blocking(move || {
-        // A vocabulary that refuses a text leaves it uncounted at 0: the report's difference shows it.
-        recorded.count_tokens(|text| tokenizer.count(text).unwrap_or(0), threads);
+        // A text that the vocabulary refuses stays uncounted: the report says how many are.
+        recorded.count_tokens(|text| tokenizer.count(text).ok(), threads);
         recorded
     });
     counting.await.context("counting tokens")

@@ -130,7 +130,13 @@ impl Runner for ThisMachine<'_> {
         (ready, calibration): Self::Ready,
         stop: CancellationToken,
     ) -> Result<Contribution, BoxError> {
-        let (options, context) = (self.options, self.context);
+        let (mut options, context) = (self.options.clone(), self.context);
+        if !options.results_dir.is_empty() {
+            // Each share's own: a worker does many, and workers may share a directory.
+            let folder = format!("{}-share-{}", job.run_id, job.share.number() + 1);
+            options.results_dir = std::path::Path::new(&options.results_dir).join(folder).into();
+        }
+        let options = &options;
         let ended = run::carry_out(options, context, &ready, job.run_id.clone(), None, stop).await?;
         let inputs = report_inputs(&ready, calibration, &ended)?;
         let mut contribution = Contribution::new(&inputs);

@@ -171,6 +171,7 @@ impl Run {
 
     fn settings(&self, left_out: Vec<MeasuredMetric>, results_dir: Option<PathBuf>) -> FeedSettings {
         FeedSettings {
+            is_streamed: true,
             origin: Origin {
                 llm: LlmName::new(&self.plan.model).unwrap(),
                 run_id: RunId::new("run-1").unwrap(),

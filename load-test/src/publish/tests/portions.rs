@@ -116,6 +116,7 @@ async fn what_the_registry_may_not_learn_is_left_out_alone() {
 #[test]
 fn large_runs_are_finished_in_batches_that_a_message_takes() {
     let counting = Counting {
+        is_streamed: true,
         warmup_requests: 0,
         from: at(0),
     };
