@@ -57,6 +57,10 @@ impl<'a, O: Observer> Answer<'a, O> {
     /// Takes the next bytes of the body; `at` is when the last of them was read.
     pub(crate) fn frame(&mut self, at: MonotonicTime, bytes: &[u8]) -> Result<(), StreamError> {
         self.progress.record.bytes += bytes.len() as u64;
+        if self.progress.record.bytes > self.max_body_bytes as u64 {
+            let limit = self.max_body_bytes;
+            return Err(StreamError::BodyTooLong { limit });
+        }
         if let Form::Unknown { max_line_bytes } = self.form {
             self.form = match bytes.trim_ascii_start().first() {
                 None => return Ok(()),

@@ -52,7 +52,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(600),
             max_line_bytes: 16 << 20,
-            max_body_bytes: 64 << 20,
+            max_body_bytes: 256 << 20,
             max_head_bytes: 64 << 10,
             keep_alive: true,
         }
@@ -175,7 +175,7 @@ impl Shared {
             record.reused = true;
             match head(&mut connection, self.request(body.clone()), record).await {
                 Ok(response) => return Ok((connection, response)),
-                Err(error) if was_closed_instead(&error) => record.reused = false,
+                Err(error) if was_closed_instead(&error) && !was_in_service(record) => record.reused = false,
                 Err(error) => return Err(failed(error.into_error())),
             }
         }
@@ -244,6 +244,15 @@ async fn head(
         polled
     })
     .await
+}
+
+/// Whether a request that got no answer had been with the server for so long that it may have worked on it: a server that had
+/// closed before it came says so within a round trip.
+fn was_in_service(record: &Exchange) -> bool {
+    const ROUND_TRIP: Duration = Duration::from_millis(100);
+    record
+        .sent
+        .is_some_and(|sent| MonotonicTime::now().saturating_since(sent) > ROUND_TRIP)
 }
 
 /// Whether the server closed the connection and answered nothing.

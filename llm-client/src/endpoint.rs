@@ -178,11 +178,13 @@ impl Endpoint {
         let keys = values
             .filter_map(|value| value.to_str().ok())
             .map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
-        keys.fold(text, |text, key| {
-            if key.is_empty() || !text.contains(key) {
-                return text;
-            }
-            text.replace(key, "[key]").into()
+        keys.filter(|key| !key.is_empty()).fold(text, |text, key| {
+            let text = if text.contains(key) {
+                text.replace(key, "[key]").into()
+            } else {
+                text
+            };
+            without_cut_key(text, key)
         })
     }
 
@@ -200,6 +202,19 @@ impl Endpoint {
         value.set_sensitive(true);
         self.headers.insert(name, value);
         Ok(())
+    }
+}
+
+/// `text` without the beginning of `key` at its end: texts are cut to what is worth showing, and the cut may go through a key.
+fn without_cut_key(text: Box<str>, key: &str) -> Box<str> {
+    const TELLING: usize = 4;
+    let cut = (TELLING..key.len())
+        .rev()
+        .filter_map(|length| key.get(..length))
+        .find(|beginning| text.ends_with(beginning));
+    match cut {
+        Some(beginning) => format!("{}[key]", &text[..text.len() - beginning.len()]).into(),
+        None => text,
     }
 }
 

@@ -84,7 +84,7 @@ pub enum StreamError {
         /// [`Limits::max_line_bytes`](crate::Limits::max_line_bytes).
         limit: usize,
     },
-    /// A body that is not a stream is longer than the limit.
+    /// A body is longer than the limit: such a stream never ends.
     #[error("a body of more than {limit} bytes, the limit")]
     BodyTooLong {
         /// [`Limits::max_body_bytes`](crate::Limits::max_body_bytes).

@@ -227,14 +227,22 @@ fn busiest(trace: &[Duration], plan: &Plan) -> Result<Arc<[Duration]>, TraceArri
 }
 
 fn summarise(plan: &Plan, facts: &RunFacts, finished: &[Finished]) -> Result<Calibration, CalibrationError> {
-    let mut errors = durations();
-    for record in finished.iter().map(|finished| &finished.record) {
-        let (Some(first), Some(written)) = (record.first_content, record.server_wrote_first) else {
-            continue;
-        };
-        if record.intended >= facts.ramp_end {
-            errors.saturating_record(nanos(first.saturating_since(written)));
+    let errors_from = |from: MonotonicTime| {
+        let mut errors = durations();
+        for record in finished.iter().map(|finished| &finished.record) {
+            let (Some(first), Some(written)) = (record.first_content, record.server_wrote_first) else {
+                continue;
+            };
+            if record.intended >= from {
+                errors.saturating_record(nanos(first.saturating_since(written)));
+            }
         }
+        errors
+    };
+    let mut errors = errors_from(facts.ramp_end);
+    if errors.is_empty() {
+        // At a low rate nothing may be due in the seconds after the ramp.
+        errors = errors_from(facts.started);
     }
     if errors.is_empty() {
         let error = finished.iter().find_map(|finished| finished.error.clone());

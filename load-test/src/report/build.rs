@@ -15,7 +15,7 @@ use super::{
 use crate::{
     calibration::Calibration,
     journal::Recorded,
-    plan::Slo,
+    plan::{Load, Plan, Slo},
     run::RunFacts,
     verdict::{ClientError, ErrorLimits, Verdict},
 };
@@ -98,6 +98,7 @@ pub fn of_part(header: Header, part: &RunPart) -> Report {
     let window_s = part.windows.length_s();
     let per_second = |count: u64| (window_s > 0.0).then(|| count as f64 / window_s);
     let slo = header.workload.plan.slo;
+    let client_error = client_error(part, &header.workload.plan);
     let samples = &part.samples;
     Report {
         schema_version: SCHEMA_VERSION,
@@ -142,7 +143,7 @@ pub fn of_part(header: Header, part: &RunPart) -> Report {
             uncounted: part.tokens.uncounted,
             difference: part.tokens.difference(),
         },
-        client_error: client_error(part),
+        client_error,
         calibration: header.calibration,
         problems: part.problems.clone(),
         workers: Vec::new(),
@@ -178,13 +179,22 @@ fn errors(part: &RunPart) -> Vec<ErrorSummary> {
 }
 
 /// A run whose requests do not add up cannot be believed, however punctual the client was.
-fn client_error(part: &RunPart) -> ClientError {
+fn client_error(part: &RunPart, plan: &Plan) -> ClientError {
     let mut client_error = part.client_error.clone();
     if !part.requests.balance() {
         client_error.invalidate(format!(
             "{} requests were scheduled and {} ended; expected as many.",
             part.requests.scheduled,
             part.requests.ended()
+        ));
+    }
+    let sent = part.requests.scheduled + part.warmup_requests;
+    if let Load::Closed { concurrency, .. } = plan.load
+        && sent < u64::from(concurrency.get())
+    {
+        client_error.invalidate(format!(
+            "{concurrency} streams were asked for and {sent} requests sent: there were never as many streams; expected at \
+             least one request for each."
         ));
     }
     client_error

@@ -252,8 +252,10 @@ impl RunPart {
             }
         }
         part.samples = SampleSet::of(&values);
+        // Without a stream there is no TTFT, and what is added is added to the whole.
         let ttft_p50_s = part.samples.ttft_s.distribution().p50;
-        part.client_error = judge(facts, inputs.calibration, ttft_p50_s, inputs.limits);
+        let p50_s = ttft_p50_s.or_else(|| part.samples.e2e_latency_s.distribution().p50);
+        part.client_error = judge(facts, inputs.calibration, p50_s, inputs.limits);
         part
     }
 

@@ -39,7 +39,9 @@ async fn send_and_drain(worker: &Rc<Worker>) -> Result<(), RunError> {
     };
     worker.end_sending()?;
     if let Some(last_due) = last_due {
-        let patience = last_due.max(MonotonicTime::now()) + worker.shared.plan.stop.drain;
+        let stop = worker.shared.plan.stop;
+        // Where a number of requests ended the sending, the time for the whole run is not over yet.
+        let patience = (last_due.max(MonotonicTime::now()) + stop.drain).max(worker.started + stop.send_for);
         tokio::select! {
             biased;
             () = all_ended(&mut requests) => {}

@@ -76,12 +76,17 @@ impl Measured {
         let sent = self
             .cpu_sent
             .filter(|sent| sent.time_since(&self.cpu_start) >= ENOUGH_CPU_TIME);
-        let mut loop_lag = self.lag_sending.clone();
-        if loop_lag.len() < ENOUGH_PROBES {
-            merge(&mut loop_lag, &self.lag_draining);
-        }
+        let mut all = self.lag_sending.clone();
+        merge(&mut all, &self.lag_draining);
+        // Most answers may come when the last request has been sent.
+        let drained_worse = all.value_at_quantile(0.99) > self.lag_sending.value_at_quantile(0.99);
+        let is_short = self.lag_sending.len() < ENOUGH_PROBES;
         Ok(WorkerFacts {
-            loop_lag,
+            loop_lag: if is_short || drained_worse {
+                all
+            } else {
+                self.lag_sending.clone()
+            },
             cpu_share: sent.unwrap_or(cpu_end).share_since(&self.cpu_start),
             held: self.occupancy.held(),
             measured: self,
