@@ -188,12 +188,11 @@ fn client_error(part: &RunPart, plan: &Plan) -> ClientError {
             part.requests.ended()
         ));
     }
-    let sent = part.requests.scheduled + part.warmup_requests;
-    if let Load::Closed { concurrency, .. } = plan.load
-        && sent < u64::from(concurrency.get())
+    if let (Load::Closed { concurrency, .. }, Some(requests)) = (&plan.load, plan.stop.max_requests)
+        && requests < u64::from(concurrency.get())
     {
         client_error.invalidate(format!(
-            "{concurrency} streams were asked for and {sent} requests sent: there were never as many streams; expected at \
+            "{concurrency} streams were asked for and only {requests} requests: there were never as many streams; expected at \
              least one request for each."
         ));
     }

@@ -118,6 +118,7 @@ fn what_was_never_begun_is_not_said_to_be_sent() {
     let mut plan = plan(open(1e9, Arrival::Constant, 10));
     plan.client_cores = positive(1);
     plan.stop.max_requests = Some(4);
+    plan.stop.send_for = Duration::from_nanos(10);
     plan.stop.drain = Duration::ZERO;
     let ran = Bench::new(&server, plan).run();
     assert_eq!((ran.facts.scheduled, ran.count(Class::Cancelled)), (4, 4));
