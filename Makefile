@@ -33,15 +33,16 @@ start-benchmark: ## The benchmark service (settings: environment and .env)
 	$(CARGO) run --release --locked --package benchmark-service
 
 .PHONY: bench
-bench: install-services ## Measure the pipeline against real servers
+bench: install-services ## Measure the pipeline against real servers, and the load test's client against a naive one
 	$(CARGO) build --release --locked --package simulation-service --package benchmark-service
 	$(CARGO) run --release --locked --package pipeline-bench
+	$(CARGO) run --release --locked --package load-bench
 
 ##@ Check
 
 # Cheap checks first. Clippy and the tests compile the same crates differently, so neither saves the other's work.
 .PHONY: ci
-ci: fmt manifests deny clippy test faults-quick api-contract docs ## All that CI runs, in the same way
+ci: fmt manifests deny clippy test faults-quick api-contract tracking-contract docs ## All that CI runs, in the same way
 	@echo "ci: all checks passed"
 
 .PHONY: fmt
@@ -76,6 +77,14 @@ faults-quick: fault-programs ## The part of it that fits into ten minutes
 .PHONY: api-contract
 api-contract: ## The running service against its OpenAPI document (schemathesis, about a minute)
 	scripts/check-api.sh
+
+.PHONY: tracking-contract
+tracking-contract: ## The load test's experiment tracking against MLflow's own server
+	scripts/check-tracking.sh
+
+.PHONY: real-engine
+real-engine: ## A load test of llama.cpp's own server, counts held against the server's (not part of ci: 200 MB to install)
+	scripts/real-engine.sh
 
 .PHONY: docs
 docs: ## The API documentation, warnings as errors

@@ -54,7 +54,18 @@ READ_BY_ONE = {
     },
 }
 # Not for containers: there the servers are named in parts, logs go to standard error alone, and nothing is embedded.
-NOT_IN_CONTAINERS = {"DATABASE_URL", "AMQP_URL", "LOG_FILE", "CONSOLE_LOGGING", "DATA_DIR"}
+NOT_IN_CONTAINERS = {"DATABASE_URL", "AMQP_URL", "LOG_FILE", "CONSOLE_LOGGING", "DATA_DIR"} | {
+    # Of the load test, which no container runs.
+    "OPENAI_API_BASE",
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_BASE",
+    "ANTHROPIC_API_KEY",
+    "HF_TOKEN",
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+}
 
 
 def pods(resources):

@@ -11,6 +11,7 @@ mod link;
 mod message;
 mod prefetch;
 mod publisher;
+mod shares;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -21,6 +22,7 @@ pub use link::{BrokerInfo, LinkState, LinkStatistics};
 pub use message::OutgoingMessage;
 pub use prefetch::{Holdings, Prefetch};
 pub use publisher::{BoxError, PublishError, Publisher};
+pub use shares::{FromWorker, OfferedShares, ShareError, Shares, TakenShare, WorkerAddress};
 
 use std::sync::Arc;
 

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::{load_test::options::LoadTest, mock_llm::MockLlm};
+
 /// Collects LLM performance measurements and ranks LLMs by them.
 ///
 /// Settings come from the environment and from a `.env` file (see .env.sample). Without DATABASE_URL and AMQP_URL
@@ -39,6 +41,16 @@ pub(crate) enum Command {
     Rebuild,
     /// Check settings, database and broker, and say what to do
     Doctor,
+    /// Serve a mock LLM with exactly known timings (OpenAI's and Anthropic's APIs) until Ctrl+C
+    MockLlm(MockLlm),
+    /// Load-test an LLM's API: LLMPerf's job, with an error bound
+    LoadTest(Box<LoadTest>),
+    /// Say what a load test's second report does better or worse than the first
+    ///
+    /// Exit status: 0 nothing is worse, 1 something is, 2 the reports cannot be compared.
+    Compare(Compare),
+    /// Publish what a load test has measured and its process did not live to publish; safe to repeat
+    Publish(Publish),
     /// Exit with 0 if a URL answers with a 2xx status: a health check for images without curl
     Probe(Probe),
 }
@@ -57,6 +69,42 @@ pub(crate) struct Up {
     /// Serve and consume, but simulate nothing
     #[arg(long)]
     pub no_simulation: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The report of a load test, or its results directory: what was before
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+    /// What is now
+    #[arg(value_name = "B")]
+    pub b: PathBuf,
+    /// Relative differences up to this are not called, such as 5%
+    #[arg(long, value_name = "PERCENT", default_value = "0%", value_parser = percent)]
+    pub threshold: f64,
+    /// Compare reports although the client could not keep up
+    #[arg(long)]
+    pub allow_invalid: bool,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn percent(raw: &str) -> Result<f64, String> {
+    let number = raw.trim_end_matches('%').parse::<f64>().ok();
+    let share = number
+        .map(|percent| percent / 100.0)
+        .filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a percentage from 0% to 100%, such as 5%".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The results directory of the load test
+    pub results_dir: PathBuf,
+    /// To a running service, with API_KEY [default: to where DATABASE_URL and AMQP_URL say, embedded where they say nothing]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use broker::Broker;
+use broker::{Broker, Shares};
 use service_runtime::settings::{BrokerKind, CommonSettings, DatabaseKind, Variables};
 use shared_types::{Clock, Invalid, SystemClock};
 use storage::Storage;
@@ -10,6 +10,11 @@ use storage::Storage;
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(crate) struct UsageError(#[from] pub Invalid);
+
+/// A file, an address or a name that was given is of no use: exit status 2, too.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct WrongInput(pub Box<dyn std::error::Error + Send + Sync>);
 
 /// How long a server may take to answer a command that cannot do without it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,6 +116,11 @@ impl Context {
         let in_time = tokio::time::timeout(PATIENCE, asked).await;
         in_time.with_context(|| format!("the broker is not usable: {}", broker.publisher().link()))?;
         Ok(broker)
+    }
+
+    /// Where runs are shared out among workers.
+    pub(crate) fn shares(&self) -> anyhow::Result<Arc<dyn Shares>> {
+        Ok(backends::shares(&self.settings.broker)?)
     }
 
     /// Whether the broker lives only within one process.

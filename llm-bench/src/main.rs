@@ -17,7 +17,7 @@ use clap::Parser;
 
 use crate::{
     cli::{Cli, Command},
-    context::{Context, UsageError},
+    context::{Context, UsageError, WrongInput},
 };
 
 #[tokio::main]
@@ -26,7 +26,8 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("llm-bench: {error:#}");
-            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+            let is_usage = error.is::<UsageError>() || error.is::<WrongInput>();
+            ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }
 }
@@ -43,6 +44,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Reconcile => commands::reconcile::run(Context::read()?).await,
         Command::Rebuild => commands::rebuild::run(Context::read()?).await,
         Command::Doctor => commands::doctor::run().await,
+        Command::MockLlm(options) => commands::mock_llm::run(options).await,
+        Command::LoadTest(options) => commands::load_test::run(*options, Context::read()?).await,
+        Command::Compare(options) => commands::load_test::compare(&options),
+        Command::Publish(options) => commands::load_test::publish(&options, &Context::read()?).await,
         Command::Probe(options) => commands::probe::run(options).await,
     }
 }

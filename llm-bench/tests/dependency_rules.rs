@@ -114,6 +114,50 @@ fn services_know_neither_each_other_nor_a_driver() {
     assert_without("llm-bench", &all["llm-bench"], &banned);
 }
 
+/// What measures a client must not have the client's mistakes.
+#[test]
+fn the_mock_server_shares_no_code_with_its_clients() {
+    let banned = ["llm-client", "load-test", "hyper", "reqwest"];
+    assert_without("mock-llm", &closure("mock-llm"), &banned);
+}
+
+/// The client measures and nothing else; what becomes of what it measured is `load-test`'s.
+#[test]
+fn the_client_of_llm_apis_only_measures() {
+    let banned = [
+        "sqlx",
+        "lapin",
+        "tokenizers",
+        "tiktoken-rs",
+        "statistics",
+        "hdrhistogram",
+        "storage",
+        "broker",
+        "outbox",
+        "mock-llm",
+        "load-test",
+        "service-runtime",
+    ];
+    assert_without("llm-client", &closure("llm-client"), &banned);
+}
+
+/// It publishes by the ports, and the command line chooses what is behind them.
+#[test]
+fn the_load_test_knows_no_backend_and_no_service() {
+    let banned = [
+        "sqlx",
+        "lapin",
+        "backends",
+        "storage-postgres",
+        "storage-sqlite",
+        "broker-rabbitmq",
+        "broker-in-process",
+        "benchmark-service",
+        "simulation-service",
+    ];
+    assert_without("load-test", &closure("load-test"), &banned);
+}
+
 #[test]
 fn only_one_crate_speaks_to_each_server() {
     let all = dependencies();

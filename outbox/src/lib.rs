@@ -211,6 +211,5 @@ impl Outbox {
 
 /// What a batch takes from the budget, its message included.
 fn bytes_of(batch: &MetricBatch) -> usize {
-    let values = batch.values().len();
-    batch_bytes(values) + message_bytes(values)
+    batch_bytes(batch) + message_bytes(batch)
 }

@@ -5,7 +5,7 @@ use std::sync::{
 
 use broker::{OutgoingMessage, Publisher};
 use futures::{Stream, StreamExt, future::join};
-use shared_types::{MAX_VALUES, MetricBatch};
+use shared_types::MetricBatch;
 use storage::{Storage, StorageError};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     OutboxMetrics, OutboxSettings,
-    budget::{Budget, Share, batch_bytes, message_bytes},
+    budget::{Budget, LARGEST_BATCH, LARGEST_MESSAGE, Share, batch_bytes, message_bytes},
     in_flight::{Flight, InFlight},
 };
 
@@ -41,11 +41,9 @@ pub(crate) struct Relay {
 const MARKED_AT_ONCE: usize = 256;
 /// Such statements under way at once, so that publishing goes on meanwhile.
 const MARKS_AT_ONCE: usize = 2;
-/// How large a batch may be that has not been read yet.
-const LARGEST_BATCH: usize = batch_bytes(MAX_VALUES);
 /// Half of it is for what is being claimed, half for the messages of what has been claimed: with less, one could wait
 /// for the other for ever.
-const LEAST_SWEEP_MEMORY: usize = 2 * (LARGEST_BATCH + message_bytes(MAX_VALUES));
+const LEAST_SWEEP_MEMORY: usize = 2 * (LARGEST_BATCH + LARGEST_MESSAGE);
 
 impl Relay {
     pub(crate) fn new(
@@ -115,7 +113,7 @@ impl Relay {
             }
             count += claim.len();
             for mut passage in claim.into_iter().flatten() {
-                let message = message_bytes(passage.batch.values().len());
+                let message = message_bytes(&passage.batch);
                 passage.share.add(self.sweep_budget.take(message).await);
                 self.metrics.swept();
                 if claimed.send(passage).await.is_err() {
@@ -146,7 +144,7 @@ impl Relay {
         let passages = claimed.into_iter().map(|batch| {
             (!self.in_flight.contains(batch.id())).then(|| Passage {
                 flight: self.in_flight.enter(batch.id()),
-                share: memory.split(batch_bytes(batch.values().len())),
+                share: memory.split(batch_bytes(&batch)),
                 batch,
             })
         });

@@ -6,8 +6,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod operations;
 pub mod scraped;
-mod secret;
 pub mod settings;
 pub mod telemetry;
 
-pub use secret::Secret;
+pub use shared_types::Secret;

@@ -109,6 +109,7 @@ fn canonical(mut content: BatchContent) -> (BatchContent, Checksum) {
         run_id,
         seed,
         sequence,
+        metadata: _,
     } = &content.provenance;
     let checksum = ContentHasher::new()
         .text(content.llm.as_str())

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-use crate::{Invalid, invalid::short_text_type};
+use crate::{Invalid, Metadata, invalid::short_text_type};
 
 /// Where a batch's values come from. Values of different sources are never ranked together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -64,6 +64,8 @@ pub struct Provenance {
     pub seed: Option<u64>,
     /// The batch's place in its run: for the simulation the tick.
     pub sequence: Option<u64>,
+    /// How it came to be, in the producer's words. Not part of the checksum.
+    pub metadata: Metadata,
 }
 
 impl Provenance {
@@ -75,6 +77,7 @@ impl Provenance {
             run_id: None,
             seed: None,
             sequence: None,
+            metadata: Metadata::default(),
         }
     }
 }

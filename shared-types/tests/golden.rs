@@ -6,8 +6,8 @@ use std::{fmt::Write, fs, path::PathBuf};
 
 use proptest::prelude::*;
 use shared_types::{
-    BatchContent, BatchId, LlmName, MetricBatch, MetricTitle, Provenance, RunId, Source, Unit, Values,
-    message,
+    BatchContent, BatchId, LlmName, Metadata, MetricBatch, MetricTitle, Provenance, RunId, Source, Unit,
+    Values, message,
 };
 
 fn golden(folder: &str) -> Vec<(String, Vec<u8>)> {
@@ -113,6 +113,12 @@ fn batches() -> impl Strategy<Value = MetricBatch> {
                     run_id: Some(RunId::new("run 1").unwrap()),
                     seed,
                     sequence: seed.map(|s| s / 2),
+                    metadata: Metadata::new(
+                        seed.map(|seed| ("seed".to_owned(), seed.into()))
+                            .into_iter()
+                            .collect(),
+                    )
+                    .unwrap(),
                 },
             })
         })

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use outbox::Outbox;
 use shared_types::{
-    BatchContent, BatchId, Clock, Invalid, Llm, Metric, MetricBatch, Provenance, RunId, Source,
+    BatchContent, BatchId, Clock, Invalid, Llm, Metadata, Metric, MetricBatch, Provenance, RunId, Source,
 };
 use storage::{Recorded, Storage, StorageError};
 
@@ -137,6 +137,7 @@ impl Simulation {
                         run_id: Some(self.run_id.clone()),
                         seed: Some(self.generator.seed),
                         sequence: Some(tick),
+                        metadata: Metadata::default(),
                     },
                 };
                 Ok(MetricBatch::new(id, content))

@@ -4,8 +4,9 @@ mod dead_letters;
 mod statistics;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use shared_types::{
-    BatchContent, BatchId, Bounds, Checksum, Creator, InvalidChecksum, Llm, LlmId, LlmName, Metric,
+    BatchContent, BatchId, Bounds, Checksum, Creator, InvalidChecksum, Llm, LlmId, LlmName, Metadata, Metric,
     MetricBatch, MetricId, MetricTitle, Provenance, RunId, Unit, Values,
 };
 use uuid::Uuid;
@@ -46,6 +47,7 @@ pub struct BatchColumns {
     pub run_id: Option<String>,
     pub seed: Option<i64>,
     pub sequence: Option<i64>,
+    pub metadata: Option<String>,
     pub batch_at: DateTime<Utc>,
     pub data_points: Vec<f64>,
     pub checksum: Vec<u8>,
@@ -69,6 +71,7 @@ impl TryFrom<BatchColumns> for StoredBatch {
                 run_id: columns.run_id.as_deref().map(RunId::new).transpose()?,
                 seed: columns.seed.map(i64::cast_unsigned),
                 sequence: columns.sequence.map(i64::cast_unsigned),
+                metadata: metadata(columns.metadata.as_deref())?,
             },
         };
         let batch = MetricBatch::new(id, content);
@@ -82,6 +85,18 @@ impl TryFrom<BatchColumns> for StoredBatch {
             recorded_at: columns.recorded_at,
         })
     }
+}
+
+/// A batch's metadata as its column holds it: JSON, nothing where nothing is said.
+#[must_use]
+pub fn metadata_column(metadata: &Metadata) -> Option<String> {
+    (!metadata.is_empty()).then(|| Value::Object(metadata.fields().clone()).to_string())
+}
+
+fn metadata(column: Option<&str>) -> Result<Metadata, StepError> {
+    column.map_or(Ok(Metadata::default()), |json| {
+        serde_json::from_str(json).map_err(StepError::fault)
+    })
 }
 
 /// Those of the claimed batches that can be read. One that cannot is no reason to keep the others from being published: it

@@ -9,7 +9,7 @@ use actix_web::{
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use shared_types::{BatchId, Invalid, LlmName, MetricBatch, MetricTitle, RunId, Source, message};
+use shared_types::{BatchId, Invalid, LlmName, Metadata, MetricBatch, MetricTitle, RunId, Source, message};
 use storage::{BatchCursor, BatchFilter, Recorded, Storage, StorageError, StoredBatch};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -53,6 +53,10 @@ pub(super) struct BatchView {
     seed: Option<u64>,
     /// Its place in the run.
     sequence: Option<u64>,
+    /// How it came to be, in its producer's words; absent where nothing was said.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    #[schema(value_type = Object, required = false)]
+    metadata: Metadata,
     /// How many values it holds.
     n: usize,
     /// BLAKE3 of its content, hexadecimal.
@@ -77,6 +81,7 @@ impl BatchView {
             run_id: provenance.run_id.as_ref().map(RunId::to_string),
             seed: provenance.seed,
             sequence: provenance.sequence,
+            metadata: provenance.metadata.clone(),
             n: batch.values().len(),
             checksum: batch.checksum().to_string(),
             values: with_values.then(|| batch.values().to_vec()),

@@ -95,6 +95,9 @@ pub(super) struct BatchMessage {
     /// Their place in the run.
     #[schema(maximum = 18446744073709551615u64)]
     sequence: Option<u64>,
+    /// How they came to be, such as a load test's workload: at most 4096 bytes of JSON, 8 levels, no NUL characters.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<shared_types::Metadata>,
     /// BLAKE3 of the content, hexadecimal, to be checked where it is given.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     checksum: Option<String>,
@@ -110,6 +113,6 @@ pub(super) struct BatchArray(Vec<BatchMessage>);
 #[serde(untagged)]
 #[schema(as = Batches)]
 pub(super) enum Batches {
-    One(BatchMessage),
+    One(Box<BatchMessage>),
     Several(BatchArray),
 }

@@ -1,16 +1,17 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use broker::{BoxError, DeadLetter, DeadLetterError, DeadLetters, Selection};
 use lapin::{
-    Channel, Confirmation,
-    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions},
+    Channel,
+    options::{BasicAckOptions, BasicGetOptions, BasicNackOptions},
     types::{DeliveryTag, ShortString},
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::sync::Mutex;
 
 use crate::{
     RabbitMqSettings,
+    confirmed::{NotConfirmed, publish_confirmed},
     consuming::Received,
     dead_letter,
     error::{LinkError, answered},
@@ -33,10 +34,12 @@ enum OperationError {
     Link(#[from] LinkError),
     #[error("the broker's client failed")]
     Client(#[from] lapin::Error),
-    #[error("the copy of {id} was not confirmed within {} s", .after.as_secs_f32())]
-    Unconfirmed { id: String, after: Duration },
-    #[error("the broker refused the copy of {id}: {reason}")]
-    Refused { id: String, reason: String },
+    #[error("the copy of {id} is not known to be in the queue")]
+    Copy {
+        id: String,
+        #[source]
+        source: NotConfirmed,
+    },
 }
 
 impl RabbitMqDeadLetters {
@@ -100,37 +103,20 @@ impl RabbitMqDeadLetters {
         letter: &Received,
     ) -> Result<(), OperationError> {
         let message = dead_letter::replayed(letter, &self.topology);
-        let mandatory = BasicPublishOptions {
-            mandatory: true,
-            immediate: false,
-        };
-        let publish = async {
-            let confirm = channel
-                .basic_publish(
-                    message.exchange,
-                    message.routing_key,
-                    mandatory,
-                    &message.body,
-                    message.properties,
-                )
-                .await?;
-            confirm.await
-        };
         let after = self.settings.publish_timeout;
-        let refused = |reason: String| OperationError::Refused {
+        publish_confirmed(
+            channel,
+            message.exchange,
+            message.routing_key,
+            &message.body,
+            message.properties,
+            after,
+        )
+        .await
+        .map_err(|source| OperationError::Copy {
             id: id.to_owned(),
-            reason,
-        };
-        match timeout(after, publish).await {
-            Ok(Ok(Confirmation::Ack(None))) => Ok(()),
-            Ok(Ok(Confirmation::Ack(Some(returned)))) => Err(refused(returned.reply_text.to_string())),
-            Ok(Ok(_)) => Err(refused("not acknowledged".to_owned())),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_elapsed) => Err(OperationError::Unconfirmed {
-                id: id.to_owned(),
-                after,
-            }),
-        }
+            source,
+        })
     }
 }
 

@@ -9,9 +9,13 @@
 //! settings; durable exchange `llm.batches.dead`, bound to the queue `<queue>.dead`. Older producers publish to the
 //! queue by its name.
 //!
+//! [`RabbitMqShares`] shares out load tests, over connections of its own: durable queue `llm.load-test.shares` for offers, and an
+//! exclusive queue named by the broker for each side of a conversation.
+//!
 //! TLS (`amqps://`) uses ring, the only provider that is compiled in, and the machine's root certificates.
 
 mod broker;
+mod confirmed;
 mod consuming;
 mod dead_letter;
 mod dead_letters;
@@ -22,6 +26,7 @@ mod publishing;
 mod record;
 mod server_version;
 mod settings;
+mod shares;
 mod socket;
 mod supervisor;
 mod topology;
@@ -29,4 +34,5 @@ mod topology;
 pub use crate::{
     broker::RabbitMqBroker,
     settings::{InvalidSettings, RabbitMqSettings},
+    shares::RabbitMqShares,
 };

@@ -75,7 +75,7 @@ async fn tick(
     Ok(total)
 }
 
-async fn until_sent(storage: &dyn Storage) -> anyhow::Result<()> {
+pub(super) async fn until_sent(storage: &dyn Storage) -> anyhow::Result<()> {
     while storage.outbox_depth().await?.unpublished > 0 {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -47,13 +47,17 @@ impl Process {
         }
     }
 
-    /// Starts `llm-bench up` and waits until it says where it serves.
-    pub(crate) fn up(mut command: Command) -> (Self, String) {
+    /// Starts a program whose output is to be read, line by line. Whoever stops reading has to see that its pipe never fills.
+    pub(crate) fn speaking(mut command: Command) -> (Self, impl Iterator<Item = String> + Send + 'static) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        (Self { child }, lines.map_while(Result::ok))
+    }
+
+    /// Starts `llm-bench up` and waits until it says where it serves.
+    pub(crate) fn up(command: Command) -> (Self, String) {
+        let (process, mut lines) = Self::speaking(command);
         let url = lines
-            .by_ref()
-            .map_while(Result::ok)
             .find_map(|line| {
                 line.trim()
                     .strip_prefix("dashboard")
@@ -62,7 +66,7 @@ impl Process {
             .expect("up says where it serves");
         // Go on reading, so that the process never blocks on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        (Self { child }, url)
+        (process, url)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

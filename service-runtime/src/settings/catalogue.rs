@@ -156,6 +156,36 @@ pub const CATALOGUE: &[Variable] = &[
     ),
 ];
 
+/// Variables of others that `llm-bench load-test` reads under the names that their owners gave them. They are documented as ours
+/// are; but one that looks similar is nobody's mistake, because their owners have more of them.
+pub const OTHERS: &[Variable] = &[
+    variable(
+        "OPENAI_API_BASE",
+        "https://api.openai.com/v1",
+        "an OpenAI-compatible API to load-test; OPENAI_BASE_URL where it is not set",
+    ),
+    variable("OPENAI_API_KEY", "none", "its key"),
+    variable(
+        "ANTHROPIC_API_BASE",
+        "https://api.anthropic.com",
+        "an API like Anthropic's to load-test; ANTHROPIC_BASE_URL where it is not set",
+    ),
+    variable("ANTHROPIC_API_KEY", "none", "its key"),
+    variable(
+        "HF_TOKEN",
+        "the login of the Hugging Face hub's own tools",
+        "for tokenizers that are not public",
+    ),
+    variable(
+        "MLFLOW_TRACKING_URI",
+        "none",
+        "the MLflow server that --ml-repo logs to",
+    ),
+    variable("MLFLOW_TRACKING_USERNAME", "none", "with a password"),
+    variable("MLFLOW_TRACKING_PASSWORD", "none", ""),
+    variable("MLFLOW_TRACKING_TOKEN", "none", "instead of user and password"),
+];
+
 /// Prefixes that nobody else uses: a variable that starts with one and is not in the catalogue is a mistake.
 const OWN_PREFIXES: &[&str] = &[
     "SIMULATION_",
@@ -173,16 +203,21 @@ const OWN_PREFIXES: &[&str] = &[
 /// Others' variables that are close to ours.
 const FOREIGN: &[&str] = &["RABBITMQ_PASS", "POSTGRES_PASS", "RUST_LOG_STYLE"];
 
-/// Whether a program of llm-bench reads the variable.
+/// Whether the variable is one of llm-bench's own.
 pub(super) fn is_ours(name: &str) -> bool {
     CATALOGUE.iter().any(|variable| variable.name == name)
+}
+
+/// Whether a program of llm-bench reads the variable.
+pub(super) fn is_read(name: &str) -> bool {
+    is_ours(name) || OTHERS.iter().any(|variable| variable.name == name)
 }
 
 /// The variable that was probably meant by `name`, where `name` is not one of ours but looks like it.
 pub(super) fn probably_meant(name: &str) -> Option<&'static str> {
     const FARTHEST: usize = 2;
     const SHORTEST: usize = 8;
-    if FOREIGN.contains(&name) || is_ours(name) {
+    if FOREIGN.contains(&name) || is_read(name) {
         return None;
     }
     let nearest = CATALOGUE
@@ -213,6 +248,17 @@ mod tests {
             "POSTGRES_INITDB_ARGS",
             "DATA",
             "RABBITMQ_DEFAULT_USER",
+            "OPENAI_API_KEY",
+            "OPENAI_API_KEYS",
+            "OPENAI_BASE_URL",
+            "OPENAI_API_TYPE",
+            "ANTHROPIC_AUTH_TOKEN",
+            "ANTHROPIC_BASE_URL",
+            "HF_HOME",
+            "HF_TOKENS",
+            "HF_TOKEN_PATH",
+            "MLFLOW_TRACKING_URL",
+            "MLFLOW_RUN_ID",
         ] {
             assert_eq!(probably_meant(foreign), None, "{foreign}");
         }
@@ -227,7 +273,11 @@ mod tests {
             .map(|(name, _)| name)
             .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
             .collect();
-        let mut catalogued: Vec<&str> = CATALOGUE.iter().map(|variable| variable.name).collect();
+        let mut catalogued: Vec<&str> = CATALOGUE
+            .iter()
+            .chain(OTHERS)
+            .map(|variable| variable.name)
+            .collect();
         listed.sort_unstable();
         catalogued.sort_unstable();
         assert_eq!(listed, catalogued);

@@ -13,7 +13,7 @@ mod registry;
 mod variables;
 
 pub use broker::{BrokerKind, BrokerSettings};
-pub use catalogue::{CATALOGUE, Variable};
+pub use catalogue::{CATALOGUE, OTHERS, Variable};
 pub use database::{DatabaseKind, DatabaseSettings};
 pub use log::{LogFormat, LogSettings};
 pub use registry::registry_seed;

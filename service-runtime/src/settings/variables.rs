@@ -4,7 +4,7 @@ use config::{Config, ConfigError, Environment};
 use shared_types::Invalid;
 
 use super::{
-    catalogue::{is_ours, probably_meant},
+    catalogue::{is_ours, is_read, probably_meant},
     dot_env::dot_env,
 };
 use crate::Secret;
@@ -44,9 +44,9 @@ impl Variables {
                 format!("perhaps {meant}"),
             ));
         }
-        // Others' variables mean nothing here, and `config` reads a structure into a name such as FOO.BAR.
+        // Variables that nobody reads mean nothing here, and `config` reads a structure into a name such as FOO.BAR.
         let layer = |map: BTreeMap<String, String>| {
-            let ours = map.into_iter().filter(|(name, _)| is_ours(name));
+            let ours = map.into_iter().filter(|(name, _)| is_read(name));
             Environment::default().source(Some(ours.collect()))
         };
         Config::builder()

@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::{MAX_BATCHES, MAX_BODY_BYTES, SCHEMA_VERSION, timestamp};
 use crate::{
-    BatchContent, BatchId, Checksum, Invalid, LlmName, MetricBatch, MetricTitle, Provenance, RunId, Source,
-    Unit, Values,
+    BatchContent, BatchId, Checksum, Invalid, LlmName, Metadata, MetricBatch, MetricTitle, Provenance, RunId,
+    Source, Unit, Values,
 };
 
 /// Why a body is not a message. All of these are permanent: the same body will never be accepted.
@@ -59,6 +59,7 @@ struct Message<'a> {
     run_id: Option<Cow<'a, str>>,
     seed: Option<u64>,
     sequence: Option<u64>,
+    metadata: Option<Metadata>,
     #[serde(borrow)]
     checksum: Option<Cow<'a, str>>,
 }
@@ -126,6 +127,7 @@ fn accept(message: Message<'_>) -> Result<MetricBatch, Invalid> {
             run_id: message.run_id.as_deref().map(RunId::new).transpose()?,
             seed: message.seed,
             sequence: message.sequence,
+            metadata: message.metadata.unwrap_or_default(),
         },
     };
     let batch = match message.id {

@@ -2,7 +2,7 @@ use chrono::SecondsFormat;
 use serde::Serialize;
 
 use super::SCHEMA_VERSION;
-use crate::{MetricBatch, RunId, Unit};
+use crate::{Metadata, MetricBatch, RunId, Unit};
 
 #[derive(Serialize)]
 struct Message<'a> {
@@ -20,6 +20,8 @@ struct Message<'a> {
     seed: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sequence: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a Metadata>,
     checksum: String,
     values: &'a [f64],
 }
@@ -39,6 +41,7 @@ pub fn encode(batch: &MetricBatch) -> Vec<u8> {
         run_id: provenance.run_id.as_ref().map(RunId::as_str),
         seed: provenance.seed,
         sequence: provenance.sequence,
+        metadata: Some(&provenance.metadata).filter(|metadata| !metadata.is_empty()),
         checksum: batch.checksum().to_string(),
         values: batch.values(),
     };

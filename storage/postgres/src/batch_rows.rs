@@ -5,7 +5,11 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use shared_types::{BatchId, MetricBatch, RunId, Unit};
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use storage::{StoredBatch, columns::BatchColumns, step::Publication};
+use storage::{
+    StoredBatch,
+    columns::{BatchColumns, metadata_column},
+    step::Publication,
+};
 use uuid::Uuid;
 
 use crate::{advisory_locks::RETENTION, fault::SqlError};
@@ -14,7 +18,7 @@ use crate::{advisory_locks::RETENTION, fault::SqlError};
 macro_rules! batch_columns {
     () => {
         "b.id, l.name AS llm, m.title AS metric, m.unit, b.source, b.run_id, b.seed, b.sequence,
-                    b.batch_at, b.data_points, b.checksum, b.recorded_at"
+                    b.metadata::text AS metadata, b.batch_at, b.data_points, b.checksum, b.recorded_at"
     };
 }
 pub(crate) use batch_columns;
@@ -43,6 +47,7 @@ pub(crate) fn stored_batch(row: &PgRow) -> Result<StoredBatch, SqlError> {
         run_id: row.try_get("run_id")?,
         seed: row.try_get("seed")?,
         sequence: row.try_get("sequence")?,
+        metadata: row.try_get("metadata")?,
         batch_at: row.try_get("batch_at")?,
         data_points: row.try_get("data_points")?,
         checksum: row.try_get("checksum")?,
@@ -68,21 +73,24 @@ const INSERT: &str = "
         SELECT coalesce(settled_retained_from($15), '-infinity') AS retained_from
     ), input AS MATERIALIZED (
         SELECT i.position, i.id, l.id AS llm_id, m.id AS metric_id, i.source, i.run_id, i.seed, i.sequence,
-               i.batch_at, i.checksum, i.first, i.last
+               i.metadata::jsonb AS metadata, i.batch_at, i.checksum, i.first, i.last
         FROM ROWS FROM (
                  unnest($1::uuid[]), unnest($2::text[]), unnest($3::text[]), unnest($4::text[]),
                  unnest($5::text[]), unnest($6::text[]), unnest($7::bigint[]), unnest($8::bigint[]),
-                 unnest($9::timestamptz[]), unnest($10::bytea[]), unnest($11::int[]), unnest($12::int[])
+                 unnest($9::timestamptz[]), unnest($10::bytea[]), unnest($11::int[]), unnest($12::int[]),
+                 unnest($16::text[])
              ) WITH ORDINALITY
-             AS i (id, llm, metric, unit, source, run_id, seed, sequence, batch_at, checksum, first, last, position)
+             AS i (id, llm, metric, unit, source, run_id, seed, sequence, batch_at, checksum, first, last, metadata,
+                   position)
         JOIN llms l ON l.name = i.llm
         JOIN metrics m ON m.title = i.metric AND (i.unit IS NULL OR i.unit = m.unit)
         JOIN kept ON i.batch_at >= kept.retained_from
         ORDER BY i.position
     ), stored AS (
         INSERT INTO batches
-            (id, llm_id, metric_id, source, run_id, seed, sequence, batch_at, data_points, checksum)
-        SELECT id, llm_id, metric_id, source, run_id, seed, sequence, batch_at, ($13::float8[])[first:last], checksum
+            (id, llm_id, metric_id, source, run_id, seed, sequence, metadata, batch_at, data_points, checksum)
+        SELECT id, llm_id, metric_id, source, run_id, seed, sequence, metadata, batch_at,
+               ($13::float8[])[first:last], checksum
         FROM input
         ON CONFLICT (id) DO NOTHING
         RETURNING id
@@ -124,6 +132,7 @@ pub(crate) async fn insert(
         .bind(columns.values)
         .bind(publication == Publication::Queued)
         .bind(RETENTION)
+        .bind(columns.metadata)
         .fetch_all(connection)
         .await?;
     Ok(rows.into_iter().map(BatchId::from).collect())
@@ -164,6 +173,7 @@ struct Columns<'a> {
     run_ids: Vec<Option<&'a str>>,
     seeds: Vec<Option<i64>>,
     sequences: Vec<Option<i64>>,
+    metadata: Vec<Option<String>>,
     times: Vec<DateTime<Utc>>,
     checksums: Vec<[u8; 32]>,
     /// Where the batch's values start in `values`, counted from 1, and end.
@@ -196,6 +206,7 @@ impl<'a> Columns<'a> {
         self.run_ids.push(provenance.run_id.as_ref().map(RunId::as_str));
         self.seeds.push(provenance.seed.map(u64::cast_signed));
         self.sequences.push(provenance.sequence.map(u64::cast_signed));
+        self.metadata.push(metadata_column(&provenance.metadata));
         self.times.push(batch.timestamp());
         self.checksums.push(*batch.checksum().as_bytes());
         self.firsts.push(position(self.values.len() + 1));

@@ -5,7 +5,7 @@ use shared_types::{BatchId, MetricBatch, RunId};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use storage::{
     StoredBatch,
-    columns::BatchColumns,
+    columns::{BatchColumns, metadata_column},
     step::{Publication, StepError},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 macro_rules! batch_columns {
     () => {
         "b.id, l.name AS llm, m.title AS metric, m.unit, b.source, b.run_id, b.seed, b.sequence,
-                    b.batch_at, b.data_points, b.checksum, b.recorded_at"
+                    b.metadata, b.batch_at, b.data_points, b.checksum, b.recorded_at"
     };
 }
 pub(crate) use batch_columns;
@@ -47,6 +47,7 @@ pub(crate) fn stored_batch(row: &SqliteRow) -> Result<StoredBatch, SqlError> {
         run_id: row.try_get("run_id")?,
         seed: row.try_get("seed")?,
         sequence: row.try_get("sequence")?,
+        metadata: row.try_get("metadata")?,
         batch_at: from_column(row.try_get("batch_at")?)?,
         data_points: decode_values(row.try_get("data_points")?)?,
         checksum: row.try_get("checksum")?,
@@ -90,8 +91,8 @@ pub(crate) async fn insert(
     let provenance = batch.provenance();
     let stored = sqlx::query(
         "INSERT INTO batches
-             (id, llm_id, metric_id, source, run_id, seed, sequence, batch_at, checksum, recorded_at, data_points)
-         SELECT $1, l.id, m.id, $4, $5, $6, $7, $8, $9, $10, $11
+             (id, llm_id, metric_id, source, run_id, seed, sequence, batch_at, checksum, recorded_at, data_points, metadata)
+         SELECT $1, l.id, m.id, $4, $5, $6, $7, $8, $9, $10, $11, $12
          FROM llms l JOIN metrics m WHERE l.name = $2 AND m.title = $3
          ON CONFLICT (id) DO NOTHING",
     )
@@ -106,6 +107,7 @@ pub(crate) async fn insert(
     .bind(batch.checksum().as_bytes().as_slice())
     .bind(to_column(now))
     .bind(encode_values(batch.values()))
+    .bind(metadata_column(&provenance.metadata))
     .execute(&mut *connection)
     .await?;
     let is_new = stored.rows_affected() > 0;

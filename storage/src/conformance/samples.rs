@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use shared_types::{
-    BatchContent, BatchId, LlmName, MetricBatch, MetricTitle, Provenance, RegistrySeed, RunId, Source, Unit,
-    Values,
+    BatchContent, BatchId, LlmName, Metadata, MetricBatch, MetricTitle, Provenance, RegistrySeed, RunId,
+    Source, Unit, Values,
 };
 use statistics::RunningStatistics;
 
@@ -49,8 +49,22 @@ pub(super) fn content(number: u64) -> std::result::Result<BatchContent, BoxError
             run_id: Some(RunId::new("conformance")?),
             seed: Some(u64::MAX - number),
             sequence: Some(number),
+            metadata: metadata(number)?,
         },
     })
+}
+
+/// Every other batch says something, with text that a database might trip over.
+fn metadata(number: u64) -> std::result::Result<Metadata, BoxError> {
+    let mut fields = serde_json::Map::new();
+    if number.is_multiple_of(2) {
+        fields.insert("workload".to_owned(), "sonnets, \"550\" \u{1F980} \\u0000".into());
+        fields.insert(
+            "load".to_owned(),
+            serde_json::json!({ "rate": 0.1, "cores": number }),
+        );
+    }
+    Ok(Metadata::new(fields)?)
 }
 
 pub(super) fn id(number: u64) -> BatchId {

@@ -8,6 +8,7 @@ mod faults;
 mod messages;
 mod routing;
 mod servers;
+mod shares;
 mod sizes;
 mod unavailable_queues;
 mod waiting;

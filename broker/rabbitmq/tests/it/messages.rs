@@ -12,7 +12,8 @@ use broker::{Broker, Delivery, OutgoingMessage, Prefetch, Publisher, Subscriptio
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use shared_types::{
-    BatchContent, BatchId, LlmName, MetricBatch, MetricTitle, Provenance, RunId, Source, Values, message,
+    BatchContent, BatchId, LlmName, Metadata, MetricBatch, MetricTitle, Provenance, RunId, Source, Values,
+    message,
 };
 
 use crate::waiting::soon;
@@ -40,6 +41,7 @@ pub(crate) fn batch_of(number: u64, values: Vec<f64>) -> OutgoingMessage {
             run_id: Some(RunId::new("run-7").unwrap()),
             seed: None,
             sequence: Some(number),
+            metadata: Metadata::default(),
         },
     };
     OutgoingMessage::of(&MetricBatch::new(BatchId::new(timestamp, random), content))

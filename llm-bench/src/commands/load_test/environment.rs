@@ -1,0 +1,71 @@
+use llm_client::{ANTHROPIC_BASE_URL, Api, Endpoint};
+use load_test::tokens::Hub;
+use service_runtime::settings::Variables;
+use shared_types::Secret;
+
+use crate::context::{Context, UsageError, WrongInput};
+
+/// OpenAI's own API.
+const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
+
+/// What the environment says about APIs, tokenizers and tracking: variables of others, so none of them is mistaken for a
+/// misspelt one of ours.
+pub(super) struct Environment(Variables);
+
+impl Environment {
+    pub(super) fn of(context: &Context) -> Self {
+        Self(context.variables.clone())
+    }
+
+    /// A variable of the `.env` file or the process, where it is set and not empty.
+    pub(super) fn get(&self, name: &str) -> Option<String> {
+        let ours = self.0.text(name).ok().flatten();
+        ours.or_else(|| process_variable(name))
+            .filter(|value| !value.trim().is_empty())
+    }
+
+    pub(super) fn secret(&self, name: &str) -> Option<Secret> {
+        self.get(name).map(Secret::new)
+    }
+
+    /// Where requests go. LLMPerf's names; those of the newer client libraries where they are not set.
+    pub(super) fn endpoint(&self, api: Api, without_stream_usage: bool) -> anyhow::Result<Endpoint> {
+        let (bases, key, default) = match api {
+            Api::OpenAiChat | Api::OpenAiCompletions => (
+                ["OPENAI_API_BASE", "OPENAI_BASE_URL"],
+                "OPENAI_API_KEY",
+                OPENAI_BASE_URL,
+            ),
+            Api::AnthropicMessages => (
+                ["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"],
+                "ANTHROPIC_API_KEY",
+                ANTHROPIC_BASE_URL,
+            ),
+        };
+        let base = bases.iter().find_map(|name| self.get(name));
+        let key_value = self.secret(key);
+        if base.is_none() && key_value.is_none() {
+            let expected = format!("{key}, or {} of a server that needs no key", bases[0]);
+            return Err(UsageError(shared_types::Invalid::new(key, "nothing", expected)).into());
+        }
+        let endpoint = Endpoint::new(api, base.as_deref().unwrap_or(default), key_value)
+            .map_err(|error| WrongInput(error.into()))?;
+        Ok(if without_stream_usage {
+            endpoint.without_stream_usage()
+        } else {
+            endpoint
+        })
+    }
+
+    pub(super) fn hub(&self) -> Hub {
+        Hub::from_vars(|name| self.get(name))
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "these variables are others', and never change while the process runs"
+)]
+fn process_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

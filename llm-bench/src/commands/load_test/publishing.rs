@@ -1,0 +1,194 @@
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use benchmark_service::{Service as BenchmarkService, Settings as BenchmarkSettings};
+use load_test::{
+    journal,
+    plan::Plan,
+    publish::{
+        Feed, FeedEnd, FeedSettings, HttpSink, Origin, OutboxSink, PublishError, RUN_FILE, Sink, feed,
+        resume, run_metadata,
+    },
+};
+use service_runtime::settings::registry_seed;
+use shared_types::{Invalid, LlmName, RunId};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    eprint_line,
+    options::LoadTest,
+    run::{Ended, new_run_id},
+};
+use crate::{
+    assembly::Assembly,
+    context::{Context, UsageError},
+};
+
+/// How long a sink may be away once the run is over.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The task that publishes while the run goes on.
+type Following = JoinHandle<(FeedEnd, Result<(), PublishError>)>;
+
+/// A run's way into the pipeline.
+pub(super) struct Publisher {
+    origin: Origin,
+    plan: Plan,
+    sink: Arc<dyn Sink>,
+    /// What this process runs for it, where no service does.
+    assembly: Option<Assembly>,
+    ended: CancellationToken,
+    following: Option<Following>,
+    clock: Arc<dyn shared_types::Clock>,
+}
+
+impl Publisher {
+    /// Connects to where `--publish` says; `None` where it was not given.
+    pub(super) async fn connect(
+        options: &LoadTest,
+        context: &Context,
+        plan: &Plan,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(target) = &options.results.publish else {
+            return Ok(None);
+        };
+        if options.results_dir.is_empty() {
+            eprint_line(
+                "without --results-dir, what is measured and not published yet is lost if this process is killed",
+            );
+        }
+        let llm = LlmName::new(&plan.model).map_err(UsageError)?;
+        let metadata = run_metadata(plan).map_err(UsageError)?;
+        let (sink, assembly) = sink(target.as_deref(), context).await?;
+        let left_out = sink
+            .register_metrics()
+            .await
+            .context("registering the metrics of a load test")?;
+        let origin = Origin {
+            llm,
+            run_id: RunId::new(&new_run_id(context)?).map_err(UsageError)?,
+            metadata,
+            left_out,
+        };
+        Ok(Some(Self {
+            origin,
+            plan: plan.clone(),
+            sink,
+            assembly,
+            ended: CancellationToken::new(),
+            following: None,
+            clock: Arc::clone(&context.clock),
+        }))
+    }
+
+    pub(super) fn run_id(&self) -> &str {
+        self.origin.run_id.as_str()
+    }
+
+    /// Publishes from now on what the journal sees end.
+    pub(super) fn begin(&mut self, journal: &journal::Settings) -> anyhow::Result<Feed> {
+        let settings = FeedSettings {
+            is_streamed: self.plan.stream,
+            origin: self.origin.clone(),
+            warmup_requests: self.plan.warmup_requests,
+            ramp_up: self.plan.load.ramp_up(),
+            started: journal.started,
+            results_dir: journal.directory.clone(),
+        };
+        let (feed, mut end) = feed(&settings, Arc::clone(&self.clock))?;
+        let (sink, ended) = (Arc::clone(&self.sink), self.ended.clone());
+        let following = tokio::spawn(async move {
+            let followed = end.follow(sink.as_ref(), &ended).await;
+            (end, followed)
+        });
+        self.following = Some(following);
+        Ok(feed)
+    }
+
+    /// Publishes the rest and lets go of the servers, also after a run that failed.
+    pub(super) async fn end(self, run: anyhow::Result<Ended>) -> anyhow::Result<Ended> {
+        self.ended.cancel();
+        let published = match (self.following, &run) {
+            (Some(following), Ok(ended)) => {
+                let (end, followed) = following.await?;
+                match followed {
+                    Ok(()) => {
+                        end.finish(self.sink.as_ref(), &ended.recorded.records, PATIENCE)
+                            .await
+                    }
+                    Err(error) => Err(error),
+                }
+                .map_err(anyhow::Error::from)
+            }
+            _ => Ok(load_test::publish::Published::default()),
+        };
+        let left = match self.assembly {
+            Some(assembly) => leave(assembly).await,
+            None => Ok(()),
+        };
+        let mut ended = run?;
+        ended.publication = Some(published.and_then(|published| left.map(|()| published)));
+        Ok(ended)
+    }
+}
+
+/// To a service at a URL, or to where DATABASE_URL and AMQP_URL say. Where everything is embedded, this process counts, too.
+pub(super) async fn sink(
+    url: Option<&str>,
+    context: &Context,
+) -> anyhow::Result<(Arc<dyn Sink>, Option<Assembly>)> {
+    if let Some(url) = url {
+        let key = context.variables.secret("API_KEY", 1).map_err(UsageError)?;
+        return match HttpSink::new(url, key) {
+            Ok(sink) => Ok((Arc::new(sink), None)),
+            Err(PublishError::Invalid(invalid)) => Err(UsageError(invalid).into()),
+            Err(error) => Err(error.into()),
+        };
+    }
+    let storage = context.storage().await?;
+    let seed = registry_seed(&context.variables).map_err(UsageError)?;
+    storage.seed(&seed, context.clock.now()).await?;
+    let assembly = Assembly::of(context, storage)?;
+    let sink = OutboxSink::new(
+        assembly.outbox.clone(),
+        Arc::clone(&assembly.storage),
+        Arc::clone(&context.clock),
+    );
+    if context.embedded_broker() {
+        let settings = BenchmarkSettings {
+            http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            ..BenchmarkSettings::read(&context.variables).map_err(UsageError)?
+        };
+        BenchmarkService::build(settings, assembly.for_benchmark(), &assembly.life)?.start();
+    }
+    Ok((Arc::new(sink), Some(assembly)))
+}
+
+/// Waits until everything that was stored is on its way, then ends.
+pub(super) async fn leave(assembly: Assembly) -> anyhow::Result<()> {
+    let storage = Arc::clone(&assembly.storage);
+    let sent = tokio::time::timeout(PATIENCE, crate::commands::simulate::until_sent(storage.as_ref())).await;
+    assembly.end().await?;
+    sent.context("stored, but not all published: is the broker up? A service publishes the rest")?
+}
+
+/// `llm-bench publish`: what a run that was killed had measured and had not published.
+pub(crate) async fn again(options: &crate::cli::Publish, context: &Context) -> anyhow::Result<()> {
+    if !options.results_dir.join(RUN_FILE).is_file() {
+        let found = format!("{} without {RUN_FILE}", options.results_dir.display());
+        let expected = "the results directory of a load test";
+        return Err(UsageError(Invalid::new("RESULTS_DIR", found, expected)).into());
+    }
+    let (sink, assembly) = sink(options.url.as_deref(), context).await?;
+    let resumed = resume(&options.results_dir, sink.as_ref(), context.clock.now(), PATIENCE).await;
+    if let Some(assembly) = assembly {
+        leave(assembly).await?;
+    }
+    let published = resumed?;
+    super::say_text(&format!(
+        "published {} values in {} batches; what had arrived before counts once",
+        published.values, published.batches
+    ));
+    Ok(())
+}

@@ -1,0 +1,288 @@
+//! Which connection a request goes over.
+
+use std::{sync::mpsc, time::Duration};
+
+use llm_client::{Api, Client, Endpoint, Limits, Outcome};
+use shared_types::Secret;
+
+use crate::server::{DONE, FINISH, Peer, Server, assert_ordered, body, limits, script, token};
+
+fn serve_one(peer: &mut Peer) {
+    peer.request();
+    peer.stream_head();
+    peer.chunk([&token("a"), FINISH, DONE].concat());
+    peer.end_of_chunks();
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_the_other() {
+    let server = Server::start(vec![script(|mut peer| {
+        for _ in 0..3 {
+            serve_one(&mut peer);
+        }
+        peer.request();
+        peer.answer("503 Busy", "", "later");
+        serve_one(&mut peer);
+        peer.until_closed();
+    })]);
+    let client = server.client(Api::OpenAiChat);
+    for nth in 0..5 {
+        let exchange = client.exchange(body(), &mut ()).await;
+        assert_eq!(exchange.reused, nth > 0);
+        assert_eq!(exchange.connected.is_some(), nth == 0);
+        assert_eq!(matches!(exchange.outcome, Outcome::Ok), nth != 3, "{exchange:?}");
+        assert_ordered(&exchange);
+        assert_eq!(client.open_connections(), 1);
+    }
+    drop(client);
+    server.finish();
+}
+
+/// The server closes a connection between two requests. `meanwhile` runs after it did.
+async fn after_a_close<F: Future<Output = ()>>(meanwhile: impl FnOnce() -> F) {
+    let (answered, is_answered) = mpsc::channel();
+    let (closed, is_closed) = mpsc::channel();
+    let server = Server::start(vec![
+        script(move |mut peer| {
+            serve_one(&mut peer);
+            is_answered.recv().unwrap();
+            peer.close();
+            closed.send(()).unwrap();
+        }),
+        script(|mut peer| serve_one(&mut peer)),
+    ]);
+    let client = server.client(Api::OpenAiChat);
+    assert!(matches!(
+        client.exchange(body(), &mut ()).await.outcome,
+        Outcome::Ok
+    ));
+    assert_eq!(client.open_connections(), 1);
+    answered.send(()).unwrap();
+    is_closed.recv().unwrap();
+    meanwhile().await;
+    let second = client.exchange(body(), &mut ()).await;
+    assert!(matches!(second.outcome, Outcome::Ok), "{second:?}");
+    assert!(!second.reused && second.connected.is_some());
+    assert_ordered(&second);
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_meanwhile_costs_nothing() {
+    after_a_close(|| tokio::time::sleep(Duration::from_millis(20))).await;
+}
+
+/// Nothing was awaited since the server closed: tokio has not heard of it.
+#[tokio::test]
+async fn a_connection_that_was_closed_this_moment_costs_nothing() {
+    after_a_close(|| std::future::ready(())).await;
+}
+
+/// The server closes when the next request is on its way already, as llama.cpp's does after every stream.
+async fn a_close_that_crossed_the_request(close: impl FnOnce(Peer) + Send + 'static) {
+    let server = Server::start(vec![
+        script(move |mut peer| {
+            serve_one(&mut peer);
+            peer.request();
+            close(peer);
+        }),
+        script(|mut peer| serve_one(&mut peer)),
+    ]);
+    let client = server.client(Api::OpenAiChat);
+    let first = client.exchange(body(), &mut ()).await;
+    assert!(matches!(first.outcome, Outcome::Ok), "{first:?}");
+    let second = client.exchange(body(), &mut ()).await;
+    assert!(matches!(second.outcome, Outcome::Ok), "{second:?}");
+    assert!(!second.reused && second.connected.is_some());
+    assert_ordered(&second);
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_request_that_crossed_a_close_goes_out_once_more() {
+    a_close_that_crossed_the_request(Peer::close).await;
+    a_close_that_crossed_the_request(Peer::reset).await;
+}
+
+/// Not again and again: a server that closes a new connection without an answer has failed.
+#[tokio::test]
+async fn a_request_goes_out_once_more_at_most() {
+    let server = Server::start(vec![
+        script(|mut peer| {
+            serve_one(&mut peer);
+            peer.request();
+            peer.close();
+        }),
+        script(|mut peer| {
+            peer.request();
+            peer.close();
+        }),
+    ]);
+    let client = server.client(Api::OpenAiChat);
+    client.exchange(body(), &mut ()).await;
+    let second = client.exchange(body(), &mut ()).await;
+    assert!(matches!(second.outcome, Outcome::StreamError(_)), "{second:?}");
+    server.finish();
+}
+
+#[tokio::test]
+async fn without_keep_alive_every_request_has_its_connection() {
+    let serve = || {
+        script(|mut peer| {
+            let (head, _) = peer.request();
+            assert!(head.contains("connection: close\r\n"), "{head}");
+            peer.stream_head();
+            peer.chunk([&token("a"), FINISH, DONE].concat());
+            peer.end_of_chunks();
+            peer.until_closed();
+        })
+    };
+    let server = Server::start(vec![serve(), serve()]);
+    let limits = Limits {
+        keep_alive: false,
+        ..limits()
+    };
+    let client = server.client_within(Api::OpenAiChat, limits);
+    for _ in 0..2 {
+        let exchange = client.exchange(body(), &mut ()).await;
+        assert!(
+            matches!(exchange.outcome, Outcome::Ok) && !exchange.reused,
+            "{exchange:?}"
+        );
+        assert_eq!(client.open_connections(), 0);
+    }
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_server_that_closes_is_believed() {
+    let serve = || {
+        script(|mut peer| {
+            peer.request();
+            peer.answer(
+                "200 OK",
+                "connection: close\r\n",
+                r#"{"choices":[{"text":"a","finish_reason":"stop"}]}"#,
+            );
+            peer.until_closed();
+        })
+    };
+    let server = Server::start(vec![serve(), serve()]);
+    let client = server.client(Api::OpenAiCompletions);
+    for _ in 0..2 {
+        let exchange = client.exchange(body(), &mut ()).await;
+        assert!(
+            matches!(exchange.outcome, Outcome::Ok) && !exchange.reused,
+            "{exchange:?}"
+        );
+    }
+    server.finish();
+}
+
+#[tokio::test]
+async fn dropping_the_future_closes_the_connection() {
+    let (began, has_begun) = tokio::sync::oneshot::channel();
+    let server = Server::start(vec![script(|mut peer| {
+        peer.request();
+        peer.stream_head();
+        peer.chunk(token("a"));
+        began.send(()).unwrap();
+        peer.until_closed();
+    })]);
+    let client = server.client(Api::OpenAiChat);
+    let mut nobody = ();
+    tokio::select! {
+        biased;
+        exchange = client.exchange(body(), &mut nobody) => panic!("{exchange:?}"),
+        begun = has_begun => begun.unwrap(),
+    }
+    assert_eq!(client.open_connections(), 0);
+    server.finish();
+}
+
+#[tokio::test]
+async fn many_at_once_have_a_connection_each() {
+    let server = Server::start((0..8).map(|_| script(|mut peer| serve_one(&mut peer))).collect());
+    let client = server.client(Api::OpenAiChat);
+    let tasks = tokio::task::LocalSet::new();
+    let requests: Vec<_> = (0..8)
+        .map(|_| {
+            let client = client.clone();
+            tasks.spawn_local(async move { client.exchange(body(), &mut ()).await })
+        })
+        .collect();
+    tasks
+        .run_until(async {
+            for request in requests {
+                let exchange = request.await.unwrap();
+                assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+            }
+        })
+        .await;
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_host_with_several_addresses_is_reached_by_the_one_that_listens() {
+    // `localhost` is ::1 too on most machines; the server is on 127.0.0.1 only.
+    let server = Server::start(vec![script(|mut peer| serve_one(&mut peer))]);
+    let base = format!("http://localhost:{}/v1/", server.address.port());
+    let endpoint = Endpoint::new(Api::OpenAiChat, &base, None).unwrap();
+    let exchange = Client::new(endpoint, limits()).exchange(body(), &mut ()).await;
+    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+    server.finish();
+}
+
+#[tokio::test]
+async fn the_request_is_what_the_api_wants() {
+    let server = Server::start(vec![script(|mut peer| {
+        let (head, sent) = peer.request();
+        assert!(
+            head.starts_with("post /openai/v1/chat/completions?api-version=1 http/1.1\r\n"),
+            "{head}"
+        );
+        for header in [
+            "authorization: bearer sk-1\r\n",
+            "content-type: application/json\r\n",
+            "x-team: a\r\n",
+            "host: 127.0.0.1:",
+        ] {
+            assert!(head.contains(header), "{header} in {head}");
+        }
+        assert_eq!(sent.as_bytes(), &body()[..]);
+        peer.answer("200 OK", "", r#"{"choices":[]}"#);
+    })]);
+    let base = format!("http://{}/openai/v1/?api-version=1", server.address);
+    let endpoint = Endpoint::new(Api::OpenAiChat, &base, Some(Secret::new("sk-1".to_owned())))
+        .unwrap()
+        .with_header("X-Team", &Secret::new("a".to_owned()))
+        .unwrap();
+    let exchange = Client::new(endpoint, limits()).exchange(body(), &mut ()).await;
+    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+    assert!(exchange.connected.unwrap() <= exchange.sent.unwrap());
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_connection_is_given_up_after_its_time() {
+    // A full backlog leaves further connections without an answer.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    full.bind(&address.into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let _first = std::net::TcpStream::connect(address).unwrap();
+    let limits = Limits {
+        connect_timeout: Duration::from_millis(100),
+        ..limits()
+    };
+    let endpoint = Endpoint::new(Api::OpenAiChat, &format!("http://{address}/v1"), None).unwrap();
+    let exchange = Client::new(endpoint, limits).exchange(body(), &mut ()).await;
+    assert!(
+        matches!(
+            exchange.outcome,
+            Outcome::StreamError(llm_client::StreamError::ConnectTimeout { .. })
+        ),
+        "{exchange:?}"
+    );
+}

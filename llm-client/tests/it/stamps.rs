@@ -1,0 +1,121 @@
+//! Stamps are those of the read that brought the bytes.
+
+use std::sync::mpsc;
+
+use llm_client::{Api, ContentKind, Observer, Outcome};
+use precise_time::MonotonicTime;
+
+use crate::server::{DONE, FINISH, Server, assert_ordered, body, script, token};
+
+/// Tells the server when it has heard something.
+pub(crate) struct Telling(pub(crate) mpsc::Sender<MonotonicTime>);
+
+impl Observer for Telling {
+    fn content(&mut self, at: MonotonicTime, _kind: ContentKind, _text: &str) {
+        self.0.send(at).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn each_is_between_the_write_of_its_bytes_and_the_next() {
+    let (told, heard) = mpsc::channel();
+    let (written, writes) = mpsc::channel();
+    let server = Server::start(vec![script(move |mut peer| {
+        peer.request();
+        let mut write = |bytes: Vec<u8>| {
+            written.send(MonotonicTime::now()).unwrap();
+            peer.write(bytes);
+        };
+        let event = token("b");
+        let (half, rest) = event.split_at(20);
+        // The server waits for each content to be heard, so a read has what one write wrote.
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        write([head, crate::server::chunk(token("a") + half)].concat());
+        let a = heard.recv().unwrap();
+        write(crate::server::chunk(rest));
+        let b = heard.recv().unwrap();
+        // Two events in one write have one stamp.
+        write(crate::server::chunk(token("c") + &token("d")));
+        let (c, d) = (heard.recv().unwrap(), heard.recv().unwrap());
+        write(
+            [
+                crate::server::chunk([FINISH, DONE].concat()),
+                b"0\r\n\r\n".to_vec(),
+            ]
+            .concat(),
+        );
+        assert!(a < b && b < c && c == d);
+    })]);
+    let exchange = server
+        .client(Api::OpenAiChat)
+        .exchange(body(), &mut Telling(told))
+        .await;
+    server.finish();
+    let writes: Vec<_> = writes.iter().collect();
+    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+    assert_ordered(&exchange);
+    let between = |stamp: Option<MonotonicTime>, nth: usize| {
+        let stamp = stamp.unwrap();
+        stamp > writes[nth] && writes.get(nth + 1).is_none_or(|next| stamp < *next)
+    };
+    assert!(between(exchange.response_head, 0));
+    assert!(between(exchange.first_content, 0));
+    assert!(between(exchange.last_content, 2));
+    assert!(between(exchange.closed, 3));
+    assert_eq!(
+        exchange.response_head, exchange.first_content,
+        "one read brought both"
+    );
+}
+
+/// The head fills the first read to its last byte, so the body comes with the second, though both are there at once.
+#[tokio::test]
+async fn the_head_has_the_stamp_of_its_own_read() {
+    const FIRST_READ: usize = 8192;
+    let (exchange, _) = crate::server::exchanged(Api::OpenAiChat, |peer| {
+        let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx: ";
+        let padding = "x".repeat(FIRST_READ - head.len() - 4);
+        let body = crate::server::chunk([&token("a"), FINISH, DONE].concat());
+        peer.write([head.as_bytes(), padding.as_bytes(), b"\r\n\r\n", &body].concat());
+        peer.end_of_chunks();
+    })
+    .await;
+    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+    assert!(exchange.sent < exchange.response_head);
+    assert!(exchange.response_head < exchange.first_content, "{exchange:?}");
+    assert_ordered(&exchange);
+}
+
+/// A token for each of many chunks, all of them written at once: more than one read, and none is lost.
+#[tokio::test]
+async fn a_flood_is_read_in_order() {
+    const TOKENS: usize = 20_000;
+    struct Counting(usize, Option<MonotonicTime>);
+    impl Observer for Counting {
+        fn content(&mut self, at: MonotonicTime, _kind: ContentKind, text: &str) {
+            assert_eq!(text.parse(), Ok(self.0));
+            assert!(self.1 <= Some(at));
+            *self = Self(self.0 + 1, Some(at));
+        }
+    }
+    let server = Server::start(vec![script(|mut peer| {
+        peer.request();
+        peer.stream_head();
+        let mut all = Vec::new();
+        for nth in 0..TOKENS {
+            all.extend(crate::server::chunk(token(&nth.to_string())));
+        }
+        peer.write(all);
+        peer.chunk([FINISH, DONE].concat());
+        peer.end_of_chunks();
+    })]);
+    let mut counting = Counting(0, None);
+    let exchange = server
+        .client(Api::OpenAiChat)
+        .exchange(body(), &mut counting)
+        .await;
+    server.finish();
+    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+    assert_eq!((counting.0, exchange.content_chunks as usize), (TOKENS, TOKENS));
+    assert_ordered(&exchange);
+}

@@ -1,0 +1,144 @@
+//! The load test's own client, as `llm-bench load-test` runs it, without files.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU32,
+    sync::{Arc, mpsc},
+    thread,
+};
+
+use llm_client::{Api, Endpoint, Prompt};
+use load_test::{
+    plan::{Lengths, Load, Plan, Slo, Stop, Workload},
+    record::{Class, Finished, RequestRecord},
+    run::{EncodedRequest, Progress, Recording, RunFacts, RunInputs, Texts, run as run_plan},
+    verdict::{ErrorLimits, Verdict, judge},
+};
+use shared_types::SystemClock;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client::{PATIENCE, Ran},
+    figures::{Seen, SelfReport},
+    scenario::Scenario,
+};
+
+/// Batches of records on their way.
+const JOURNAL: usize = 64;
+const PROMPT: &str = "Say something that is long enough to be measured and short enough not to matter.";
+const PROMPT_TOKENS: u32 = 15;
+
+/// Where requests go, and what is sent: the same for both clients.
+pub(crate) fn endpoint(base_url: &str) -> anyhow::Result<Endpoint> {
+    Ok(Endpoint::new(Api::OpenAiChat, base_url, None)?)
+}
+
+/// The one request that is sent again and again.
+pub(crate) fn request(endpoint: &Endpoint, scenario: &Scenario) -> anyhow::Result<EncodedRequest> {
+    let prompt = Prompt::Text(PROMPT);
+    let plan = plan(scenario)?;
+    Ok(EncodedRequest::new(
+        endpoint,
+        &plan,
+        prompt,
+        PROMPT_TOKENS,
+        Some(scenario.tokens),
+    ))
+}
+
+/// Carries the scenario out.
+pub(crate) fn run(scenario: &Scenario, base_url: &str) -> anyhow::Result<Ran> {
+    let endpoint = endpoint(base_url)?;
+    let (journal, batches) = mpsc::sync_channel(JOURNAL);
+    let inputs = RunInputs {
+        plan: plan(scenario)?,
+        requests: Arc::new([request(&endpoint, scenario)?]),
+        endpoint,
+        trace: Arc::default(),
+        recording: Recording {
+            texts: Texts::ToCount,
+            chunk_stamps: false,
+        },
+        journal,
+        progress: Arc::new(Progress::new(1)),
+        cancel: CancellationToken::new(),
+        clock: Arc::new(SystemClock),
+    };
+    let (facts, records) = thread::scope(|scope| {
+        let running = scope.spawn(|| run_plan(inputs));
+        let record = |finished: Finished| finished.record;
+        let records: Vec<RequestRecord> = batches.into_iter().flatten().map(record).collect();
+        let facts = running
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        facts.map(|facts| (facts, records))
+    })?;
+    Ok(Ran {
+        says: Some(self_report(&facts, &records)),
+        requests: records.iter().map(seen).collect(),
+    })
+}
+
+fn plan(scenario: &Scenario) -> anyhow::Result<Plan> {
+    let concurrency = NonZeroU32::new(scenario.streams).ok_or_else(|| anyhow::anyhow!("no streams"))?;
+    let lengths = Lengths {
+        mean: f64::from(PROMPT_TOKENS),
+        stddev: 0.0,
+    };
+    Ok(Plan {
+        model: "mock".to_owned(),
+        api: Api::OpenAiChat,
+        workload: Workload::Sonnets {
+            input_tokens: lengths,
+            output_tokens: lengths,
+            shared_prefix_tokens: 0,
+            distinct_prompts: NonZeroU32::MIN,
+        },
+        load: Load::Closed {
+            concurrency,
+            ramp_up: scenario.ramp,
+        },
+        stop: Stop {
+            send_for: scenario.ramp + scenario.steady,
+            max_requests: None,
+            drain: scenario.round() + PATIENCE,
+        },
+        warmup_requests: 0,
+        slo: Slo::default(),
+        seed: 1,
+        stream: true,
+        request_timeout: 2 * (scenario.round() + PATIENCE),
+        client_cores: NonZeroU32::MIN,
+        sampling: serde_json::Map::new(),
+        metadata: BTreeMap::new(),
+    })
+}
+
+/// The verdict without a calibration, which would need a server on the client's only core.
+fn self_report(facts: &RunFacts, records: &[RequestRecord]) -> SelfReport {
+    let mut ttfts: Vec<_> = records
+        .iter()
+        .filter(|record| record.intended >= facts.ramp_end)
+        .filter_map(|record| Some(record.first_content?.saturating_since(record.sent?)))
+        .collect();
+    ttfts.sort_unstable();
+    let median = ttfts.get(ttfts.len() / 2).map(std::time::Duration::as_secs_f64);
+    let judged = judge(facts, None, median, &ErrorLimits::default());
+    SelfReport {
+        is_valid: judged.verdict == Verdict::Valid,
+        reasons: judged.reasons,
+        loop_lag_p99_s: judged.loop_lag_p99_s,
+    }
+}
+
+fn seen(record: &RequestRecord) -> Seen {
+    Seen {
+        sent: record.sent,
+        first: record.first_content,
+        last: record.last_content,
+        closed: record.closed,
+        tokens: record.chunks,
+        server_wrote_first: record.server_wrote_first,
+        is_ok: record.class == Class::Ok,
+    }
+}

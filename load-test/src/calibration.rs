@@ -1,0 +1,313 @@
+//! The client measures itself: the same run, under the plan's own load, against a server in this process that says when it wrote.
+//!
+//! Same are: threads, concurrency or rate and arrivals, API, streaming, and the mean size of the requests' bodies. The server answers
+//! with 32 tokens, one every 20 ms after 100 ms (times that vary by request, as a real server's do: otherwise streams
+//! that began together would stay in step). Its own lateness is not in the client's error, which counts from when it *wrote*; but
+//! it takes CPU time of the same machine, so where cores are short the calibration sees more error than the run will.
+
+use std::{
+    io,
+    num::NonZeroU32,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use hdrhistogram::Histogram;
+use llm_client::{Api, Endpoint, EndpointError, Prompt};
+use mock_llm::{MockLlm, Settings};
+use precise_time::MonotonicTime;
+use serde::{Deserialize, Serialize};
+use shared_types::Clock;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    arrivals::{TraceArrivals, TraceArrivalsError},
+    plan::{Load, Plan, Stop},
+    record::{Finished, RequestRecord},
+    run::{
+        self, EncodedRequest, FileLimitError, HeldStreams, Progress, Recording, RunError, RunFacts,
+        RunInputs, Texts,
+        durations::{durations, nanos, p99_s, seconds_at},
+        raise_file_limit,
+    },
+};
+
+const TTFT: Duration = Duration::from_millis(100);
+const ITL: Duration = Duration::from_millis(20);
+const TOKENS: u32 = 32;
+/// Of the logarithm of the server's TTFT.
+const TTFT_JITTER: f64 = 0.25;
+/// The plan's ramp is shortened to that.
+const LONGEST_RAMP: Duration = Duration::from_secs(5);
+/// After the ramp: three requests of each stream.
+const STEADY: Duration = Duration::from_millis(2_200);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Batches of records on their way.
+const JOURNAL: usize = 64;
+
+/// What the client's own error is under a plan's load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// Requests that were measured: those due after the ramp.
+    pub requests: u64,
+    /// The client's stamp of the first content − the server's of its writing.
+    pub ttft_error: ErrorQuantiles,
+    /// How late the server wrote first tokens, p99, s. Not part of the client's error.
+    pub server_lateness_p99_s: Option<f64>,
+    /// How late the client's loops were, p99, s.
+    pub loop_lag_p99_s: Option<f64>,
+    /// Sent − intended, p99, s; `None` for a closed loop.
+    pub late_send_p99_s: Option<f64>,
+    /// Streams that a closed loop was asked for and held.
+    pub streams: Option<HeldStreams>,
+    /// Tokens per second that the server would have given to a client that takes no time.
+    pub tokens_per_s_possible: f64,
+    /// Tokens per second that came.
+    pub tokens_per_s_achieved: f64,
+}
+
+/// Of an error, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ErrorQuantiles {
+    /// The median.
+    pub p50_s: f64,
+    /// The 99th percentile.
+    pub p99_s: f64,
+    /// The largest.
+    pub max_s: f64,
+}
+
+/// Why the client could not measure itself.
+#[derive(Debug, thiserror::Error)]
+pub enum CalibrationError {
+    /// The server in this process did not start.
+    #[error("the calibration's own server did not start")]
+    Server(#[source] io::Error),
+    /// Client and server together may open too few files.
+    #[error("the calibration needs two open files for each stream")]
+    FileLimit(#[from] FileLimitError),
+    /// The server's address is no endpoint.
+    #[error("the calibration's own server cannot be addressed")]
+    Endpoint(#[from] EndpointError),
+    /// The trace cannot be played.
+    #[error("the trace cannot be played")]
+    Trace(#[from] TraceArrivalsError),
+    /// The run itself failed.
+    #[error("the calibration's run failed")]
+    Run(#[from] RunError),
+    /// It was interrupted.
+    #[error("the calibration was interrupted")]
+    Interrupted,
+    /// No request was answered after the ramp.
+    #[error(
+        "the calibration measured nothing: of {scheduled} requests none was answered after the ramp (first error: {error})"
+    )]
+    Nothing {
+        /// Requests there were.
+        scheduled: u64,
+        /// What went wrong with the first of them that failed.
+        error: Box<str>,
+    },
+}
+
+/// Measures the client under `plan`'s load. Takes the plan's ramp (5 s at most), two seconds, and what the last requests need.
+///
+/// `requests` and `trace` are the run's: of the ones the size is taken, of the other its busiest seconds.
+///
+/// # Errors
+///
+/// Where the server, the run or the machine fails, or `cancel` ends it.
+pub fn calibrate(
+    plan: &Plan,
+    requests: &[EncodedRequest],
+    trace: &[Duration],
+    clock: Arc<dyn Clock>,
+    cancel: CancellationToken,
+) -> Result<Calibration, CalibrationError> {
+    let plan = calibrating(plan);
+    if !plan.load.is_open_loop() {
+        run::file_limit::check(u64::from(plan.load.most_in_flight()), 2, raise_file_limit()?)?;
+    }
+    let server = MockLlm::start(server_settings(&plan)).map_err(CalibrationError::Server)?;
+    let endpoint = Endpoint::new(plan.api, &base_url(&server, plan.api), None)?;
+    let request = sample_request(&endpoint, &plan, requests);
+    let (journal, finished) = mpsc::sync_channel(JOURNAL);
+    let inputs = RunInputs {
+        trace: busiest(trace, &plan)?,
+        plan: plan.clone(),
+        endpoint,
+        requests: Arc::new([request]),
+        recording: Recording {
+            texts: Texts::ToCount,
+            chunk_stamps: false,
+        },
+        journal,
+        progress: Arc::new(Progress::new(plan.client_cores.get() as usize)),
+        cancel,
+        clock,
+    };
+    let (facts, finished) = thread::scope(|scope| {
+        let run = scope.spawn(|| run::run(inputs));
+        let finished: Vec<Finished> = finished.into_iter().flatten().collect();
+        let facts = run
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        facts.map(|facts| (facts, finished))
+    })?;
+    if facts.interrupted {
+        return Err(CalibrationError::Interrupted);
+    }
+    let lateness = server.stats().first_token_lateness;
+    let mut calibration = summarise(&plan, &facts, &finished)?;
+    calibration.server_lateness_p99_s = lateness.p99_s;
+    Ok(calibration)
+}
+
+/// The plan's load, for a short time.
+fn calibrating(plan: &Plan) -> Plan {
+    let mut plan = plan.clone();
+    if let Load::Closed { ramp_up, .. } | Load::Open { ramp_up, .. } = &mut plan.load {
+        *ramp_up = (*ramp_up).min(LONGEST_RAMP);
+    }
+    plan.stop = Stop {
+        send_for: plan.load.ramp_up() + STEADY,
+        max_requests: None,
+        drain: PATIENCE,
+    };
+    plan.request_timeout = PATIENCE;
+    plan.sampling.clear();
+    plan
+}
+
+fn server_settings(plan: &Plan) -> Settings {
+    Settings {
+        cores: plan.client_cores.get() as usize,
+        ttft: TTFT,
+        itl: ITL,
+        ttft_jitter: TTFT_JITTER,
+        output_tokens: TOKENS,
+        seed: plan.seed,
+        ..Settings::default()
+    }
+}
+
+fn base_url(server: &MockLlm, api: Api) -> String {
+    match api {
+        Api::OpenAiChat | Api::OpenAiCompletions => server.base_url(),
+        Api::AnthropicMessages => format!("http://{}", server.addr()),
+    }
+}
+
+/// A request as long as the plan's are on the average.
+fn sample_request(endpoint: &Endpoint, plan: &Plan, requests: &[EncodedRequest]) -> EncodedRequest {
+    let bytes: usize = requests.iter().map(|request| request.body.len()).sum();
+    let words = (bytes / requests.len().max(1) / "word ".len()).max(1);
+    let text = "word ".repeat(words);
+    let prompt_tokens = u32::try_from(words).unwrap_or(u32::MAX);
+    EncodedRequest::new(endpoint, plan, Prompt::Text(&text), prompt_tokens, Some(TOKENS))
+}
+
+/// Of a trace the window, as long as the calibration sends, in which most requests are due; in the trace's own time, from zero.
+fn busiest(trace: &[Duration], plan: &Plan) -> Result<Arc<[Duration]>, TraceArrivalsError> {
+    let Load::Trace { speed, .. } = plan.load else {
+        return Ok(Arc::default());
+    };
+    TraceArrivals::new(trace.into(), speed)?;
+    let window = plan.stop.send_for.mul_f64(speed.min(1e9));
+    let until = |from: usize| trace.partition_point(|due| *due <= trace[from] + window);
+    let from = (0..trace.len()).max_by_key(|from| until(*from) - from);
+    let Some(from) = from else {
+        return Ok(Arc::default());
+    };
+    Ok(trace[from..until(from)]
+        .iter()
+        .map(|due| *due - trace[from])
+        .collect())
+}
+
+fn summarise(plan: &Plan, facts: &RunFacts, finished: &[Finished]) -> Result<Calibration, CalibrationError> {
+    let errors_from = |from: MonotonicTime| {
+        let mut errors = durations();
+        for record in finished.iter().map(|finished| &finished.record) {
+            let (Some(first), Some(written)) = (record.first_content, record.server_wrote_first) else {
+                continue;
+            };
+            if record.intended >= from {
+                errors.saturating_record(nanos(first.saturating_since(written)));
+            }
+        }
+        errors
+    };
+    let mut errors = errors_from(facts.ramp_end);
+    if errors.is_empty() {
+        // At a low rate nothing may be due in the seconds after the ramp.
+        errors = errors_from(facts.started);
+    }
+    if errors.is_empty() {
+        let error = finished.iter().find_map(|finished| finished.error.clone());
+        return Err(CalibrationError::Nothing {
+            scheduled: facts.scheduled,
+            error: error.unwrap_or_else(|| "none".into()),
+        });
+    }
+    let (possible, achieved) = tokens_per_s(plan, facts, finished);
+    Ok(Calibration {
+        requests: errors.len(),
+        ttft_error: quantiles(&errors),
+        server_lateness_p99_s: None,
+        loop_lag_p99_s: p99_s(&facts.loop_lag),
+        late_send_p99_s: p99_s(&facts.late_sends),
+        streams: facts.streams,
+        tokens_per_s_possible: possible,
+        tokens_per_s_achieved: achieved,
+    })
+}
+
+fn quantiles(nanos: &Histogram<u64>) -> ErrorQuantiles {
+    ErrorQuantiles {
+        p50_s: seconds_at(nanos, 0.5),
+        p99_s: seconds_at(nanos, 0.99),
+        max_s: seconds_at(nanos, 1.0),
+    }
+}
+
+/// In the steady window: what would have come with the server's times alone, and what came. The tokens of a request are
+/// taken as spread evenly from its first to its last.
+fn tokens_per_s(plan: &Plan, facts: &RunFacts, finished: &[Finished]) -> (f64, f64) {
+    let window = (facts.ramp_end, facts.last_begun.unwrap_or(facts.ramp_end));
+    let window_s = window.1.saturating_since(window.0).as_secs_f64();
+    if window_s == 0.0 {
+        return (0.0, 0.0);
+    }
+    let generating = ITL * (TOKENS - 1);
+    let in_window = |first: MonotonicTime, last: MonotonicTime, tokens: u32| {
+        let overlap = last.min(window.1).saturating_since(first.max(window.0));
+        let all = last.saturating_since(first).as_secs_f64();
+        if all > 0.0 {
+            f64::from(tokens) * overlap.as_secs_f64() / all
+        } else if (window.0..=window.1).contains(&first) {
+            f64::from(tokens)
+        } else {
+            0.0
+        }
+    };
+    let records = || finished.iter().map(|finished| &finished.record);
+    let came = |record: &RequestRecord| {
+        let tokens = record.server_output_tokens.unwrap_or(record.chunks);
+        in_window(record.first_content?, record.last_content?, tokens).into()
+    };
+    let achieved: f64 = records().filter_map(came).sum();
+    let possible = match plan.load {
+        Load::Closed { concurrency, .. } => per_stream(concurrency, generating) * window_s,
+        Load::Open { .. } | Load::Trace { .. } => records()
+            .map(|record| record.intended + TTFT)
+            .map(|first| in_window(first, first + generating, TOKENS))
+            .sum(),
+    };
+    (possible / window_s, achieved / window_s)
+}
+
+fn per_stream(concurrency: NonZeroU32, generating: Duration) -> f64 {
+    f64::from(concurrency.get()) * f64::from(TOKENS) / (TTFT + generating).as_secs_f64()
+}

@@ -1,0 +1,375 @@
+//! Whether one run is better than another, in words that the data support.
+//!
+//! Compared are the means of the latencies and of the tokens per second of a request, their 99th percentiles where both runs
+//! have one, and the shares of answered and of good requests. For each there is a probability that a difference as large
+//! comes about by chance (Welch's t test, Price and Bonett's for
+//! percentiles, Fisher's exact test); as many are looked at together, they are corrected by Holm's method.
+//! A difference is called where that probability is below 5 % and the difference is at least as large as the threshold.
+//!
+//! Not judged are the gaps between chunks (those of one stream depend on each other) and the rates of the whole run (one value
+//! each, without a spread); the report has them.
+//!
+//! What this cannot know: whether the server was the same otherwise. Requests of one run share its minute; a difference between
+//! two runs may lie in what else the server had to do. Runs that alternate and are repeated answer that.
+
+mod tests_of_significance;
+mod text;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::report::{Report, distribution::Distribution, window::WindowKind};
+use tests_of_significance::{Estimate, fisher_exact, holm, two_estimates, welch};
+
+/// A difference is called where chance would bring it about less often.
+const SIGNIFICANCE: f64 = 0.05;
+
+/// What counts as a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Options {
+    /// Differences smaller than this share of the first run's value are not called (0.05 is 5 %).
+    pub threshold: f64,
+    /// Compares reports that are invalid too, with a warning.
+    pub allow_invalid: bool,
+}
+
+/// Why two reports are not compared.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CompareError {
+    /// A report says itself that it cannot be trusted.
+    #[error("the {which} report is INVALID and cannot be compared: {reasons}")]
+    Invalid {
+        /// `first` or `second`.
+        which: &'static str,
+        /// Why it is.
+        reasons: String,
+    },
+    /// The threshold is no share.
+    #[error("threshold {found}: expected a share from 0 to 1, such as 0.05")]
+    Threshold {
+        /// What was given.
+        found: f64,
+    },
+}
+
+/// What can be said about the second run in comparison with the first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The run that is compared with.
+    pub a: RunIdentity,
+    /// The run that is judged.
+    pub b: RunIdentity,
+    /// Differences smaller than this share of the first run's value were not called.
+    pub threshold: f64,
+    /// Why the runs may not be comparable.
+    pub warnings: Vec<String>,
+    /// The figures, each with its finding.
+    pub metrics: Vec<MetricComparison>,
+}
+
+/// Which run it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunIdentity {
+    /// The run.
+    pub run_id: String,
+    /// Its model.
+    pub model: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+}
+
+/// A figure of both runs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct MetricComparison {
+    /// Its name in the report, and which of its figures.
+    pub metric: String,
+    /// The first run's value, in the unit that the name says.
+    pub a: Option<f64>,
+    /// The second run's.
+    pub b: Option<f64>,
+    /// (b − a) / a.
+    pub relative_difference: Option<f64>,
+    /// The probability of a difference as large where there is none, corrected for the number of figures.
+    pub p_value: Option<f64>,
+    /// What that means.
+    pub finding: Finding,
+}
+
+/// What can be said of a figure of the second run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// It is better, with 95 % confidence, by at least the threshold.
+    Better,
+    /// It is worse, with 95 % confidence, by at least the threshold.
+    Worse,
+    /// It differs with 95 % confidence, but by less than the threshold.
+    BelowThreshold,
+    /// A difference is not shown. That is not to say that there is none.
+    NoDifferenceShown,
+    /// One of the runs has too few values.
+    NoBasis,
+}
+
+impl Comparison {
+    /// Whether a gate stops the second run: some figure is worse.
+    #[must_use]
+    pub fn is_worse(&self) -> bool {
+        self.metrics.iter().any(|metric| metric.finding == Finding::Worse)
+    }
+
+    /// The exit status for a gate: 0 where nothing is worse, 1 where something is. Reports that cannot be compared
+    /// ([`CompareError`]) are wrong usage: 2.
+    #[must_use]
+    pub fn exit_status(&self) -> u8 {
+        u8::from(self.is_worse())
+    }
+
+    /// The comparison for people.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        text::text(self)
+    }
+}
+
+/// Compares run `b` with run `a`.
+///
+/// # Errors
+///
+/// Where a report is invalid, or the threshold is no share.
+pub fn compare(a: &Report, b: &Report, options: &Options) -> Result<Comparison, CompareError> {
+    if !(0.0..=1.0).contains(&options.threshold) {
+        return Err(CompareError::Threshold {
+            found: options.threshold,
+        });
+    }
+    let mut warnings = Vec::new();
+    for (which, report) in [("first", a), ("second", b)] {
+        if report.is_valid() {
+            continue;
+        }
+        let reasons = report.client_error.reasons.join(" ");
+        if !options.allow_invalid {
+            return Err(CompareError::Invalid { which, reasons });
+        }
+        warnings.push(format!("The {which} report is INVALID: {reasons}"));
+    }
+    warnings.extend(differences(a, b));
+    let candidates = candidates(a, b);
+    let p_values: Vec<_> = candidates.iter().map(|candidate| candidate.p_value).collect();
+    let metrics = candidates
+        .into_iter()
+        .zip(holm(&p_values))
+        .map(|(candidate, p_value)| candidate.judged(p_value, options.threshold))
+        .collect();
+    Ok(Comparison {
+        a: identity(a),
+        b: identity(b),
+        threshold: options.threshold,
+        warnings,
+        metrics,
+    })
+}
+
+fn identity(report: &Report) -> RunIdentity {
+    RunIdentity {
+        run_id: report.run_id.clone(),
+        model: report.model.clone(),
+        started_at: report.started_at,
+    }
+}
+
+/// What makes two runs hard to compare. Another model, server or time is what a comparison is for.
+fn differences(a: &Report, b: &Report) -> Vec<String> {
+    let (plan_a, plan_b) = (&a.workload.plan, &b.workload.plan);
+    let both = [
+        (a.run_id == b.run_id, "Both reports are of one run."),
+        (
+            plan_a.workload != plan_b.workload,
+            "The prompts or their lengths differ.",
+        ),
+        (
+            plan_a.seed != plan_b.seed,
+            "The seeds differ, and with them the prompts.",
+        ),
+        (plan_a.load != plan_b.load, "The load differs."),
+        (plan_a.stream != plan_b.stream, "Only one of the runs streamed."),
+        (
+            plan_a.sampling != plan_b.sampling,
+            "The sampling parameters differ.",
+        ),
+        (
+            a.workload.tokenizer != b.workload.tokenizer,
+            "The prompts were counted with different tokenizers.",
+        ),
+        (
+            a.token_accounting.counted_by != b.token_accounting.counted_by,
+            "The output tokens were not counted by the same side.",
+        ),
+        (
+            a.steady_window.kind != b.steady_window.kind,
+            "Only one of the runs has a steady window.",
+        ),
+    ];
+    let either = [("first", a), ("second", b)]
+        .into_iter()
+        .flat_map(|(which, report)| {
+            let whole = report.steady_window.kind == WindowKind::WholeRun
+                && a.steady_window.kind == b.steady_window.kind;
+            [
+                report
+                    .interrupted
+                    .then(|| format!("The {which} run was cancelled before its end.")),
+                whole.then(|| {
+                    format!("The {which} run has no steady window: ramp and tail are in its figures.")
+                }),
+            ]
+            .into_iter()
+            .flatten()
+        });
+    both.into_iter()
+        .filter(|(differs, _)| *differs)
+        .map(|(_, warning)| warning.to_owned())
+        .chain(either)
+        .collect()
+}
+
+/// Which direction is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Better {
+    Lower,
+    Higher,
+}
+
+/// A figure before the correction for the number of figures.
+#[derive(Debug)]
+struct Candidate {
+    metric: String,
+    better: Better,
+    a: Option<f64>,
+    b: Option<f64>,
+    p_value: Option<f64>,
+}
+
+impl Candidate {
+    fn judged(self, p_value: Option<f64>, threshold: f64) -> MetricComparison {
+        let relative = self
+            .a
+            .zip(self.b)
+            .and_then(|(a, b)| (a != 0.0).then(|| (b - a) / a.abs()));
+        MetricComparison {
+            finding: self.finding(p_value, relative, threshold),
+            metric: self.metric,
+            a: self.a,
+            b: self.b,
+            relative_difference: relative,
+            p_value,
+        }
+    }
+
+    fn finding(&self, p_value: Option<f64>, relative: Option<f64>, threshold: f64) -> Finding {
+        let (Some(p_value), Some(a), Some(b)) = (p_value, self.a, self.b) else {
+            return Finding::NoBasis;
+        };
+        if p_value >= SIGNIFICANCE || a == b {
+            return Finding::NoDifferenceShown;
+        }
+        // From nothing to something is more than any share.
+        if relative.is_some_and(|relative| relative.abs() < threshold) {
+            return Finding::BelowThreshold;
+        }
+        if (b < a) == (self.better == Better::Lower) {
+            Finding::Better
+        } else {
+            Finding::Worse
+        }
+    }
+}
+
+fn candidates(a: &Report, b: &Report) -> Vec<Candidate> {
+    let distributions = [
+        ("ttft_s", Better::Lower, &a.ttft_s, &b.ttft_s),
+        (
+            "ttft_from_intended_s",
+            Better::Lower,
+            &a.ttft_from_intended_s,
+            &b.ttft_from_intended_s,
+        ),
+        ("tpot_s", Better::Lower, &a.tpot_s, &b.tpot_s),
+        ("e2e_latency_s", Better::Lower, &a.e2e_latency_s, &b.e2e_latency_s),
+        (
+            "e2e_from_intended_s",
+            Better::Lower,
+            &a.e2e_from_intended_s,
+            &b.e2e_from_intended_s,
+        ),
+        ("tps", Better::Higher, &a.tps, &b.tps),
+    ];
+    let mut candidates: Vec<_> = distributions
+        .into_iter()
+        .flat_map(|(name, better, a, b)| [Some(means(name, better, a, b)), p99s(name, better, a, b)])
+        .flatten()
+        .collect();
+    candidates.push(shares(
+        "answered share",
+        (a.requests.ok, a.requests.scheduled),
+        (b.requests.ok, b.requests.scheduled),
+    ));
+    if let (Some(good_a), Some(good_b)) = (a.goodput, b.goodput)
+        && good_a.slo == good_b.slo
+    {
+        candidates.push(shares(
+            "goodput",
+            (good_a.good, a.requests.scheduled),
+            (good_b.good, b.requests.scheduled),
+        ));
+    }
+    candidates
+}
+
+fn means(name: &str, better: Better, a: &Distribution, b: &Distribution) -> Candidate {
+    let moments = |figures: &Distribution| Some((figures.n, figures.mean?, figures.stddev?));
+    Candidate {
+        metric: format!("{name} mean"),
+        better,
+        a: a.mean,
+        b: b.mean,
+        p_value: moments(a).zip(moments(b)).and_then(|(a, b)| welch(a, b)),
+    }
+}
+
+/// `None` where a run does not support the percentile, and where it is the best that users saw, not the worst: the mean says
+/// what there is to say.
+fn p99s(name: &str, better: Better, a: &Distribution, b: &Distribution) -> Option<Candidate> {
+    if better == Better::Higher {
+        return None;
+    }
+    let estimate = |figures: &Distribution| {
+        Some(Estimate {
+            value: figures.p99?,
+            ci95: figures.ci95_p99?,
+        })
+    };
+    let (one, other) = (estimate(a)?, estimate(b)?);
+    Some(Candidate {
+        metric: format!("{name} p99"),
+        better,
+        a: a.p99,
+        b: b.p99,
+        p_value: Some(two_estimates(one, other)),
+    })
+}
+
+fn shares(name: &str, a: (u64, u64), b: (u64, u64)) -> Candidate {
+    let share = |(part, whole): (u64, u64)| (whole > 0).then(|| part as f64 / whole as f64);
+    Candidate {
+        metric: name.to_owned(),
+        better: Better::Higher,
+        a: share(a),
+        b: share(b),
+        p_value: share(a).and(share(b)).map(|_| fisher_exact(a, b)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

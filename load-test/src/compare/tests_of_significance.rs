@@ -1,0 +1,215 @@
+//! Probabilities that a difference comes about by chance.
+//!
+//! - Means: Welch's t test (B. L. Welch, Biometrika 34, 1947), which presumes independent values and neither equal spreads nor, for
+//!   samples of some size, a normal distribution.
+//! - Percentiles: their standard errors are taken from their order-statistic confidence intervals, and the difference over its
+//!   standard error is normal (R. M. Price and D. G. Bonett, Statistical Methods in Medical Research 11, 2002).
+//! - Shares: Fisher's exact test.
+//! - Several together: S. Holm, Scandinavian Journal of Statistics 6, 1979.
+
+use libm::{erfc, exp, lgamma, log, sqrt};
+
+/// The 0.975 quantile of the normal distribution.
+const Z_975: f64 = 1.959_963_984_540_054_3;
+
+/// A percentile with its 95 % confidence interval.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Estimate {
+    pub(super) value: f64,
+    pub(super) ci95: (f64, f64),
+}
+
+/// Two-sided, of two samples given as (n, mean, standard deviation); `None` where one has fewer than two values.
+pub(super) fn welch(
+    (n_a, mean_a, stddev_a): (u64, f64, f64),
+    (n_b, mean_b, stddev_b): (u64, f64, f64),
+) -> Option<f64> {
+    if n_a < 2 || n_b < 2 {
+        return None;
+    }
+    let (n_a, n_b) = (n_a as f64, n_b as f64);
+    let (error_a, error_b) = (stddev_a * stddev_a / n_a, stddev_b * stddev_b / n_b);
+    let error = error_a + error_b;
+    if error == 0.0 {
+        return Some(certain(mean_a, mean_b));
+    }
+    let t_squared = (mean_a - mean_b).powi(2) / error;
+    // Welch and Satterthwaite's degrees of freedom, from shares so that small errors do not vanish when squared.
+    let (share_a, share_b) = (error_a / error, error_b / error);
+    let degrees = 1.0 / (share_a * share_a / (n_a - 1.0) + share_b * share_b / (n_b - 1.0));
+    Some(student_t_two_sided(t_squared, degrees))
+}
+
+/// Two-sided, of two percentiles.
+pub(super) fn two_estimates(a: Estimate, b: Estimate) -> f64 {
+    let variance = |estimate: Estimate| ((estimate.ci95.1 - estimate.ci95.0) / (2.0 * Z_975)).powi(2);
+    let error = variance(a) + variance(b);
+    if error == 0.0 {
+        return certain(a.value, b.value);
+    }
+    erfc((a.value - b.value).abs() / sqrt(2.0 * error))
+}
+
+/// Values without any spread differ or they do not.
+fn certain(a: f64, b: f64) -> f64 {
+    if a == b { 1.0 } else { 0.0 }
+}
+
+/// P(|T| ≥ t) with the given degrees of freedom: the regularised incomplete beta function at ν/(ν + t²) (NIST Digital Library of
+/// Mathematical Functions, 8.17 and Abramowitz and Stegun, 26.7.1).
+fn student_t_two_sided(t_squared: f64, degrees: f64) -> f64 {
+    incomplete_beta(degrees / (degrees + t_squared), degrees / 2.0, 0.5)
+}
+
+/// The regularised incomplete beta function I_x(a, b), by the continued fraction DLMF 8.17.22 where it converges fast and by
+/// I_x(a, b) = 1 − I_{1−x}(b, a) elsewhere.
+fn incomplete_beta(x: f64, a: f64, b: f64) -> f64 {
+    if x <= 0.0 {
+        return 0.0;
+    }
+    if x >= 1.0 {
+        return 1.0;
+    }
+    let front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log(1.0 - x));
+    if x < (a + 1.0) / (a + b + 2.0) {
+        front * continued_fraction(x, a, b) / a
+    } else {
+        1.0 - front * continued_fraction(1.0 - x, b, a) / b
+    }
+}
+
+/// The fraction of 8.17.22, evaluated by Lentz's method.
+fn continued_fraction(x: f64, a: f64, b: f64) -> f64 {
+    const TINY: f64 = 1e-300;
+    const MOST_TERMS: u32 = 10_000;
+    let away_from_zero = |value: f64| if value.abs() < TINY { TINY } else { value };
+    let mut c = 1.0;
+    let mut d = 1.0 / away_from_zero(1.0 - (a + b) * x / (a + 1.0));
+    let mut fraction = d;
+    for term in 1..MOST_TERMS {
+        let m = f64::from(term);
+        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
+        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
+        let mut step = 1.0;
+        for coefficient in [even, odd] {
+            d = 1.0 / away_from_zero(1.0 + coefficient * d);
+            c = away_from_zero(1.0 + coefficient / c);
+            step = c * d;
+            fraction *= step;
+        }
+        if (step - 1.0).abs() < f64::EPSILON {
+            break;
+        }
+    }
+    fraction
+}
+
+/// Fisher's exact test of two shares, two-sided: the sum of the probabilities of all tables with the same margins that are not
+/// more probable than this one.
+pub(super) fn fisher_exact((part_a, whole_a): (u64, u64), (part_b, whole_b): (u64, u64)) -> f64 {
+    /// Tables that are equally probable differ in their last digits.
+    const ROUNDING: f64 = 1e-7;
+    let parts = part_a + part_b;
+    let ln_choose = |n: u64, k: u64| {
+        let ln_factorial = |value: u64| lgamma(value as f64 + 1.0);
+        ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k)
+    };
+    let total = ln_choose(whole_a + whole_b, parts);
+    let probability = |k: u64| exp(ln_choose(whole_a, k) + ln_choose(whole_b, parts - k) - total);
+    let observed = probability(part_a);
+    let tables = parts.saturating_sub(whole_b)..=parts.min(whole_a);
+    let as_rare: f64 = tables
+        .map(probability)
+        .filter(|probability| *probability <= observed * (1.0 + ROUNDING))
+        .sum();
+    as_rare.min(1.0)
+}
+
+/// Holm's correction of those that there are: the smallest times their number, the next times one less, and so on, none below
+/// its predecessor.
+pub(super) fn holm(p_values: &[Option<f64>]) -> Vec<Option<f64>> {
+    let mut order: Vec<usize> = (0..p_values.len())
+        .filter(|index| p_values[*index].is_some())
+        .collect();
+    order.sort_by(|a, b| f64::total_cmp(&p_values[*a].unwrap_or(1.0), &p_values[*b].unwrap_or(1.0)));
+    let mut corrected = vec![None; p_values.len()];
+    let mut largest = 0.0_f64;
+    for (rank, index) in order.iter().enumerate() {
+        let left = (order.len() - rank) as f64;
+        largest = largest.max(p_values[*index].unwrap_or(1.0) * left).min(1.0);
+        corrected[*index] = Some(largest);
+    }
+    corrected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(found: f64, expected: f64, relative: f64) {
+        assert!((found / expected - 1.0).abs() < relative, "{found} {expected}");
+    }
+
+    #[test]
+    fn t_probabilities_of_the_tables() {
+        // 0.975 quantiles of Student's t.
+        for (degrees, t) in [
+            (1.0, 12.706_204_736_174_7),
+            (2.0, 4.302_652_729_749_46),
+            (10.0, 2.228_138_851_986_27),
+            (30.0, 2.042_272_456_301_24),
+            (1e7, 1.959_964_221_767_28),
+        ] {
+            close(student_t_two_sided(t * t, degrees), 0.05, 1e-7);
+        }
+        // One degree of freedom is Cauchy's distribution: P(|T| ≥ 1) = 1/2.
+        close(student_t_two_sided(1.0, 1.0), 0.5, 1e-12);
+        assert_eq!(student_t_two_sided(0.0, 5.0), 1.0);
+    }
+
+    #[test]
+    fn welchs_test_of_two_samples() {
+        // t² = 1 / (2/8) = 4 with equal errors: 6 degrees of freedom. P(|T| ≥ 2) = 0.092 426 311 7.
+        let p = welch((4, 1.0, 0.5_f64.sqrt()), (4, 2.0, 0.5_f64.sqrt())).unwrap();
+        close(p, 0.092_426_311_7, 1e-8);
+        assert_eq!(welch((1, 1.0, 0.0), (50, 2.0, 0.1)), None);
+        assert_eq!(welch((5, 1.0, 0.0), (5, 2.0, 0.0)), Some(0.0));
+        assert_eq!(welch((5, 2.0, 0.0), (5, 2.0, 0.0)), Some(1.0));
+    }
+
+    #[test]
+    fn two_percentiles_at_the_edge_of_significance() {
+        // Standard errors of 3 and 4 make one of 5; a difference of 5 · 1.96 has a probability of 5 %.
+        let estimate = |value: f64, error: f64| Estimate {
+            value,
+            ci95: (value - error * Z_975, value + error * Z_975),
+        };
+        close(
+            two_estimates(estimate(100.0, 3.0), estimate(100.0 + 5.0 * Z_975, 4.0)),
+            0.05,
+            1e-9,
+        );
+    }
+
+    #[test]
+    fn fishers_lady_and_her_tea() {
+        // Three of four cups right each way: 2 · (16 + 1)/70.
+        close(fisher_exact((3, 4), (1, 4)), 34.0 / 70.0, 1e-9);
+        close(fisher_exact((4, 4), (0, 4)), 2.0 / 70.0, 1e-9);
+        assert_eq!(fisher_exact((10, 10), (20, 20)), 1.0);
+        assert!(fisher_exact((100_000, 100_000), (99_900, 100_000)) < 1e-20);
+    }
+
+    #[test]
+    fn holms_correction() {
+        let corrected = holm(&[Some(0.04), None, Some(0.01), Some(0.03)]);
+        let expected = [Some(0.06), None, Some(0.03), Some(0.06)];
+        for (found, expected) in corrected.into_iter().zip(expected) {
+            match (found, expected) {
+                (Some(found), Some(expected)) => close(found, expected, 1e-12),
+                (found, expected) => assert_eq!(found, expected),
+            }
+        }
+        assert_eq!(holm(&[Some(0.7), Some(0.9)]), [Some(1.0), Some(1.0)]);
+    }
+}

@@ -1,0 +1,184 @@
+//! What the display says: pure functions of one moment of a run.
+
+use std::time::Duration;
+
+use super::Target;
+use crate::{
+    record::Class,
+    report::{
+        distribution::FEWEST_FOR_P99,
+        text::{class_name, duration, number},
+    },
+    run::{ProgressSnapshot, durations::seconds_at},
+};
+
+/// What is known at one moment of a run.
+pub(super) struct Moment {
+    pub(super) snapshot: ProgressSnapshot,
+    /// Since the display was started.
+    pub(super) elapsed: Duration,
+    pub(super) target: Target,
+    /// Ended, of late.
+    pub(super) requests_per_s: f64,
+    /// With content, of late. Tokens are counted after the run.
+    pub(super) chunks_per_s: f64,
+}
+
+/// One line that says everything.
+pub(super) fn line(moment: &Moment) -> String {
+    format!("{}: {}", remaining(moment), figures(moment))
+}
+
+/// How far the run is, such as `120/1000 requests, 12 s of at most 90 s, about 40 s left`.
+pub(super) fn remaining(moment: &Moment) -> String {
+    let ended = moment.snapshot.classes.total();
+    let elapsed = clock(moment.elapsed);
+    let Target { requests, send_for } = moment.target;
+    let done = match requests {
+        Some(requests) => format!(
+            "{ended}/{requests} requests, {elapsed} of at most {}",
+            clock(send_for)
+        ),
+        None => format!("{ended} requests, {elapsed} of {}", clock(send_for)),
+    };
+    match time_left(moment) {
+        Some(left) if left.is_zero() => format!("{done}, waiting for the last"),
+        Some(left) => format!("{done}, about {} left", clock(left)),
+        None => done,
+    }
+}
+
+/// Until the last request is sent: by the time, or earlier by the number of requests at the present rate. `None` where all
+/// have ended.
+fn time_left(moment: &Moment) -> Option<Duration> {
+    let by_time = moment.target.send_for.saturating_sub(moment.elapsed);
+    let Some(requests) = moment.target.requests else {
+        return Some(by_time);
+    };
+    let left = requests.saturating_sub(moment.snapshot.classes.total());
+    if left == 0 {
+        return None;
+    }
+    let by_requests = Duration::try_from_secs_f64(left as f64 / moment.requests_per_s);
+    Some(by_requests.map_or(by_time, |left| left.min(by_time)))
+}
+
+/// What the run does, such as `10 in flight, 2 timed out, 28.1 requests/s, 4200 chunks/s, TTFT p50 201 ms p99 240 ms`.
+pub(super) fn figures(moment: &Moment) -> String {
+    let mut figures = vec![format!("{} in flight", moment.snapshot.in_flight)];
+    // Early in the line: a narrow terminal cuts its end.
+    figures.extend(failures(&moment.snapshot));
+    figures.push(format!("{} requests/s", number(moment.requests_per_s)));
+    figures.push(format!("{} chunks/s", number(moment.chunks_per_s)));
+    figures.extend(ttft(moment));
+    figures.join(", ")
+}
+
+/// The median, and the highest percentile that so many values support; `None` of none.
+fn ttft(moment: &Moment) -> Option<String> {
+    let ttft = &moment.snapshot.ttft;
+    let (name, share) = if ttft.len() >= FEWEST_FOR_P99 {
+        ("p99", 0.99)
+    } else {
+        ("p95", 0.95)
+    };
+    (!ttft.is_empty()).then(|| {
+        format!(
+            "TTFT p50 {} {name} {}",
+            duration(seconds_at(ttft, 0.5)),
+            duration(seconds_at(ttft, share))
+        )
+    })
+}
+
+fn failures(snapshot: &ProgressSnapshot) -> impl Iterator<Item = String> {
+    let failed = Class::ALL.into_iter().filter(|class| *class != Class::Ok);
+    failed
+        .map(|class| (snapshot.classes.of(class), class_name(class)))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
+}
+
+/// A time in whole seconds, such as `42 s`, `3 min 05 s` or `2 h 00 min`.
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3_600, seconds / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Progress;
+
+    fn moment(requests: Option<u64>, elapsed_s: u64) -> Moment {
+        Moment {
+            snapshot: Progress::new(1).snapshot(),
+            elapsed: Duration::from_secs(elapsed_s),
+            target: Target {
+                requests,
+                send_for: Duration::from_secs(90),
+            },
+            requests_per_s: 0.0,
+            chunks_per_s: 0.0,
+        }
+    }
+
+    #[test]
+    fn everything_in_one_line() {
+        let mut moment = moment(Some(1_000), 12);
+        moment.requests_per_s = 28.07;
+        moment.chunks_per_s = 4_200.4;
+        let snapshot = &mut moment.snapshot;
+        snapshot.in_flight = 10;
+        snapshot.ttft.record_n(200_000_000, 338).unwrap();
+        for (class, n) in [(Class::Ok, 338), (Class::HttpError, 2), (Class::TimedOut, 1)] {
+            snapshot.classes.count(class, n);
+        }
+        assert_eq!(
+            line(&moment),
+            "341/1000 requests, 12 s of at most 1 min 30 s, about 23 s left: 10 in flight, 2 HTTP error, \
+             1 timed out, 28.1 requests/s, 4200 chunks/s, TTFT p50 200 ms p95 200 ms"
+        );
+    }
+
+    #[test]
+    fn a_99th_percentile_needs_its_values() {
+        let mut moment = moment(None, 1);
+        moment.snapshot.ttft.record_n(200_000_000, 989).unwrap();
+        moment.snapshot.ttft.record_n(900_000_000, 10).unwrap();
+        assert!(figures(&moment).contains("TTFT p50 200 ms p95 200 ms"));
+        moment.snapshot.ttft.record(900_000_000).unwrap();
+        assert!(figures(&moment).contains("TTFT p50 200 ms p99 900 ms"));
+    }
+
+    #[test]
+    fn what_is_left_is_the_shorter_of_time_and_requests() {
+        let left = |requests, elapsed, rate| {
+            let mut moment = moment(requests, elapsed);
+            moment.requests_per_s = rate;
+            time_left(&moment)
+        };
+        assert_eq!(left(None, 30, 5.0), Some(Duration::from_secs(60)));
+        assert_eq!(left(Some(100), 30, 5.0), Some(Duration::from_secs(20)));
+        assert_eq!(left(Some(1_000), 30, 5.0), Some(Duration::from_secs(60)));
+        assert_eq!(left(Some(1_000), 30, 0.0), Some(Duration::from_secs(60)));
+        assert_eq!(left(Some(0), 30, 0.0), None);
+        assert!(remaining(&moment(None, 91)).ends_with("waiting for the last"));
+    }
+
+    #[test]
+    fn times_are_whole_seconds() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (185, "3 min 05 s"),
+            (7_205, "2 h 00 min"),
+        ] {
+            assert_eq!(clock(Duration::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Load tests of LLM APIs that say how wrong they may be.
+//!
+//! ```text
+//! workload ─► prompts ─┐
+//! arrivals ────────────┼─► run: worker threads ─► journal (requests.jsonl, publishing) ─► report
+//! endpoint ────────────┘        └─ progress ─► display
+//! ```
+//!
+//! A run is a pure plan ([`plan::Plan`]); the worker threads only send, stamp and record; everything that costs time,
+//! such as tokenising, writing files and summarising, happens before, after or on another thread.
+
+pub mod arrivals;
+pub mod calibration;
+pub mod compare;
+pub mod correctness;
+pub mod display;
+pub mod html;
+mod http;
+pub mod journal;
+pub mod plan;
+pub mod publish;
+pub mod record;
+pub mod report;
+pub mod run;
+#[cfg(test)]
+mod scripted_server;
+pub mod tokens;
+pub mod tracking;
+pub mod verdict;
+pub mod workers;
+pub mod workload;

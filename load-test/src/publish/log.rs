@@ -1,0 +1,90 @@
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use super::{PublishError, cuts::Cut};
+
+/// One line a cut, written before its batches leave.
+pub const PUBLISHED_FILE: &str = "published.jsonl";
+
+/// `published.jsonl`; without a results directory nothing is written down.
+#[derive(Debug)]
+pub(super) struct Log(Option<(PathBuf, File)>);
+
+impl Log {
+    /// Goes on at the end of the directory's log, or begins it. It is this process's alone until the log is dropped.
+    pub(super) fn open(directory: Option<&Path>) -> Result<Self, PublishError> {
+        let Some(directory) = directory else {
+            return Ok(Self(None));
+        };
+        let path = directory.join(PUBLISHED_FILE);
+        match whole_lines(&path) {
+            Ok(file) => Ok(Self(Some((path, file)))),
+            Err(source) => Err(PublishError::File { path, source }),
+        }
+    }
+
+    pub(super) fn note(&mut self, cut: &Cut) -> Result<(), PublishError> {
+        let Some((path, file)) = &mut self.0 else {
+            return Ok(());
+        };
+        let line = serde_json::to_string(cut).map_err(io::Error::from);
+        line.and_then(|line| file.write_all(format!("{line}\n").as_bytes()))
+            .map_err(|source| PublishError::File {
+                path: path.clone(),
+                source,
+            })
+    }
+}
+
+/// The file, without what a killed process may have left after its last whole line.
+fn whole_lines(path: &Path) -> io::Result<File> {
+    let mut file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .read(true)
+        .open(path)?;
+    let mut text = Vec::new();
+    file.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::other("another process publishes this run"),
+        TryLockError::Error(error) => error,
+    })?;
+    file.read_to_end(&mut text)?;
+    let whole = text
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |last| last + 1);
+    file.set_len(whole as u64)?;
+    Ok(file)
+}
+
+/// The lines of a file that a killed process may have left in the middle of a line: what is after the last whole one is left
+/// out. A file that is not there has no lines.
+pub(super) fn lines<T>(
+    path: &Path,
+    parse: impl Fn(&[u8]) -> Result<T, serde_json::Error>,
+) -> Result<Vec<T>, PublishError> {
+    let failed = |source| PublishError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut reader = match File::open(path) {
+        Ok(file) => BufReader::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    // Bytes: a line may be torn within a character.
+    let (mut lines, mut text) = (Vec::new(), Vec::new());
+    while reader.read_until(b'\n', &mut text).map_err(failed)? > 0 && text.ends_with(b"\n") {
+        let line = parse(&text).map_err(|source| PublishError::Line {
+            path: path.to_owned(),
+            line: lines.len() + 1,
+            source,
+        })?;
+        lines.push(line);
+        text.clear();
+    }
+    Ok(lines)
+}

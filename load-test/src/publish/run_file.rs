@@ -1,0 +1,77 @@
+use std::{fs, io, path::Path};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    PUBLISHED_FILE, PublishError,
+    cuts::{Cut, Portion},
+    log::lines,
+};
+use crate::{journal::REQUESTS_FILE, plan::Plan};
+
+/// What a run is, written before its first request: what is left of a run that was killed can be read with it.
+pub const RUN_FILE: &str = "run.json";
+
+/// `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Identifies the run.
+    pub run_id: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// What it was to do.
+    pub plan: Plan,
+}
+
+impl RunFile {
+    /// Begins the results directory of this run: an earlier one's requests and cuts go.
+    ///
+    /// # Errors
+    /// Where an earlier run waits there to be published, or a file cannot be removed or written.
+    pub fn write(&self, directory: &Path) -> Result<(), PublishError> {
+        if has_unpublished(directory)? {
+            return Err(PublishError::Unpublished {
+                directory: directory.to_owned(),
+            });
+        }
+        // The run's own file first: without it nothing of the rest passes for a run.
+        for name in [RUN_FILE, PUBLISHED_FILE, REQUESTS_FILE] {
+            remove(&directory.join(name))?;
+        }
+        let path = directory.join(RUN_FILE);
+        let json = serde_json::to_vec_pretty(self).map_err(io::Error::from);
+        json.and_then(|json| fs::write(&path, json))
+            .map_err(|source| PublishError::File { path, source })
+    }
+
+    /// Reads it from the results directory.
+    ///
+    /// # Errors
+    /// Where there is none, or something else.
+    pub fn read(directory: &Path) -> Result<Self, PublishError> {
+        let path = directory.join(RUN_FILE);
+        let read = fs::read(&path).and_then(|json| serde_json::from_slice(&json).map_err(io::Error::from));
+        read.map_err(|source| PublishError::File { path, source })
+    }
+}
+
+/// Whether a run began to be published and did not come to its end: its last cut is missing.
+fn has_unpublished(directory: &Path) -> Result<bool, PublishError> {
+    let path = directory.join(PUBLISHED_FILE);
+    if !path.exists() || !directory.join(RUN_FILE).exists() {
+        return Ok(false);
+    }
+    let cuts: Vec<Cut> = lines(&path, |line| serde_json::from_slice(line))?;
+    Ok(!cuts.iter().any(|cut| cut.portion == Portion::Rates))
+}
+
+fn remove(path: &Path) -> Result<(), PublishError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(PublishError::File {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}

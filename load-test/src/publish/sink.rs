@@ -1,0 +1,257 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use outbox::Outbox;
+use serde_json::{Value, json};
+use shared_types::{Clock, Invalid, MetricBatch, NewMetric, Secret, message};
+use storage::{Recorded, Storage, StorageError};
+use tokio::task::spawn_blocking;
+use ureq::{Agent, http::Request};
+use url::Url;
+
+use super::{MeasuredMetric, PublishError, metrics::definitions_to_register};
+use crate::http;
+
+/// Where batches enter the pipeline. The same batches may be given again: they count once.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Makes the metrics known that a load test has and a registry may not; gives those that stay unknown, because who
+    /// publishes may not register: their values have to be left out.
+    ///
+    /// # Errors
+    /// The registry cannot be reached.
+    async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError>;
+
+    /// Stores the batches, which are published from then on, whatever becomes of this process.
+    ///
+    /// # Errors
+    /// See [`PublishError::is_passing`].
+    async fn submit(&self, batches: &[MetricBatch]) -> Result<(), PublishError>;
+}
+
+impl PublishError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Storage(error) => matches!(error, StorageError::Unavailable { .. }),
+            Self::Unreachable { .. } | Self::NoAnswer => true,
+            Self::Answer { status, .. } => matches!(status, 408 | 429 | 500..),
+            Self::Invalid(_)
+            | Self::Refused { .. }
+            | Self::File { .. }
+            | Self::Line { .. }
+            | Self::Unpublished { .. } => false,
+        }
+    }
+}
+
+/// Into the database that this process is connected to.
+#[derive(Debug)]
+pub struct OutboxSink {
+    outbox: Outbox,
+    storage: Arc<dyn Storage>,
+    clock: Arc<dyn Clock>,
+}
+
+impl OutboxSink {
+    /// By this outbox, and the registry of this database.
+    #[must_use]
+    pub fn new(outbox: Outbox, storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            outbox,
+            storage,
+            clock,
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for OutboxSink {
+    /// A role of least privilege may not register.
+    async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError> {
+        let (known, mut left_out) = (self.storage.metrics().await?, Vec::new());
+        for (metric, definition) in definitions_to_register()? {
+            if known.iter().any(|known| known.title == definition.title) {
+                continue;
+            }
+            match self.storage.create_metric(&definition, self.clock.now()).await {
+                Ok(_) | Err(StorageError::NameTaken { .. }) => {}
+                Err(error @ StorageError::Fault { .. }) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(metric.title = %definition.title, error, "not registered");
+                    left_out.push(metric);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(left_out)
+    }
+
+    async fn submit(&self, batches: &[MetricBatch]) -> Result<(), PublishError> {
+        let outcomes = self.outbox.submit(batches.to_vec()).await?;
+        for (batch, outcome) in batches.iter().zip(outcomes) {
+            if let Recorded::Refused(refusal) = outcome {
+                return Err(PublishError::Refused {
+                    metric: batch.metric().to_string(),
+                    reason: refusal.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// To a running service's `POST /api/v1/batches`.
+#[derive(Debug)]
+pub struct HttpSink {
+    agent: Agent,
+    /// `…/api/v1/`
+    api: Url,
+    key: Option<Secret>,
+}
+
+impl HttpSink {
+    /// How long the service may take to answer.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// To the service at `url`, such as `http://127.0.0.1:8000`. The key needs the scope `write`.
+    ///
+    /// # Errors
+    /// That is no URL of a service.
+    pub fn new(url: &str, key: Option<Secret>) -> Result<Self, PublishError> {
+        let refused = || Invalid::new("URL", url, "a service's, such as http://127.0.0.1:8000");
+        let mut api = Url::parse(url).map_err(|_: url::ParseError| refused())?;
+        if !matches!(api.scheme(), "http" | "https") {
+            return Err(refused().into());
+        }
+        if !api.username().is_empty() || api.password().is_some() {
+            let expected = "a URL without user and password: the key is API_KEY";
+            return Err(Invalid::new("URL", "a login in it", expected).into());
+        }
+        api.path_segments_mut()
+            .map_err(|()| refused())?
+            .pop_if_empty()
+            .extend(["api", "v1", ""]);
+        Ok(Self {
+            agent: http::agent(Self::PATIENCE),
+            api,
+            key,
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.api)
+    }
+
+    async fn known_metrics(&self) -> Result<Vec<String>, PublishError> {
+        let (status, answer) = self.ask("metrics", None).await?;
+        if status != 200 {
+            return Err(self.refusal("metrics", status, &answer));
+        }
+        let metrics = answer["data"].as_array().into_iter().flatten();
+        Ok(metrics
+            .filter_map(|metric| metric["title"].as_str().map(str::to_owned))
+            .collect())
+    }
+
+    async fn post(&self, path: &str, body: Vec<u8>) -> Result<(u16, Value), PublishError> {
+        self.ask(path, Some(body)).await
+    }
+
+    /// Sends the body, or asks without one. On a thread of its own, as the client blocks.
+    async fn ask(&self, path: &str, body: Option<Vec<u8>>) -> Result<(u16, Value), PublishError> {
+        let (agent, url, key) = (self.agent.clone(), self.url(path), self.key.clone());
+        let asked = url.clone();
+        let asking = spawn_blocking(move || exchange(&agent, &asked, key.as_ref(), body));
+        match asking.await {
+            Ok(answer) => answer.map_err(|source| PublishError::Unreachable { url, source }),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+
+    fn refusal(&self, path: &str, status: u16, problem: &Value) -> PublishError {
+        PublishError::Answer {
+            url: self.url(path),
+            status,
+            detail: problem["detail"].as_str().unwrap_or("no detail").to_owned(),
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for HttpSink {
+    /// Registering needs the scope `admin`, which a key for publishing does not have.
+    async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError> {
+        let (known, mut left_out) = (self.known_metrics().await?, Vec::new());
+        for (metric, definition) in definitions_to_register()? {
+            if known.iter().any(|title| title == definition.title.as_str()) {
+                continue;
+            }
+            let (status, answer) = self.post("metrics", body_of(&definition)).await?;
+            match status {
+                201 | 409 => {}
+                403 => {
+                    let detail = answer["detail"].as_str();
+                    tracing::warn!(metric.title = %definition.title, detail, "not registered");
+                    left_out.push(metric);
+                }
+                _ => return Err(self.refusal("metrics", status, &answer)),
+            }
+        }
+        Ok(left_out)
+    }
+
+    async fn submit(&self, batches: &[MetricBatch]) -> Result<(), PublishError> {
+        let mut body = vec![b'['];
+        for (number, batch) in batches.iter().enumerate() {
+            if number > 0 {
+                body.push(b',');
+            }
+            body.extend(message::encode(batch));
+        }
+        body.push(b']');
+        match self.post("batches", body).await? {
+            (202, _) => Ok(()),
+            (status, answer) => Err(self.refusal("batches", status, &answer)),
+        }
+    }
+}
+
+fn exchange(
+    agent: &Agent,
+    url: &str,
+    key: Option<&Secret>,
+    body: Option<Vec<u8>>,
+) -> Result<(u16, Value), ureq::Error> {
+    const LONGEST_ANSWER: u64 = 16 * 1024 * 1024;
+    let mut request = Request::builder().uri(url);
+    if let Some(key) = key {
+        request = request.header("X-API-KEY", key.expose());
+    }
+    let mut answer = match body {
+        None => agent.run(request.body(())?)?,
+        Some(body) => {
+            let request = request.method("POST").header("Content-Type", "application/json");
+            agent.run(request.body(body)?)?
+        }
+    };
+    let status = answer.status().as_u16();
+    let body = answer
+        .body_mut()
+        .with_config()
+        .limit(LONGEST_ANSWER)
+        .read_to_vec()?;
+    Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
+}
+
+fn body_of(metric: &NewMetric) -> Vec<u8> {
+    let body = json!({
+        "title": metric.title.as_str(),
+        "unit": metric.unit.as_str(),
+        "lower_bound": metric.bounds.lower(),
+        "upper_bound": metric.bounds.upper(),
+        "better": metric.better.as_str(),
+    });
+    body.to_string().into_bytes()
+}

@@ -1,0 +1,262 @@
+//! A pipeline that fails in scripted ways, and a run that is carried out against it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs::{self, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use shared_types::{BatchId, LlmName, ManualClock, MetricBatch, RunId};
+use tokio::{sync::Notify, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::super::{
+    FeedEnd, FeedSettings, MeasuredMetric, Origin, PublishError, Published, RunFile, Sink, feed, run_metadata,
+};
+use crate::{
+    journal::{Follower as _, REQUESTS_FILE, RequestLine},
+    plan::{Load, Plan},
+    record::{Finished, RequestRecord},
+    report::fixtures::{at, plan},
+};
+
+/// What the pipeline does when batches are given to it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Deed {
+    Takes,
+    /// It did not get them, and says that it is away.
+    IsAway,
+    /// It took them, and the answer was lost.
+    TakesAndIsAway,
+    Refuses,
+    /// It never answers.
+    Hangs,
+    /// The process that gives them is killed; they have arrived.
+    TakesAndKills,
+    /// The same; they have not.
+    Kills,
+}
+
+/// Counts every batch once, as the real one does.
+#[derive(Debug, Default)]
+pub(super) struct Pipeline {
+    pub(super) taken: Mutex<BTreeMap<BatchId, MetricBatch>>,
+    pub(super) script: Mutex<VecDeque<Deed>>,
+    /// What is done after the script.
+    pub(super) afterwards: Option<Deed>,
+    pub(super) left_out: Vec<MeasuredMetric>,
+    pub(super) killed: Notify,
+}
+
+impl Pipeline {
+    pub(super) fn scripted(script: impl IntoIterator<Item = Deed>) -> Self {
+        Self {
+            script: Mutex::new(script.into_iter().collect()),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn taken(&self) -> BTreeMap<BatchId, MetricBatch> {
+        self.taken.lock().unwrap().clone()
+    }
+
+    /// All values of a metric, sorted.
+    pub(super) fn values(&self, metric: MeasuredMetric) -> Vec<f64> {
+        let taken = self.taken.lock().unwrap();
+        let batches = taken
+            .values()
+            .filter(|batch| batch.metric().as_str() == metric.title());
+        sorted(batches.flat_map(|batch| batch.values().to_vec()).collect())
+    }
+
+    /// Whether whoever publishes was killed before the end.
+    pub(super) async fn killed_in(&self, publishing: impl Future<Output = ()>) -> bool {
+        tokio::select! {
+            biased;
+            () = self.killed.notified() => true,
+            () = publishing => false,
+        }
+    }
+
+    fn take(&self, batches: &[MetricBatch]) {
+        let mut taken = self.taken.lock().unwrap();
+        taken.extend(batches.iter().map(|batch| (batch.id(), batch.clone())));
+    }
+}
+
+pub(super) fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+#[async_trait]
+impl Sink for Pipeline {
+    async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError> {
+        Ok(self.left_out.clone())
+    }
+
+    async fn submit(&self, batches: &[MetricBatch]) -> Result<(), PublishError> {
+        assert!(!batches.is_empty(), "nothing is worth no call");
+        let next = self.script.lock().unwrap().pop_front();
+        let deed = next.or(self.afterwards).unwrap_or(Deed::Takes);
+        if matches!(deed, Deed::Takes | Deed::TakesAndIsAway | Deed::TakesAndKills) {
+            self.take(batches);
+        }
+        let answer = |status| PublishError::Answer {
+            url: "http://pipeline".to_owned(),
+            status,
+            detail: "on purpose".to_owned(),
+        };
+        match deed {
+            Deed::Takes => Ok(()),
+            Deed::IsAway | Deed::TakesAndIsAway => Err(answer(503)),
+            Deed::Refuses => Err(answer(422)),
+            Deed::Hangs => std::future::pending().await,
+            Deed::TakesAndKills | Deed::Kills => {
+                self.killed.notify_one();
+                std::future::pending().await
+            }
+        }
+    }
+}
+
+/// A run whose requests are given.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) plan: Plan,
+    /// What ends together, and after how long.
+    pub(super) chunks: Vec<(Duration, Vec<RequestRecord>)>,
+    /// Tokens that are counted when the run is over, by index.
+    pub(super) counted: BTreeMap<u64, u32>,
+}
+
+impl Run {
+    pub(super) fn new(warmup_requests: u64, ramp_up: Duration, records: Vec<RequestRecord>) -> Self {
+        let mut plan = plan();
+        plan.warmup_requests = warmup_requests;
+        if let Load::Closed { ramp_up: ramp, .. } = &mut plan.load {
+            *ramp = ramp_up;
+        }
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            plan,
+            chunks: vec![(Duration::ZERO, records)],
+            counted: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// All records as they are when everything is counted, in the order of the schedule.
+    pub(super) fn records(&self) -> Vec<RequestRecord> {
+        let ended = self.chunks.iter().flat_map(|(_, records)| records);
+        let mut records: Vec<_> = ended.map(|record| self.with_count(record)).collect();
+        records.sort_by_key(|record| record.index);
+        records
+    }
+
+    fn with_count(&self, record: &RequestRecord) -> RequestRecord {
+        RequestRecord {
+            client_output_tokens: self.counted.get(&record.index).copied(),
+            ..*record
+        }
+    }
+
+    fn settings(&self, left_out: Vec<MeasuredMetric>, results_dir: Option<PathBuf>) -> FeedSettings {
+        FeedSettings {
+            is_streamed: true,
+            origin: Origin {
+                llm: LlmName::new(&self.plan.model).unwrap(),
+                run_id: RunId::new("run-1").unwrap(),
+                metadata: run_metadata(&self.plan).unwrap(),
+                left_out,
+            },
+            warmup_requests: self.plan.warmup_requests,
+            ramp_up: self.plan.load.ramp_up(),
+            started: at(0),
+            results_dir,
+        }
+    }
+
+    pub(super) fn write_run_file(&self) {
+        let file = RunFile {
+            run_id: "run-1".to_owned(),
+            started_at: "2026-11-22T12:00:00Z".parse().unwrap(),
+            plan: self.plan.clone(),
+        };
+        file.write(self.path()).unwrap();
+    }
+
+    /// Carries the run out as the command does; `None` where it was killed.
+    pub(super) async fn carry_out(&self, sink: &Pipeline) -> Option<Result<Published, PublishError>> {
+        self.write_run_file();
+        tokio::select! {
+            biased;
+            () = sink.killed.notified() => None,
+            published = self.live(sink, Some(self.path().to_owned())) => Some(published),
+        }
+    }
+
+    /// The same, without anybody who kills it.
+    pub(super) async fn live(
+        &self,
+        sink: &Pipeline,
+        results_dir: Option<PathBuf>,
+    ) -> Result<Published, PublishError> {
+        let clock = Arc::new(ManualClock::at("2026-11-22T12:00:00.123456789Z".parse().unwrap()));
+        let settings = self.settings(sink.left_out.clone(), results_dir);
+        let (mut feed, mut end): (_, FeedEnd) = feed(&settings, clock.clone()).unwrap();
+        let ended = CancellationToken::new();
+        let requests = async {
+            for (after, records) in &self.chunks {
+                sleep(*after).await;
+                clock.advance(chrono::TimeDelta::from_std(*after).unwrap());
+                if settings.results_dir.is_some() {
+                    append(&self.path().join(REQUESTS_FILE), records);
+                }
+                feed.finished(&records.iter().map(finished).collect::<Vec<_>>());
+            }
+            ended.cancel();
+        };
+        let (followed, ()) = tokio::join!(end.follow(sink, &ended), requests);
+        followed?;
+        if settings.results_dir.is_some() {
+            let path = self.path().join(REQUESTS_FILE);
+            fs::remove_file(&path).unwrap_or_default();
+            for (_, records) in &self.chunks {
+                let counted: Vec<_> = records.iter().map(|record| self.with_count(record)).collect();
+                append(&path, &counted);
+            }
+        }
+        end.finish(sink, &self.records(), Duration::from_secs(60)).await
+    }
+}
+
+fn finished(record: &RequestRecord) -> Finished {
+    Finished {
+        record: *record,
+        error: None,
+        text: None,
+        chunk_stamps: None,
+    }
+}
+
+/// What a killed process may leave at the end of a file.
+pub(super) fn tear(path: &Path, torn: &str) {
+    let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all(torn.as_bytes()).unwrap();
+}
+
+fn append(path: &Path, records: &[RequestRecord]) {
+    for record in records {
+        let line = RequestLine::new(record, None, at(0));
+        tear(path, &(serde_json::to_string(&line).unwrap() + "\n"));
+    }
+}

@@ -1,0 +1,199 @@
+//! The figures of one distribution, each only where the sample supports it.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::binomial::ranks_around_quantile;
+
+/// A 99th percentile is shown from so many values on: ten of them lie beyond it.
+pub const FEWEST_FOR_P99: u64 = 1_000;
+
+/// A 99.9th percentile is shown from so many values on.
+pub const FEWEST_FOR_P999: u64 = 10_000;
+
+/// The figures of one distribution, in the unit that the field's name says. `None` is a figure without a basis.
+///
+/// Percentiles are nearest-rank values of a histogram with three significant digits, the middle of their bucket (error at
+/// most 0.05 %). The 95 % confidence
+/// intervals of percentiles are order statistics ([`ranks_around_quantile`]); they presume independent values.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Distribution {
+    /// Values.
+    pub n: u64,
+    /// Arithmetic mean.
+    pub mean: Option<f64>,
+    /// Sample standard deviation (n − 1).
+    pub stddev: Option<f64>,
+    /// Smallest value.
+    pub min: Option<f64>,
+    /// Median.
+    pub p50: Option<f64>,
+    /// 90th percentile.
+    pub p90: Option<f64>,
+    /// 95th percentile.
+    pub p95: Option<f64>,
+    /// 99th percentile, from 1 000 values on.
+    pub p99: Option<f64>,
+    /// 99.9th percentile, from 10 000 values on.
+    pub p999: Option<f64>,
+    /// Largest value.
+    pub max: Option<f64>,
+    /// 95 % confidence interval of the median.
+    pub ci95_p50: Option<(f64, f64)>,
+    /// 95 % confidence interval of the 99th percentile, from 1 000 values on.
+    pub ci95_p99: Option<(f64, f64)>,
+}
+
+impl Distribution {
+    /// The figures of a histogram alone: mean and standard deviation are as coarse as it is (0.05 %).
+    ///
+    /// It has no confidence intervals: what is kept as a histogram only are the gaps of many streams pooled, and gaps of one
+    /// stream depend on each other.
+    #[must_use]
+    pub fn of_pooled(histogram: &Histogram<u64>, ticks_per_unit: f64) -> Self {
+        if histogram.is_empty() {
+            return Self::default();
+        }
+        let unit = |ticks: f64| ticks / ticks_per_unit;
+        let n = histogram.len();
+        Self {
+            n,
+            mean: Some(unit(histogram.mean())),
+            stddev: (n > 1).then(|| unit(histogram.stdev() * (n as f64 / (n - 1) as f64).sqrt())),
+            min: Some(unit(histogram.median_equivalent(histogram.min()) as f64)),
+            max: Some(unit(histogram.median_equivalent(histogram.max()) as f64)),
+            ..Self::percentiles(histogram, &|ticks| unit(ticks as f64))
+        }
+    }
+
+    /// Count and percentiles; `to_unit` makes a value of the histogram's ticks.
+    pub(super) fn percentiles(histogram: &Histogram<u64>, to_unit: &dyn Fn(u64) -> f64) -> Self {
+        let n = histogram.len();
+        let ranks = Ranks::of(n);
+        let values = values_at_ranks(histogram, &ranks.wanted());
+        let value = |rank: u64| {
+            let found = values.iter().find(|(wanted, _)| *wanted == rank);
+            found.map(|(_, ticks)| to_unit(*ticks))
+        };
+        let interval = |ranks: Option<(u64, u64)>| {
+            let (lower, upper) = ranks?;
+            Some((value(lower)?, value(upper)?))
+        };
+        Self {
+            n,
+            p50: ranks.p50.and_then(value),
+            p90: ranks.p90.and_then(value),
+            p95: ranks.p95.and_then(value),
+            p99: ranks.p99.and_then(value),
+            p999: ranks.p999.and_then(value),
+            ci95_p50: interval(ranks.around_p50),
+            ci95_p99: interval(ranks.around_p99),
+            ..Self::default()
+        }
+    }
+}
+
+/// The ranks that are asked for, from 1; `None` where `n` does not support them.
+struct Ranks {
+    p50: Option<u64>,
+    p90: Option<u64>,
+    p95: Option<u64>,
+    p99: Option<u64>,
+    p999: Option<u64>,
+    around_p50: Option<(u64, u64)>,
+    around_p99: Option<(u64, u64)>,
+}
+
+impl Ranks {
+    fn of(n: u64) -> Self {
+        let rank = |per_mille: u64, fewest: u64| (n >= fewest).then(|| nearest_rank(n, per_mille));
+        let around = |p, fewest| (n >= fewest).then(|| ranks_around_quantile(n, p, 0.95)).flatten();
+        Self {
+            p50: rank(500, 1),
+            p90: rank(900, 1),
+            p95: rank(950, 1),
+            p99: rank(990, FEWEST_FOR_P99),
+            p999: rank(999, FEWEST_FOR_P999),
+            around_p50: around(0.5, 1),
+            around_p99: around(0.99, FEWEST_FOR_P99),
+        }
+    }
+
+    fn wanted(&self) -> Vec<u64> {
+        let single = [self.p50, self.p90, self.p95, self.p99, self.p999];
+        let around = [self.around_p50, self.around_p99];
+        let mut ranks: Vec<u64> = single.into_iter().flatten().collect();
+        ranks.extend(
+            around
+                .into_iter()
+                .flatten()
+                .flat_map(|(lower, upper)| [lower, upper]),
+        );
+        ranks.sort_unstable();
+        ranks.dedup();
+        ranks
+    }
+}
+
+/// `⌈n·q⌉` in integers: a product of doubles may lie just above the integer that it is.
+fn nearest_rank(n: u64, per_mille: u64) -> u64 {
+    let rank = (u128::from(n) * u128::from(per_mille)).div_ceil(1000);
+    u64::try_from(rank).unwrap_or(n).max(1)
+}
+
+/// The values at ascending `ranks`, each with its rank, in one pass.
+fn values_at_ranks(histogram: &Histogram<u64>, ranks: &[u64]) -> Vec<(u64, u64)> {
+    let mut found = Vec::with_capacity(ranks.len());
+    let mut wanted = ranks.iter().copied().peekable();
+    let mut seen = 0;
+    for bucket in histogram.iter_recorded() {
+        seen += bucket.count_since_last_iteration();
+        while let Some(rank) = wanted.next_if(|rank| *rank <= seen) {
+            found.push((rank, histogram.median_equivalent(bucket.value_iterated_to())));
+        }
+        if wanted.peek().is_none() {
+            break;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_the_smallest_that_cover_the_share() {
+        assert_eq!((nearest_rank(1, 500), nearest_rank(10, 900)), (1, 9));
+        assert_eq!((nearest_rank(1000, 990), nearest_rank(1001, 990)), (990, 991));
+        assert_eq!(nearest_rank(u64::MAX, 999), 18_428_297_329_635_842_064);
+    }
+
+    #[test]
+    fn an_empty_histogram_has_no_figures() {
+        let empty = Histogram::new(3).unwrap();
+        assert_eq!(Distribution::of_pooled(&empty, 1e9), Distribution::default());
+    }
+
+    #[test]
+    fn pooled_values_have_figures_and_no_intervals() {
+        let mut histogram = Histogram::new(3).unwrap();
+        for millis in 1..=1000_u64 {
+            histogram.record(millis * 1_000_000).unwrap();
+        }
+        let figures = Distribution::of_pooled(&histogram, 1e9);
+        for (found, expected) in [
+            (figures.mean, 0.5005),
+            (figures.stddev, 0.288_819_436),
+            (figures.p50, 0.5),
+            (figures.p99, 0.99),
+            (figures.max, 1.0),
+        ] {
+            assert!(
+                (found.unwrap() / expected - 1.0).abs() < 1e-3,
+                "{found:?} {expected}"
+            );
+        }
+        assert_eq!((figures.n, figures.p999), (1000, None));
+    }
+}

@@ -1,0 +1,27 @@
+//! Everything that is made of a run when it is over.
+//!
+//! ```text
+//! records ─► window ─► run part (mergeable) ─► report ─► report.json, text
+//!        └──────────────────────────────────────────────► LLMPerf's files
+//! ```
+//!
+//! Pure: files are written by who asks for their content.
+
+pub mod binomial;
+pub mod build;
+mod client_error;
+pub mod definitions;
+pub mod distribution;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod llmperf;
+pub mod model;
+pub mod part;
+pub mod samples;
+pub mod text;
+pub mod tokens;
+pub mod window;
+
+pub use build::{Inputs, build};
+pub use model::Report;
+pub use part::RunPart;

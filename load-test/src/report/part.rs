@@ -1,0 +1,352 @@
+//! What one load generator contributes to a report, so that the parts of many make one.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use precise_time::MonotonicTime;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    client_error::larger,
+    definitions::{
+        end_to_end, is_good, output_tokens, time_per_output_token, time_to_first_answer, time_to_first_token,
+        tokens_per_second,
+    },
+    model::{BackoffSection, ErrorSummary, RequestTotals},
+    samples::{Samples, Unit, hdr_v2, histogram},
+    tokens::TokenCounts,
+    window::{TooShort, Window},
+};
+use crate::{
+    calibration::Calibration,
+    plan::Slo,
+    record::{Class, RequestRecord},
+    run::RunFacts,
+    verdict::{ClientError, ErrorLimits, judge},
+};
+
+/// What one load generator contributes to a report.
+///
+/// Merging is associative and commutative: parts may be put together in any order and any tree. It crosses the network as
+/// JSON; histograms are in HdrHistogram's V2 format, moments in that of [`statistics`], both in Base64.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunPart {
+    /// Figures of requests that were sent in the window and answered in full.
+    pub samples: SampleSet,
+    /// Gaps between chunks with content, ns.
+    #[serde(with = "hdr_v2")]
+    pub icl: Histogram<u64>,
+    /// How all requests after the warm-up ended.
+    pub requests: RequestTotals,
+    /// Requests of the warm-up.
+    pub warmup_requests: u64,
+    /// Those that met every objective.
+    pub good: u64,
+    /// What went wrong, by class and status.
+    pub errors: BTreeMap<String, ErrorSummary>,
+    /// Who counted the output tokens of answered requests.
+    pub tokens: TokenCounts,
+    /// Requests completed in the window.
+    pub completed: u64,
+    /// Their output tokens.
+    pub completed_tokens: u64,
+    /// The windows, those of all parts.
+    pub windows: Windows,
+    /// Rests of streams after failures, ns.
+    pub backoff_ns: u64,
+    /// Their number.
+    pub backoff_waits: u64,
+    /// What the client added.
+    pub client_error: ClientError,
+    /// Share of a core that the busiest thread used.
+    pub busiest_thread_cpu_share: Option<f64>,
+    /// Whether the run was cancelled.
+    pub interrupted: bool,
+    /// What could not be written, kept or counted.
+    pub problems: Vec<String>,
+}
+
+/// The windows of one or more parts. Load generators that work together have about the same one; rates are over its mean
+/// length, because their clocks differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Windows {
+    /// Parts.
+    pub parts: u32,
+    /// Sum of their windows' starts since the runs' starts, ns.
+    pub starts_ns: u64,
+    /// Sum of their windows' ends, ns.
+    pub ends_ns: u64,
+    /// Why one of them is not the steady part.
+    pub too_short: Option<TooShort>,
+}
+
+impl Windows {
+    fn of(window: &Window, started: MonotonicTime) -> Self {
+        let since_start = |moment: MonotonicTime| {
+            u64::try_from(moment.saturating_since(started).as_nanos()).unwrap_or(u64::MAX)
+        };
+        Self {
+            parts: 1,
+            starts_ns: since_start(window.start),
+            ends_ns: since_start(window.end),
+            too_short: window.too_short,
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.parts += other.parts;
+        self.starts_ns += other.starts_ns;
+        self.ends_ns += other.ends_ns;
+        self.too_short = self.too_short.max(other.too_short);
+    }
+
+    /// Mean start since the run's start, s.
+    #[must_use]
+    pub fn start_s(&self) -> f64 {
+        self.mean_s(self.starts_ns)
+    }
+
+    /// Mean end since the run's start, s.
+    #[must_use]
+    pub fn end_s(&self) -> f64 {
+        self.mean_s(self.ends_ns)
+    }
+
+    /// Mean length, s.
+    #[must_use]
+    pub fn length_s(&self) -> f64 {
+        self.mean_s(self.ends_ns.saturating_sub(self.starts_ns))
+    }
+
+    /// One division, so that parts with one window have the mean of one of them to the last bit.
+    fn mean_s(&self, sum_ns: u64) -> f64 {
+        sum_ns as f64 / (1e9 * f64::from(self.parts))
+    }
+}
+
+macro_rules! sample_set {
+    ($($(#[$doc:meta])* $name:ident: $unit:ident,)*) => {
+        /// The figures of which a report has distributions, as [`model::Report`](super::model::Report) names them.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        pub struct SampleSet {
+            $($(#[$doc])* pub $name: Samples,)*
+        }
+
+        impl SampleSet {
+            fn of(values: &Values) -> Self {
+                Self { $($name: Samples::of(Unit::$unit, values.$name.iter().copied()),)* }
+            }
+
+            fn merge(&mut self, other: &Self) {
+                $(self.$name.merge(&other.$name);)*
+            }
+        }
+
+        #[derive(Debug, Default)]
+        struct Values {
+            $($name: Vec<f64>,)*
+        }
+    };
+}
+
+sample_set! {
+    /// Time to the first content, from sent.
+    ttft_s: Seconds,
+    /// The same from the intended start.
+    ttft_from_intended_s: Seconds,
+    /// Time to the first content that is not reasoning, from sent.
+    ttfo_s: Seconds,
+    /// Time per output token after the first.
+    tpot_s: Seconds,
+    /// Time to the last content, from sent.
+    e2e_latency_s: Seconds,
+    /// The same from the intended start.
+    e2e_from_intended_s: Seconds,
+    /// Output tokens per second.
+    tps: TokensPerSecond,
+    /// Tokens of the prompt.
+    prompt_tokens: Tokens,
+    /// Tokens of the answer.
+    output_tokens: Tokens,
+}
+
+impl Values {
+    fn add(&mut self, record: &RequestRecord, is_streamed: bool) {
+        let seconds = |duration: std::time::Duration| duration.as_secs_f64();
+        if let Some(sent) = record.sent {
+            self.e2e_latency_s.extend(end_to_end(record, sent).map(seconds));
+            if is_streamed {
+                self.ttft_s.extend(time_to_first_token(record, sent).map(seconds));
+                self.ttfo_s
+                    .extend(time_to_first_answer(record, sent).map(seconds));
+            }
+        }
+        self.e2e_from_intended_s
+            .extend(end_to_end(record, record.intended).map(seconds));
+        if is_streamed {
+            self.ttft_from_intended_s
+                .extend(time_to_first_token(record, record.intended).map(seconds));
+            self.tpot_s.extend(time_per_output_token(record));
+        }
+        self.tps.extend(tokens_per_second(record));
+        self.prompt_tokens.push(f64::from(record.prompt_tokens));
+        self.output_tokens.extend(output_tokens(record).map(f64::from));
+    }
+}
+
+/// What a part is made of beside the records.
+#[derive(Debug, Clone, Copy)]
+pub struct PartInputs<'a> {
+    /// The run.
+    pub facts: &'a RunFacts,
+    /// The moment that the report's times are relative to.
+    pub started: MonotonicTime,
+    /// Its window.
+    pub window: &'a Window,
+    /// What a request has to keep to be good.
+    pub slo: &'a Slo,
+    /// Whether answers were streamed: without, there is no first token to be seen.
+    pub is_streamed: bool,
+    /// Requests that were due, the warm-up's included.
+    pub scheduled: u64,
+    /// What the client measured of a server with known timings.
+    pub calibration: Option<&'a Calibration>,
+    /// How large its error may be.
+    pub limits: &'a ErrorLimits,
+}
+
+impl RunPart {
+    /// The part of these records; `message` knows what went wrong with a request.
+    #[must_use]
+    pub fn new<'m>(
+        inputs: &PartInputs<'_>,
+        records: &[RequestRecord],
+        message: impl Fn(u64) -> Option<&'m str>,
+    ) -> Self {
+        let PartInputs {
+            facts,
+            window,
+            slo,
+            is_streamed,
+            ..
+        } = *inputs;
+        // Counted, because of the schedule's first requests another load generator may have sent some.
+        let is_warmup = |record: &&RequestRecord| record.index < window.first_index;
+        let warmup_requests = records.iter().filter(is_warmup).count() as u64;
+        let mut part = Self::empty(inputs, warmup_requests);
+        let mut values = Values::default();
+        for record in records.iter().filter(|record| record.index >= window.first_index) {
+            part.requests.add(record.class);
+            part.good += u64::from(is_good(record, slo));
+            if record.class == Class::Ok {
+                part.tokens.add(record);
+            } else {
+                part.add_error(record, message(record.index));
+            }
+            if window.counts_for_rates(record) {
+                part.completed += 1;
+                part.completed_tokens += u64::from(output_tokens(record).unwrap_or(0));
+            }
+            if window.counts_for_latencies(record) {
+                values.add(record, is_streamed);
+            }
+        }
+        part.samples = SampleSet::of(&values);
+        // Without a stream there is no TTFT, and what is added is added to the whole.
+        let ttft_p50_s = part.samples.ttft_s.distribution().p50;
+        let p50_s = ttft_p50_s.or_else(|| part.samples.e2e_latency_s.distribution().p50);
+        part.client_error = judge(facts, inputs.calibration, p50_s, inputs.limits);
+        part
+    }
+
+    fn empty(inputs: &PartInputs<'_>, warmup_requests: u64) -> Self {
+        let (facts, window) = (inputs.facts, inputs.window);
+        let mut icl = histogram();
+        merge_histograms(&mut icl, &facts.icl_steady);
+        if window.too_short.is_some() {
+            merge_histograms(&mut icl, &facts.icl_ramp);
+        }
+        Self {
+            samples: SampleSet::of(&Values::default()),
+            icl,
+            requests: RequestTotals {
+                scheduled: inputs.scheduled.saturating_sub(warmup_requests),
+                ..RequestTotals::default()
+            },
+            warmup_requests,
+            good: 0,
+            errors: BTreeMap::new(),
+            tokens: TokenCounts::default(),
+            completed: 0,
+            completed_tokens: 0,
+            windows: Windows::of(window, inputs.started),
+            backoff_ns: u64::try_from(facts.waits.total.as_nanos()).unwrap_or(u64::MAX),
+            backoff_waits: facts.waits.count,
+            client_error: judge(facts, inputs.calibration, None, inputs.limits),
+            busiest_thread_cpu_share: facts.cpu_shares.iter().copied().reduce(f64::max),
+            interrupted: facts.interrupted,
+            problems: Vec::new(),
+        }
+    }
+
+    fn add_error(&mut self, record: &RequestRecord, message: Option<&str>) {
+        let error = ErrorSummary {
+            class: record.class,
+            status: (record.status != 0).then_some(record.status),
+            count: 1,
+            sample: message.map(str::to_owned),
+        };
+        merge_error(&mut self.errors, &error);
+    }
+
+    /// Adds another part.
+    pub fn merge(&mut self, other: &Self) {
+        self.samples.merge(&other.samples);
+        merge_histograms(&mut self.icl, &other.icl);
+        self.requests.merge(&other.requests);
+        self.warmup_requests += other.warmup_requests;
+        self.good += other.good;
+        for error in other.errors.values() {
+            merge_error(&mut self.errors, error);
+        }
+        self.tokens.merge(&other.tokens);
+        self.completed += other.completed;
+        self.completed_tokens += other.completed_tokens;
+        self.windows.merge(&other.windows);
+        self.backoff_ns = self.backoff_ns.saturating_add(other.backoff_ns);
+        self.backoff_waits += other.backoff_waits;
+        self.client_error.merge(&other.client_error);
+        self.busiest_thread_cpu_share = larger(self.busiest_thread_cpu_share, other.busiest_thread_cpu_share);
+        self.interrupted |= other.interrupted;
+        self.problems.extend(other.problems.iter().cloned());
+        self.problems.sort();
+    }
+
+    /// Rests of streams after failures.
+    #[must_use]
+    pub fn backoff(&self) -> BackoffSection {
+        BackoffSection {
+            waits: self.backoff_waits,
+            total_s: self.backoff_ns as f64 / 1e9,
+        }
+    }
+}
+
+fn merge_histograms(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
+    #[expect(clippy::expect_used, reason = "the sum grows, and every value has 64 bits")]
+    sum.add(other).expect("histograms grow");
+}
+
+/// Failures of one kind are one; the first message in the alphabet stays, so that the order does not matter.
+fn merge_error(errors: &mut BTreeMap<String, ErrorSummary>, error: &ErrorSummary) {
+    let key = format!("{:?} {:?}", error.class, error.status);
+    let Some(known) = errors.get_mut(&key) else {
+        errors.insert(key, error.clone());
+        return;
+    };
+    known.count += error.count;
+    known.sample = known.sample.take().into_iter().chain(error.sample.clone()).min();
+}
+
+#[cfg(test)]
+mod tests;

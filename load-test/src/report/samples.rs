@@ -1,0 +1,311 @@
+//! The values of one figure, in bounded memory and mergeable.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use hdrhistogram::{
+    Histogram,
+    serialization::{Deserializer, Serializer, V2Serializer},
+};
+use serde::{Deserialize, Serialize, de};
+use statistics::{ExtendError, RunningStatistics};
+
+use super::distribution::Distribution;
+
+/// Significant decimal digits of every histogram.
+pub const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// The unit of values, and how fine the histogram sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Seconds, in a histogram of nanoseconds.
+    Seconds,
+    /// Tokens per second, in a histogram of millionths.
+    TokensPerSecond,
+    /// Tokens.
+    Tokens,
+}
+
+impl Unit {
+    /// Ticks of the histogram per unit.
+    #[must_use]
+    pub const fn ticks(self) -> f64 {
+        match self {
+            Self::Seconds => 1e9,
+            Self::TokensPerSecond => 1e6,
+            Self::Tokens => 1.0,
+        }
+    }
+}
+
+/// The values of one figure: a histogram for percentiles, exact moments for everything else.
+///
+/// A function of the multiset of values alone: they may come in any order, split and merged in any way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Samples {
+    unit: Unit,
+    histogram: Histogram<u64>,
+    moments: RunningStatistics,
+}
+
+impl Samples {
+    /// No values.
+    #[must_use]
+    pub fn new(unit: Unit) -> Self {
+        Self {
+            unit,
+            histogram: histogram(),
+            moments: RunningStatistics::new(),
+        }
+    }
+
+    /// These values, which are quotients of integers by positive numbers.
+    #[expect(clippy::expect_used, reason = "as the caller says")]
+    pub(super) fn of(unit: Unit, values: impl Iterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.collect();
+        let mut samples = Self::new(unit);
+        samples.try_extend(&values).expect("finite values");
+        samples
+    }
+
+    /// The value of the histogram at `q`, between the exact extremes; `None` without values.
+    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
+        let (min, max) = (self.moments.min()?, self.moments.max()?);
+        let value = self.histogram.value_at_quantile(q) as f64 / self.unit.ticks();
+        Some(value.clamp(min, max))
+    }
+
+    /// Count, sum, mean, deviation and extremes, all exact.
+    pub(super) fn moments(&self) -> &RunningStatistics {
+        &self.moments
+    }
+
+    /// Adds non-negative values, in the unit.
+    ///
+    /// # Errors
+    ///
+    /// Where one is not finite; nothing is added then.
+    #[expect(
+        clippy::expect_used,
+        reason = "a histogram of 64-bit values grows wherever usize has 64 bits"
+    )]
+    pub fn try_extend(&mut self, values: &[f64]) -> Result<(), ExtendError> {
+        self.moments.try_extend(values)?;
+        for value in values {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "saturates: what is negative is 0"
+            )]
+            let ticks = (value * self.unit.ticks()).round() as u64;
+            self.histogram.record(ticks).expect("histograms grow");
+        }
+        Ok(())
+    }
+
+    /// Adds all values of `other`.
+    ///
+    /// # Panics
+    ///
+    /// Where `other` has another unit, or there would be more than 2^63 values.
+    #[expect(
+        clippy::expect_used,
+        reason = "2^63 values are centuries of load, and histograms grow"
+    )]
+    pub fn merge(&mut self, other: &Self) {
+        assert_eq!(self.unit, other.unit, "values of two units");
+        self.moments
+            .merge(&other.moments)
+            .expect("fewer than 2^63 values");
+        self.histogram.add(&other.histogram).expect("histograms grow");
+    }
+
+    /// The figures of the values.
+    #[must_use]
+    pub fn distribution(&self) -> Distribution {
+        let (Some(min), Some(max)) = (self.moments.min(), self.moments.max()) else {
+            return Distribution::default();
+        };
+        let to_unit = |ticks: u64| (ticks as f64 / self.unit.ticks()).clamp(min, max);
+        Distribution {
+            mean: self.moments.mean(),
+            stddev: self.moments.stddev(),
+            min: Some(min),
+            max: Some(max),
+            ..Distribution::percentiles(&self.histogram, &to_unit)
+        }
+    }
+}
+
+/// An empty histogram that grows with its values.
+#[must_use]
+pub fn histogram() -> Histogram<u64> {
+    #[expect(
+        clippy::expect_used,
+        reason = "three digits are among those that histograms can have"
+    )]
+    Histogram::new(SIGNIFICANT_DIGITS).expect("a valid precision")
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    unit: Unit,
+    #[serde(with = "hdr_v2")]
+    histogram: Histogram<u64>,
+    moments: String,
+}
+
+impl Serialize for Samples {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let wire = Wire {
+            unit: self.unit,
+            histogram: self.histogram.clone(),
+            moments: BASE64_STANDARD.encode(self.moments.to_bytes()),
+        };
+        wire.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Samples {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wire = Wire::deserialize(deserializer)?;
+        let bytes = BASE64_STANDARD.decode(&wire.moments).map_err(de::Error::custom)?;
+        let moments = RunningStatistics::from_bytes(&bytes).map_err(de::Error::custom)?;
+        if moments.count() != wire.histogram.len() {
+            return Err(de::Error::custom(format_args!(
+                "a histogram of {} values with moments of {}",
+                wire.histogram.len(),
+                moments.count()
+            )));
+        }
+        Ok(Self {
+            unit: wire.unit,
+            histogram: wire.histogram,
+            moments,
+        })
+    }
+}
+
+/// A histogram as Base64 of HdrHistogram's V2 format.
+pub(super) mod hdr_v2 {
+    use super::{
+        BASE64_STANDARD, Deserialize, Deserializer, Engine, Histogram, Serializer, V2Serializer, de,
+    };
+
+    pub(in super::super) fn serialize<S: serde::Serializer>(
+        histogram: &Histogram<u64>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        V2Serializer::new()
+            .serialize(histogram, &mut bytes)
+            .map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(&BASE64_STANDARD.encode(bytes))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Histogram<u64>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = BASE64_STANDARD.decode(text).map_err(de::Error::custom)?;
+        let mut histogram: Histogram<u64> = Deserializer::new()
+            .deserialize(&mut bytes.as_slice())
+            .map_err(de::Error::custom)?;
+        // The format does not say that it grew, and it must go on to when others are merged into it.
+        histogram.auto(true);
+        Ok(histogram)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(unit: Unit, values: &[f64]) -> Samples {
+        let mut samples = Samples::new(unit);
+        samples.try_extend(values).unwrap();
+        samples
+    }
+
+    #[test]
+    fn one_value_is_all_of_its_percentiles() {
+        let one = of(Unit::Seconds, &[0.123_456_789]).distribution();
+        for figure in [one.mean, one.min, one.p50, one.p95, one.max] {
+            assert_eq!(figure, Some(0.123_456_789));
+        }
+        assert_eq!((one.stddev, one.p99, one.ci95_p50), (None, None, None));
+    }
+
+    #[test]
+    fn percentiles_appear_with_the_sample_that_supports_them() {
+        let figures = |n: u32| {
+            let values: Vec<f64> = (1..=n).map(f64::from).collect();
+            of(Unit::Tokens, &values).distribution()
+        };
+        assert_eq!(figures(999).p99, None);
+        assert_eq!(figures(1000).p99, Some(990.0));
+        assert_eq!((figures(9_999).p999, figures(999).ci95_p99), (None, None));
+        assert!(
+            figures(10_000)
+                .p999
+                .is_some_and(|p999| (p999 - 9_990.0).abs() <= 10.0)
+        );
+        // Conover's normal approximation: ranks 500 ± 1.96·√250.
+        assert_eq!(figures(1000).ci95_p50, Some((469.0, 532.0)));
+        let (lower, upper) = figures(1000).ci95_p99.unwrap();
+        assert!(
+            lower < 990.0 && upper > 990.0 && lower >= 983.0 && upper <= 997.0,
+            "{lower} {upper}"
+        );
+    }
+
+    #[test]
+    fn values_that_are_no_numbers_are_refused() {
+        let mut samples = of(Unit::Seconds, &[1.0]);
+        assert!(samples.try_extend(&[2.0, f64::NAN]).is_err());
+        assert_eq!(samples, of(Unit::Seconds, &[1.0]));
+    }
+
+    #[test]
+    fn parts_that_contradict_themselves_are_refused() {
+        let mut wire = serde_json::to_value(of(Unit::Seconds, &[1.0])).unwrap();
+        wire["moments"] = serde_json::to_value(of(Unit::Seconds, &[1.0, 2.0])).unwrap()["moments"].clone();
+        let error = serde_json::from_value::<Samples>(wire).unwrap_err();
+        assert_eq!(error.to_string(), "a histogram of 1 values with moments of 2");
+    }
+
+    proptest! {
+        #[test]
+        fn however_split_they_merge_to_the_whole(
+            values in prop::collection::vec(0.0..1000.0_f64, 0..200),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        ) {
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(values.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut merged = Samples::new(Unit::Seconds);
+            let mut start = 0;
+            for end in cuts.into_iter().chain([values.len()]) {
+                let json = serde_json::to_string(&of(Unit::Seconds, &values[start..end])).unwrap();
+                merged.merge(&serde_json::from_str(&json).unwrap());
+                start = end;
+            }
+            let whole = of(Unit::Seconds, &values);
+            prop_assert_eq!(&merged, &whole);
+            prop_assert_eq!(merged.distribution(), whole.distribution());
+        }
+
+        #[test]
+        fn percentiles_are_within_a_thousandth_of_the_sorted_values(
+            values in prop::collection::vec(1e-6..1000.0_f64, 1..300),
+        ) {
+            let figures = of(Unit::Seconds, &values).distribution();
+            let mut sorted = values;
+            sorted.sort_unstable_by(f64::total_cmp);
+            let rank = (sorted.len() * 9).div_ceil(10);
+            let exact = sorted[rank - 1];
+            prop_assert!((figures.p90.unwrap() / exact - 1.0).abs() < 2e-3);
+        }
+    }
+}

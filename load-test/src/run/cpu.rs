@@ -1,0 +1,34 @@
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use precise_time::MonotonicTime;
+
+/// How busy the current thread is: the CPU time that it took over the time that passed. On a machine without a free core it is
+/// less than 1 though the thread never slept: the loop lag tells of that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CpuMeter {
+    at: MonotonicTime,
+    cpu: Duration,
+}
+
+impl CpuMeter {
+    pub(super) fn start() -> nix::Result<Self> {
+        Ok(Self {
+            at: MonotonicTime::now(),
+            cpu: clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into(),
+        })
+    }
+
+    /// From `earlier` to this; 0 where no time has passed.
+    pub(super) fn share_since(&self, earlier: &Self) -> f64 {
+        let passed = self.at.saturating_since(earlier.at).as_secs_f64();
+        if passed == 0.0 {
+            return 0.0;
+        }
+        self.cpu.saturating_sub(earlier.cpu).as_secs_f64() / passed
+    }
+
+    pub(super) fn time_since(&self, earlier: &Self) -> Duration {
+        self.at.saturating_since(earlier.at)
+    }
+}

@@ -1,0 +1,127 @@
+use std::error::Error;
+
+use llm_client::{Exchange, Outcome, Usage};
+use precise_time::MonotonicTime;
+
+use super::listener::Heard;
+use crate::record::{Class, RequestRecord};
+
+/// The class of an outcome, the HTTP status, and what went wrong, in words.
+fn classify(exchange: &Exchange) -> (Class, u16, Option<Box<str>>) {
+    let status = if exchange.response_head.is_some() { 200 } else { 0 };
+    match &exchange.outcome {
+        Outcome::Ok => (Class::Ok, status, None),
+        Outcome::HttpError { status, message, .. } => {
+            let text = format!("HTTP {status}: {message}");
+            (Class::HttpError, *status, Some(text.into()))
+        }
+        Outcome::StreamError(error) => (Class::StreamError, status, Some(chain(error))),
+        Outcome::Truncated => (
+            Class::Truncated,
+            status,
+            Some("the answer ended without the API's end".into()),
+        ),
+        Outcome::TimedOut => (
+            Class::TimedOut,
+            status,
+            Some("the request's timeout passed".into()),
+        ),
+        Outcome::Dropped(error) => (Class::Dropped, status, Some(chain(error))),
+    }
+}
+
+/// An error with its sources, outermost first.
+fn chain(error: &dyn Error) -> Box<str> {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text.into()
+}
+
+/// A record of a request that has no facts yet.
+pub(super) fn blank(index: u64, intended: MonotonicTime, thread: u16, prompt_tokens: u32) -> RequestRecord {
+    RequestRecord {
+        index,
+        intended,
+        sent: None,
+        connected: None,
+        response_head: None,
+        first_content: None,
+        first_answer: None,
+        last_content: None,
+        closed: intended,
+        server_wrote_first: None,
+        prompt_tokens,
+        server_input_tokens: None,
+        server_output_tokens: None,
+        client_output_tokens: None,
+        chunks: 0,
+        status: 0,
+        class: Class::Dropped,
+        thread,
+    }
+}
+
+/// The record of an exchange that ended by itself at `ended`.
+pub(super) fn of_exchange(
+    blank: RequestRecord,
+    exchange: &Exchange,
+    ended: MonotonicTime,
+) -> (RequestRecord, Option<Box<str>>) {
+    let (class, status, error) = classify(exchange);
+    let Usage {
+        input_tokens,
+        output_tokens,
+        ..
+    } = exchange.usage.unwrap_or_default();
+    let record = RequestRecord {
+        sent: exchange.sent,
+        connected: exchange.connected,
+        response_head: exchange.response_head,
+        first_content: exchange.first_content,
+        first_answer: exchange.first_answer,
+        last_content: exchange.last_content,
+        closed: exchange.closed.unwrap_or(ended),
+        server_wrote_first: exchange.server_stamps.map(|stamps| stamps.first_token_written),
+        server_input_tokens: input_tokens.map(saturated),
+        server_output_tokens: output_tokens.map(saturated),
+        chunks: exchange.content_chunks,
+        status,
+        class,
+        ..blank
+    };
+    (record, error)
+}
+
+/// The record of an exchange that was cut off: what the listener heard. `sent` is when it was begun: when exactly its first byte
+/// went out is lost with the exchange.
+pub(super) fn of_cancelled(
+    blank: RequestRecord,
+    heard: Heard,
+    sent: Option<MonotonicTime>,
+    ended: MonotonicTime,
+) -> (RequestRecord, Option<Box<str>>) {
+    let record = RequestRecord {
+        sent,
+        first_content: heard.first,
+        first_answer: heard.first_answer,
+        last_content: heard.last,
+        closed: ended,
+        chunks: heard.chunks,
+        status: if heard.first.is_some() { 200 } else { 0 },
+        class: Class::Cancelled,
+        ..blank
+    };
+    (
+        record,
+        Some("still in flight when the time to drain was over".into()),
+    )
+}
+
+fn saturated(tokens: u64) -> u32 {
+    u32::try_from(tokens).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,63 @@
+use std::io;
+
+/// Descriptors that a run needs beside its streams: timers and epoll of each thread, files, what the process has open.
+const RESERVE: u64 = 128;
+
+/// Too few files may be open.
+#[derive(Debug, thiserror::Error)]
+pub enum FileLimitError {
+    /// The operating system does not say or take the limit.
+    #[error("the limit of open files (RLIMIT_NOFILE) cannot be raised to its hard limit")]
+    Unreadable(#[source] io::Error),
+    /// The hard limit is too low.
+    #[error(
+        "{streams} concurrent streams need {needed} open files, but this process may open {limit} (hard limit); \
+         raise it (`ulimit -Hn`, LimitNOFILE, --ulimit nofile) or lower the concurrency"
+    )]
+    TooLow {
+        /// Streams that were asked for.
+        streams: u64,
+        /// What they and the run itself need.
+        needed: u64,
+        /// What there may be.
+        limit: u64,
+    },
+}
+
+/// Raises the number of files that this process may open to the hard limit; returns it.
+///
+/// # Errors
+///
+/// Where the operating system refuses.
+pub fn raise_file_limit() -> Result<u64, FileLimitError> {
+    mock_llm::raise_open_files_limit().map_err(FileLimitError::Unreadable)
+}
+
+/// Whether `limit` suffices for so many streams with so many descriptors each.
+pub(crate) fn check(streams: u64, descriptors_each: u64, limit: u64) -> Result<(), FileLimitError> {
+    let needed = streams.saturating_mul(descriptors_each).saturating_add(RESERVE);
+    if needed > limit {
+        return Err(FileLimitError::TooLow {
+            streams,
+            needed,
+            limit,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_low_limit_is_told_with_what_is_needed() {
+        assert!(check(896, 1, 1024).is_ok());
+        let text = check(897, 1, 1024).unwrap_err().to_string();
+        assert!(
+            text.contains("897") && text.contains("1025") && text.contains("1024"),
+            "{text}"
+        );
+        assert!(check(897, 2, 1024).is_err());
+    }
+}

@@ -1,0 +1,260 @@
+//! A run: worker threads that send, stamp and record, and nothing else.
+//!
+//! ```text
+//!                 ┌─ thread 0: runtime, connections ─ streams or arrivals ─► records ─┐ every 100 ms
+//! plan, bodies ───┼─ thread 1 ...                                                     ├──────────────► journal
+//!                 └─ thread N-1                          histograms ──► RunFacts      ┘
+//! ```
+//!
+//! Threads share nothing per token. A **closed loop** holds its streams: each sends its next request the moment one ends, and
+//! rests only after failures ([`Waits`]). An **open loop** sends what is due when it is due, whether or not the server keeps up; all
+//! threads go through the same arrivals, and thread t sends numbers t, t + N, …. Of a [`Share`] of a run it sends those of the share.
+//!
+//! Every scheduled request ends in exactly one [`Class`](crate::record::Class).
+
+mod backoff;
+mod class_counts;
+mod closed_loop;
+mod cpu;
+mod cutoff;
+mod drive;
+pub(crate) mod durations;
+mod ending;
+mod facts;
+pub(crate) mod file_limit;
+mod listener;
+mod loop_lag;
+mod measured;
+mod occupancy;
+mod open_loop;
+mod progress;
+mod threads;
+mod worker;
+
+use std::{
+    io,
+    sync::{Arc, atomic::AtomicU64, mpsc::SyncSender},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use llm_client::{Endpoint, Generation, Limits, Prompt};
+use shared_types::Clock;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    class_counts::ClassCounts,
+    facts::{HeldStreams, RunFacts, Waits},
+    file_limit::{FileLimitError, raise_file_limit},
+    progress::{Progress, ProgressSnapshot},
+};
+use crate::{
+    arrivals::{Arrivals, ArrivalsError, TraceArrivals, TraceArrivalsError},
+    plan::{Load, Plan},
+    record::Finished,
+    workers::Share,
+};
+
+/// What a run needs.
+#[derive(Debug)]
+pub struct RunInputs {
+    /// What is to be done.
+    pub plan: Plan,
+    /// Whom to ask.
+    pub endpoint: Endpoint,
+    /// What to ask; request i sends entry i modulo their number.
+    pub requests: Arc<[EncodedRequest]>,
+    /// When the workload's requests are due since its start; only [`Load::Trace`] looks at it.
+    pub trace: Arc<[Duration]>,
+    /// What is kept of answers beside their records.
+    pub recording: Recording,
+    /// Takes the ended requests, some every 100 ms from each thread. What does not fit waits in the thread.
+    pub journal: SyncSender<Vec<Finished>>,
+    /// For a display.
+    pub progress: Arc<Progress>,
+    /// Ends the run: nothing more is sent, and what is in flight is cancelled.
+    pub cancel: CancellationToken,
+    /// Dates the run.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A request as it goes out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedRequest {
+    /// From [`Endpoint::encode`].
+    pub body: Bytes,
+    /// Tokens of the prompt, counted when it was made.
+    pub prompt_tokens: u32,
+}
+
+impl EncodedRequest {
+    /// What a plan asks with this prompt.
+    #[must_use]
+    pub fn new(
+        endpoint: &Endpoint,
+        plan: &Plan,
+        prompt: Prompt<'_>,
+        prompt_tokens: u32,
+        max_tokens: Option<u32>,
+    ) -> Self {
+        Self {
+            body: endpoint.encode(&Generation {
+                model: &plan.model,
+                prompt,
+                max_tokens,
+                stream: plan.stream,
+                sampling: &plan.sampling,
+            }),
+            prompt_tokens,
+        }
+    }
+}
+
+/// What is kept of answers beside their records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recording {
+    /// Which texts.
+    pub texts: Texts,
+    /// Whether the stamps of all content chunks are.
+    pub chunk_stamps: bool,
+}
+
+/// Which texts are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Texts {
+    /// Those whose tokens are to be counted: of the first 1000 requests, and wherever the server did not count them. Reasoning and
+    /// tool calls are part of it, as they are tokens too.
+    ToCount,
+    /// All, without reasoning and tool calls, to be checked.
+    Answers,
+}
+
+/// Why there was no run, or why it was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// There is nothing to send.
+    #[error("the workload has no requests")]
+    NoRequests,
+    /// The plan's arrivals make no sense.
+    #[error("the arrivals cannot be made")]
+    Arrivals(#[from] ArrivalsError),
+    /// The trace's arrivals make no sense.
+    #[error("the trace cannot be played")]
+    Trace(#[from] TraceArrivalsError),
+    /// Too few files may be open.
+    #[error(transparent)]
+    FileLimit(#[from] FileLimitError),
+    /// The operating system refuses a worker thread or its runtime.
+    #[error("a worker thread could not be started")]
+    Thread(#[source] io::Error),
+    /// The operating system refuses a timer.
+    #[error("a worker thread's timer failed")]
+    Timer(#[from] io::Error),
+    /// The operating system has no clock for a thread's CPU time.
+    #[error("a worker thread's CPU time cannot be read")]
+    CpuTime(#[from] nix::Error),
+    /// Nobody takes the records any more.
+    #[error("the journal stopped before the run did")]
+    Journal,
+}
+
+/// Carries out a plan. Blocks until the last request has ended and its record is handed over; by then at most
+/// `send_for` + `drain` have passed, and what the threads need to end.
+///
+/// Raises the limit of open files first ([`raise_file_limit`]). Starts one thread for each of the plan's cores, but no more
+/// than there are streams.
+///
+/// # Errors
+///
+/// Where the plan cannot be carried out, known before the first request; or where the journal's receiver or the operating system
+/// fails during the run.
+pub fn run(inputs: RunInputs) -> Result<RunFacts, RunError> {
+    run_share(inputs, Share::WHOLE)
+}
+
+/// As [`run`], of a share of the plan: every n-th request of its schedule, and every n-th stream. Records have their position in the
+/// whole schedule.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_share(inputs: RunInputs, share: Share) -> Result<RunFacts, RunError> {
+    let limit = raise_file_limit()?;
+    let most = share.count_of_streams(inputs.plan.load.most_in_flight());
+    if !inputs.plan.load.is_open_loop() {
+        file_limit::check(u64::from(most), 1, limit)?;
+    }
+    if inputs.requests.is_empty() || most == 0 {
+        return Err(RunError::NoRequests);
+    }
+    let threads = inputs.plan.client_cores.get().min(most) as usize;
+    let clock = inputs.clock.clone();
+    let endpoint = inputs.endpoint.clone();
+    let shared = Shared::new(inputs, share, threads);
+    drop(shared.arrivals()?);
+    threads::run(&Arc::new(shared), &endpoint, &*clock)
+}
+
+/// What the threads of a run have in common.
+struct Shared {
+    plan: Plan,
+    share: Share,
+    requests: Arc<[EncodedRequest]>,
+    trace: Arc<[Duration]>,
+    recording: Recording,
+    journal: SyncSender<Vec<Finished>>,
+    progress: Arc<Progress>,
+    threads: usize,
+    /// Requests of this share that a closed loop has begun.
+    tickets: AtomicU64,
+    /// A closed loop's last ticket is taken.
+    over: CancellationToken,
+    /// Ends all threads: the caller's, or that of a thread that failed.
+    cancel: CancellationToken,
+}
+
+impl Shared {
+    fn new(inputs: RunInputs, share: Share, threads: usize) -> Self {
+        Self {
+            plan: inputs.plan,
+            share,
+            requests: inputs.requests,
+            trace: inputs.trace,
+            recording: inputs.recording,
+            journal: inputs.journal,
+            progress: inputs.progress,
+            threads,
+            tickets: AtomicU64::new(0),
+            over: CancellationToken::new(),
+            cancel: inputs.cancel.child_token(),
+        }
+    }
+
+    fn request(&self, index: u64) -> (Bytes, u32) {
+        #[expect(clippy::cast_possible_truncation, reason = "it is less than a length")]
+        let position = (index % self.requests.len() as u64) as usize;
+        let request = &self.requests[position];
+        (request.body.clone(), request.prompt_tokens)
+    }
+
+    /// An open loop's due offsets; none for a closed loop.
+    fn arrivals(&self) -> Result<Box<dyn Iterator<Item = Duration> + Send>, RunError> {
+        match self.plan.load {
+            Load::Closed { .. } => Ok(Box::new(std::iter::empty())),
+            Load::Open {
+                rate,
+                arrival,
+                ramp_up,
+                ..
+            } => Ok(Box::new(Arrivals::new(arrival, rate, ramp_up, self.plan.seed)?)),
+            Load::Trace { speed, .. } => Ok(Box::new(TraceArrivals::new(self.trace.clone(), speed)?)),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            request_timeout: self.plan.request_timeout,
+            ..Limits::default()
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A tokenizer from the hub.
+
+use std::{io::Read, time::Duration};
+
+use ureq::{
+    Body,
+    http::{
+        Response, StatusCode,
+        header::{AUTHORIZATION, LOCATION},
+    },
+};
+use url::Url;
+
+use super::{FILE_NAME, Hub, TokenizerError};
+use crate::http;
+
+/// The largest of today's (Gemma's, with 262 144 entries) have 33 MB.
+const LONGEST: u64 = 128 << 20;
+/// The hub sends a renamed repository elsewhere, and large files to another host.
+const MOST_REDIRECTS: usize = 5;
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+pub(super) struct Downloaded {
+    pub(super) json: Vec<u8>,
+    /// The repository's commit that it is of, in hexadecimal.
+    pub(super) commit: Option<String>,
+}
+
+pub(super) fn fetch(hub: &Hub, id: &str) -> Result<Downloaded, TokenizerError> {
+    let url = format!(
+        "{}/{id}/resolve/main/{FILE_NAME}",
+        hub.endpoint.trim_end_matches('/')
+    );
+    match get(hub, &url) {
+        Ok(Answer::Found(downloaded)) => Ok(downloaded),
+        Ok(Answer::Refused(status)) => Err(TokenizerError::Status {
+            id: id.to_owned(),
+            url,
+            status: status.as_u16(),
+            advice: advice(status),
+        }),
+        Err(source) => Err(TokenizerError::Download {
+            id: id.to_owned(),
+            url,
+            source,
+        }),
+    }
+}
+
+enum Answer {
+    Found(Downloaded),
+    Refused(StatusCode),
+}
+
+fn advice(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            "there is no such model, or it asks for permission: set HF_TOKEN to the token of an account that has it"
+        }
+        StatusCode::NOT_FOUND => "the model has no tokenizer.json, or there is no such model",
+        StatusCode::TOO_MANY_REQUESTS => "too many downloads from this address; set HF_TOKEN, or name a file",
+        _ => "expected the file",
+    }
+}
+
+fn get(hub: &Hub, url: &str) -> Result<Answer, Cause> {
+    let agent = http::agent(TIMEOUT);
+    let origin = Url::parse(url)?;
+    let mut url = origin.clone();
+    let mut commit = None;
+    for _ in 0..=MOST_REDIRECTS {
+        let mut request = agent.get(url.as_str());
+        // The token is for the hub alone, not for whom it sends us to.
+        if let Some(token) = hub.token.as_ref().filter(|_| url.origin() == origin.origin()) {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let response = request.call()?;
+        commit = commit.or_else(|| commit_of(&response));
+        let status = response.status();
+        if status.is_success() {
+            let json = whole_body(response)?;
+            return Ok(Answer::Found(Downloaded { json, commit }));
+        }
+        let Some(location) = response
+            .headers()
+            .get(LOCATION)
+            .filter(|_| status.is_redirection())
+        else {
+            return Ok(Answer::Refused(status));
+        };
+        url = url.join(location.to_str()?)?;
+        if origin.scheme() == "https" && url.scheme() != "https" {
+            return Err(format!("redirected to {}, which is not encrypted", url.as_str()).into());
+        }
+    }
+    Err(format!("more than {MOST_REDIRECTS} redirects").into())
+}
+
+fn whole_body(response: Response<Body>) -> Result<Vec<u8>, Cause> {
+    let mut body = Vec::new();
+    let reader = response.into_body().into_reader();
+    reader.take(LONGEST + 1).read_to_end(&mut body)?;
+    if body.len() as u64 > LONGEST {
+        return Err(format!("longer than {LONGEST} bytes").into());
+    }
+    Ok(body)
+}
+
+/// The commit becomes a directory's name: nothing but a hash is taken.
+fn commit_of(response: &Response<Body>) -> Option<String> {
+    let commit = response.headers().get("x-repo-commit")?.to_str().ok()?;
+    let is_hash = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hash.then(|| commit.to_owned())
+}

@@ -1,0 +1,161 @@
+//! What is logged, in requests of the size that MLflow takes.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{names::Names, tracked::Tracked};
+
+/// Parameters of one request.
+const MOST_PARAMS: usize = 100;
+/// Metrics of one request. Metrics, parameters and tags together may not be more either.
+const MOST_METRICS: usize = 1000;
+/// The longest value of a parameter, characters (6 000 since MLflow 2.8).
+const LONGEST_PARAM: usize = 6000;
+/// The longest value of a tag, characters (5 000 before MLflow 2.19, 8 000 since).
+const LONGEST_TAG: usize = 5000;
+
+/// The body of `runs/log-batch`, beside the run's id.
+#[derive(Debug, PartialEq, Default, Serialize)]
+pub(super) struct Batch {
+    pub(super) params: Vec<Pair>,
+    pub(super) metrics: Vec<Metric>,
+}
+
+/// A parameter or a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Pair {
+    pub(super) key: String,
+    pub(super) value: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Metric {
+    pub(super) key: String,
+    pub(super) value: f64,
+    /// Milliseconds since 1970.
+    pub(super) timestamp: i64,
+    pub(super) step: i64,
+}
+
+/// Parameters first: where the rest fails, they say what the run was.
+pub(super) fn batches(tracked: &Tracked) -> Vec<Batch> {
+    let params = pairs(&tracked.params, LONGEST_PARAM);
+    let params = params.chunks(MOST_PARAMS).map(|params| Batch {
+        params: params.to_vec(),
+        ..Batch::default()
+    });
+    let metrics = metrics(tracked);
+    let metrics = metrics.chunks(MOST_METRICS).map(|metrics| Batch {
+        metrics: metrics.to_vec(),
+        ..Batch::default()
+    });
+    params.chain(metrics).collect()
+}
+
+/// The run's name is among them: servers before MLflow 1.30 know it by the tag alone.
+pub(super) fn tags(tracked: &Tracked) -> Vec<Pair> {
+    let mut tags = tracked.tags.clone();
+    let name = tracked.run_name.clone();
+    tags.extend(name.map(|name| ("mlflow.runName".to_owned(), name)));
+    pairs(&tags, LONGEST_TAG)
+}
+
+fn pairs(pairs: &BTreeMap<String, String>, longest: usize) -> Vec<Pair> {
+    let mut names = Names::default();
+    pairs
+        .iter()
+        .map(|(name, value)| Pair {
+            key: names.allowed(name),
+            value: cut(value, longest),
+        })
+        .collect()
+}
+
+/// JSON has no infinity and no NaN, and neither is a figure.
+fn metrics(tracked: &Tracked) -> Vec<Metric> {
+    let mut names = Names::default();
+    tracked
+        .metrics
+        .iter()
+        .filter(|(_, value)| value.is_finite())
+        .map(|(name, value)| Metric {
+            key: names.allowed(name),
+            value: *value,
+            timestamp: tracked.ended_at.timestamp_millis(),
+            step: 0,
+        })
+        .collect()
+}
+
+/// What is cut says so.
+fn cut(value: &str, longest: usize) -> String {
+    if value.chars().count() <= longest {
+        return value.to_owned();
+    }
+    value.chars().take(longest - 1).chain(['\u{2026}']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tracked(params: usize, metrics: usize) -> Tracked {
+        Tracked {
+            experiment: "latency".to_owned(),
+            run_name: None,
+            tags: BTreeMap::new(),
+            params: (0..params).map(|n| (format!("p{n:04}"), n.to_string())).collect(),
+            metrics: (0..metrics).map(|n| (format!("m{n:04}"), n as f64)).collect(),
+            started_at: "2026-11-22T12:00:00Z".parse().unwrap(),
+            ended_at: "2026-11-22T12:01:30Z".parse().unwrap(),
+            ok: true,
+        }
+    }
+
+    #[test]
+    fn batches_keep_the_limits_and_lose_nothing() {
+        for (params, metrics, expected) in [
+            (0, 0, vec![]),
+            (100, 1000, vec![(100, 0), (0, 1000)]),
+            (101, 1001, vec![(100, 0), (1, 0), (0, 1000), (0, 1)]),
+        ] {
+            let tracked = tracked(params, metrics);
+            let batches = batches(&tracked);
+            let sizes: Vec<_> = batches
+                .iter()
+                .map(|batch| (batch.params.len(), batch.metrics.len()))
+                .collect();
+            assert_eq!(sizes, expected);
+            let logged: BTreeMap<_, _> = batches
+                .iter()
+                .flat_map(|batch| &batch.params)
+                .map(|pair| (pair.key.clone(), pair.value.clone()))
+                .collect();
+            assert_eq!(logged, tracked.params);
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_figure() {
+        let mut tracked = tracked(0, 1);
+        tracked.metrics.insert("nan".to_owned(), f64::NAN);
+        let batches = batches(&tracked);
+        let expected = Metric {
+            key: "m0000".to_owned(),
+            value: 0.0,
+            timestamp: 1_795_348_890_000,
+            step: 0,
+        };
+        assert_eq!(batches[0].metrics, [expected]);
+    }
+
+    #[test]
+    fn a_long_value_is_cut_and_says_so() {
+        let exact = "\u{e9}".repeat(6000);
+        assert_eq!(cut(&exact, LONGEST_PARAM), exact);
+        let cut = cut(&format!("{exact}x"), LONGEST_PARAM);
+        assert_eq!(cut.chars().count(), 6000);
+        assert!(cut.ends_with("\u{e9}\u{2026}"));
+    }
+}

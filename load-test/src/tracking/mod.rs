@@ -1,0 +1,26 @@
+//! Experiment tracking: a run's parameters and figures in [MLflow](https://mlflow.org).
+//!
+//! ```text
+//! report ─► Tracked ─► TrackingServer::log ─► experiment, run, tags, parameters, metrics, report.json and report.html
+//! ```
+//!
+//! What MLflow calls an experiment is what TrueFoundry's fork of LLMPerf calls a repository (`--ml-repo`). It is made where
+//! there is none of that name.
+//!
+//! A run is logged when it is over, so nothing here can disturb it, and what cannot be logged is an error for the
+//! caller to tell: the run's own files do not depend on it.
+
+mod batches;
+mod error;
+mod names;
+mod rest;
+mod server;
+#[cfg(test)]
+mod tests;
+mod tracked;
+
+pub use self::{
+    error::TrackingError,
+    server::{Artifact, Logged, TrackingServer, Uploaded},
+    tracked::Tracked,
+};

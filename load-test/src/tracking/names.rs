@@ -1,0 +1,75 @@
+//! Names that MLflow takes.
+
+use std::collections::HashSet;
+
+/// The longest name of a parameter, a metric or a tag, characters.
+const LONGEST: usize = 250;
+
+/// Gives names that are allowed, each once.
+#[derive(Default)]
+pub(super) struct Names {
+    given: HashSet<String>,
+}
+
+impl Names {
+    /// `name`, with `_` for what MLflow refuses and cut to its limit. Where that makes two names one, the second gets a
+    /// number: MLflow refuses a parameter that has a value already.
+    ///
+    /// Slashes are allowed there, but not every path is; none is needed here.
+    pub(super) fn allowed(&mut self, name: &str) -> String {
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ' | ':');
+        let letters: Vec<char> = name
+            .chars()
+            .map(|c| if is_allowed(c) { c } else { '_' })
+            .collect();
+        // A name of dots alone, or one that begins with two, is a way out of a directory.
+        let is_path = letters.is_empty() || letters.starts_with(&['.']);
+        let prefix = if is_path { "_" } else { "" };
+        let whole = |suffix: &str| {
+            let room = LONGEST - prefix.len() - suffix.len();
+            let kept: String = letters.iter().take(room).collect();
+            format!("{prefix}{kept}{suffix}")
+        };
+        let mut allowed = whole("");
+        let mut number = 2;
+        while !self.given.insert(allowed.clone()) {
+            allowed = whole(&format!("_{number}"));
+            number += 1;
+        }
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_allowed_stays() {
+        let name = "workload.load.ramp-up_s: 5";
+        assert_eq!(Names::default().allowed(name), name);
+    }
+
+    #[test]
+    fn what_is_refused_is_replaced() {
+        let mut names = Names::default();
+        for (given, expected) in [
+            ("a/b%c\u{e9}", "a_b_c_"),
+            ("", "_"),
+            ("..", "_.."),
+            (".hidden", "_.hidden"),
+        ] {
+            assert_eq!(names.allowed(given), expected);
+        }
+    }
+
+    #[test]
+    fn names_stay_apart() {
+        let mut names = Names::default();
+        let long = "k".repeat(300);
+        let given = ["a/b", "a%b", "a_b", &long, &long].map(|name| names.allowed(name));
+        assert_eq!(given[..3], ["a_b", "a_b_2", "a_b_3"]);
+        assert_eq!(given[3], "k".repeat(250));
+        assert_eq!(given[4], format!("{}_2", "k".repeat(248)));
+    }
+}

