@@ -63,8 +63,9 @@ pub(crate) struct Figures {
     pub cpu_share: f64,
     /// Time in the queue for the core over the window: what others took from it.
     pub waited_share: f64,
-    pub cpu_us_per_token: f64,
-    pub cpu_us_per_request: f64,
+    /// `None` where none came within the window.
+    pub cpu_us_per_token: Option<f64>,
+    pub cpu_us_per_request: Option<f64>,
     pub resident_mib: f64,
 }
 
@@ -110,8 +111,8 @@ impl Figures {
             says: ran.says.clone(),
             cpu_share,
             waited_share,
-            cpu_us_per_token: cpu_share / tokens_per_s * 1e6,
-            cpu_us_per_request: cpu_share / requests_per_s * 1e6,
+            cpu_us_per_token: (tokens_per_s > 0.0).then(|| cpu_share / tokens_per_s * 1e6),
+            cpu_us_per_request: (requests_per_s > 0.0).then(|| cpu_share / requests_per_s * 1e6),
             resident_mib,
         })
     }
