@@ -72,7 +72,7 @@ pub(crate) struct MockLlm {
     /// A model there is; may be given more than once [default: any]
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,
-    /// Misbehave in every answer; single requests may ask for it by the header x-mock-misbehaviour or the model misbehave:<NAME>
+    /// Misbehave in every answer; single requests may ask for it by the header x-mock-misbehaviour or the model misbehave:NAME
     #[arg(long, value_name = "NAME", value_parser = misbehaviour())]
     misbehaviour: Option<Misbehaviour>,
     /// The seed of everything that is drawn
