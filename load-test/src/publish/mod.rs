@@ -1,6 +1,6 @@
 //! Measured values on their way into the pipeline: the same storage, outbox and broker as the simulation's.
 //!
-//! Requests are cut into batches as they end ([`cuts`]): whenever [`VALUES_PER_CUT`] have ended, or some seconds have passed,
+//! Requests are cut into batches as they end: whenever [`VALUES_PER_CUT`] have ended, or some seconds have passed,
 //! so that rankings move while a run goes on. A cut's batches follow from the requests' lines and from the cut's own line in
 //! `published.jsonl`, which is written first; their ids follow from their content. So a run that was killed half-way can be
 //! published to its end by [`resume`]: what was sent already counts once.
