@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -41,6 +44,7 @@ pub(crate) struct Load {
     pub(crate) seen: Arc<Mutex<Seen>>,
     tasks: JoinSet<()>,
     end: watch::Sender<bool>,
+    balancer_sleeps: Arc<AtomicBool>,
 }
 
 impl Load {
@@ -49,9 +53,10 @@ impl Load {
         let (end, ended) = watch::channel(false);
         let (ready, balanced) = watch::channel(Vec::new());
         let seen = Arc::new(Mutex::new(Seen::default()));
+        let balancer_sleeps = Arc::new(AtomicBool::new(false));
         let mut running = JoinSet::new();
         let addresses = addresses.iter().map(ToString::to_string).collect();
-        running.spawn(balance(addresses, ready, ended.clone()));
+        running.spawn(balance(addresses, ready, ended.clone(), Arc::clone(&balancer_sleeps)));
         for (number, &task) in tasks.iter().enumerate() {
             let client = Client {
                 number,
@@ -67,7 +72,18 @@ impl Load {
             seen,
             tasks: running,
             end,
+            balancer_sleeps,
         }
+    }
+
+    /// While it sleeps, clients go on using what was ready when it last asked.
+    pub(crate) fn let_balancer_sleep(&self, sleeps: bool) {
+        self.balancer_sleeps.store(sleeps, Ordering::SeqCst);
+    }
+
+    /// How many connections a server has closed with a good answer.
+    pub(crate) fn closed_by_servers(&self) -> usize {
+        self.seen.lock().unwrap().last_of_connection
     }
 
     /// How many good answers this address has given.
@@ -86,8 +102,17 @@ impl Load {
     }
 }
 
-async fn balance(addresses: Vec<String>, ready: watch::Sender<Vec<String>>, ended: watch::Receiver<bool>) {
+async fn balance(
+    addresses: Vec<String>,
+    ready: watch::Sender<Vec<String>>,
+    ended: watch::Receiver<bool>,
+    sleeps: Arc<AtomicBool>,
+) {
     while !*ended.borrow() {
+        if sleeps.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            continue;
+        }
         let mut usable = Vec::new();
         for address in &addresses {
             let asked = Connection::ask_once(address, "GET /servingz HTTP/1.1\r\nhost: test\r\n\r\n").await;
@@ -95,7 +120,9 @@ async fn balance(addresses: Vec<String>, ready: watch::Sender<Vec<String>>, ende
                 usable.push(address.clone());
             }
         }
-        ready.send_replace(usable);
+        if !sleeps.load(Ordering::SeqCst) {
+            ready.send_replace(usable);
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
