@@ -5,6 +5,7 @@ use serde::de::Error;
 
 use crate::{
     ContentKind, Exchange, Limits, Observer, Outcome, StreamError,
+    arrival::Arrival,
     decode::{Decoded, Decoder, Found},
     excerpt::{error_message, excerpt_of_bytes, refusal_message},
     sse::{Event, Scanner, TooLong},
@@ -31,6 +32,8 @@ struct Progress<'a, O> {
     record: &'a mut Exchange,
     observer: &'a mut O,
     is_ended: bool,
+    /// The usage is not in the API's own words: those count, wherever they stand.
+    is_usage_fallback: bool,
 }
 
 impl<'a, O: Observer> Answer<'a, O> {
@@ -50,12 +53,13 @@ impl<'a, O: Observer> Answer<'a, O> {
                 record,
                 observer,
                 is_ended: false,
+                is_usage_fallback: false,
             },
         }
     }
 
-    /// Takes the next bytes of the body; `at` is when the last of them was read.
-    pub(crate) fn frame(&mut self, at: MonotonicTime, bytes: &[u8]) -> Result<(), StreamError> {
+    /// Takes the next bytes of the body; `arrival` is that of the last of them.
+    pub(crate) fn frame(&mut self, arrival: Arrival, bytes: &[u8]) -> Result<(), StreamError> {
         self.progress.record.bytes += bytes.len() as u64;
         if self.progress.record.bytes > self.max_body_bytes as u64 {
             let limit = self.max_body_bytes;
@@ -72,7 +76,7 @@ impl<'a, O: Observer> Answer<'a, O> {
         let (decoder, progress) = (&mut self.decoder, &mut self.progress);
         match &mut self.form {
             Form::Unknown { .. } => Ok(()),
-            Form::Stream(scanner) => scanner.push(bytes, |event| progress.event(decoder, at, event)),
+            Form::Stream(scanner) => scanner.push(bytes, |event| progress.event(decoder, arrival, event)),
             Form::Document(body) => {
                 if body.len() + bytes.len() > self.max_body_bytes {
                     let limit = self.max_body_bytes;
@@ -89,14 +93,19 @@ impl<'a, O: Observer> Answer<'a, O> {
         self.progress.is_ended
     }
 
-    /// The body has ended as HTTP wants it; `at` is when that was read.
-    pub(crate) fn end(mut self, at: MonotonicTime) -> Outcome {
-        self.progress.record.closed = Some(at);
+    /// Whether something of the answer is there.
+    pub(crate) fn has_content(&self) -> bool {
+        self.progress.record.first_content.is_some()
+    }
+
+    /// The body has ended as HTTP wants it, and that end came then.
+    pub(crate) fn end(mut self, arrival: Arrival) -> Outcome {
+        self.progress.record.closed = Some(arrival.at);
         let (decoder, progress) = (&mut self.decoder, &mut self.progress);
         let last = match self.form {
             Form::Unknown { .. } => Ok(()),
-            Form::Stream(scanner) => scanner.finish(|event| progress.event(decoder, at, event)),
-            Form::Document(body) => progress.document(decoder, at, &body),
+            Form::Stream(scanner) => scanner.finish(|event| progress.event(decoder, arrival, event)),
+            Form::Document(body) => progress.document(decoder, arrival, &body),
         };
         match last {
             // What was cut off cannot be read; that it was cut off is the finding.
@@ -112,7 +121,7 @@ impl<O: Observer> Progress<'_, O> {
     fn event(
         &mut self,
         decoder: &mut Decoder,
-        at: MonotonicTime,
+        arrival: Arrival,
         event: Event<'_>,
     ) -> Result<(), StreamError> {
         if event.name == b"error" {
@@ -125,15 +134,15 @@ impl<O: Observer> Progress<'_, O> {
         {
             Decoded::Text(_, text) if text.is_empty() => Ok(()),
             Decoded::Text(kind, text) => {
-                self.chunk(at);
-                self.text(at, kind, &text);
+                self.chunk(arrival);
+                self.text(arrival.at, kind, &text);
                 Ok(())
             }
-            Decoded::Found(found) => self.found(at, *found),
+            Decoded::Found(found) => self.found(arrival, *found),
         }
     }
 
-    fn document(&mut self, decoder: &Decoder, at: MonotonicTime, body: &[u8]) -> Result<(), StreamError> {
+    fn document(&mut self, decoder: &Decoder, arrival: Arrival, body: &[u8]) -> Result<(), StreamError> {
         let found = decoder.document(body).map_err(|source| malformed(body, source))?;
         if found.error.is_none() && !found.is_answer {
             let nothing = serde_json::Error::custom("neither an answer nor an error is in it");
@@ -141,20 +150,23 @@ impl<O: Observer> Progress<'_, O> {
         }
         // The document is whole: that is the end, with or without a reason.
         self.is_ended = true;
-        self.found(at, found)
+        self.found(arrival, found)
     }
 
-    fn found(&mut self, at: MonotonicTime, found: Found<'_>) -> Result<(), StreamError> {
+    fn found(&mut self, arrival: Arrival, found: Found<'_>) -> Result<(), StreamError> {
         if !found.texts.is_empty() {
-            self.chunk(at);
+            self.chunk(arrival);
         }
         for (kind, text) in &found.texts {
-            self.text(at, *kind, text);
+            self.text(arrival.at, *kind, text);
         }
         if let Some(usage) = found.usage {
-            self.record.usage = Some(self.record.usage.unwrap_or_default().updated(usage));
-        } else if self.record.usage.is_none() {
+            let known = self.record.usage.filter(|_| !self.is_usage_fallback);
+            self.record.usage = Some(known.unwrap_or_default().updated(usage));
+            self.is_usage_fallback = false;
+        } else if found.fallback_usage.is_some() && (self.record.usage.is_none() || self.is_usage_fallback) {
             self.record.usage = found.fallback_usage;
+            self.is_usage_fallback = true;
         }
         if found.finish.is_some() {
             self.record.finish = found.finish;
@@ -169,15 +181,28 @@ impl<O: Observer> Progress<'_, O> {
         })
     }
 
-    fn chunk(&mut self, at: MonotonicTime) {
+    fn chunk(&mut self, Arrival { at, is_stamped }: Arrival) {
         self.record.content_chunks += 1;
-        self.record.first_content.get_or_insert(at);
+        match self.record.first_content {
+            None => {
+                self.record.first_content = Some(at);
+                self.record.is_first_content_exact = is_stamped;
+            }
+            // What came behind the first before it was read hides when that had come.
+            Some(first) if first == at => self.record.is_first_content_exact = false,
+            Some(_) => {}
+        }
         self.record.last_content = Some(at);
+        self.observer.chunk(at);
     }
 
     fn text(&mut self, at: MonotonicTime, kind: ContentKind, text: &str) {
-        if kind == ContentKind::Answer {
-            self.record.first_answer.get_or_insert(at);
+        match kind {
+            ContentKind::Answer => {
+                self.record.first_answer.get_or_insert(at);
+            }
+            ContentKind::Reasoning => self.record.has_reasoning = true,
+            ContentKind::ToolCall => {}
         }
         self.observer.content(at, kind, text);
     }

@@ -1,103 +1,123 @@
-//! The body of an answer, frame by frame.
+//! The body of an answer, as it comes.
 
 use std::{
     future::poll_fn,
-    pin::Pin,
     time::{Duration, SystemTime},
 };
-
-use bytes::Bytes;
-use http::{header::RETRY_AFTER, response::Parts};
-use hyper::body::{Body as _, Frame, Incoming};
 
 use crate::{
     Exchange, Observer, Outcome, StreamError,
     answer::Answer,
-    connection::Connection,
+    connection::{Answered, Body, Connection, Said},
     excerpt::{refusal_message, retry_after},
+    http1::TransportError,
 };
 
 /// How long the end of the HTTP message is waited for after the API's own end. Servers send both at once; the answer is not
 /// held up by one that does not.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// How long the message of a refusal is waited for: its status has said the most.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
+
 /// What of a refusal is read. More than a message has nothing to say.
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
 
-/// The body that a connection is receiving.
-pub(crate) struct Body<'a> {
-    connection: &'a mut Connection,
-    incoming: Incoming,
+/// What a part of an answer has led to.
+enum Heard {
+    /// The API's own end.
+    End,
+    Failed(StreamError),
 }
 
-impl<'a> Body<'a> {
-    pub(crate) fn new(connection: &'a mut Connection, incoming: Incoming) -> Self {
-        Self { connection, incoming }
-    }
-
-    async fn frame(&mut self) -> Option<hyper::Result<Frame<Bytes>>> {
-        let Self { connection, incoming } = self;
-        poll_fn(|cx| connection.poll(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx))).await
-    }
-
-    /// Follows an answer to its end.
-    pub(crate) async fn follow<O: Observer>(
-        &mut self,
-        mut answer: Answer<'_, O>,
-    ) -> Result<Outcome, Outcome> {
-        loop {
-            let frame = if answer.is_ended() {
-                match tokio::time::timeout(LINGER, self.frame()).await {
-                    // Nothing is missing but the end of the HTTP message.
-                    Ok(Some(Err(_))) | Err(_) => return Ok(Outcome::Ok),
-                    Ok(frame) => frame,
-                }
-            } else {
-                self.frame().await
-            };
-            let at = self.connection.last_read();
-            match frame {
-                None => return Ok(answer.end(at)),
-                Some(Ok(frame)) => {
-                    // Trailers say nothing about an answer.
-                    let bytes = frame.data_ref().map_or(&b""[..], |data| data);
-                    answer.frame(at, bytes).map_err(Outcome::StreamError)?;
-                }
-                Some(Err(error)) => {
-                    return Err(Outcome::StreamError(StreamError::Transport(error)));
-                }
+/// Follows an answer to its end. Also tells whether the connection may serve another request.
+pub(crate) async fn follow<O: Observer>(
+    connection: &mut Connection,
+    answered: Answered,
+    mut answer: Answer<'_, O>,
+) -> Result<(Outcome, bool), Outcome> {
+    let Answered { head, rest } = answered;
+    let mut framing = head.framing;
+    let mut hear = |connection: &mut Connection, bytes: &[u8]| {
+        let heard = answer.frame(connection.arrival(), bytes);
+        if answer.has_content() {
+            connection.content_began();
+        }
+        match heard {
+            Err(error) => Said::Enough(Heard::Failed(error)),
+            Ok(()) if answer.is_ended() => Said::Noted(Heard::End),
+            Ok(()) => Said::Nothing,
+        }
+    };
+    let mut body = connection.pieces(&mut framing, &rest, &mut hear);
+    drop(rest);
+    let mut is_ended = false;
+    loop {
+        let read = poll_fn(|cx| connection.poll_body(cx, &mut framing, &mut hear));
+        match body.take() {
+            None if is_ended => match tokio::time::timeout(LINGER, read).await {
+                Ok(read) => body = Some(read),
+                // Nothing is missing but the end of the HTTP message.
+                Err(_) => return Ok((Outcome::Ok, false)),
+            },
+            None => body = Some(read.await),
+            Some(Body::Taken(Heard::End)) => is_ended = true,
+            Some(Body::Taken(Heard::Failed(error))) => return Err(Outcome::StreamError(error)),
+            Some(Body::Over { is_clean }) => {
+                let outcome = answer.end(connection.arrival());
+                return Ok((outcome, is_clean && head.keeps_alive));
             }
+            // As above.
+            Some(Body::Broken(_)) if is_ended => return Ok((Outcome::Ok, false)),
+            Some(Body::Broken(error)) => return Err(failed(error)),
         }
     }
+}
 
-    /// Reads why the server refuses.
-    pub(crate) async fn refusal(&mut self, head: &Parts, record: &mut Exchange) -> Outcome {
-        let mut body = Vec::new();
-        while body.len() < MAX_REFUSAL_BYTES {
-            match self.frame().await {
-                None => {
-                    record.closed = Some(self.connection.last_read());
-                    break;
-                }
-                // The status has said it; the rest of the message is lost.
-                Some(Err(_)) => break,
-                Some(Ok(frame)) => {
-                    let bytes = frame.data_ref().map_or(&b""[..], |data| data);
-                    record.bytes += bytes.len() as u64;
-                    body.extend_from_slice(bytes);
-                }
-            }
+/// Reads why the server refuses. Also tells whether the connection may serve another request.
+pub(crate) async fn refusal(
+    connection: &mut Connection,
+    answered: Answered,
+    record: &mut Exchange,
+) -> (Outcome, bool) {
+    let Answered { head, rest } = answered;
+    let mut framing = head.framing;
+    let mut message = Vec::new();
+    let mut hear = |_: &mut Connection, bytes: &[u8]| {
+        message.extend_from_slice(bytes);
+        if message.len() < MAX_REFUSAL_BYTES {
+            Said::Nothing
+        } else {
+            Said::Enough(())
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a date in an answer means the clock on the wall; nothing is measured by it"
-        )]
-        let now = SystemTime::now();
-        let wait = head.headers.get(RETRY_AFTER);
-        Outcome::HttpError {
-            status: head.status.as_u16(),
-            retry_after: wait.and_then(|value| retry_after(value.to_str().ok()?, now)),
-            message: refusal_message(&body),
-        }
+    };
+    let mut body = connection.pieces(&mut framing, &rest, &mut hear);
+    if body.is_none() {
+        let read = poll_fn(|cx| connection.poll_body(cx, &mut framing, &mut hear));
+        // The status has said it: what has come by then is the message.
+        body = tokio::time::timeout(REFUSAL_PATIENCE, read).await.ok();
     }
+    record.bytes += message.len() as u64;
+    let is_reusable = match body {
+        Some(Body::Over { is_clean }) => {
+            record.closed = Some(connection.arrival().at);
+            is_clean && head.keeps_alive
+        }
+        Some(Body::Taken(()) | Body::Broken(_)) | None => false,
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a date in an answer means the clock on the wall; nothing is measured by it"
+    )]
+    let now = SystemTime::now();
+    let outcome = Outcome::HttpError {
+        status: head.status,
+        retry_after: head.retry_after.and_then(|value| retry_after(&value, now)),
+        message: refusal_message(&message),
+    };
+    (outcome, is_reusable)
+}
+
+pub(crate) fn failed(error: TransportError) -> Outcome {
+    Outcome::StreamError(StreamError::Transport(error))
 }

@@ -1,30 +1,25 @@
 use std::{
     cell::{Cell, RefCell},
-    error::Error as _,
     future::poll_fn,
-    io::{
-        self,
-        ErrorKind::{BrokenPipe, ConnectionReset},
-    },
-    pin::pin,
+    io::ErrorKind::{BrokenPipe, ConnectionReset},
+    pin::{Pin, pin},
     rc::Rc,
-    task::Poll,
+    task::{Poll, Waker},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header::CONNECTION};
-use http_body_util::Full;
-use hyper::{body::Incoming, client::conn::TrySendError};
+use http::{HeaderValue, header::CONNECTION};
 use precise_time::MonotonicTime;
 
 use crate::{
     Endpoint, Exchange, Observer, Outcome, StreamError,
     answer::Answer,
-    body::Body,
+    body::{failed, follow, refusal},
     connect::Connector,
-    connection::{Connection, Open, Rounds},
+    connection::{Answered, Connection, Open, ReadBuffer},
     decode::Decoder,
+    http1::{RequestHead, TransportError},
 };
 
 /// What a request may take.
@@ -44,6 +39,9 @@ pub struct Limits {
     /// Whether a connection serves further requests.
     pub keep_alive: bool,
 }
+
+/// Of [`Limits::max_head_bytes`].
+const LEAST_HEAD_BYTES: usize = 8 << 10;
 
 impl Default for Limits {
     /// 10 s to connect, 600 s for all, lines of 16 MiB, bodies of 64 MiB, heads of 64 KiB, connections kept.
@@ -68,13 +66,13 @@ pub struct Client {
 
 struct Shared {
     endpoint: Endpoint,
-    headers: HeaderMap,
+    head: RequestHead,
     limits: Limits,
     connector: Connector,
     /// The last one that was used is used first: the others may close, and fewer are warm.
     idle: RefCell<Vec<Connection>>,
     open: Rc<Cell<usize>>,
-    rounds: Rounds,
+    buffer: ReadBuffer,
 }
 
 impl Client {
@@ -88,13 +86,13 @@ impl Client {
         let connector = Connector::new(&endpoint);
         Self {
             shared: Rc::new(Shared {
+                head: RequestHead::post(&endpoint.target, &headers),
                 endpoint,
-                headers,
                 limits,
                 connector,
                 idle: RefCell::default(),
                 open: Rc::default(),
-                rounds: Rounds::new(),
+                buffer: ReadBuffer::new(),
             }),
         }
     }
@@ -114,8 +112,11 @@ impl Client {
     /// Outside a tokio runtime that drives I/O and time.
     pub async fn exchange(&self, body: Bytes, observer: &mut impl Observer) -> Exchange {
         let mut record = Exchange::begun();
-        let outcome = self.shared.outcome(body, observer, &mut record);
-        if let Ok(outcome) = tokio::time::timeout(self.shared.limits.request_timeout, outcome).await {
+        let outcome = {
+            let outcome = pin!(self.shared.outcome(body, observer, &mut record));
+            within(self.shared.limits.request_timeout, outcome).await
+        };
+        if let Some(outcome) = outcome {
             record.outcome = outcome.unwrap_or_else(|failed| failed);
         }
         record
@@ -144,104 +145,88 @@ impl Shared {
         record: &mut Exchange,
     ) -> Result<Outcome, Outcome> {
         // Boxed, so that a stream does not hold for as long as it lasts what only its beginning needs.
-        let (mut connection, response) = Box::pin(self.begin(body, record)).await?;
-        let head = connection.last_read();
-        record.response_head = Some(head);
-        let (parts, body) = response.into_parts();
-        let mut body = Body::new(&mut connection, body);
-        let outcome = if parts.status.is_success() {
-            // The headers are slices of the buffer that they were read into: while they are there, hyper reads into a second one
-            // of 8 KiB.
-            drop(parts);
-            let decoder = Decoder::new(self.endpoint.api);
-            body.follow(Answer::new(decoder, &self.limits, record, observer))
-                .await?
+        let (mut connection, answered) = Box::pin(self.begin(body, record)).await?;
+        record.response_head = Some(connection.arrival().at);
+        let (outcome, is_reusable) = if (200..300).contains(&answered.head.status) {
+            let answer = Answer::new(Decoder::new(self.endpoint.api), &self.limits, record, observer);
+            follow(&mut connection, answered, answer).await?
         } else {
-            body.refusal(&parts, record).await
+            refusal(&mut connection, answered, record).await
         };
-        if record.closed.is_some() {
-            self.keep(connection).await;
+        if is_reusable && self.limits.keep_alive {
+            self.idle.borrow_mut().push(connection);
         }
         Ok(outcome)
     }
 
     /// Sends the request and waits for the head of the answer.
-    async fn begin(
-        &self,
-        body: Bytes,
-        record: &mut Exchange,
-    ) -> Result<(Connection, Response<Incoming>), Outcome> {
-        if let Some(mut connection) = self.idle_connection().await {
+    async fn begin(&self, body: Bytes, record: &mut Exchange) -> Result<(Connection, Answered), Outcome> {
+        let head = self.head.with_length(body.len());
+        let max_head_bytes = self.limits.max_head_bytes.max(LEAST_HEAD_BYTES);
+        if let Some(mut connection) = self.idle_connection() {
             record.reused = true;
-            match head(&mut connection, self.request(body.clone()), record).await {
-                Ok(response) => return Ok((connection, response)),
-                Err(error) if was_closed_instead(&error) && !was_in_service(record) => record.reused = false,
-                Err(error) => return Err(failed(error.into_error())),
+            match connection
+                .ask(&head, &body, max_head_bytes, &mut record.sent)
+                .await
+            {
+                Ok(answered) => return Ok((connection, answered)),
+                Err(error) if was_closed_instead(&error) && !was_in_service(record) => {
+                    record.reused = false;
+                    record.sent_again = true;
+                }
+                Err(error) => return Err(failed(error)),
             }
         }
         let mut connection = self.connect().await?;
         record.connected = Some(MonotonicTime::now());
-        match head(&mut connection, self.request(body), record).await {
-            Ok(response) => Ok((connection, response)),
-            Err(error) => Err(failed(error.into_error())),
-        }
-    }
-
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.endpoint.target.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
+        let answered = connection
+            .ask(&head, &body, max_head_bytes, &mut record.sent)
+            .await;
+        Ok((connection, answered.map_err(failed)?))
     }
 
     async fn connect(&self) -> Result<Connection, Outcome> {
         let limit = self.limits.connect_timeout;
-        let connecting = self.connector.connect(&self.endpoint);
+        let connecting = self.connector.connect(&self.endpoint, limit);
         let Ok(connected) = tokio::time::timeout(limit, connecting).await else {
             let host = self.connector.place();
             return Err(Outcome::StreamError(StreamError::ConnectTimeout { host, limit }));
         };
-        let (transport, gauge) = connected?;
-        let (rounds, open) = (self.rounds.clone(), Open::new(&self.open));
-        Connection::new(transport, gauge, rounds, open, self.limits.max_head_bytes)
-            .await
-            .map_err(failed)
+        Ok(Connection::new(
+            connected?,
+            self.buffer.clone(),
+            Open::new(&self.open),
+        ))
     }
 
-    async fn idle_connection(&self) -> Option<Connection> {
-        poll_fn(|cx| {
-            loop {
-                let Some(mut connection) = self.idle.borrow_mut().pop() else {
-                    return Poll::Ready(None);
-                };
-                if connection.is_alive(cx) {
-                    return Poll::Ready(Some(connection));
-                }
+    fn idle_connection(&self) -> Option<Connection> {
+        loop {
+            let connection = self.idle.borrow_mut().pop()?;
+            if connection.is_alive() {
+                return Some(connection);
             }
-        })
-        .await
-    }
-
-    async fn keep(&self, mut connection: Connection) {
-        if self.limits.keep_alive && poll_fn(|cx| Poll::Ready(connection.is_idle(cx))).await {
-            connection.rest();
-            self.idle.borrow_mut().push(connection);
         }
     }
 }
 
-async fn head(
-    connection: &mut Connection,
-    request: Request<Full<Bytes>>,
-    record: &mut Exchange,
-) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-    let mut response = pin!(connection.send(request));
+/// What `future` gives, or `None` where it takes longer than `limit`.
+///
+/// `tokio::time::timeout` looks at its timer whenever the future is polled, which is for every token. Here the timer is looked at once, to
+/// leave the waker there, and again when it may have gone off.
+async fn within<T>(limit: Duration, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    let deadline = MonotonicTime::now() + limit;
+    let mut alarm = pin!(tokio::time::sleep(limit));
+    let mut wakes: Option<Waker> = None;
     poll_fn(|cx| {
-        let polled = connection.poll(cx, |cx| response.as_mut().poll(cx));
-        // Here and not after the answer: it may never come.
-        record.sent = connection.first_write();
-        polled
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(value));
+        }
+        let is_set = wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_set && MonotonicTime::now() < deadline {
+            return Poll::Pending;
+        }
+        wakes = Some(cx.waker().clone());
+        alarm.as_mut().poll(cx).map(|()| None)
     })
     .await
 }
@@ -256,19 +241,12 @@ fn was_in_service(record: &Exchange) -> bool {
 }
 
 /// Whether the server closed the connection and answered nothing.
-fn was_closed_instead(error: &TrySendError<Request<Full<Bytes>>>) -> bool {
-    let was_sent = error.message().is_none();
-    let error = error.error();
-    let broken = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>());
-    !was_sent
-        || error.is_incomplete_message()
-        || broken.is_some_and(|error| matches!(error.kind(), ConnectionReset | BrokenPipe))
-}
-
-fn failed(error: hyper::Error) -> Outcome {
-    Outcome::StreamError(StreamError::Transport(error))
+fn was_closed_instead(error: &TransportError) -> bool {
+    match error {
+        TransportError::ClosedUnanswered => true,
+        TransportError::Io(error) => matches!(error.kind(), ConnectionReset | BrokenPipe),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

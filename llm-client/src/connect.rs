@@ -1,16 +1,20 @@
 //! From a name to a connection.
 
 use std::{
+    cell::Cell,
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    time::Duration,
 };
 
-use tokio::{net::TcpStream, sync::Mutex};
+use precise_time::RealtimeStamps;
+use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 
 use crate::{
     Dropped, Endpoint, Outcome, StreamError,
-    socket::{Gauge, Stamped, Transport},
+    arrival::Reader,
+    socket::{Stamped, Transport},
 };
 
 /// Connects to one server. Its name is resolved once, and again after none of its addresses answered.
@@ -18,8 +22,11 @@ use crate::{
 pub(crate) struct Connector {
     host: Rc<str>,
     port: u16,
-    /// Asynchronous, so that the thousand requests that begin at once ask the resolver once.
+    /// Those that answer. Asynchronous, so that the thousand requests that begin at once ask the resolver once.
     addresses: Mutex<Option<Rc<[SocketAddr]>>>,
+    /// Where the next connection goes first.
+    turn: Cell<usize>,
+    clock: Rc<RealtimeStamps>,
 }
 
 impl Connector {
@@ -31,22 +38,25 @@ impl Connector {
             host,
             port: endpoint.port,
             addresses: Mutex::new(addresses),
+            turn: Cell::default(),
+            clock: Rc::default(),
         }
     }
 
-    pub(crate) async fn connect(&self, endpoint: &Endpoint) -> Result<(Transport, Rc<Gauge>), Outcome> {
-        let socket = self.connect_tcp().await?;
-        let gauge = Rc::new(Gauge::new());
-        let stamped = Stamped::new(socket, Rc::clone(&gauge));
+    /// `limit` is for all addresses together.
+    pub(crate) async fn connect(&self, endpoint: &Endpoint, limit: Duration) -> Result<Transport, Outcome> {
+        let socket = self.connect_tcp(limit).await?;
+        let reader = Reader::new(&socket, &self.clock);
+        let stamped = Stamped::new(socket, reader);
         let Some(tls) = &endpoint.tls else {
-            return Ok((Transport::Plain(stamped), gauge));
+            return Ok(Transport::Plain(stamped));
         };
         // Boxed: a handshake is large, and most load tests have none.
         let session = Box::pin(tls.connect(stamped)).await.map_err(|source| {
             let host = self.place();
             Outcome::StreamError(StreamError::Tls { host, source })
         })?;
-        Ok((Transport::Tls(Box::new(session)), gauge))
+        Ok(Transport::Tls(Box::new(session)))
     }
 
     /// Host and port, for messages.
@@ -54,30 +64,48 @@ impl Connector {
         format!("{}:{}", self.host, self.port).into()
     }
 
-    async fn connect_tcp(&self) -> Result<TcpStream, Outcome> {
+    /// Connections go to all addresses in turn, as many clients' would. One that does not answer is left out from then on, until none
+    /// does (`localhost` is ::1 too, and few listen there).
+    async fn connect_tcp(&self, limit: Duration) -> Result<TcpStream, Outcome> {
         let addresses = self.resolve().await?;
+        let number = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let first = self.turn.replace(self.turn.get().wrapping_add(1)) % addresses.len();
+        let mut silent = Vec::new();
         let mut failure = None;
-        for (nth, address) in addresses.iter().enumerate() {
-            match TcpStream::connect(address).await.and_then(without_delay) {
+        for address in addresses.iter().cycle().skip(first).take(addresses.len()) {
+            // One that says nothing must leave time for the others.
+            let connecting = timeout(limit / number, TcpStream::connect(address));
+            let connected = connecting
+                .await
+                .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            match connected.and_then(without_delay) {
                 Ok(socket) => {
-                    if nth > 0 {
-                        self.prefer(&addresses, nth).await;
-                    }
+                    self.leave_out(&silent).await;
                     return Ok(socket);
                 }
                 Err(error) => match dropped(error) {
                     // Another address would need a descriptor or a port too.
                     Ok(dropped) => return Err(Outcome::Dropped(dropped)),
-                    Err(error) => failure = Some(error),
+                    Err(error) => {
+                        silent.push(*address);
+                        failure = Some(error);
+                    }
                 },
             }
         }
         if self.host.parse::<IpAddr>().is_err() {
             *self.addresses.lock().await = None;
         }
-        let source = failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
         let host = self.place();
-        Err(Outcome::StreamError(StreamError::Connect { host, source }))
+        Err(Outcome::StreamError(match failure {
+            Some(error) if error.kind() == io::ErrorKind::TimedOut => {
+                StreamError::ConnectTimeout { host, limit }
+            }
+            failure => {
+                let source = failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
+                StreamError::Connect { host, source }
+            }
+        }))
     }
 
     async fn resolve(&self) -> Result<Rc<[SocketAddr]>, Outcome> {
@@ -98,11 +126,17 @@ impl Connector {
         Ok(found)
     }
 
-    /// The address that answered is the first to be tried from now on (`localhost` is ::1 first, and few listen there).
-    async fn prefer(&self, addresses: &[SocketAddr], nth: usize) {
-        let mut reordered = addresses.to_vec();
-        reordered.swap(0, nth);
-        *self.addresses.lock().await = Some(reordered.into());
+    async fn leave_out(&self, silent: &[SocketAddr]) {
+        if silent.is_empty() {
+            return;
+        }
+        let mut known = self.addresses.lock().await;
+        let answering = known.iter().flat_map(|known| known.iter());
+        let answering: Vec<_> = answering
+            .filter(|address| !silent.contains(address))
+            .copied()
+            .collect();
+        *known = (!answering.is_empty()).then(|| answering.into());
     }
 }
 

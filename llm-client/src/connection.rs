@@ -1,188 +1,277 @@
 //! One HTTP/1.1 connection, driven by the task of the request that it serves.
 
 use std::{
-    cell::Cell,
-    pin::Pin,
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    io::{self, IoSlice},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::Request;
-use http_body_util::Full;
-use hyper::{
-    Response,
-    body::Incoming,
-    client::conn::{
-        TrySendError,
-        http1::{self, SendRequest},
-    },
-};
-use hyper_util::rt::TokioIo;
 use precise_time::MonotonicTime;
 
-use crate::socket::{Gauge, Transport};
+use crate::{
+    arrival::Arrival,
+    http1::{Framing, Head, Piece, TransportError},
+    socket::{Pending, Transport},
+};
 
 /// Reads of one connection before others get their turn: what one stream may delay the stamps of the others by.
 const READS_PER_TURN: u32 = 8;
 
-/// Rounds of one turn. Tokio's budget of a task can make hyper's channels pending without end; only a new turn refills it.
-const ROUNDS_PER_TURN: u32 = 64;
+/// The buffer that all connections of a thread read into, one after the other: whoever reads takes all out of it before anyone else does.
+#[derive(Debug, Clone)]
+pub(crate) struct ReadBuffer(Rc<RefCell<Box<[u8]>>>);
 
-/// A connection and the request over it are polled by one task, one after the other: no task is spawned for the
-/// connection, and none wakes another.
-///
-/// Hyper's two halves wake each other through the waker that they are polled with. Here that is [`Rounds`], which only
-/// notes that another round is worth while; the socket alone wakes the task ([`Gauge::wakes`]). In each round the socket
-/// gives at most one read, so that what a round brings forth has its last byte from the last read: hyper reads
-/// only when its buffer is used up (`Buffered::read_mem`) or a head is incomplete (`Buffered::parse`), and
-/// hands over one frame of a body before it decodes the next (`body::chan` holds one).
+impl ReadBuffer {
+    /// As much as a socket on loopback takes at once; over a network a read brings some KiB.
+    const BYTES: usize = 64 << 10;
+
+    pub(crate) fn new() -> Self {
+        Self(Rc::new(RefCell::new(vec![0; Self::BYTES].into_boxed_slice())))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// None when it has ended. What waits for an answer learns of that when this is dropped. Boxed: it moves between requests
-    /// and the pool, and the futures of requests have room for it more than once.
-    http: Option<Box<http1::Connection<TokioIo<Transport>, Full<Bytes>>>>,
-    sender: SendRequest<Full<Bytes>>,
-    gauge: Rc<Gauge>,
-    rounds: Rounds,
+    transport: Transport,
+    buffer: ReadBuffer,
     _open: Open,
 }
 
+/// A request on its way.
+struct Sending<'a> {
+    head: &'a [u8],
+    body: &'a [u8],
+    is_flushed: bool,
+}
+
+/// The beginning of an answer.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) head: Head,
+    /// What of the body came with the head.
+    pub(crate) rest: Vec<u8>,
+}
+
 impl Connection {
-    pub(crate) async fn new(
-        transport: Transport,
-        gauge: Rc<Gauge>,
-        rounds: Rounds,
-        open: Open,
-        max_head_bytes: usize,
-    ) -> hyper::Result<Self> {
-        let (sender, http) = http1::Builder::new()
-            // Hyper starts with 8 KiB for reading and goes up to this, where reads fill it or a head needs it. An exact
-            // size would be the limit of heads too, and taken from the start by every one of 10 000 streams.
-            .max_buf_size(max_head_bytes.max(8 << 10))
-            .handshake(TokioIo::new(transport))
-            .await?;
-        Ok(Self {
-            http: Some(Box::new(http)),
-            sender,
-            gauge,
-            rounds,
+    pub(crate) fn new(transport: Transport, buffer: ReadBuffer, open: Open) -> Self {
+        Self {
+            transport,
+            buffer,
             _open: open,
+        }
+    }
+
+    /// Whether it is still open after a rest, and nothing has come that nobody asked for.
+    pub(crate) fn is_alive(&self) -> bool {
+        match self.transport.socket().pending() {
+            Pending::Nothing => true,
+            Pending::Closed => false,
+            // TLS sends tickets for later sessions whenever it likes.
+            Pending::Bytes => matches!(self.transport, Transport::Tls(_)),
+        }
+    }
+
+    pub(crate) fn arrival(&self) -> Arrival {
+        self.transport.socket().arrival()
+    }
+
+    /// When the first byte of the current request was written.
+    pub(crate) fn first_write(&self) -> Option<MonotonicTime> {
+        self.transport.socket().first_write()
+    }
+
+    /// The first content of the answer is there.
+    pub(crate) fn content_began(&mut self) {
+        self.transport.socket_mut().content_began();
+    }
+
+    /// Sends a request and waits for the head of its answer, which may come before all of the request is sent: whoever refuses a long one
+    /// need not read it.
+    ///
+    /// `sent` is told as soon as it is known.
+    pub(crate) async fn ask(
+        &mut self,
+        head: &[u8],
+        body: &Bytes,
+        max_head_bytes: usize,
+        sent: &mut Option<MonotonicTime>,
+    ) -> Result<Answered, TransportError> {
+        self.transport.socket_mut().begin();
+        let mut sending = Sending {
+            head,
+            body,
+            is_flushed: false,
+        };
+        let mut unsent = None;
+        let mut received = Vec::new();
+        poll_fn(|cx| {
+            if unsent.is_none()
+                && let Poll::Ready(Err(error)) = sending.poll(&mut self.transport, cx)
+            {
+                // What the server said before it closed is more than that it has closed.
+                unsent = Some(error);
+            }
+            // Here and not after the answer: it may never come.
+            *sent = self.first_write();
+            loop {
+                let answered = ready!(self.poll_head(cx, &mut received, max_head_bytes));
+                match answered {
+                    Ok(None) => {}
+                    Ok(Some(mut answered)) => {
+                        answered.head.keeps_alive &= sending.is_flushed;
+                        return Poll::Ready(Ok(answered));
+                    }
+                    Err(error) => {
+                        return Poll::Ready(Err(match unsent.take() {
+                            Some(unsent) if received.is_empty() => unsent.into(),
+                            _ => error,
+                        }));
+                    }
+                }
+            }
         })
+        .await
     }
 
-    pub(crate) fn send(
+    /// Reads once. `None` where more of the head is missing.
+    fn poll_head(
         &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>> + use<> {
-        self.gauge.begin();
-        self.sender.try_send_request(request)
+        cx: &mut Context<'_>,
+        received: &mut Vec<u8>,
+        max_head_bytes: usize,
+    ) -> Poll<Result<Option<Answered>, TransportError>> {
+        let mut buffer = self.buffer.0.borrow_mut();
+        let is_first = received.is_empty();
+        let length = match ready!(self.transport.poll_read(cx, &mut buffer)) {
+            Ok(0) if is_first => return Poll::Ready(Err(TransportError::ClosedUnanswered)),
+            Err(error) if is_first => return Poll::Ready(Err(error.into())),
+            Ok(0) | Err(_) => return Poll::Ready(Err(TransportError::Incomplete)),
+            Ok(length) => length,
+        };
+        // As a rule all of the head comes at once, and nothing is copied.
+        let bytes = if is_first {
+            &buffer[..length]
+        } else {
+            received.extend_from_slice(&buffer[..length]);
+            received.as_slice()
+        };
+        let answered = match Head::parse(bytes)? {
+            Some((_, length)) if length > max_head_bytes => return too_long(max_head_bytes),
+            Some((head, length)) => Some(Answered {
+                head,
+                rest: bytes[length..].to_vec(),
+            }),
+            None if bytes.len() >= max_head_bytes => return too_long(max_head_bytes),
+            None => None,
+        };
+        if answered.is_none() && is_first {
+            received.extend_from_slice(&buffer[..length]);
+        }
+        Poll::Ready(Ok(answered))
     }
 
-    /// Drives the connection until `take` has something.
-    pub(crate) fn poll<T>(
+    /// Reads the body and gives what comes to `take`, until that has something to say or the body is over.
+    pub(crate) fn poll_body<T>(
         &mut self,
-        cx: &Context<'_>,
-        mut take: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        self.gauge.wakes(cx.waker());
-        for _ in 0..ROUNDS_PER_TURN {
-            if self.gauge.reads() >= READS_PER_TURN {
-                break;
+        cx: &mut Context<'_>,
+        framing: &mut Framing,
+        mut take: impl FnMut(&mut Self, &[u8]) -> Said<T>,
+    ) -> Poll<Body<T>> {
+        let buffer = self.buffer.clone();
+        let mut buffer = buffer.0.borrow_mut();
+        for _ in 0..READS_PER_TURN {
+            let length = match ready!(self.transport.poll_read(cx, &mut buffer)) {
+                Ok(length) => length,
+                Err(error) => return Poll::Ready(Body::Broken(error.into())),
+            };
+            let bytes = &buffer[..length];
+            if bytes.is_empty() {
+                return Poll::Ready(if framing.may_end() {
+                    Body::Over { is_clean: false }
+                } else {
+                    Body::Broken(TransportError::Incomplete)
+                });
             }
-            self.rounds.begin();
-            self.poll_once();
-            if let Poll::Ready(taken) = take(&mut self.rounds.context()) {
-                return Poll::Ready(taken);
-            }
-            if !self.rounds.is_another_due() && !self.gauge.was_refused() {
-                self.gauge.take_reads();
-                return Poll::Pending;
+            if let Some(body) = self.pieces(framing, bytes, &mut take) {
+                return Poll::Ready(body);
             }
         }
-        self.gauge.take_reads();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Whether it is still open after a rest, and can serve another request.
-    pub(crate) fn is_alive(&mut self, cx: &Context<'_>) -> bool {
-        self.gauge.probe();
-        self.is_idle(cx)
-    }
-
-    /// Whether it can serve another request.
-    pub(crate) fn is_idle(&mut self, cx: &Context<'_>) -> bool {
-        self.gauge.wakes(cx.waker());
-        self.poll_once();
-        self.http.is_some() && self.sender.is_ready()
-    }
-
-    /// Nobody waits for it until the next request.
-    pub(crate) fn rest(&self) {
-        self.gauge.wakes_nobody();
-    }
-
-    pub(crate) fn last_read(&self) -> MonotonicTime {
-        self.gauge.last_read()
-    }
-
-    pub(crate) fn first_write(&self) -> Option<MonotonicTime> {
-        self.gauge.first_write()
-    }
-
-    fn poll_once(&mut self) {
-        self.gauge.allow_read();
-        if let Some(http) = &mut self.http
-            && Pin::new(&mut **http).poll(&mut self.rounds.context()).is_ready()
-        {
-            // Its error, if there is one, goes to the request.
-            self.http = None;
+    /// The same of bytes that were read before.
+    pub(crate) fn pieces<T>(
+        &mut self,
+        framing: &mut Framing,
+        mut bytes: &[u8],
+        take: &mut impl FnMut(&mut Self, &[u8]) -> Said<T>,
+    ) -> Option<Body<T>> {
+        let mut taken = None;
+        loop {
+            match framing.next(&mut bytes) {
+                Ok(Piece::More) => return taken.map(Body::Taken),
+                Ok(Piece::End) => {
+                    let is_clean = bytes.is_empty();
+                    return Some(Body::Over { is_clean });
+                }
+                Ok(Piece::Data(data)) => match take(self, data) {
+                    Said::Nothing => {}
+                    Said::Noted(value) => taken = Some(value),
+                    Said::Enough(value) => return Some(Body::Taken(value)),
+                },
+                Err(error) => return Some(Body::Broken(error)),
+            }
         }
     }
 }
 
-/// Notes that hyper wants to be polled again.
-#[derive(Debug, Clone)]
-pub(crate) struct Rounds {
-    flag: Arc<Flag>,
-    waker: Waker,
+/// What who takes a body has to say to a piece of it.
+pub(crate) enum Said<T> {
+    Nothing,
+    /// To be told before the next read; what else this one brought is looked at before: it may be the body's end.
+    Noted(T),
+    /// To be told at once.
+    Enough(T),
 }
 
-#[derive(Debug, Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Relaxed);
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.store(true, Relaxed);
-    }
+/// What has become of a body.
+pub(crate) enum Body<T> {
+    /// It goes on, and `take` said this.
+    Taken(T),
+    /// It has ended.
+    Over {
+        /// Nothing came behind it, and the connection is still there.
+        is_clean: bool,
+    },
+    /// It will not end.
+    Broken(TransportError),
 }
 
-impl Rounds {
-    pub(crate) fn new() -> Self {
-        let flag = Arc::<Flag>::default();
-        let waker = Waker::from(Arc::clone(&flag));
-        Self { flag, waker }
-    }
+fn too_long<T>(limit: usize) -> Poll<Result<T, TransportError>> {
+    Poll::Ready(Err(TransportError::HeadTooLong { limit }))
+}
 
-    fn context(&self) -> Context<'_> {
-        Context::from_waker(&self.waker)
-    }
-
-    fn begin(&self) {
-        self.flag.0.store(false, Relaxed);
-    }
-
-    fn is_another_due(&self) -> bool {
-        self.flag.0.load(Relaxed)
+impl Sending<'_> {
+    fn poll(&mut self, transport: &mut Transport, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !(self.head.is_empty() && self.body.is_empty()) {
+            let parts = [IoSlice::new(self.head), IoSlice::new(self.body)];
+            let written = ready!(transport.poll_write(cx, &parts))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let of_head = written.min(self.head.len());
+            self.head = &self.head[of_head..];
+            self.body = &self.body[written - of_head..];
+        }
+        if !self.is_flushed {
+            ready!(transport.poll_flush(cx))?;
+            self.is_flushed = true;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -15,7 +15,10 @@ pub enum ContentKind {
 
 /// Is told every non-empty part of an answer, in its order. `()` listens to nothing.
 pub trait Observer {
-    /// `text` is not empty; `at` is when the read that brought its last byte returned. Called between two reads of the
+    /// An event with content has come, `at` that moment; what it holds follows as one or more [`Observer::content`].
+    fn chunk(&mut self, _at: MonotonicTime) {}
+
+    /// `text` is not empty; `at` is when its last byte came. Called between two reads of the
     /// socket: what takes long here delays every request of this thread.
     fn content(&mut self, at: MonotonicTime, kind: ContentKind, text: &str);
 }
@@ -33,16 +36,21 @@ pub struct Exchange {
     pub connected: Option<MonotonicTime>,
     /// Just before the first byte of the request was written to the socket; `None` where none was.
     pub sent: Option<MonotonicTime>,
-    /// When the response's status and headers had been read.
+    /// When the response's status and headers had come.
     pub response_head: Option<MonotonicTime>,
     /// The first non-empty content of any kind. A role, an empty delta, usage and comments are none.
     pub first_content: Option<MonotonicTime>,
+    /// Whether [`Self::first_content`] is the kernel's stamp of what brought it and of nothing that came behind. Otherwise it may be
+    /// late, by as much as the thread was late to read the socket.
+    pub is_first_content_exact: bool,
     /// The first content that is [`ContentKind::Answer`].
     pub first_answer: Option<MonotonicTime>,
     /// The last content of any kind. In an answer that is not streamed, all content comes with the body's last byte.
     pub last_content: Option<MonotonicTime>,
-    /// When the end of the response's body had been read; `None` where it never was.
+    /// When the end of the response's body had come; `None` where it never did.
     pub closed: Option<MonotonicTime>,
+    /// Whether the server told its reasoning. Where it did not, its usage may still count it.
+    pub has_reasoning: bool,
     /// Events that carried content; 1 for an answer that is not streamed.
     pub content_chunks: u32,
     /// Bytes of the response's body.
@@ -57,6 +65,9 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// Whether the request went over a connection that had served another.
     pub reused: bool,
+    /// Whether it was sent a second time, on a new connection, because the server had closed the first instead of answering. `sent` is
+    /// the second time.
+    pub sent_again: bool,
 }
 
 impl Exchange {
@@ -67,9 +78,11 @@ impl Exchange {
             sent: None,
             response_head: None,
             first_content: None,
+            is_first_content_exact: false,
             first_answer: None,
             last_content: None,
             closed: None,
+            has_reasoning: false,
             content_chunks: 0,
             bytes: 0,
             usage: None,
@@ -77,6 +90,7 @@ impl Exchange {
             server_stamps: None,
             outcome: Outcome::TimedOut,
             reused: false,
+            sent_again: false,
         }
     }
 }

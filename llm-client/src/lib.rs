@@ -5,10 +5,12 @@
 //! when what was sent and read, what the server said about it, and how it ended. Who wants the text as it comes is an
 //! [`Observer`].
 //!
-//! All moments are taken at the socket, when the read that brought the bytes returns, before anything is decoded.
+//! All moments are taken at the socket, before anything is decoded: on Linux the kernel's stamps of the segments that brought the
+//! bytes, so that a busy client is not a slow server; elsewhere when the read returns.
 //! Nothing here counts tokens, computes statistics or writes files.
 
 mod answer;
+mod arrival;
 mod body;
 mod client;
 mod connect;
@@ -18,6 +20,7 @@ mod endpoint;
 mod excerpt;
 mod exchange;
 mod generation;
+mod http1;
 mod outcome;
 mod socket;
 mod sse;
@@ -27,4 +30,5 @@ pub use client::{Client, Limits};
 pub use endpoint::{ANTHROPIC_BASE_URL, Api, Endpoint, EndpointError};
 pub use exchange::{ContentKind, Exchange, Finish, Observer, ServerStamps, Usage};
 pub use generation::{Generation, Message, Prompt, Role};
+pub use http1::TransportError;
 pub use outcome::{Dropped, Outcome, StreamError};

@@ -1,5 +1,7 @@
 use std::{io, time::Duration};
 
+use crate::http1::TransportError;
+
 /// How a request ended. Exactly one of them; `Cancelled` is missing because who cancels drops the future.
 #[derive(Debug)]
 pub enum Outcome {
@@ -63,7 +65,7 @@ pub enum StreamError {
     },
     /// The connection broke, or the server does not speak HTTP/1.1.
     #[error("the connection failed")]
-    Transport(#[source] hyper::Error),
+    Transport(#[source] TransportError),
     /// The server reported an error in its answer.
     #[error("the server reported: {message}")]
     Reported {

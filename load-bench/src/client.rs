@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     engine,
     figures::{Figures, Seen, SelfReport},
-    machine::{CLIENT_CORE, Used, most_resident_mib, pin_to},
+    machine::{CLIENT_CORE, Used, go_first, most_resident_mib, pin_to},
     naive,
     scenario::Scenario,
 };
@@ -58,6 +58,7 @@ pub(crate) fn measure(client: Client, scenario: &Scenario, base_url: &str) -> an
 #[expect(clippy::print_stdout, reason = "to the parent process")]
 pub(crate) fn run(client: Client, base_url: &str, scenario: &Scenario) -> anyhow::Result<()> {
     pin_to(CLIENT_CORE)?;
+    go_first();
     load_test::run::raise_file_limit()?;
     let begun = MonotonicTime::now();
     let steady_from = begun + scenario.ramp;

@@ -11,7 +11,7 @@ use mock_llm::{MockLlm, Settings};
 use serde_json::Value;
 
 use crate::{
-    machine::{SERVER_CORE, pin_to},
+    machine::{SERVER_CORE, go_first, pin_to},
     scenario::Scenario,
 };
 
@@ -22,6 +22,7 @@ pub(crate) const ROLE: &str = "serve";
 #[expect(clippy::print_stdout, reason = "to the parent process")]
 pub(crate) fn serve(scenario: &Scenario) -> anyhow::Result<()> {
     pin_to(SERVER_CORE)?;
+    go_first();
     mock_llm::raise_open_files_limit()?;
     let server = MockLlm::start(Settings {
         ttft: scenario.ttft,

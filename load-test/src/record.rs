@@ -65,10 +65,15 @@ pub struct RequestRecord {
     pub server_input_tokens: Option<u32>,
     /// Output tokens as the server counts them.
     pub server_output_tokens: Option<u32>,
+    /// Of those the ones that were never sent: a reasoning that the server kept to itself. They took time before the first
+    /// content, so they are in no pace of what came.
+    pub hidden_tokens: u32,
     /// Output tokens as counted here, after the run, where that was done.
     pub client_output_tokens: Option<u32>,
     /// Deltas with content.
     pub chunks: u32,
+    /// Sent once more on a new connection, because the server had closed the kept one instead of answering.
+    pub sent_again: bool,
     /// HTTP status, 0 where none came.
     pub status: u16,
     /// How it ended.

@@ -5,7 +5,9 @@
 //! sent when they are due, not when the grid allows it.
 
 mod monotonic_time;
+mod realtime;
 mod timer;
 
 pub use monotonic_time::MonotonicTime;
+pub use realtime::RealtimeStamps;
 pub use timer::Timer;

@@ -56,7 +56,12 @@ impl Load {
         let balancer_sleeps = Arc::new(AtomicBool::new(false));
         let mut running = JoinSet::new();
         let addresses = addresses.iter().map(ToString::to_string).collect();
-        running.spawn(balance(addresses, ready, ended.clone(), Arc::clone(&balancer_sleeps)));
+        running.spawn(balance(
+            addresses,
+            ready,
+            ended.clone(),
+            Arc::clone(&balancer_sleeps),
+        ));
         for (number, &task) in tasks.iter().enumerate() {
             let client = Client {
                 number,

@@ -46,7 +46,10 @@ async fn a_rolling_restart_drops_no_request_and_counts_every_batch_once() {
         status == 503 && report["components"]["process"]["state"] == "missing"
     })
     .await;
-    until("the first has asked a client to leave", async || load.closed_by_servers() > 0).await;
+    until("the first has asked a client to leave", async || {
+        load.closed_by_servers() > 0
+    })
+    .await;
     load.let_balancer_sleep(false);
     assert!(signalled.elapsed() < GRACE, "it says so within the grace");
     let ended = tokio::task::spawn_blocking(move || first.ended()).await.unwrap();

@@ -113,6 +113,7 @@ async fn servers_have_their_own_ways() {
 
     let llama_cpp = [
         "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"\"}}],\"timings\":{\"prompt_n\":4,\"cache_n\":2,\"predicted_n\":1}}\n\n",
         "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"timings\":{\"prompt_n\":4,\"cache_n\":2,\"predicted_n\":9}}\n\n",
         DONE,
     ];

@@ -58,6 +58,36 @@ async fn a_refusal_without_end_is_read_in_part() {
 }
 
 #[tokio::test]
+async fn a_refusal_whose_message_does_not_end_is_not_waited_for() {
+    let (exchange, _) = exchanged(Api::OpenAiChat, |peer| {
+        peer.write("HTTP/1.1 503 Busy\r\ncontent-length: 100\r\n\r\nlater");
+        peer.until_closed();
+    })
+    .await;
+    let Outcome::HttpError { status, message, .. } = &exchange.outcome else {
+        panic!("{exchange:?}")
+    };
+    assert_eq!((*status, &**message), (503, "later"));
+    assert_eq!(exchange.closed, None);
+}
+
+/// Whoever refuses a long request need not read it.
+#[tokio::test]
+async fn a_refusal_before_the_request_was_sent_is_heard() {
+    let server = Server::start(vec![script(|mut peer| {
+        peer.answer("413 Too Large", "connection: close\r\n", "too long");
+        peer.until_closed();
+    })]);
+    let long = bytes::Bytes::from(vec![b' '; 64 << 20]);
+    let exchange = server.client(Api::OpenAiChat).exchange(long, &mut ()).await;
+    let Outcome::HttpError { status, message, .. } = &exchange.outcome else {
+        panic!("{exchange:?}")
+    };
+    assert_eq!((*status, &**message), (413, "too long"));
+    server.finish();
+}
+
+#[tokio::test]
 async fn errors_within_a_stream_are_the_servers_words() {
     let errors = [
         (

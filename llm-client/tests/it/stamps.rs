@@ -82,7 +82,7 @@ async fn the_head_has_the_stamp_of_its_own_read() {
     .await;
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
     assert!(exchange.sent < exchange.response_head);
-    assert!(exchange.response_head < exchange.first_content, "{exchange:?}");
+    assert!(exchange.response_head <= exchange.first_content, "{exchange:?}");
     assert_ordered(&exchange);
 }
 
@@ -118,4 +118,67 @@ async fn a_flood_is_read_in_order() {
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
     assert_eq!((counting.0, exchange.content_chunks as usize), (TOKENS, TOKENS));
     assert_ordered(&exchange);
+}
+
+/// Hears a token and then keeps its thread busy until the server has written the next.
+#[cfg(target_os = "linux")]
+struct Busy(
+    mpsc::Sender<()>,
+    mpsc::Receiver<MonotonicTime>,
+    Vec<MonotonicTime>,
+);
+
+#[cfg(target_os = "linux")]
+impl Observer for Busy {
+    fn content(&mut self, at: MonotonicTime, _kind: ContentKind, _text: &str) {
+        self.2.push(at);
+        if self.2.len() == 1 {
+            self.0.send(()).unwrap();
+            self.1.recv().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(30));
+        }
+    }
+}
+
+/// The bytes wait for the thread, and the kernel knows since when.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_busy_client_is_no_slow_server() {
+    let (heard, is_heard) = mpsc::channel();
+    let (written, is_written) = mpsc::channel();
+    let (told, second) = mpsc::channel();
+    let server = Server::start(vec![script(move |mut peer| {
+        peer.request();
+        peer.stream_head();
+        peer.chunk(token("a"));
+        is_heard.recv().unwrap();
+        peer.chunk([&token("b"), FINISH, DONE].concat());
+        told.send(MonotonicTime::now()).unwrap();
+        peer.end_of_chunks();
+        written.send(MonotonicTime::now()).unwrap();
+    })]);
+    let mut busy = Busy(heard, is_written, Vec::new());
+    let exchange = server.client(Api::OpenAiChat).exchange(body(), &mut busy).await;
+    server.finish();
+    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+    assert!(exchange.is_first_content_exact);
+    let late = busy.2[1].saturating_since(second.recv().unwrap());
+    assert!(
+        late < std::time::Duration::from_millis(15),
+        "stamped {late:?} after it was written, read 30 ms after"
+    );
+}
+
+/// Only the last one's stamp is known then.
+#[tokio::test]
+async fn a_first_content_with_more_behind_it_is_not_exact() {
+    let (exchange, _) = crate::server::exchanged(Api::OpenAiChat, |peer| {
+        peer.stream_head();
+        peer.chunk(token("a") + &token("b"));
+        peer.chunk([FINISH, DONE].concat());
+        peer.end_of_chunks();
+    })
+    .await;
+    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+    assert!(!exchange.is_first_content_exact);
 }

@@ -47,10 +47,16 @@ pub struct RequestLine<'a> {
     pub server_input_tokens: Option<u32>,
     /// Output tokens as the server counts them.
     pub server_output_tokens: Option<u32>,
+    /// Of those the ones of a reasoning that the server kept to itself.
+    #[serde(default)]
+    pub hidden_tokens: u32,
     /// Output tokens as counted here after the run, where that was done.
     pub client_output_tokens: Option<u32>,
     /// Deltas with content.
     pub chunks: u32,
+    /// Sent once more on a new connection, because the server had closed the kept one instead of answering.
+    #[serde(default)]
+    pub sent_again: bool,
 }
 
 impl<'a> RequestLine<'a> {
@@ -76,8 +82,10 @@ impl<'a> RequestLine<'a> {
             prompt_tokens: record.prompt_tokens,
             server_input_tokens: record.server_input_tokens,
             server_output_tokens: record.server_output_tokens,
+            hidden_tokens: record.hidden_tokens,
             client_output_tokens: record.client_output_tokens,
             chunks: record.chunks,
+            sent_again: record.sent_again,
         }
     }
 }
@@ -101,8 +109,10 @@ impl RequestLine<'_> {
             prompt_tokens: self.prompt_tokens,
             server_input_tokens: self.server_input_tokens,
             server_output_tokens: self.server_output_tokens,
+            hidden_tokens: self.hidden_tokens,
             client_output_tokens: self.client_output_tokens,
             chunks: self.chunks,
+            sent_again: self.sent_again,
             status: self.status.unwrap_or(0),
             class: self.class,
             thread: self.thread,

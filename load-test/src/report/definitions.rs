@@ -35,12 +35,13 @@ pub fn end_to_end(record: &RequestRecord, since: MonotonicTime) -> Option<Durati
     Some(record.last_content?.saturating_since(since))
 }
 
-/// Time per output token after the first, s: (last content − first content) / (n − 1).
+/// Time per output token after the first, s: (last content − first content) / (n − 1), of the n tokens that were sent: a server counts
+/// the tokens of a reasoning too that it keeps to itself.
 ///
 /// `None` for fewer than two tokens, and where all came in one chunk: that says nothing about their pace.
 #[must_use]
 pub fn time_per_output_token(record: &RequestRecord) -> Option<f64> {
-    let tokens = output_tokens(record)?;
+    let tokens = output_tokens(record)?.saturating_sub(record.hidden_tokens);
     if tokens < 2 || record.chunks < 2 {
         return None;
     }
@@ -93,6 +94,18 @@ mod tests {
         assert_eq!(end_to_end(&record, sent), Some(Duration::from_millis(280)));
         assert_eq!(time_per_output_token(&record), Some(0.02));
         assert_eq!(tokens_per_second(&record), Some(5.0 / 0.28));
+    }
+
+    #[test]
+    fn a_reasoning_that_was_not_told_has_no_pace() {
+        let told = record(0);
+        let hidden = RequestRecord {
+            server_output_tokens: told.server_output_tokens.map(|tokens| tokens + 1000),
+            hidden_tokens: 1000,
+            ..told
+        };
+        assert_eq!(time_per_output_token(&hidden), time_per_output_token(&told));
+        assert!(tokens_per_second(&hidden) > tokens_per_second(&told));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     journal::{self, Journal, Recorded},
     plan::Plan,
     record::{Class, Finished, RequestRecord},
-    run::{ClassCounts, RunFacts, Waits, durations::durations},
+    run::{ClassCounts, FirstContents, RunFacts, Waits, durations::durations},
 };
 
 /// The moment `millis` milliseconds after the tests' runs started.
@@ -32,8 +32,10 @@ pub(crate) fn record(index: u64) -> RequestRecord {
         prompt_tokens: 550,
         server_input_tokens: Some(551),
         server_output_tokens: Some(5),
+        hidden_tokens: 0,
         client_output_tokens: None,
         chunks: 5,
+        sent_again: false,
         status: 200,
         class: Class::Ok,
         thread: 0,
@@ -74,6 +76,7 @@ pub(crate) fn facts(records: &[RequestRecord]) -> RunFacts {
         icl_ramp: durations(),
         icl_steady: durations(),
         loop_lag,
+        first_contents: FirstContents::default(),
         late_sends: durations(),
         streams: None,
         waits: Waits::default(),

@@ -63,6 +63,12 @@ pub fn calibration(calibration: &Calibration) -> String {
         .iter()
         .filter_map(|(name, figure)| Some((name, (*figure)?)));
     lines.extend(known.map(|(name, figure)| format!("{name}: {}", duration(figure))));
+    if let Some(share) = calibration.kernel_stamped_share {
+        lines.push(format!(
+            "first contents stamped by the kernel: {:.1} %",
+            share * 100.0
+        ));
+    }
     if let Some(streams) = &calibration.streams {
         lines.push(format!(
             "streams: {} asked, {:.1} in flight on average",
@@ -359,6 +365,7 @@ mod tests {
             },
             server_lateness_p99_s: None,
             loop_lag_p99_s: None,
+            kernel_stamped_share: None,
             late_send_p99_s: None,
             streams: None,
             tokens_per_s_possible: 1.0,

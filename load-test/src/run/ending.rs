@@ -58,8 +58,10 @@ pub(super) fn blank(index: u64, intended: MonotonicTime, thread: u16, prompt_tok
         prompt_tokens,
         server_input_tokens: None,
         server_output_tokens: None,
+        hidden_tokens: 0,
         client_output_tokens: None,
         chunks: 0,
+        sent_again: false,
         status: 0,
         class: Class::Dropped,
         thread,
@@ -76,7 +78,7 @@ pub(super) fn of_exchange(
     let Usage {
         input_tokens,
         output_tokens,
-        ..
+        reasoning_tokens,
     } = exchange.usage.unwrap_or_default();
     let record = RequestRecord {
         sent: exchange.sent,
@@ -89,7 +91,11 @@ pub(super) fn of_exchange(
         server_wrote_first: exchange.server_stamps.map(|stamps| stamps.first_token_written),
         server_input_tokens: input_tokens.map(saturated),
         server_output_tokens: output_tokens.map(saturated),
+        hidden_tokens: reasoning_tokens
+            .filter(|_| !exchange.has_reasoning)
+            .map_or(0, saturated),
         chunks: exchange.content_chunks,
+        sent_again: exchange.sent_again,
         status,
         class,
         ..blank

@@ -12,6 +12,7 @@ const KEPT_CAPACITY: usize = 64 << 10;
 pub(super) struct Listener {
     worker: Rc<Worker>,
     heard: Heard,
+    is_warmup: bool,
     text: String,
     stamps: Vec<MonotonicTime>,
 }
@@ -30,9 +31,15 @@ impl Listener {
         Self {
             worker,
             heard: Heard::default(),
+            is_warmup: false,
             text: String::new(),
             stamps: Vec::new(),
         }
+    }
+
+    /// A request begins; the gaps of one that is for warming up are nobody's.
+    pub(super) fn begin(&mut self, is_warmup: bool) {
+        self.is_warmup = is_warmup;
     }
 
     pub(super) fn heard(&self) -> Heard {
@@ -57,20 +64,22 @@ impl Listener {
 }
 
 impl Observer for Listener {
-    fn content(&mut self, at: MonotonicTime, kind: ContentKind, text: &str) {
-        self.worker.content(at, self.heard.last);
+    fn chunk(&mut self, at: MonotonicTime) {
+        self.worker.chunk(at, self.heard.last.filter(|_| !self.is_warmup));
         self.heard.first.get_or_insert(at);
         self.heard.last = Some(at);
         self.heard.chunks += 1;
+        if self.worker.recording().chunk_stamps {
+            self.stamps.push(at);
+        }
+    }
+
+    fn content(&mut self, at: MonotonicTime, kind: ContentKind, text: &str) {
         if kind == ContentKind::Answer {
             self.heard.first_answer.get_or_insert(at);
         }
-        let recording = self.worker.recording();
-        if kind == ContentKind::Answer || recording.texts == Texts::ToCount {
+        if kind == ContentKind::Answer || self.worker.recording().texts == Texts::ToCount {
             self.text.push_str(text);
-        }
-        if recording.chunk_stamps {
-            self.stamps.push(at);
         }
     }
 }

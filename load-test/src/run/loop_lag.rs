@@ -16,7 +16,7 @@ pub(super) async fn probe(worker: Rc<Worker>) -> io::Result<Infallible> {
     let mut due = MonotonicTime::now() + EVERY;
     loop {
         timer.sleep_until(due).await?;
-        worker.loop_was_late(MonotonicTime::now().saturating_since(due));
+        worker.loop_was_late(due, MonotonicTime::now());
         due += EVERY;
     }
 }

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use precise_time::MonotonicTime;
 
 use super::{
-    ClassCounts, Waits,
+    ClassCounts, FirstContents, Waits,
     cpu::CpuMeter,
     durations::{durations, merge},
     occupancy::{Held, Occupancy},
@@ -23,11 +23,15 @@ pub(super) struct Measured {
     pub(super) icl_ramp: Histogram<u64>,
     pub(super) icl_steady: Histogram<u64>,
     pub(super) late_sends: Histogram<u64>,
+    pub(super) first_contents_ramp: FirstContents,
+    pub(super) first_contents_steady: FirstContents,
     pub(super) occupancy: Occupancy,
     pub(super) waits: Waits,
     pub(super) last_begun: Option<MonotonicTime>,
-    lag_sending: Histogram<u64>,
+    lag_ramp: Histogram<u64>,
+    lag_steady: Histogram<u64>,
     lag_draining: Histogram<u64>,
+    ramp_end: MonotonicTime,
     cpu_start: CpuMeter,
     cpu_sent: Option<CpuMeter>,
 }
@@ -38,7 +42,9 @@ pub(super) struct WorkerFacts {
     pub(super) measured: Measured,
     pub(super) loop_lag: Histogram<u64>,
     pub(super) cpu_share: f64,
+    /// `None` where the thread began nothing after the ramp.
     pub(super) held: Option<Held>,
+    pub(super) held_at_ramp_end: Held,
 }
 
 impl Measured {
@@ -49,11 +55,15 @@ impl Measured {
             icl_ramp: durations(),
             icl_steady: durations(),
             late_sends: durations(),
+            first_contents_ramp: FirstContents::default(),
+            first_contents_steady: FirstContents::default(),
             occupancy: Occupancy::new(ramp_end),
             waits: Waits::default(),
             last_begun: None,
-            lag_sending: durations(),
+            lag_ramp: durations(),
+            lag_steady: durations(),
             lag_draining: durations(),
+            ramp_end,
             cpu_start: CpuMeter::start()?,
             cpu_sent: None,
         })
@@ -64,10 +74,12 @@ impl Measured {
         Ok(())
     }
 
-    pub(super) fn lag(&mut self) -> &mut Histogram<u64> {
+    /// Where a lateness belongs that was measured for `due`.
+    pub(super) fn lag(&mut self, due: MonotonicTime) -> &mut Histogram<u64> {
         match self.cpu_sent {
-            None => &mut self.lag_sending,
             Some(_) => &mut self.lag_draining,
+            None if due < self.ramp_end => &mut self.lag_ramp,
+            None => &mut self.lag_steady,
         }
     }
 
@@ -76,19 +88,23 @@ impl Measured {
         let sent = self
             .cpu_sent
             .filter(|sent| sent.time_since(&self.cpu_start) >= ENOUGH_CPU_TIME);
-        let mut all = self.lag_sending.clone();
+        let mut all = self.lag_steady.clone();
         merge(&mut all, &self.lag_draining);
         // Most answers may come when the last request has been sent.
-        let drained_worse = all.value_at_quantile(0.99) > self.lag_sending.value_at_quantile(0.99);
-        let is_short = self.lag_sending.len() < ENOUGH_PROBES;
+        let drained_worse = all.value_at_quantile(0.99) > self.lag_steady.value_at_quantile(0.99);
+        let is_short = self.lag_steady.len() < ENOUGH_PROBES;
+        if is_short {
+            merge(&mut all, &self.lag_ramp);
+        }
         Ok(WorkerFacts {
             loop_lag: if is_short || drained_worse {
                 all
             } else {
-                self.lag_sending.clone()
+                self.lag_steady.clone()
             },
             cpu_share: sent.unwrap_or(cpu_end).share_since(&self.cpu_start),
             held: self.occupancy.held(),
+            held_at_ramp_end: self.occupancy.at_ramp_end(),
             measured: self,
         })
     }

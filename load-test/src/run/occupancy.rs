@@ -10,6 +10,7 @@ pub(super) struct Occupancy {
     from: MonotonicTime,
     in_flight: Level,
     waiting: Level,
+    at_ramp_end: (u32, u32),
     window: Option<Window>,
 }
 
@@ -67,6 +68,7 @@ impl Occupancy {
             from,
             in_flight: Level::new(from),
             waiting: Level::new(from),
+            at_ramp_end: (0, 0),
             window: None,
         }
     }
@@ -74,6 +76,7 @@ impl Occupancy {
     pub(super) fn begin(&mut self, now: MonotonicTime) {
         self.in_flight.add(now);
         self.waiting.integrate(now);
+        self.count_ramp(now);
         self.window = (now > self.from).then_some(Window {
             to: now,
             in_flight_ns: self.in_flight.integral_ns,
@@ -83,14 +86,33 @@ impl Occupancy {
 
     pub(super) fn end(&mut self, now: MonotonicTime) {
         self.in_flight.take(now);
+        self.count_ramp(now);
     }
 
     pub(super) fn begin_waiting(&mut self, now: MonotonicTime) {
         self.waiting.add(now);
+        self.count_ramp(now);
     }
 
     pub(super) fn end_waiting(&mut self, now: MonotonicTime) {
         self.waiting.take(now);
+        self.count_ramp(now);
+    }
+
+    fn count_ramp(&mut self, now: MonotonicTime) {
+        if now <= self.from {
+            self.at_ramp_end = (self.in_flight.count, self.waiting.count);
+        }
+    }
+
+    /// Streams in flight and waiting when the ramp was over: what was held afterwards where none of them ended.
+    pub(super) fn at_ramp_end(&self) -> Held {
+        let (in_flight, waiting) = self.at_ramp_end;
+        Held {
+            in_flight: in_flight.into(),
+            waiting: waiting.into(),
+            window: Duration::ZERO,
+        }
     }
 
     /// `None` where no request began after the ramp.
@@ -125,6 +147,7 @@ mod tests {
         occupancy.begin(at(10));
         occupancy.begin(at(60));
         assert_eq!(occupancy.held(), None);
+        assert_eq!(occupancy.at_ramp_end().in_flight, 2.0);
         occupancy.end(at(200));
         occupancy.begin_waiting(at(200));
         occupancy.end_waiting(at(300));

@@ -15,7 +15,7 @@ use shared_types::Clock;
 use tokio::runtime::{self, LocalOptions};
 
 use super::{
-    ClassCounts, HeldStreams, RunError, RunFacts, Shared, Waits,
+    ClassCounts, FirstContents, HeldStreams, RunError, RunFacts, Shared, Waits,
     drive::drive,
     durations::{durations, merge},
     measured::WorkerFacts,
@@ -112,6 +112,7 @@ fn sum(
         icl_ramp: durations(),
         icl_steady: durations(),
         loop_lag: durations(),
+        first_contents: first_contents(&workers),
         late_sends: durations(),
         streams: held(shared, &workers),
         waits: Waits::default(),
@@ -137,13 +138,28 @@ fn sum(
     facts
 }
 
-/// `None` for an open loop, and where a thread began nothing after the ramp: its streams were longer than the window.
+fn first_contents(workers: &[WorkerFacts]) -> FirstContents {
+    let (mut ramp, mut steady) = (FirstContents::default(), FirstContents::default());
+    for WorkerFacts { measured, .. } in workers {
+        ramp.merge(measured.first_contents_ramp);
+        steady.merge(measured.first_contents_steady);
+    }
+    if steady.count > 0 { steady } else { ramp }
+}
+
+/// `None` for an open loop, and where no thread began anything after the ramp: there is no window then. A single thread that began
+/// nothing held what it had at its beginning, as its streams were longer than the window.
 fn held(shared: &Shared, workers: &[WorkerFacts]) -> Option<HeldStreams> {
     let Load::Closed { concurrency, .. } = shared.plan.load else {
         return None;
     };
-    let held: Option<Vec<_>> = workers.iter().map(|worker| worker.held).collect();
-    let held = held?;
+    if workers.iter().all(|worker| worker.held.is_none()) {
+        return None;
+    }
+    let held = workers
+        .iter()
+        .map(|worker| worker.held.unwrap_or(worker.held_at_ramp_end));
+    let held: Vec<_> = held.collect();
     Some(HeldStreams {
         asked: shared.share.count_of_streams(concurrency.get()),
         in_flight: held.iter().map(|held| held.in_flight).sum(),

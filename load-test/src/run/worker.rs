@@ -105,6 +105,7 @@ impl Worker {
         listener: &mut Listener,
     ) -> Option<Outcome> {
         let (body, prompt_tokens) = self.shared.request(index);
+        listener.begin(index < self.shared.plan.warmup_requests);
         let begun = MonotonicTime::now();
         self.begin(begun);
         // A task may come to its first turn when the drain is over already.
@@ -114,7 +115,20 @@ impl Worker {
             self.in_flight.until(exchange).await
         };
         let ended = MonotonicTime::now();
-        self.measured.borrow_mut().occupancy.end(ended);
+        {
+            let mut measured = self.measured.borrow_mut();
+            measured.occupancy.end(ended);
+            if let Some(exchange) = &exchange
+                && exchange.first_content.is_some()
+            {
+                let first_contents = if intended < self.ramp_end {
+                    &mut measured.first_contents_ramp
+                } else {
+                    &mut measured.first_contents_steady
+                };
+                first_contents.add(exchange.is_first_content_exact);
+            }
+        }
         let blank = ending::blank(index, intended, self.number, prompt_tokens);
         let (record, error) = match &exchange {
             Some(exchange) => ending::of_exchange(blank, exchange, ended),
@@ -164,8 +178,8 @@ impl Worker {
         measured.waits.total += ended.saturating_since(begun);
     }
 
-    /// A content chunk came at `at`, the one before it at `last`.
-    pub(super) fn content(&self, at: MonotonicTime, last: Option<MonotonicTime>) {
+    /// A content chunk came at `at`, the one before it at `last`; `None` where the gap between them is not to be counted.
+    pub(super) fn chunk(&self, at: MonotonicTime, last: Option<MonotonicTime>) {
         self.unreported_chunks.set(self.unreported_chunks.get() + 1);
         if let Some(last) = last {
             let mut measured = self.measured.borrow_mut();
@@ -178,11 +192,12 @@ impl Worker {
         }
     }
 
-    pub(super) fn loop_was_late(&self, lateness: Duration) {
+    /// What was due at `due` is done at `now`.
+    pub(super) fn loop_was_late(&self, due: MonotonicTime, now: MonotonicTime) {
         self.measured
             .borrow_mut()
-            .lag()
-            .saturating_record(nanos(lateness));
+            .lag(due)
+            .saturating_record(nanos(now.saturating_since(due)));
     }
 
     /// Nothing is sent from now on; who rests stops resting.

@@ -6,7 +6,7 @@ use precise_time::MonotonicTime;
 use super::*;
 use crate::{
     calibration::ErrorQuantiles,
-    run::{ClassCounts, Waits, durations::durations},
+    run::{ClassCounts, FirstContents, Waits, durations::durations},
 };
 
 /// A run that kept up: a loop lag of 0.1 ms, nothing late, nothing dropped.
@@ -27,6 +27,10 @@ fn good() -> RunFacts {
         icl_ramp: durations(),
         icl_steady: durations(),
         loop_lag,
+        first_contents: FirstContents {
+            count: 5000,
+            exact: 0,
+        },
         late_sends: durations(),
         streams: Some(HeldStreams {
             asked: 100,
@@ -49,6 +53,7 @@ fn calibration(p99_s: f64) -> Calibration {
         },
         server_lateness_p99_s: Some(0.0001),
         loop_lag_p99_s: Some(0.0001),
+        kernel_stamped_share: Some(0.0),
         late_send_p99_s: None,
         streams: None,
         tokens_per_s_possible: 5000.0,
@@ -98,6 +103,58 @@ fn loop_lag_alone_invalidates() {
         the_reason(&reason).contains("calibration not measured, loop lag 50."),
         "{reason:?}"
     );
+}
+
+/// With the kernel's stamps a loop that is late makes nobody's TTFT longer, unless too many are without.
+#[test]
+fn loop_lag_does_not_count_where_the_kernel_stamped() {
+    let mut facts = good();
+    facts.loop_lag.record_n(50_000_000, 100).unwrap();
+    facts.first_contents.exact = 4950;
+    let calibration = Calibration {
+        kernel_stamped_share: Some(1.0),
+        ..calibration(0.0001)
+    };
+    let error = judged(&facts, Some(&calibration), 0.2);
+    assert_eq!((error.verdict, error.ttft_p99_s), (Verdict::Valid, Some(0.0001)));
+    assert_eq!(error.kernel_stamped_share, Some(0.99));
+    facts.first_contents.exact = 4949;
+    assert!(the_reason(&judged(&facts, Some(&calibration), 0.2)).contains("loop lag 50."));
+}
+
+#[test]
+fn few_requests_of_a_calibration_are_judged_by_their_loops_unless_the_kernel_stamped_them() {
+    let few = |kernel_stamped_share| Calibration {
+        requests: 20,
+        loop_lag_p99_s: Some(0.005),
+        kernel_stamped_share,
+        ..calibration(0.0008)
+    };
+    let bound = |calibration| judged(&good(), Some(&calibration), 0.2).ttft_p99_s;
+    assert_eq!(bound(few(Some(0.5))), Some(0.005));
+    assert_eq!(bound(few(Some(1.0))), Some(0.0008));
+}
+
+#[test]
+fn a_calibration_alone_is_judged_by_all_it_measured() {
+    let reasons = |calibration: &Calibration| judge_calibration(calibration, &ErrorLimits::default());
+    assert_eq!(reasons(&calibration(0.0019)), Vec::<String>::new());
+    let bad = Calibration {
+        late_send_p99_s: Some(0.05),
+        streams: Some(HeldStreams {
+            asked: 100,
+            in_flight: 50.0,
+            waiting: 0.0,
+        }),
+        ..calibration(0.0021)
+    };
+    let found = reasons(&bad);
+    assert!(found[0].contains("2.10 ms at p99"), "{found:?}");
+    assert!(
+        found[1].contains("later than they were due: p99 50."),
+        "{found:?}"
+    );
+    assert!(found[2].contains("held 50.0 of 100"), "{found:?}");
 }
 
 #[test]

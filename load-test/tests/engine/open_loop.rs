@@ -99,6 +99,8 @@ fn what_exceeds_the_requests_in_flight_is_dropped_and_says_so() {
     let mut plan = plan(open(1000.0, Arrival::Poisson, 4));
     plan.model = format!("misbehave:{}", Misbehaviour::NoHead);
     plan.stop.max_requests = Some(50);
+    // They are cancelled then, long before they time out.
+    plan.stop.send_for = Duration::from_secs(1);
     plan.stop.drain = Duration::ZERO;
     let ran = Bench::new(&server, plan).run();
     assert_eq!((ran.count(Class::Cancelled), ran.count(Class::Dropped)), (4, 46));

@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 use load_test::{
     calibration::Calibration,
     report::{self, Inputs, Report, build::Header, model::WorkloadSection, text},
-    verdict::Verdict,
+    verdict::{Verdict, judge_calibration},
     workers::Merged,
 };
 
@@ -134,14 +134,9 @@ pub(super) fn calibration_only(options: &LoadTest, calibration: Option<&Calibrat
     } else {
         say_text(&text::calibration(calibration));
     }
-    let allowed = error_limits().floor_s;
-    if calibration.ttft_error.p99_s > allowed && !options.client.allow_invalid {
-        bail!(
-            "INVALID: the client's own error of the TTFT is {:.1} ms at p99, expected at most {:.1} ms: ask for less, or give it \
-             more cores",
-            calibration.ttft_error.p99_s * 1e3,
-            allowed * 1e3
-        );
+    let reasons = judge_calibration(calibration, &error_limits());
+    if !reasons.is_empty() && !options.client.allow_invalid {
+        bail!("INVALID: {}", reasons.join(" "));
     }
     Ok(())
 }

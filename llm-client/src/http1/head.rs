@@ -1,0 +1,216 @@
+use std::str;
+
+use httparse::{Header, Status};
+
+use super::{Framing, TransportError};
+
+/// Headers that an answer may have; hyper takes as many.
+const MOST_HEADERS: usize = 100;
+
+/// What the head of an answer says.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    pub(crate) framing: Framing,
+    /// Whether the connection may serve another request.
+    pub(crate) keeps_alive: bool,
+    pub(crate) retry_after: Option<Box<str>>,
+}
+
+impl Head {
+    /// The final answer's head at the beginning of `bytes`, and its length with those of the interim answers (1xx) before it; `None` where
+    /// it is not there to its end.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, TransportError> {
+        let mut interim = 0;
+        loop {
+            match Self::parse_one(&bytes[interim..])? {
+                None => return Ok(None),
+                Some((head, length)) if !(100..200).contains(&head.status) || head.status == 101 => {
+                    return Ok(Some((head, interim + length)));
+                }
+                Some((_, length)) => interim += length,
+            }
+        }
+    }
+
+    fn parse_one(bytes: &[u8]) -> Result<Option<(Self, usize)>, TransportError> {
+        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut response = httparse::Response::new(&mut headers);
+        let Status::Complete(length) = response.parse(bytes).map_err(TransportError::Head)? else {
+            return Ok(None);
+        };
+        let status = response.code.unwrap_or_default();
+        let headers = Headers(response.headers);
+        let framing = headers.framing(status)?;
+        let is_persistent = if response.version == Some(1) {
+            !headers.has_token("connection", "close")
+        } else {
+            headers.has_token("connection", "keep-alive")
+        };
+        let is_delimited = !matches!(framing, Framing::UntilClose);
+        let retry_after = headers.values("retry-after").next();
+        let retry_after = retry_after.and_then(|value| str::from_utf8(value).ok());
+        Ok(Some((
+            Self {
+                status,
+                framing,
+                keeps_alive: is_persistent && is_delimited && !headers.is_ambiguous(),
+                retry_after: retry_after.map(Box::from),
+            },
+            length,
+        )))
+    }
+}
+
+struct Headers<'h, 'b>(&'h [Header<'b>]);
+
+impl Headers<'_, '_> {
+    fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let named = self
+            .0
+            .iter()
+            .filter(move |header| header.name.eq_ignore_ascii_case(name));
+        named.map(|header| header.value)
+    }
+
+    /// The members of a comma-separated list, over all headers of that name.
+    fn members(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let members = self
+            .values(name)
+            .flat_map(|value| value.split(|byte| *byte == b','));
+        members
+            .map(<[u8]>::trim_ascii)
+            .filter(|member| !member.is_empty())
+    }
+
+    fn has_token(&self, name: &str, token: &str) -> bool {
+        self.members(name)
+            .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+    }
+
+    /// Two framings at once are a mistake, or an attack on who believes the other one: the first is believed, and the connection not used
+    /// again (RFC 9112, 6.1).
+    fn is_ambiguous(&self) -> bool {
+        self.values("transfer-encoding").next().is_some() && self.values("content-length").next().is_some()
+    }
+
+    /// RFC 9112, 6.3.
+    fn framing(&self, status: u16) -> Result<Framing, TransportError> {
+        if (100..200).contains(&status) || status == 204 || status == 304 {
+            return Ok(Framing::Length(0));
+        }
+        if let Some(last) = self.members("transfer-encoding").last() {
+            return Ok(if last.eq_ignore_ascii_case(b"chunked") {
+                Framing::chunked()
+            } else {
+                Framing::UntilClose
+            });
+        }
+        let mut lengths = self.members("content-length").map(length);
+        let Some(first) = lengths.next() else {
+            return Ok(Framing::UntilClose);
+        };
+        let first = first.ok_or(TransportError::Framing("a Content-Length that is no number"))?;
+        if lengths.any(|other| other != Some(first)) {
+            return Err(TransportError::Framing("several Content-Lengths"));
+        }
+        Ok(Framing::Length(first))
+    }
+}
+
+fn length(digits: &[u8]) -> Option<u64> {
+    let are_digits = digits.iter().all(u8::is_ascii_digit);
+    str::from_utf8(digits).ok().filter(|_| are_digits)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(head: &str) -> Head {
+        let bytes = format!("{head}\r\n\r\nrest");
+        let (head, length) = Head::parse(bytes.as_bytes()).unwrap().unwrap();
+        assert_eq!(&bytes[length..], "rest");
+        head
+    }
+
+    #[test]
+    fn the_body_ends_where_the_headers_say() {
+        let cases = [
+            ("200 OK\r\nContent-Length: 12", Framing::Length(12)),
+            (
+                "200 OK\r\ncontent-length: 5\r\ncontent-length: 5, 5",
+                Framing::Length(5),
+            ),
+            ("200 OK\r\nTransfer-Encoding: Chunked", Framing::chunked()),
+            ("200 OK\r\ntransfer-encoding: gzip, chunked", Framing::chunked()),
+            (
+                "200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 7",
+                Framing::chunked(),
+            ),
+            ("200 OK\r\ntransfer-encoding: gzip", Framing::UntilClose),
+            ("200 OK", Framing::UntilClose),
+            ("204 No Content\r\ncontent-length: 5", Framing::Length(0)),
+            ("304 Not Modified", Framing::Length(0)),
+        ];
+        for (head, framing) in cases {
+            assert_eq!(parsed(&format!("HTTP/1.1 {head}")).framing, framing, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_kept_where_both_sides_know_the_end() {
+        let cases = [
+            ("HTTP/1.1 200 OK\r\ncontent-length: 1", true),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nconnection: x, Close",
+                false,
+            ),
+            ("HTTP/1.1 200 OK", false),
+            ("HTTP/1.0 200 OK\r\ncontent-length: 1", false),
+            (
+                "HTTP/1.0 200 OK\r\ncontent-length: 1\r\nconnection: Keep-Alive",
+                true,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 1",
+                false,
+            ),
+        ];
+        for (head, keeps_alive) in cases {
+            assert_eq!(parsed(head).keeps_alive, keeps_alive, "{head}");
+        }
+    }
+
+    #[test]
+    fn interim_answers_are_skipped() {
+        let head = parsed(
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 429 No\r\nretry-after: 7",
+        );
+        assert_eq!((head.status, head.retry_after.as_deref()), (429, Some("7")));
+        assert!(
+            Head::parse(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2")
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn what_says_two_things_is_refused() {
+        for head in [
+            "content-length: 5\r\ncontent-length: 6",
+            "content-length: -1",
+            "content-length: 1x",
+        ] {
+            let bytes = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n");
+            assert!(
+                matches!(Head::parse(bytes.as_bytes()), Err(TransportError::Framing(_))),
+                "{head}"
+            );
+        }
+        assert!(matches!(
+            Head::parse(b"SSH-2.0-OpenSSH\r\n"),
+            Err(TransportError::Head(_))
+        ));
+    }
+}
