@@ -120,7 +120,8 @@ impl Context {
 
     /// Where runs are shared out among workers.
     pub(crate) fn shares(&self) -> anyhow::Result<Arc<dyn Shares>> {
-        Ok(backends::shares(&self.settings.broker)?)
+        // What is wrong is in the settings.
+        backends::shares(&self.settings.broker).map_err(|error| WrongInput(error.into()).into())
     }
 
     /// Whether the broker lives only within one process.

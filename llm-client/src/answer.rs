@@ -181,15 +181,18 @@ impl<O: Observer> Progress<'_, O> {
         })
     }
 
-    fn chunk(&mut self, Arrival { at, is_stamped }: Arrival) {
+    fn chunk(&mut self, arrival: Arrival) {
+        let at = arrival.at;
         self.record.content_chunks += 1;
         match self.record.first_content {
             None => {
                 self.record.first_content = Some(at);
-                self.record.is_first_content_exact = is_stamped;
+                if !arrival.is_stamped {
+                    self.record.first_content_uncertainty = arrival.uncertainty();
+                }
             }
             // What came behind the first before it was read hides when that had come.
-            Some(first) if first == at => self.record.is_first_content_exact = false,
+            Some(first) if first == at => self.record.first_content_uncertainty = arrival.uncertainty(),
             Some(_) => {}
         }
         self.record.last_content = Some(at);

@@ -5,101 +5,96 @@
 //! segment when the network hands it over, however busy the thread is, and Linux tells the stamp with the read (`SO_TIMESTAMPNS`; of
 //! several segments that of the last). So a stamp depends on this process only where
 //!
-//! - several events came before the read: all of them have the last one's stamp;
+//! - several events came before the read: all of them have the last one's stamp. So sockets that wait for a first content are read
+//!   early ([`Lookout`](crate::lookout::Lookout)), and [`Arrival::earliest`] says how far off the others may be;
 //! - segments came out of order. The last one's stamp may then be older than the one that made it readable. The kernel counts
 //!   such segments; a stamp that is old enough to matter is not believed where the count has changed;
 //! - the wall clock was set between stamp and read ([`RealtimeStamps`]), or the kernel gives no stamps: then it is the read's
 //!   own time, as it is on other systems.
 
-use std::{
-    io,
-    rc::Rc,
-    task::{Context, Poll, ready},
-};
+use std::{io, time::Duration};
 
 use precise_time::{MonotonicTime, RealtimeStamps};
-use tokio::{
-    io::{Interest, ReadBuf},
-    net::TcpStream,
-};
+use tokio::{io::ReadBuf, net::TcpStream};
 
 /// When the last byte of a read came.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrival {
+    /// By the kernel, or else when the read returned.
     pub(crate) at: MonotonicTime,
-    /// By the kernel; otherwise it is when the read returned.
+    /// By the kernel.
     pub(crate) is_stamped: bool,
+    /// None of its bytes came before.
+    pub(crate) earliest: MonotonicTime,
+    /// When the read returned.
+    pub(crate) read_at: MonotonicTime,
 }
 
 impl Arrival {
     pub(crate) fn read_now() -> Self {
+        let now = MonotonicTime::now();
         Self {
-            at: MonotonicTime::now(),
+            at: now,
             is_stamped: false,
+            earliest: now,
+            read_at: now,
         }
+    }
+
+    /// By how much [`Self::at`] may be too late for a byte that is not the last one.
+    pub(crate) fn uncertainty(&self) -> Duration {
+        self.at.saturating_since(self.earliest)
     }
 }
 
-/// Reads one socket.
+/// Asks the kernel for the stamps of one socket.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    stamps: Option<imp::Stamps>,
-}
+pub(crate) struct Stamps(Option<imp::Stamps>);
 
-impl Reader {
-    /// `clock` is what stamps of all sockets are translated with.
-    pub(crate) fn new(socket: &TcpStream, clock: &Rc<RealtimeStamps>) -> Self {
-        Self {
-            stamps: imp::Stamps::ask_for(socket, clock),
-        }
+impl Stamps {
+    pub(crate) fn of(socket: &TcpStream) -> Self {
+        Self(imp::Stamps::ask_for(socket))
     }
 
-    /// Reads what there is. What it reads came after `earliest`. A stamp is doubted where the bytes have waited for longer than
-    /// `patience`.
-    pub(crate) fn poll_read(
+    /// Reads once. What it reads came after `earliest`. A stamp is doubted where the bytes have waited for longer than `patience`.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` where nothing is there.
+    pub(crate) fn read(
         &mut self,
         socket: &TcpStream,
-        cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
+        clock: &RealtimeStamps,
         earliest: MonotonicTime,
-        patience: std::time::Duration,
-    ) -> Poll<io::Result<Arrival>> {
-        loop {
-            ready!(socket.poll_read_ready(cx))?;
-            let room = buffer.remaining();
-            let received = socket.try_io(Interest::READABLE, || imp::receive(socket, buffer));
-            let (bytes, stamp) = match received {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Poll::Ready(Err(error)),
-            };
-            if 0 < bytes && bytes < room {
-                // Nothing is left, and epoll tells when more comes: as tokio's own read does, spare the call that finds nothing.
-                let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-                let _ = socket.try_io(Interest::READABLE, nothing);
-            }
-            let now = MonotonicTime::now();
-            let stamp = stamp.zip(self.stamps.as_mut());
-            let stamped =
-                stamp.and_then(|(stamp, stamps)| stamps.believed(socket, stamp, earliest, now, patience));
-            return Poll::Ready(Ok(Arrival {
-                at: stamped.unwrap_or(now),
-                is_stamped: stamped.is_some(),
-            }));
-        }
+        patience: Duration,
+    ) -> io::Result<Arrival> {
+        let stamp = imp::receive(socket, buffer)?;
+        let now = MonotonicTime::now();
+        let stamp = stamp.zip(self.0.as_mut());
+        let stamped = stamp.and_then(|(stamp, stamps)| {
+            let stamped = clock.monotonic(stamp, earliest, now)?;
+            let has_waited = now.saturating_since(stamped) > patience;
+            (!has_waited || stamps.is_in_order(socket)).then_some(stamped)
+        });
+        Ok(Arrival {
+            at: stamped.unwrap_or(now),
+            is_stamped: stamped.is_some(),
+            earliest,
+            read_at: now,
+        })
     }
 }
 
 /// On 64-bit Linux the layout of the control message is one.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod imp {
-    use std::{io, mem::MaybeUninit, os::fd::AsRawFd, rc::Rc, time::Duration};
+    use std::{io, mem::MaybeUninit, os::fd::AsRawFd};
 
     use nix::{
         libc,
         sys::socket::{setsockopt, sockopt::ReceiveTimestampns},
     };
-    use precise_time::{MonotonicTime, RealtimeStamps};
     use socket2::{MaybeUninitSlice, MsgHdrMut, SockRef};
     use tokio::{io::ReadBuf, net::TcpStream};
 
@@ -108,36 +103,18 @@ mod imp {
 
     #[derive(Debug)]
     pub(super) struct Stamps {
-        clock: Rc<RealtimeStamps>,
         /// Segments that had come out of order when this was last looked at.
         out_of_order: u32,
     }
 
     impl Stamps {
-        pub(super) fn ask_for(socket: &TcpStream, clock: &Rc<RealtimeStamps>) -> Option<Self> {
+        pub(super) fn ask_for(socket: &TcpStream) -> Option<Self> {
             setsockopt(socket, ReceiveTimestampns, &true).ok()?;
-            Some(Self {
-                clock: Rc::clone(clock),
-                out_of_order: 0,
-            })
-        }
-
-        /// The moment of a stamp, if that is when the bytes came.
-        pub(super) fn believed(
-            &mut self,
-            socket: &TcpStream,
-            stamp_ns: i64,
-            earliest: MonotonicTime,
-            now: MonotonicTime,
-            patience: Duration,
-        ) -> Option<MonotonicTime> {
-            let stamped = self.clock.monotonic(stamp_ns, earliest, now)?;
-            let has_waited = now.saturating_since(stamped) > patience;
-            (!has_waited || self.is_in_order(socket)).then_some(stamped)
+            Some(Self { out_of_order: 0 })
         }
 
         /// Whether no segment has come out of order since this was last asked.
-        fn is_in_order(&mut self, socket: &TcpStream) -> bool {
+        pub(super) fn is_in_order(&mut self, socket: &TcpStream) -> bool {
             let before = self.out_of_order;
             match out_of_order(socket) {
                 Some(now) => {
@@ -150,8 +127,8 @@ mod imp {
         }
     }
 
-    /// Bytes read, and the kernel's stamp in ns since 1970.
-    pub(super) fn receive(socket: &TcpStream, buffer: &mut ReadBuf<'_>) -> io::Result<(usize, Option<i64>)> {
+    /// Reads once; the kernel's stamp in ns since 1970.
+    pub(super) fn receive(socket: &TcpStream, buffer: &mut ReadBuf<'_>) -> io::Result<Option<i64>> {
         let mut control = [MaybeUninit::new(0); CONTROL_BYTES];
         #[expect(
             unsafe_code,
@@ -173,7 +150,7 @@ mod imp {
         #[expect(unsafe_code, reason = "`recvmsg` takes it as uninitialised")]
         // SAFETY: it was initialised with zeros, and the kernel only writes into it.
         let control = control.map(|byte| unsafe { byte.assume_init() });
-        Ok((bytes, stamp_of(&control[..control_bytes.min(CONTROL_BYTES)])))
+        Ok(stamp_of(&control[..control_bytes.min(CONTROL_BYTES)]))
     }
 
     fn stamp_of(control: &[u8]) -> Option<i64> {
@@ -225,35 +202,27 @@ mod imp {
 /// Other systems tell only when the read was made.
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 mod imp {
-    use std::{convert::Infallible, io, rc::Rc, time::Duration};
+    use std::{convert::Infallible, io};
 
-    use precise_time::{MonotonicTime, RealtimeStamps};
     use tokio::{io::ReadBuf, net::TcpStream};
 
     #[derive(Debug)]
     pub(super) struct Stamps(Infallible);
 
     impl Stamps {
-        pub(super) fn ask_for(_socket: &TcpStream, _clock: &Rc<RealtimeStamps>) -> Option<Self> {
+        pub(super) fn ask_for(_socket: &TcpStream) -> Option<Self> {
             None
         }
 
-        pub(super) fn believed(
-            &mut self,
-            _socket: &TcpStream,
-            _stamp_ns: i64,
-            _earliest: MonotonicTime,
-            _now: MonotonicTime,
-            _patience: Duration,
-        ) -> Option<MonotonicTime> {
+        pub(super) fn is_in_order(&mut self, _socket: &TcpStream) -> bool {
             match self.0 {}
         }
     }
 
-    pub(super) fn receive(socket: &TcpStream, buffer: &mut ReadBuf<'_>) -> io::Result<(usize, Option<i64>)> {
+    pub(super) fn receive(socket: &TcpStream, buffer: &mut ReadBuf<'_>) -> io::Result<Option<i64>> {
         use std::io::Read;
         let bytes = (&*socket2::SockRef::from(socket)).read(buffer.initialize_unfilled())?;
         buffer.advance(bytes);
-        Ok((bytes, None))
+        Ok(None)
     }
 }

@@ -154,6 +154,8 @@ impl Shared {
             refusal(&mut connection, answered, record).await
         };
         if is_reusable && self.limits.keep_alive {
+            // Also where the answer had none.
+            connection.content_began();
             self.idle.borrow_mut().push(connection);
         }
         Ok(outcome)

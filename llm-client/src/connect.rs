@@ -8,12 +8,11 @@ use std::{
     time::Duration,
 };
 
-use precise_time::RealtimeStamps;
 use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 
 use crate::{
     Dropped, Endpoint, Outcome, StreamError,
-    arrival::Reader,
+    lookout::Lookout,
     socket::{Stamped, Transport},
 };
 
@@ -26,7 +25,7 @@ pub(crate) struct Connector {
     addresses: Mutex<Option<Rc<[SocketAddr]>>>,
     /// Where the next connection goes first.
     turn: Cell<usize>,
-    clock: Rc<RealtimeStamps>,
+    lookout: Lookout,
 }
 
 impl Connector {
@@ -39,15 +38,14 @@ impl Connector {
             port: endpoint.port,
             addresses: Mutex::new(addresses),
             turn: Cell::default(),
-            clock: Rc::default(),
+            lookout: Lookout::new(),
         }
     }
 
     /// `limit` is for all addresses together.
     pub(crate) async fn connect(&self, endpoint: &Endpoint, limit: Duration) -> Result<Transport, Outcome> {
         let socket = self.connect_tcp(limit).await?;
-        let reader = Reader::new(&socket, &self.clock);
-        let stamped = Stamped::new(socket, reader);
+        let stamped = Stamped::new(socket, self.lookout.clone());
         let Some(tls) = &endpoint.tls else {
             return Ok(Transport::Plain(stamped));
         };

@@ -84,8 +84,8 @@ impl Connection {
     }
 
     /// The first content of the answer is there.
-    pub(crate) fn content_began(&mut self) {
-        self.transport.socket_mut().content_began();
+    pub(crate) fn content_began(&self) {
+        self.transport.socket().content_began();
     }
 
     /// Sends a request and waits for the head of its answer, which may come before all of the request is sent: whoever refuses a long one
@@ -99,7 +99,7 @@ impl Connection {
         max_head_bytes: usize,
         sent: &mut Option<MonotonicTime>,
     ) -> Result<Answered, TransportError> {
-        self.transport.socket_mut().begin();
+        self.transport.socket().begin();
         let mut sending = Sending {
             head,
             body,

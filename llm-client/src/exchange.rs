@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use precise_time::MonotonicTime;
 
 use crate::Outcome;
@@ -40,9 +42,9 @@ pub struct Exchange {
     pub response_head: Option<MonotonicTime>,
     /// The first non-empty content of any kind. A role, an empty delta, usage and comments are none.
     pub first_content: Option<MonotonicTime>,
-    /// Whether [`Self::first_content`] is the kernel's stamp of what brought it and of nothing that came behind. Otherwise it may be
-    /// late, by as much as the thread was late to read the socket.
-    pub is_first_content_exact: bool,
+    /// By how much [`Self::first_content`] may be too late: zero where it is the kernel's stamp of what brought it and of nothing that
+    /// came behind before the read.
+    pub first_content_uncertainty: Duration,
     /// The first content that is [`ContentKind::Answer`].
     pub first_answer: Option<MonotonicTime>,
     /// The last content of any kind. In an answer that is not streamed, all content comes with the body's last byte.
@@ -78,7 +80,7 @@ impl Exchange {
             sent: None,
             response_head: None,
             first_content: None,
-            is_first_content_exact: false,
+            first_content_uncertainty: Duration::ZERO,
             first_answer: None,
             last_content: None,
             closed: None,

@@ -1,71 +1,181 @@
 //! A socket that tells when its bytes came and went.
 
 use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
     io::{self, IoSlice},
     mem::MaybeUninit,
+    net::Shutdown,
     pin::Pin,
-    task::{Context, Poll, ready},
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use precise_time::MonotonicTime;
+use precise_time::{MonotonicTime, RealtimeStamps};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::arrival::{Arrival, Reader};
+use crate::{
+    arrival::{Arrival, Stamps},
+    lookout::Lookout,
+};
+
+/// A socket and what is known of its bytes; shared by the connection that it belongs to and the [`Lookout`].
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    socket: TcpStream,
+    stamps: RefCell<Stamps>,
+    arrival: Cell<Arrival>,
+    first_write: Cell<Option<MonotonicTime>>,
+    awaits_content: Cell<bool>,
+    /// What was read before the task came to it.
+    early: RefCell<VecDeque<Early>>,
+    /// The task that waits for it.
+    waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug)]
+struct Early {
+    bytes: io::Result<Vec<u8>>,
+    taken: usize,
+    arrival: Arrival,
+}
+
+impl Inbox {
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Reads what is there and wakes the task. Whether more may come.
+    pub(crate) fn read_early(
+        &self,
+        clock: &RealtimeStamps,
+        nothing_at: MonotonicTime,
+        buffer: &mut [u8],
+    ) -> bool {
+        let mut buffer = ReadBuf::new(buffer);
+        let earliest = self.earliest().max(nothing_at);
+        let read = self
+            .stamps
+            .borrow_mut()
+            .read(&self.socket, &mut buffer, clock, earliest, self.patience());
+        let (bytes, arrival) = match read {
+            // The end is read by the task itself: it stays there.
+            Ok(_) if buffer.filled().is_empty() => return false,
+            Ok(arrival) => (Ok(buffer.filled().to_vec()), arrival),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            // The kernel tells it once.
+            Err(error) => (Err(error), Arrival::read_now()),
+        };
+        let may_go_on = bytes.is_ok();
+        self.arrival.set(arrival);
+        self.early.borrow_mut().push_back(Early {
+            bytes,
+            taken: 0,
+            arrival,
+        });
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        may_go_on
+    }
+
+    /// What was read early, as much as fits.
+    fn take_early(&self, buffer: &mut ReadBuf<'_>) -> Option<io::Result<Arrival>> {
+        let mut early = self.early.borrow_mut();
+        let first = early.front_mut()?;
+        let Ok(bytes) = &first.bytes else {
+            return early.pop_front().map(|first| first.bytes.map(|_| first.arrival));
+        };
+        let rest = &bytes[first.taken..];
+        let (now, arrival) = (rest.len().min(buffer.remaining()), first.arrival);
+        buffer.put_slice(&rest[..now]);
+        first.taken += now;
+        if first.taken == bytes.len() {
+            early.pop_front();
+        }
+        Some(Ok(arrival))
+    }
+
+    /// What is read now came after that.
+    fn earliest(&self) -> MonotonicTime {
+        let before = self.arrival.get().at;
+        self.first_write.get().map_or(before, |sent| sent.max(before))
+    }
+
+    /// How long bytes may have waited before their stamp is looked at twice, which costs a system call.
+    fn patience(&self) -> Duration {
+        const OF_TTFT: Duration = Duration::from_millis(1);
+        const OF_GAPS: Duration = Duration::from_millis(20);
+        if self.awaits_content.get() {
+            OF_TTFT
+        } else {
+            OF_GAPS
+        }
+    }
+}
 
 /// The TCP socket. TLS is above it: the stamps are those of the socket's reads and writes.
 #[derive(Debug)]
 pub(crate) struct Stamped {
-    socket: TcpStream,
-    reader: Reader,
-    arrival: Arrival,
-    first_write: Option<MonotonicTime>,
-    awaits_content: bool,
+    inbox: Rc<Inbox>,
+    lookout: Lookout,
 }
 
 impl Stamped {
     /// Of a socket that was connected just now.
-    pub(crate) fn new(socket: TcpStream, reader: Reader) -> Self {
-        Self {
+    pub(crate) fn new(socket: TcpStream, lookout: Lookout) -> Self {
+        let inbox = Inbox {
+            stamps: RefCell::new(Stamps::of(&socket)),
             socket,
-            reader,
-            arrival: Arrival::read_now(),
-            first_write: None,
-            awaits_content: false,
+            arrival: Cell::new(Arrival::read_now()),
+            first_write: Cell::default(),
+            awaits_content: Cell::default(),
+            early: RefCell::default(),
+            waker: RefCell::default(),
+        };
+        Self {
+            inbox: Rc::new(inbox),
+            lookout,
         }
     }
 
     /// A new request begins.
-    pub(crate) fn begin(&mut self) {
-        self.first_write = None;
-        self.awaits_content = true;
+    pub(crate) fn begin(&self) {
+        self.inbox.first_write.set(None);
+        if !self.inbox.awaits_content.replace(true) {
+            self.lookout.watch(&self.inbox);
+        }
     }
 
     /// When what was read last had come; the end of the stream is read too.
     pub(crate) fn arrival(&self) -> Arrival {
-        self.arrival
+        self.inbox.arrival.get()
     }
 
     /// Just before the first byte since [`Self::begin`] was written.
     pub(crate) fn first_write(&self) -> Option<MonotonicTime> {
-        self.first_write
+        self.inbox.first_write.get()
     }
 
-    /// The first content is there: the stamps from now on make up gaps and an end, but no TTFT.
-    pub(crate) fn content_began(&mut self) {
-        self.awaits_content = false;
+    /// No first content is waited for any more: the stamps from now on make up gaps and an end, but no TTFT.
+    pub(crate) fn content_began(&self) {
+        if self.inbox.awaits_content.replace(false) {
+            self.lookout.leave(&self.inbox);
+            *self.inbox.waker.borrow_mut() = None;
+        }
     }
 
     /// What the kernel has for the next read. It is asked and not tokio, which knows only what its reactor has seen: that runs between two
     /// tasks.
     pub(crate) fn pending(&self) -> Pending {
         let mut byte = [MaybeUninit::uninit()];
-        match SockRef::from(&self.socket).peek(&mut byte) {
+        match SockRef::from(&self.inbox.socket).peek(&mut byte) {
             Ok(0) => Pending::Closed,
             Ok(_) => Pending::Bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pending::Nothing,
@@ -73,23 +183,53 @@ impl Stamped {
         }
     }
 
-    fn writes(&mut self) {
-        if self.first_write.is_none() {
-            self.first_write = Some(MonotonicTime::now());
+    fn writes(&self) {
+        if self.inbox.first_write.get().is_none() {
+            self.inbox.first_write.set(Some(MonotonicTime::now()));
         }
     }
 
-    /// What is read now came after that.
-    fn earliest(&self) -> MonotonicTime {
-        let before = self.arrival.at;
-        self.first_write.map_or(before, |sent| sent.max(before))
+    fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<Arrival>> {
+        let Self { inbox, lookout } = self;
+        if let Some(early) = inbox.take_early(buffer) {
+            return Poll::Ready(early);
+        }
+        loop {
+            if inbox.socket.poll_read_ready(cx)?.is_pending() {
+                if inbox.awaits_content.get() {
+                    *inbox.waker.borrow_mut() = Some(cx.waker().clone());
+                }
+                return Poll::Pending;
+            }
+            let room = buffer.remaining();
+            let mut earliest = inbox.earliest();
+            if inbox.awaits_content.get() {
+                earliest = earliest.max(lookout.nothing_at());
+            }
+            let read = inbox.socket.try_io(Interest::READABLE, || {
+                let mut stamps = inbox.stamps.borrow_mut();
+                stamps.read(&inbox.socket, buffer, lookout.clock(), earliest, inbox.patience())
+            });
+            match read {
+                Ok(arrival) => {
+                    let left = buffer.remaining();
+                    if 0 < left && left < room {
+                        // Nothing is left, and epoll tells when more comes: as tokio's own read does, spare the call that finds nothing.
+                        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                        let _ = inbox.socket.try_io(Interest::READABLE, nothing);
+                    }
+                    return Poll::Ready(Ok(arrival));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
+}
 
-    /// How long bytes may have waited before their stamp is looked at twice, which costs a system call.
-    fn patience(&self) -> Duration {
-        const OF_TTFT: Duration = Duration::from_millis(1);
-        const OF_GAPS: Duration = Duration::from_millis(20);
-        if self.awaits_content { OF_TTFT } else { OF_GAPS }
+impl Drop for Stamped {
+    fn drop(&mut self) {
+        self.content_began();
     }
 }
 
@@ -103,45 +243,48 @@ pub(crate) enum Pending {
 
 impl AsyncRead for Stamped {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let (earliest, patience) = (self.earliest(), self.patience());
-        let this = &mut *self;
-        this.arrival = ready!(
-            this.reader
-                .poll_read(&this.socket, cx, buffer, earliest, patience)
-        )?;
+        let arrival = ready!(self.poll_receive(cx, buffer))?;
+        self.inbox.arrival.set(arrival);
+        self.lookout.look(arrival.read_at);
         Poll::Ready(Ok(()))
     }
 }
 
+/// Through `&TcpStream`, as the socket is shared.
 impl AsyncWrite for Stamped {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.writes();
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.writes();
-        Pin::new(&mut self.socket).poll_write_vectored(cx, parts)
+        loop {
+            ready!(self.inbox.socket.poll_write_ready(cx))?;
+            match self.inbox.socket.try_write_vectored(parts) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&self.inbox.socket).shutdown(Shutdown::Write))
     }
 }
 
@@ -158,13 +301,6 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(session) => session.get_ref().0,
-        }
-    }
-
-    pub(crate) fn socket_mut(&mut self) -> &mut Stamped {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(session) => session.get_mut().0,
         }
     }
 

@@ -128,7 +128,7 @@ fn self_report(facts: &RunFacts, records: &[RequestRecord]) -> SelfReport {
         is_valid: judged.verdict == Verdict::Valid,
         reasons: judged.reasons,
         loop_lag_p99_s: judged.loop_lag_p99_s,
-        kernel_stamped_share: judged.kernel_stamped_share,
+        stamp_uncertainty_p99_s: judged.stamp_uncertainty_p99_s,
     }
 }
 

@@ -30,8 +30,7 @@ pub(crate) struct SelfReport {
     pub is_valid: bool,
     pub reasons: Vec<String>,
     pub loop_lag_p99_s: Option<f64>,
-    /// Of the first contents.
-    pub kernel_stamped_share: Option<f64>,
+    pub stamp_uncertainty_p99_s: Option<f64>,
 }
 
 /// Of a duration, s.

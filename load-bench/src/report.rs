@@ -115,6 +115,9 @@ fn faithful() -> Vec<Line> {
         line("loop lag p99, ms", |f| {
             Some(f.says.as_ref()?.loop_lag_p99_s? * 1e3)
         }),
+        line("stamp uncertainty p99, ms", |f| {
+            Some(f.says.as_ref()?.stamp_uncertainty_p99_s? * 1e3)
+        }),
         line("throughput, % of possible", |f| Some(f.of_possible? * 100.0))
             .wanted(AtLeast(OF_POSSIBLE * 100.0)),
         line("tokens/s", |f| Some(f.tokens_per_s)),

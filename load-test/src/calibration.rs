@@ -57,8 +57,8 @@ pub struct Calibration {
     pub server_lateness_p99_s: Option<f64>,
     /// How late the client's loops were, p99, s.
     pub loop_lag_p99_s: Option<f64>,
-    /// Of the first contents, those whose arrival the kernel stamped.
-    pub kernel_stamped_share: Option<f64>,
+    /// By how much the moments of first contents may be too late, as far as the client knows by itself, p99, s.
+    pub stamp_uncertainty_p99_s: Option<f64>,
     /// Sent − intended, p99, s; `None` for a closed loop.
     pub late_send_p99_s: Option<f64>,
     /// Streams that a closed loop was asked for and held.
@@ -259,7 +259,7 @@ fn summarise(plan: &Plan, facts: &RunFacts, finished: &[Finished]) -> Result<Cal
         ttft_error: quantiles(&errors),
         server_lateness_p99_s: None,
         loop_lag_p99_s: p99_s(&facts.loop_lag),
-        kernel_stamped_share: facts.first_contents.exact_share(),
+        stamp_uncertainty_p99_s: p99_s(&facts.stamp_uncertainty),
         late_send_p99_s: p99_s(&facts.late_sends),
         streams: facts.streams,
         tokens_per_s_possible: possible,

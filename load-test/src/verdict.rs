@@ -3,16 +3,18 @@
 //! # The bound
 //!
 //! A TTFT is a difference of two stamps. *Sent* is taken just before the call that writes: nothing of ours lies between. *First
-//! content* is the kernel's stamp of what brought it: nothing of ours lies between there either. Where it is not (the kernel gave none,
-//! or more content had come behind before the read), it is taken when the thread's loop comes to the socket, and the loop's lateness is
-//! in it. So what the client adds to a TTFT is never less than nothing, and is known twice:
+//! content* is the kernel's stamp of what brought it, where it gives one: nothing of ours lies between there either. Where more content had
+//! come behind before the read, or the kernel gave none, it may be too late, and never too early. By how much is known thrice:
 //!
-//! - **Loop lag**: during the run, a timer every 5 ms asks each thread's loop how late it comes to what is ready. At most its 99th
-//!   percentile is in TTFT's, and none of it where at least 99 % of the first contents were stamped by the kernel.
+//! - **Stamp uncertainty**: of each request of the run, the time since its socket was last found empty
+//!   ([`llm_client::Exchange::first_content_uncertainty`]); zero where the kernel's stamp is that of the first content alone.
+//! - **Loop lag**: during the run, a timer every 5 ms asks each thread's loop how late it comes to what is ready. It weighs all moments
+//!   alike. It bounds the same error from the other side, so the smaller of the two 99th percentiles counts.
 //! - **Calibration**: before the run, the same client under the same load measures a server that tells when it wrote. It sees everything
 //!   from that write to our stamp, request by request, but in another minute.
 //!
-//! The bound on TTFT's p99 is the larger of the two. Both are on one side: true values may be smaller by so much, not larger.
+//! The bound on TTFT's p99 is the larger of the calibration's and the run's own. Both are on one side: true values may be smaller by so
+//! much, not larger.
 //!
 //! # What makes a run invalid
 //!
@@ -34,8 +36,6 @@ use crate::{
 
 const LEAST_HELD: f64 = 0.98;
 const BUSIEST: f64 = 0.95;
-/// With so many of the first contents stamped by the kernel, what is added to the others is beyond the 99th percentile.
-const ENOUGH_STAMPED: f64 = 0.99;
 
 /// Whether the client kept up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,11 +58,10 @@ pub struct ClientError {
     pub ttft_p99_s: Option<f64>,
     /// p99 of sent − intended, s; `None` for a closed loop.
     pub late_send_p99_s: Option<f64>,
-    /// p99 of the lateness of the threads' loops during the run, s; `None` for a run of less than 5 ms. It is part of the
-    /// bound where too few first contents were stamped by the kernel.
+    /// p99 of the lateness of the threads' loops during the run, s; `None` for a run of less than 5 ms.
     pub loop_lag_p99_s: Option<f64>,
-    /// Of the first contents, those whose arrival the kernel stamped; `None` where none came.
-    pub kernel_stamped_share: Option<f64>,
+    /// p99 of by how much the moments of first contents may be too late, s; `None` where none came.
+    pub stamp_uncertainty_p99_s: Option<f64>,
 }
 
 /// How large an error may be: the larger of the two.
@@ -103,14 +102,14 @@ pub fn judge(
 ) -> ClientError {
     let loop_lag = p99_s(&facts.loop_lag);
     let late_send = p99_s(&facts.late_sends);
-    let stamped = facts.first_contents.exact_share();
-    let added = added_p99_s(loop_lag, stamped);
+    let uncertainty = p99_s(&facts.stamp_uncertainty);
+    let added = loop_lag.into_iter().chain(uncertainty).reduce(f64::min);
     let calibrated = calibration.map(calibrated_p99_s);
     let bound = calibrated.into_iter().chain(added).reduce(f64::max);
     let allowed = limits.allowed(ttft_p50_s);
     let allowed_lateness = limits.late_send_s.unwrap_or(allowed);
     let reasons: Vec<_> = [
-        bound_reason(bound, calibrated, added, allowed),
+        bound_reason(bound, calibrated, loop_lag, uncertainty, allowed),
         late_send.and_then(|found| late_send_reason(found, allowed_lateness)),
         facts.streams.and_then(held_reason),
         dropped_reason(facts.classes.of(Class::Dropped), facts.scheduled),
@@ -129,7 +128,7 @@ pub fn judge(
         ttft_p99_s: bound,
         late_send_p99_s: late_send,
         loop_lag_p99_s: loop_lag,
-        kernel_stamped_share: stamped,
+        stamp_uncertainty_p99_s: uncertainty,
     }
 }
 
@@ -154,34 +153,22 @@ pub fn judge_calibration(calibration: &Calibration, limits: &ErrorLimits) -> Vec
     reasons.into_iter().flatten().collect()
 }
 
-/// What of its loops' lateness the client may have added to TTFT's p99, s.
-fn added_p99_s(loop_lag_p99_s: Option<f64>, stamped: Option<f64>) -> Option<f64> {
-    if are_stamped(stamped) {
-        Some(0.0)
-    } else {
-        loop_lag_p99_s
-    }
-}
-
-fn are_stamped(share: Option<f64>) -> bool {
-    share.is_some_and(|share| share >= ENOUGH_STAMPED)
-}
-
-/// The p99 of a few requests is the largest of them: where they were stamped when they were read, a matter of chance, while their
-/// threads' loops were probed hundreds of times.
+/// The p99 of a few requests is the largest of them, and so a matter of chance where they were stamped when they were read; their threads'
+/// loops were probed hundreds of times.
 fn calibrated_p99_s(calibration: &Calibration) -> f64 {
     const ENOUGH_REQUESTS: u64 = 300;
     let by_requests = calibration.ttft_error.p99_s;
-    if calibration.requests >= ENOUGH_REQUESTS || are_stamped(calibration.kernel_stamped_share) {
-        return by_requests;
+    match calibration.loop_lag_p99_s {
+        Some(by_loops) if calibration.requests < ENOUGH_REQUESTS => by_loops.min(by_requests),
+        _ => by_requests,
     }
-    calibration.loop_lag_p99_s.unwrap_or(by_requests)
 }
 
 fn bound_reason(
     bound: Option<f64>,
     calibrated: Option<f64>,
-    added: Option<f64>,
+    loop_lag: Option<f64>,
+    uncertainty: Option<f64>,
     allowed: f64,
 ) -> Option<String> {
     let Some(bound) = bound else {
@@ -197,10 +184,11 @@ fn bound_reason(
     };
     (bound > allowed).then(|| {
         format!(
-            "The client may have added {} to the p99 of TTFT ({}, {}); expected at most {}: use more client cores or less load.",
+            "The client may have added {} to the p99 of TTFT ({}, {}, {}); expected at most {}: use more client cores or less load.",
             millis(bound),
             figure("calibration", calibrated),
-            figure("loop lag", added),
+            figure("stamp uncertainty", uncertainty),
+            figure("loop lag", loop_lag),
             millis(allowed)
         )
     })

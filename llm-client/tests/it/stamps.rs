@@ -161,7 +161,7 @@ async fn a_busy_client_is_no_slow_server() {
     let exchange = server.client(Api::OpenAiChat).exchange(body(), &mut busy).await;
     server.finish();
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
-    assert!(exchange.is_first_content_exact);
+    assert_eq!(exchange.first_content_uncertainty, std::time::Duration::ZERO);
     let late = busy.2[1].saturating_since(second.recv().unwrap());
     assert!(
         late < std::time::Duration::from_millis(15),
@@ -171,7 +171,7 @@ async fn a_busy_client_is_no_slow_server() {
 
 /// Only the last one's stamp is known then.
 #[tokio::test]
-async fn a_first_content_with_more_behind_it_is_not_exact() {
+async fn a_first_content_with_more_behind_it_is_uncertain() {
     let (exchange, _) = crate::server::exchanged(Api::OpenAiChat, |peer| {
         peer.stream_head();
         peer.chunk(token("a") + &token("b"));
@@ -180,5 +180,5 @@ async fn a_first_content_with_more_behind_it_is_not_exact() {
     })
     .await;
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
-    assert!(!exchange.is_first_content_exact);
+    assert!(exchange.first_content_uncertainty > std::time::Duration::ZERO);
 }

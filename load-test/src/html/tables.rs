@@ -208,9 +208,6 @@ pub(super) fn tokens(report: &Report) -> Markup {
 pub(super) fn client(report: &Report) -> Markup {
     let error = &report.client_error;
     let seconds = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), duration);
-    let share_of = |value: Option<f64>| {
-        value.map_or_else(|| "–".to_owned(), |share| format!("{} %", number(share * 100.0)))
-    };
     let cpu = report.client.busiest_thread_cpu_share;
     let run = [
         (
@@ -219,8 +216,8 @@ pub(super) fn client(report: &Report) -> Markup {
         ),
         ("lateness of its loops, p99".into(), seconds(error.loop_lag_p99_s)),
         (
-            "first contents stamped by the kernel, and so without that lateness".into(),
-            share_of(error.kernel_stamped_share),
+            "uncertainty of first contents' stamps, p99".into(),
+            seconds(error.stamp_uncertainty_p99_s),
         ),
         (
             "late sends, p99 (open loop)".into(),
@@ -247,7 +244,7 @@ pub(super) fn client(report: &Report) -> Markup {
                     ("TTFT error, max".into(), duration(calibration.ttft_error.max_s)),
                     ("lateness of the server (not the client's error), p99".into(), seconds(calibration.server_lateness_p99_s)),
                     ("lateness of the client's loops, p99".into(), seconds(calibration.loop_lag_p99_s)),
-                    ("first contents stamped by the kernel".into(), share_of(calibration.kernel_stamped_share)),
+                    ("uncertainty of first contents' stamps, p99".into(), seconds(calibration.stamp_uncertainty_p99_s)),
                     ("late sends, p99".into(), seconds(calibration.late_send_p99_s)),
                     ("tokens/s possible".into(), number(calibration.tokens_per_s_possible)),
                     ("tokens/s achieved".into(), number(calibration.tokens_per_s_achieved)),

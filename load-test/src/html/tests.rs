@@ -80,7 +80,7 @@ fn a_small_run() {
         },
         server_lateness_p99_s: Some(0.000_2),
         loop_lag_p99_s: None,
-        kernel_stamped_share: Some(1.0),
+        stamp_uncertainty_p99_s: Some(0.000_1),
         late_send_p99_s: None,
         streams: None,
         tokens_per_s_possible: 1000.0,

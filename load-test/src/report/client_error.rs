@@ -22,17 +22,13 @@ impl ClientError {
         self.ttft_p99_s = larger(self.ttft_p99_s, other.ttft_p99_s);
         self.late_send_p99_s = larger(self.late_send_p99_s, other.late_send_p99_s);
         self.loop_lag_p99_s = larger(self.loop_lag_p99_s, other.loop_lag_p99_s);
-        self.kernel_stamped_share = smaller(self.kernel_stamped_share, other.kernel_stamped_share);
+        self.stamp_uncertainty_p99_s = larger(self.stamp_uncertainty_p99_s, other.stamp_uncertainty_p99_s);
     }
 }
 
 /// The larger of those that are known.
 pub(super) fn larger(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     one.into_iter().chain(other).reduce(f64::max)
-}
-
-fn smaller(one: Option<f64>, other: Option<f64>) -> Option<f64> {
-    one.into_iter().chain(other).reduce(f64::min)
 }
 
 #[cfg(test)]
@@ -47,12 +43,12 @@ mod tests {
             ttft_p99_s: Some(0.001),
             late_send_p99_s: None,
             loop_lag_p99_s: Some(0.003),
-            kernel_stamped_share: Some(1.0),
+            stamp_uncertainty_p99_s: Some(0.0),
         };
         let mut bad = ClientError {
             ttft_p99_s: Some(0.002),
             late_send_p99_s: Some(0.1),
-            kernel_stamped_share: Some(0.5),
+            stamp_uncertainty_p99_s: Some(0.5),
             ..good.clone()
         };
         bad.invalidate("late".to_owned());
@@ -70,7 +66,7 @@ mod tests {
                 one.ttft_p99_s,
                 one.late_send_p99_s,
                 one.loop_lag_p99_s,
-                one.kernel_stamped_share
+                one.stamp_uncertainty_p99_s
             ),
             (Some(0.002), Some(0.1), Some(0.003), Some(0.5))
         );

@@ -7,7 +7,7 @@ use crate::{
     journal::{self, Journal, Recorded},
     plan::Plan,
     record::{Class, Finished, RequestRecord},
-    run::{ClassCounts, FirstContents, RunFacts, Waits, durations::durations},
+    run::{ClassCounts, RunFacts, Waits, durations::durations},
 };
 
 /// The moment `millis` milliseconds after the tests' runs started.
@@ -76,7 +76,7 @@ pub(crate) fn facts(records: &[RequestRecord]) -> RunFacts {
         icl_ramp: durations(),
         icl_steady: durations(),
         loop_lag,
-        first_contents: FirstContents::default(),
+        stamp_uncertainty: durations(),
         late_sends: durations(),
         streams: None,
         waits: Waits::default(),

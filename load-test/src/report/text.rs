@@ -53,6 +53,10 @@ pub fn calibration(calibration: &Calibration) -> String {
     )];
     let figures = [
         ("loop lag p99", calibration.loop_lag_p99_s),
+        (
+            "uncertainty of first contents' stamps p99",
+            calibration.stamp_uncertainty_p99_s,
+        ),
         ("late sends p99", calibration.late_send_p99_s),
         (
             "the server itself was late by p99",
@@ -63,12 +67,6 @@ pub fn calibration(calibration: &Calibration) -> String {
         .iter()
         .filter_map(|(name, figure)| Some((name, (*figure)?)));
     lines.extend(known.map(|(name, figure)| format!("{name}: {}", duration(figure))));
-    if let Some(share) = calibration.kernel_stamped_share {
-        lines.push(format!(
-            "first contents stamped by the kernel: {:.1} %",
-            share * 100.0
-        ));
-    }
     if let Some(streams) = &calibration.streams {
         lines.push(format!(
             "streams: {} asked, {:.1} in flight on average",
@@ -365,7 +363,7 @@ mod tests {
             },
             server_lateness_p99_s: None,
             loop_lag_p99_s: None,
-            kernel_stamped_share: None,
+            stamp_uncertainty_p99_s: None,
             late_send_p99_s: None,
             streams: None,
             tokens_per_s_possible: 1.0,

@@ -31,8 +31,9 @@ pub struct RunFacts {
     /// How late the threads' loops came to what was ready: each thread has a timer due every 5 ms. From the end of the ramp to the
     /// last request that was sent, unless that was too short for a percentile, or the loops were later while answers still came.
     pub loop_lag: Histogram<u64>,
-    /// First contents of requests that were due after the ramp, or of all where there were none.
-    pub first_contents: FirstContents,
+    /// By how much the moments of first contents may be too late ([`llm_client::Exchange::first_content_uncertainty`]), of requests that
+    /// were due after the ramp, or of all where there were none.
+    pub stamp_uncertainty: Histogram<u64>,
     /// Sent − intended of an open loop; for a request that had to connect first, begun − intended, as connecting is the
     /// network's and the server's time. Empty for a closed loop, whose requests are due when they are begun.
     pub late_sends: Histogram<u64>,
@@ -44,40 +45,6 @@ pub struct RunFacts {
     pub cpu_shares: Vec<f64>,
     /// Whether the run was cancelled.
     pub interrupted: bool,
-}
-
-/// How well the moments of first contents are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct FirstContents {
-    /// Those that came.
-    pub count: u64,
-    /// Those of which the kernel stamped the arrival, so that the thread's lateness is not in it
-    /// ([`llm_client::Exchange::is_first_content_exact`]).
-    pub exact: u64,
-}
-
-impl FirstContents {
-    /// One more.
-    pub(super) fn add(&mut self, is_exact: bool) {
-        self.count += 1;
-        self.exact += u64::from(is_exact);
-    }
-
-    pub(super) fn merge(&mut self, other: Self) {
-        self.count += other.count;
-        self.exact += other.exact;
-    }
-
-    /// `None` where nothing came.
-    #[must_use]
-    pub fn exact_share(&self) -> Option<f64> {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a count of requests is far less than 2^53"
-        )]
-        let share = self.exact as f64 / self.count as f64;
-        (self.count > 0).then_some(share)
-    }
 }
 
 /// The streams that a closed loop held on the average from the end of the ramp to the last request that was begun.

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use precise_time::MonotonicTime;
 
 use super::{
-    ClassCounts, FirstContents, Waits,
+    ClassCounts, Waits,
     cpu::CpuMeter,
     durations::{durations, merge},
     occupancy::{Held, Occupancy},
@@ -23,8 +23,8 @@ pub(super) struct Measured {
     pub(super) icl_ramp: Histogram<u64>,
     pub(super) icl_steady: Histogram<u64>,
     pub(super) late_sends: Histogram<u64>,
-    pub(super) first_contents_ramp: FirstContents,
-    pub(super) first_contents_steady: FirstContents,
+    pub(super) uncertainty_ramp: Histogram<u64>,
+    pub(super) uncertainty_steady: Histogram<u64>,
     pub(super) occupancy: Occupancy,
     pub(super) waits: Waits,
     pub(super) last_begun: Option<MonotonicTime>,
@@ -55,8 +55,8 @@ impl Measured {
             icl_ramp: durations(),
             icl_steady: durations(),
             late_sends: durations(),
-            first_contents_ramp: FirstContents::default(),
-            first_contents_steady: FirstContents::default(),
+            uncertainty_ramp: durations(),
+            uncertainty_steady: durations(),
             occupancy: Occupancy::new(ramp_end),
             waits: Waits::default(),
             last_begun: None,

@@ -44,7 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     class_counts::ClassCounts,
-    facts::{FirstContents, HeldStreams, RunFacts, Waits},
+    facts::{HeldStreams, RunFacts, Waits},
     file_limit::{FileLimitError, raise_file_limit},
     progress::{Progress, ProgressSnapshot},
 };

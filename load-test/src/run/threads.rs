@@ -9,13 +9,14 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use hdrhistogram::Histogram;
 use llm_client::{Client, Endpoint};
 use precise_time::MonotonicTime;
 use shared_types::Clock;
 use tokio::runtime::{self, LocalOptions};
 
 use super::{
-    ClassCounts, FirstContents, HeldStreams, RunError, RunFacts, Shared, Waits,
+    ClassCounts, HeldStreams, RunError, RunFacts, Shared, Waits,
     drive::drive,
     durations::{durations, merge},
     measured::WorkerFacts,
@@ -71,6 +72,7 @@ fn work(
     // Not a `LocalSet`, which is woken through a lock and a system call each time that a socket is ready.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_unpark(llm_client::woke)
         .build_local(LocalOptions::default())
         .map_err(RunError::Thread)?;
     let client = Client::new(endpoint.clone(), shared.limits());
@@ -112,7 +114,7 @@ fn sum(
         icl_ramp: durations(),
         icl_steady: durations(),
         loop_lag: durations(),
-        first_contents: first_contents(&workers),
+        stamp_uncertainty: stamp_uncertainty(&workers),
         late_sends: durations(),
         streams: held(shared, &workers),
         waits: Waits::default(),
@@ -138,13 +140,13 @@ fn sum(
     facts
 }
 
-fn first_contents(workers: &[WorkerFacts]) -> FirstContents {
-    let (mut ramp, mut steady) = (FirstContents::default(), FirstContents::default());
+fn stamp_uncertainty(workers: &[WorkerFacts]) -> Histogram<u64> {
+    let (mut ramp, mut steady) = (durations(), durations());
     for WorkerFacts { measured, .. } in workers {
-        ramp.merge(measured.first_contents_ramp);
-        steady.merge(measured.first_contents_steady);
+        merge(&mut ramp, &measured.uncertainty_ramp);
+        merge(&mut steady, &measured.uncertainty_steady);
     }
-    if steady.count > 0 { steady } else { ramp }
+    if steady.is_empty() { ramp } else { steady }
 }
 
 /// `None` for an open loop, and where no thread began anything after the ramp: there is no window then. A single thread that began

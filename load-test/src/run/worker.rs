@@ -121,12 +121,12 @@ impl Worker {
             if let Some(exchange) = &exchange
                 && exchange.first_content.is_some()
             {
-                let first_contents = if intended < self.ramp_end {
-                    &mut measured.first_contents_ramp
+                let uncertainty = if intended < self.ramp_end {
+                    &mut measured.uncertainty_ramp
                 } else {
-                    &mut measured.first_contents_steady
+                    &mut measured.uncertainty_steady
                 };
-                first_contents.add(exchange.is_first_content_exact);
+                uncertainty.saturating_record(nanos(exchange.first_content_uncertainty));
             }
         }
         let blank = ending::blank(index, intended, self.number, prompt_tokens);

@@ -6,7 +6,7 @@ use precise_time::MonotonicTime;
 use super::*;
 use crate::{
     calibration::ErrorQuantiles,
-    run::{ClassCounts, FirstContents, Waits, durations::durations},
+    run::{ClassCounts, Waits, durations::durations},
 };
 
 /// A run that kept up: a loop lag of 0.1 ms, nothing late, nothing dropped.
@@ -27,10 +27,7 @@ fn good() -> RunFacts {
         icl_ramp: durations(),
         icl_steady: durations(),
         loop_lag,
-        first_contents: FirstContents {
-            count: 5000,
-            exact: 0,
-        },
+        stamp_uncertainty: durations(),
         late_sends: durations(),
         streams: Some(HeldStreams {
             asked: 100,
@@ -53,7 +50,7 @@ fn calibration(p99_s: f64) -> Calibration {
         },
         server_lateness_p99_s: Some(0.0001),
         loop_lag_p99_s: Some(0.0001),
-        kernel_stamped_share: Some(0.0),
+        stamp_uncertainty_p99_s: None,
         late_send_p99_s: None,
         streams: None,
         tokens_per_s_possible: 5000.0,
@@ -88,7 +85,7 @@ fn the_allowed_error_grows_with_the_ttft() {
     let short = judged(&good(), Some(&calibration), 0.2);
     assert_eq!(
         the_reason(&short),
-        "The client may have added 6.00 ms to the p99 of TTFT (calibration 6.00 ms, loop lag 0.10 ms); \
+        "The client may have added 6.00 ms to the p99 of TTFT (calibration 6.00 ms, stamp uncertainty not measured, loop lag 0.10 ms); \
          expected at most 4.00 ms: use more client cores or less load."
     );
     assert_eq!(judged(&good(), Some(&calibration), 0.4).verdict, Verdict::Valid);
@@ -100,39 +97,41 @@ fn loop_lag_alone_invalidates() {
     facts.loop_lag.record_n(50_000_000, 100).unwrap();
     let reason = judged(&facts, None, 0.2);
     assert!(
-        the_reason(&reason).contains("calibration not measured, loop lag 50."),
+        the_reason(&reason)
+            .contains("calibration not measured, stamp uncertainty not measured, loop lag 50."),
         "{reason:?}"
     );
 }
 
 /// With the kernel's stamps a loop that is late makes nobody's TTFT longer, unless too many are without.
 #[test]
-fn loop_lag_does_not_count_where_the_kernel_stamped() {
+fn loop_lag_does_not_count_where_the_stamps_are_known_better() {
     let mut facts = good();
     facts.loop_lag.record_n(50_000_000, 100).unwrap();
-    facts.first_contents.exact = 4950;
-    let calibration = Calibration {
-        kernel_stamped_share: Some(1.0),
-        ..calibration(0.0001)
-    };
-    let error = judged(&facts, Some(&calibration), 0.2);
+    facts.stamp_uncertainty.record_n(0, 4951).unwrap();
+    facts.stamp_uncertainty.record_n(30_000_000, 49).unwrap();
+    let error = judged(&facts, Some(&calibration(0.0001)), 0.2);
     assert_eq!((error.verdict, error.ttft_p99_s), (Verdict::Valid, Some(0.0001)));
-    assert_eq!(error.kernel_stamped_share, Some(0.99));
-    facts.first_contents.exact = 4949;
-    assert!(the_reason(&judged(&facts, Some(&calibration), 0.2)).contains("loop lag 50."));
+    assert!(error.stamp_uncertainty_p99_s.unwrap() < 1e-6);
+    facts.stamp_uncertainty.record_n(30_000_000, 20).unwrap();
+    let error = judged(&facts, Some(&calibration(0.0001)), 0.2);
+    assert!(the_reason(&error).contains("stamp uncertainty 30."), "{error:?}");
+    // And the other way round: nothing is later than its loop.
+    let mut facts = good();
+    facts.stamp_uncertainty.record_n(30_000_000, 100).unwrap();
+    assert_eq!(judged(&facts, None, 0.2).verdict, Verdict::Valid);
 }
 
 #[test]
-fn few_requests_of_a_calibration_are_judged_by_their_loops_unless_the_kernel_stamped_them() {
-    let few = |kernel_stamped_share| Calibration {
+fn few_requests_of_a_calibration_are_not_judged_by_the_worst_of_them_alone() {
+    let few = |loop_lag| Calibration {
         requests: 20,
-        loop_lag_p99_s: Some(0.005),
-        kernel_stamped_share,
+        loop_lag_p99_s: Some(loop_lag),
         ..calibration(0.0008)
     };
     let bound = |calibration| judged(&good(), Some(&calibration), 0.2).ttft_p99_s;
-    assert_eq!(bound(few(Some(0.5))), Some(0.005));
-    assert_eq!(bound(few(Some(1.0))), Some(0.0008));
+    assert_eq!(bound(few(0.005)), Some(0.0008));
+    assert_eq!(bound(few(0.0004)), Some(0.0004));
 }
 
 #[test]

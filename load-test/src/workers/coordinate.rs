@@ -137,6 +137,8 @@ struct Coordinator<'a, H> {
     members: BTreeMap<u32, Member>,
     /// Who went away before the run, by the number of the share.
     left: BTreeMap<u32, Vec<String>>,
+    /// Where they were: what comes from there still is of no interest.
+    left_from: Vec<WorkerAddress>,
 }
 
 impl<'a, H: FnMut(CoordinatorEvent<'_>) + Send> Coordinator<'a, H> {
@@ -156,6 +158,7 @@ impl<'a, H: FnMut(CoordinatorEvent<'_>) + Send> Coordinator<'a, H> {
             alive,
             members: BTreeMap::new(),
             left: BTreeMap::new(),
+            left_from: Vec::new(),
         }
     }
 
@@ -204,8 +207,13 @@ impl<'a, H: FnMut(CoordinatorEvent<'_>) + Send> Coordinator<'a, H> {
             return Ok(());
         }
         let Some(member) = self.members.values_mut().find(|member| member.address == from) else {
-            // It has left meanwhile.
-            return Ok(());
+            return match says {
+                // Such as an offer that an older version does not understand.
+                WorkerSays::Failed { reason } if !self.left_from.contains(&from) => {
+                    Err(CoordinateError::Refused { reason })
+                }
+                _ => Ok(()),
+            };
         };
         member.heard = Instant::now();
         match says {
@@ -240,6 +248,7 @@ impl<'a, H: FnMut(CoordinatorEvent<'_>) + Send> Coordinator<'a, H> {
         if let Some(member) = self.members.remove(&number) {
             (self.hear)(CoordinatorEvent::Left(&member.worker));
             self.left.entry(number).or_default().push(member.worker.name);
+            self.left_from.push(member.address);
         }
     }
 
@@ -319,6 +328,7 @@ impl<'a, H: FnMut(CoordinatorEvent<'_>) + Send> Coordinator<'a, H> {
         let Some((&number, member)) = known.filter(|(_, member)| member.is_awaited()) else {
             // Somebody took a share that was given back too late. It must not be done twice.
             let stop = encode(&CoordinatorSays::Stop);
+            // Where it cannot be told, it finds nobody to begin with.
             let _ = self.offered.send(&from, stop).await;
             return;
         };

@@ -40,6 +40,12 @@ pub enum CoordinateError {
         /// Its words.
         reason: String,
     },
+    /// A worker took a share and did not even begin with it.
+    #[error("a worker cannot take part: {reason}")]
+    Refused {
+        /// Its words.
+        reason: String,
+    },
     /// Workers do not ask the same.
     #[error(
         "workers {} and {} prepared different prompts (tokenizers {} and {}): expected the same files and the same tokenizer on all \

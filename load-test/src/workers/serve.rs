@@ -127,7 +127,8 @@ async fn work<R: Runner>(
             .await;
     }
     if !is_stopped {
-        // Also where it failed: with the next worker it would fail again.
+        // Also where it failed: with the next worker it would fail again. Where the broker is gone, it gives the share to that one, and the
+        // coordinator, which has heard of the failure or of nobody, is gone from it too.
         let _ = conversation.taken.keep().await;
     }
     conversation.taken.close().await;

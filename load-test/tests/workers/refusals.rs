@@ -51,6 +51,21 @@ async fn a_coordinator_refuses_an_unknown_version() {
     assert_eq!(found, 9);
 }
 
+/// It has not even said who it is: such as one that does not understand the offer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_refuses_ends_the_wait() {
+    let url = amqp_url().await;
+    let older = async {
+        let taken = shares(&url).take().await.unwrap();
+        let refusal = r#"{"version": 1, "says": {"kind": "failed", "reason": "too new for me"}}"#;
+        taken.send(refusal.into()).await.unwrap();
+        taken
+    };
+    let asked = asked(plan(), 2);
+    let (error, _taken) = tokio::join!(refused(&url, &asked), older);
+    assert_eq!(error.to_string(), "a worker cannot take part: too new for me");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_without_its_workers_says_how_many_came() {
     let (server, url) = (server(), amqp_url().await);

@@ -48,7 +48,15 @@ pub(crate) async fn run(options: LoadTest, context: Context) -> anyhow::Result<(
     if let Some(number) = options.results.workers {
         return workers::coordinate(&options, &context, plan, number, stop).await;
     }
-    let ready = prepare(&options, plan, &environment).await?;
+    let ready = tokio::select! {
+        biased;
+        ready = prepare(&options, plan, &environment) => ready?,
+        () = stop.cancelled() => {
+            // A download has no end that can be waited for, and nothing has been measured.
+            eprint_line("stopped before the run began");
+            std::process::exit(130);
+        }
+    };
     let calibration = if options.client.no_calibration {
         None
     } else {

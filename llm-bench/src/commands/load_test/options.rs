@@ -83,9 +83,9 @@ pub(crate) struct LoadOptions {
     /// Coefficient of variation of gamma's gaps: above 1 is burstier than Poisson
     #[arg(long, value_name = "CV", default_value_t = 2.0, value_parser = positive)]
     pub arrival_cv: f64,
-    /// Open loop: what would exceed so many requests in flight is dropped, and counted so
-    #[arg(long, value_name = "N", default_value = "10000")]
-    pub max_in_flight: NonZeroU32,
+    /// Open loop: what would exceed so many requests in flight is dropped, and counted so [default: 10000]
+    #[arg(long, value_name = "N", conflicts_with = "num_concurrent_requests")]
+    pub max_in_flight: Option<NonZeroU32>,
     /// The load grows over so many seconds, which are left out of the figures [default: 1 ms a stream; 0 with --request-rate]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "trace")]
     pub ramp_up: Option<Duration>,
@@ -165,11 +165,11 @@ pub(crate) struct ResultOptions {
     #[arg(long)]
     pub json: bool,
     /// Write the time of every chunk to chunks.jsonl in the results directory
-    #[arg(long)]
+    #[arg(long, requires = "results_dir")]
     pub record_chunks: bool,
     /// Send the measured values into the pipeline: to a service at URL (with API_KEY), or without URL to where DATABASE_URL
     /// and AMQP_URL say (embedded where they say nothing)
-    #[arg(long, value_name = "URL", num_args = 0..=1)]
+    #[arg(long, value_name = "URL", num_args = 0..=1, conflicts_with = "calibrate")]
     pub publish: Option<Option<String>>,
     /// Take shares of runs from the broker at AMQP_URL until Ctrl+C
     #[arg(long, conflicts_with_all = ["workers", "publish"])]

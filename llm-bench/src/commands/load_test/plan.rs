@@ -12,6 +12,8 @@ const LLMPERF_TIMEOUT: Duration = Duration::from_secs(90);
 const LONGEST_TRACE: Duration = Duration::from_secs(366 * 86_400);
 /// LLMPerf's default of `--max-num-completed-requests`.
 const LLMPERF_REQUESTS: u64 = 10;
+/// Of an open loop.
+const MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::new(10_000).expect("not zero");
 /// Streams that start all at once measure the burst: by default they start so far apart.
 const RAMP_PER_STREAM: Duration = Duration::from_millis(1);
 
@@ -21,7 +23,7 @@ pub(super) fn plan(options: &LoadTest, seed: u64, client_cores: NonZeroU32) -> R
         model: options.model.clone(),
         api: api(options.llm_api),
         workload: workload(options),
-        load: load(options),
+        load: load(options)?,
         stop: stop(options),
         warmup_requests: options.load.warmup_requests,
         slo: options.load.slo.as_deref().map_or(Ok(Slo::default()), slo)?,
@@ -68,22 +70,28 @@ fn workload(options: &LoadTest) -> Workload {
     }
 }
 
-fn load(options: &LoadTest) -> Load {
+fn load(options: &LoadTest) -> Result<Load, Invalid> {
     let asked = &options.load;
+    let max_in_flight = asked.max_in_flight.unwrap_or(MAX_IN_FLIGHT);
     if options.workload.trace.is_some() {
-        return Load::Trace {
+        return Ok(Load::Trace {
             speed: options.workload.trace_speed,
-            max_in_flight: asked.max_in_flight,
-        };
+            max_in_flight,
+        });
     }
     let Some(rate) = asked.request_rate else {
+        if let Some(found) = asked.max_in_flight {
+            let expected =
+                "--request-rate or --trace beside it: a closed loop has as many in flight as it has streams";
+            return Err(Invalid::new("--max-in-flight", found, expected));
+        }
         let concurrency = options.num_concurrent_requests;
-        return Load::Closed {
+        return Ok(Load::Closed {
             concurrency,
             ramp_up: asked.ramp_up.unwrap_or(RAMP_PER_STREAM * concurrency.get()),
-        };
+        });
     };
-    Load::Open {
+    Ok(Load::Open {
         rate,
         arrival: match asked.arrival {
             ArrivalKind::Constant => Arrival::Constant,
@@ -91,8 +99,8 @@ fn load(options: &LoadTest) -> Load {
             ArrivalKind::Gamma => Arrival::Gamma { cv: asked.arrival_cv },
         },
         ramp_up: asked.ramp_up.unwrap_or_default(),
-        max_in_flight: asked.max_in_flight,
-    }
+        max_in_flight,
+    })
 }
 
 fn stop(options: &LoadTest) -> Stop {
@@ -241,6 +249,7 @@ mod tests {
             ("--model m --slo ttft=-1", "found -1"),
             ("--model m --slo speed=1", "found speed"),
             ("--model m --metadata gpu", "found gpu"),
+            ("--model m --max-in-flight 7", "found 7"),
         ] {
             let error = planned(line).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");
@@ -257,6 +266,9 @@ mod tests {
             "--model m --num-concurrent-requests 0",
             "--model m --mean-input-tokens nan",
             "--model m --additional-sampling-params []",
+            "--model m --num-concurrent-requests 3 --max-in-flight 7",
+            "--model m --record-chunks",
+            "--model m --calibrate --publish",
         ] {
             assert!(refused(line), "{line}");
         }

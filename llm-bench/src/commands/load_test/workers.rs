@@ -7,8 +7,8 @@ use load_test::{
     plan::Plan,
     report::{self, build::with_sources},
     workers::{
-        self, Contribution, Coordination, CoordinatorEvent, Job, Made, Runner, WorkerEvent, WorkerName,
-        digest,
+        self, Contribution, CoordinateError, Coordination, CoordinatorEvent, Job, Made, Runner, WorkerEvent,
+        WorkerName, digest,
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use super::{
     outcome::{self, host, report_inputs},
     prepare, results, run, spare_cores,
 };
-use crate::context::Context;
+use crate::context::{Context, WrongInput};
 
 /// Shares the run out and concludes it.
 pub(super) async fn coordinate(
@@ -52,7 +52,11 @@ pub(super) async fn coordinate(
             CoordinatorEvent::Lost(worker, reason) => format!("{} is lost: {reason}", worker.name),
         });
     });
-    outcome::conclude_merged(options, context, &merged.await?)
+    let merged = merged.await.map_err(|error| match error {
+        CoordinateError::TooMany(_) => WrongInput(error.into()).into(),
+        error => anyhow::Error::from(error),
+    })?;
+    outcome::conclude_merged(options, context, &merged)
 }
 
 /// Works until it is stopped.
