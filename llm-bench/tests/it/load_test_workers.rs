@@ -88,7 +88,7 @@ fn workers_need_a_broker_that_all_of_them_reach() {
         let mut command = program("llm-bench");
         command.arg("load-test").args(role);
         let output = run(command);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(
             said.contains("AMQP_URL: found none, expected that of a RabbitMQ"),
