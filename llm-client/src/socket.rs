@@ -332,3 +332,79 @@ impl Transport {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+mod tests {
+    use std::{future::poll_fn, io::Write, net::TcpListener, thread::sleep};
+
+    use super::*;
+
+    /// More than the lookout's time between two looks.
+    const A_WHILE: Duration = Duration::from_millis(2);
+
+    async fn pair(lookout: &Lookout) -> (Stamped, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (
+            Stamped::new(socket, lookout.clone()),
+            listener.accept().unwrap().0,
+        )
+    }
+
+    async fn read(socket: &mut Stamped) -> (Vec<u8>, Arrival) {
+        let mut room = [0; 16];
+        let mut buffer = ReadBuf::new(&mut room);
+        poll_fn(|cx| Pin::new(&mut *socket).poll_read(cx, &mut buffer))
+            .await
+            .unwrap();
+        (buffer.filled().to_vec(), socket.arrival())
+    }
+
+    #[tokio::test]
+    async fn what_is_read_early_has_its_own_stamp() {
+        let lookout = Lookout::new();
+        let (mut socket, mut peer) = pair(&lookout).await;
+        socket.begin();
+        peer.write_all(b"a").unwrap();
+        sleep(A_WHILE);
+        lookout.look(MonotonicTime::now());
+        let between = MonotonicTime::now();
+        peer.write_all(b"b").unwrap();
+        sleep(A_WHILE);
+        let (first, second) = (read(&mut socket).await, read(&mut socket).await);
+        assert_eq!((&*first.0, &*second.0), (&b"a"[..], &b"b"[..]));
+        assert!(first.1.is_stamped && first.1.at < between && between < second.1.at);
+        // What came together came after the last look.
+        assert!(second.1.earliest >= first.1.at);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_looked_after_who_has_its_first_content() {
+        let lookout = Lookout::new();
+        let (mut socket, mut peer) = pair(&lookout).await;
+        socket.begin();
+        socket.content_began();
+        peer.write_all(b"a").unwrap();
+        sleep(A_WHILE);
+        lookout.look(MonotonicTime::now());
+        peer.write_all(b"b").unwrap();
+        sleep(A_WHILE);
+        assert_eq!(read(&mut socket).await.0, b"ab");
+    }
+
+    /// The end stays where it is until the task reads it.
+    #[tokio::test]
+    async fn an_end_is_not_read_early() {
+        let lookout = Lookout::new();
+        let (mut socket, mut peer) = pair(&lookout).await;
+        socket.begin();
+        peer.write_all(b"a").unwrap();
+        drop(peer);
+        sleep(A_WHILE);
+        lookout.look(MonotonicTime::now());
+        sleep(A_WHILE);
+        lookout.look(MonotonicTime::now());
+        assert_eq!(read(&mut socket).await.0, b"a");
+        assert_eq!(read(&mut socket).await.0, b"");
+    }
+}

@@ -113,7 +113,8 @@ fn compare_is_a_gate() {
     let told = said(&worse);
     assert_eq!(worse.status.code(), Some(1), "{told}");
     assert!(told.contains("worse"), "{told}");
-    let better = compare(&slow, &fast, &["--json"]);
+    // The rest of both runs differs too, by what the machine did meanwhile.
+    let better = compare(&slow, &fast, &["--json", "--threshold", "100%"]);
     assert_eq!(better.status.code(), Some(0), "{}", said(&better));
     assert!(
         serde_json::from_slice::<Value>(&better.stdout)
