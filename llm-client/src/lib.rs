@@ -32,5 +32,5 @@ pub use endpoint::{ANTHROPIC_BASE_URL, Api, Endpoint, EndpointError};
 pub use exchange::{ContentKind, Exchange, Finish, Observer, ServerStamps, Usage};
 pub use generation::{Generation, Message, Prompt, Role};
 pub use http1::TransportError;
-pub use lookout::woke;
+pub use lookout::before_sleep;
 pub use outcome::{Dropped, Outcome, StreamError};

@@ -8,7 +8,11 @@
 //!
 //! [`arrival`]: crate::arrival
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::{Rc, Weak},
+    time::Duration,
+};
 
 use precise_time::{MonotonicTime, RealtimeStamps};
 
@@ -17,14 +21,17 @@ use crate::socket::Inbox;
 const EVERY: Duration = Duration::from_micros(500);
 
 thread_local! {
-    static WOKE: Cell<Option<MonotonicTime>> = const { Cell::new(None) };
+    /// The last one that was made on this thread.
+    static LOOKOUT: RefCell<Weak<Shared>> = const { RefCell::new(Weak::new()) };
 }
 
-/// Tells that this thread has slept until now: what its sockets have has come within the few microseconds that waking takes. For
-/// [`tokio::runtime::Builder::on_thread_unpark`]; a runtime that does not call it makes the statement about errors
-/// ([`Exchange::first_content_uncertainty`](crate::Exchange::first_content_uncertainty)) weaker, not wrong.
-pub fn woke() {
-    WOKE.set(Some(MonotonicTime::now()));
+/// Looks once more before this thread sleeps: for [`tokio::runtime::Builder::on_thread_park`]. A runtime that does not call it knows less
+/// about its errors ([`Exchange::first_content_uncertainty`](crate::Exchange::first_content_uncertainty)), and nothing wrong.
+pub fn before_sleep() {
+    let lookout = LOOKOUT.with_borrow(Weak::upgrade);
+    if let Some(shared) = lookout {
+        Lookout(shared).look(MonotonicTime::now());
+    }
 }
 
 /// The sockets of one thread's client that wait for a first content.
@@ -41,11 +48,13 @@ struct Shared {
 
 impl Lookout {
     pub(crate) fn new() -> Self {
-        Self(Rc::new(Shared {
+        let shared = Rc::new(Shared {
             clock: RealtimeStamps::new(),
             looked: Cell::new(MonotonicTime::now()),
             watched: imp::Watched::new(),
-        }))
+        });
+        LOOKOUT.set(Rc::downgrade(&shared));
+        Self(shared)
     }
 
     pub(crate) fn clock(&self) -> &RealtimeStamps {
@@ -63,8 +72,7 @@ impl Lookout {
 
     /// What a watched socket has now was not there at this moment.
     pub(crate) fn nothing_at(&self) -> MonotonicTime {
-        let looked = self.0.looked.get();
-        WOKE.get().map_or(looked, |woke| woke.max(looked))
+        self.0.looked.get()
     }
 
     /// Looks, where it is time.

@@ -333,7 +333,8 @@ impl Transport {
     }
 }
 
-#[cfg(all(test, target_os = "linux", target_pointer_width = "64"))]
+#[cfg(test)]
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod tests {
     use std::{future::poll_fn, io::Write, net::TcpListener, thread::sleep};
 

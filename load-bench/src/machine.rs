@@ -85,11 +85,12 @@ pub(crate) fn pin_to(core: usize) -> anyhow::Result<()> {
 /// Puts this process, with the threads that it starts from now on, before what else the machine does on the same core, where that is
 /// allowed: client and server are measured, and a kernel thread that looks after memory for 60 ms is not. Tells whether it was.
 pub(crate) fn go_first() -> bool {
-    let niceness = ["-n", "-15", "-p", &std::process::id().to_string()].map(ToOwned::to_owned);
+    let process = std::process::id().to_string();
     // Util-linux has it everywhere; a call of its own would be unsafe code.
-    let mut renice = Command::new("renice");
-    renice.args(niceness).stdout(Stdio::null()).stderr(Stdio::null());
-    renice.status().is_ok_and(|status| status.success())
+    let mut chrt = Command::new("chrt");
+    chrt.args(["--fifo", "--pid", "1", &process]);
+    let status = chrt.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
 }
 
 /// What this process has used by a moment.

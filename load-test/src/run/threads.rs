@@ -72,7 +72,7 @@ fn work(
     // Not a `LocalSet`, which is woken through a lock and a system call each time that a socket is ready.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
-        .on_thread_unpark(llm_client::woke)
+        .on_thread_park(llm_client::before_sleep)
         .build_local(LocalOptions::default())
         .map_err(RunError::Thread)?;
     let client = Client::new(endpoint.clone(), shared.limits());
