@@ -165,6 +165,13 @@ impl Endpoint {
         self
     }
 
+    /// Where requests go, such as `https://api.openai.com:443/v1/chat/completions`; without a query, which may hold a key.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}:{}{}", self.host, self.port, self.target.path())
+    }
+
     /// Which API it is.
     #[must_use]
     pub fn api(&self) -> Api {

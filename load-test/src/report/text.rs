@@ -79,6 +79,9 @@ pub fn calibration(calibration: &Calibration) -> String {
 /// Such as `TTFT p99 412 ms ± 0.6 ms (client error), VALID` or `..., INVALID: reason`.
 #[must_use]
 pub fn verdict(report: &Report) -> String {
+    if report.requests.ok == 0 {
+        return "No request was answered: nothing was measured".to_owned();
+    }
     let verdict = if report.is_valid() {
         "VALID".to_owned()
     } else {

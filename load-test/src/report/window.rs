@@ -60,13 +60,15 @@ impl Window {
                 .iter()
                 .filter(move |record| record.index >= warmup_requests)
         };
-        let first_sent = counted().filter_map(|record| record.sent).min();
+        let sent = || counted().filter_map(|record| record.sent);
+        let first_sent = sent().min();
         let start = first_sent.unwrap_or(facts.started);
         let last_closed = counted().map(|record| record.closed).max();
         let steady = Self {
             too_short: None,
             start: start.max(facts.ramp_end),
-            end: facts.last_begun.unwrap_or(facts.ramp_end),
+            // The last one is begun before its first byte is sent, and it counts.
+            end: facts.last_begun.max(sent().max()).unwrap_or(facts.ramp_end),
             first_index: warmup_requests,
         };
         steady.basis_is_missing(records).map_or(steady, |reason| Self {

@@ -110,6 +110,7 @@ pub(super) fn of_cancelled(
     heard: Heard,
     sent: Option<MonotonicTime>,
     ended: MonotonicTime,
+    is_interrupted: bool,
 ) -> (RequestRecord, Option<Box<str>>) {
     let record = RequestRecord {
         sent,
@@ -122,10 +123,12 @@ pub(super) fn of_cancelled(
         class: Class::Cancelled,
         ..blank
     };
-    (
-        record,
-        Some("still in flight when the time to drain was over".into()),
-    )
+    let reason = if is_interrupted {
+        "still in flight when the run was stopped"
+    } else {
+        "still in flight when the time to drain was over"
+    };
+    (record, Some(reason.into()))
 }
 
 fn saturated(tokens: u64) -> u32 {

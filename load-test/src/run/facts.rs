@@ -37,7 +37,7 @@ pub struct RunFacts {
     /// Sent − intended of an open loop; for a request that had to connect first, begun − intended, as connecting is the
     /// network's and the server's time. Empty for a closed loop, whose requests are due when they are begun.
     pub late_sends: Histogram<u64>,
-    /// What a closed loop held; `None` for an open loop, or where no request began after the ramp.
+    /// What a closed loop held; `None` for an open loop, or where no request began well after the ramp.
     pub streams: Option<HeldStreams>,
     /// Rests of a closed loop's streams after failures and `Retry-After`.
     pub waits: Waits,

@@ -6,6 +6,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::{self, ScopedJoinHandle},
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -149,13 +150,17 @@ fn stamp_uncertainty(workers: &[WorkerFacts]) -> Histogram<u64> {
     if steady.is_empty() { ramp } else { steady }
 }
 
-/// `None` for an open loop, and where no thread began anything after the ramp: there is no window then. A single thread that began
+/// Of less time an average says nothing: a run of as many requests as streams sends all of them within microseconds.
+const SHORTEST_WINDOW: Duration = Duration::from_millis(500);
+
+/// `None` for an open loop, and where no thread began anything well after the ramp: there is no window then. A single thread that began
 /// nothing held what it had at its beginning, as its streams were longer than the window.
 fn held(shared: &Shared, workers: &[WorkerFacts]) -> Option<HeldStreams> {
     let Load::Closed { concurrency, .. } = shared.plan.load else {
         return None;
     };
-    if workers.iter().all(|worker| worker.held.is_none()) {
+    let windows = workers.iter().filter_map(|worker| Some(worker.held?.window));
+    if windows.max()? < SHORTEST_WINDOW {
         return None;
     }
     let held = workers

@@ -132,7 +132,10 @@ impl Worker {
         let blank = ending::blank(index, intended, self.number, prompt_tokens);
         let (record, error) = match &exchange {
             Some(exchange) => ending::of_exchange(blank, exchange, ended),
-            None => ending::of_cancelled(blank, listener.heard(), sent, ended),
+            None => {
+                let is_interrupted = self.shared.cancel.is_cancelled();
+                ending::of_cancelled(blank, listener.heard(), sent, ended, is_interrupted)
+            }
         };
         if self.is_open_loop {
             self.record_late_send(&record, begun);

@@ -93,6 +93,7 @@ pub(super) struct Ready {
 /// Chooses the tokenizer, makes the prompts and writes the requests' bodies: on threads of their own, it takes seconds.
 async fn prepare(options: &LoadTest, plan: Plan, environment: &Environment) -> anyhow::Result<Ready> {
     let endpoint = environment.endpoint(plan.api, options.workload.no_stream_usage)?;
+    eprint_line(&format!("load test of {} at {}", plan.model, endpoint.place()));
     let (named, hub) = (options.tokenizer_id.clone(), environment.hub());
     let made = spawn_blocking(move || {
         let tokenizer = tokens::choose(named.as_deref(), &plan.model, &hub).map_err(of_tokenizer)?;

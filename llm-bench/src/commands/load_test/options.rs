@@ -44,7 +44,7 @@ pub(crate) struct LoadTest {
     /// A JSON object that goes into every request, over what stands there
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = json_object)]
     pub additional_sampling_params: serde_json::Map<String, serde_json::Value>,
-    /// Where the results are written; nothing is without it
+    /// Where the results are written, a directory for each run; nothing is without it
     #[arg(long, value_name = "DIRECTORY", default_value = "", hide_default_value = true)]
     pub results_dir: OsString,
     /// Labels for the results: k=v,k=v
@@ -217,7 +217,7 @@ MLFLOW_TRACKING_URI with MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and 
 Results: {model}_{in}_{out}_summary.json and _individual_responses.json as LLMPerf writes them, report.json, report.html and
 requests.jsonl, which is written as requests end.
 
-Exit status: 0 done and valid, 1 failed, or the client could not keep up (see --allow-invalid), 2 wrong usage.
+Exit status: 0 done and valid (what Ctrl+C cut short is reported as far as it went), 1 failed, or the client could not keep up (see --allow-invalid), 2 wrong usage.
 
 To try it without a key: `llm-bench mock-llm` in another terminal.";
 

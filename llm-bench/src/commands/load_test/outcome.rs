@@ -35,6 +35,9 @@ pub(super) async fn conclude(
     show(options, &report)?;
     written?;
     let directory = results_dir(options)?;
+    if let Some(directory) = directory {
+        eprint_line(&format!("results: {}", directory.join("report.html").display()));
+    }
     let published = published(&ended, directory);
     if let Some(tracking) = tracking {
         tracking.log(&report, context.clock.now(), directory).await?;
