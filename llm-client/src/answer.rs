@@ -124,6 +124,7 @@ impl<O: Observer> Progress<'_, O> {
         arrival: Arrival,
         event: Event<'_>,
     ) -> Result<(), StreamError> {
+        self.comes_behind(arrival);
         if event.name == b"error" {
             let message = refusal_message(event.data);
             return Err(StreamError::Reported { message });
@@ -181,19 +182,21 @@ impl<O: Observer> Progress<'_, O> {
         })
     }
 
+    /// What came behind the first content before it was read hides when that had come.
+    fn comes_behind(&mut self, arrival: Arrival) {
+        if self.record.first_content == Some(arrival.at) {
+            self.record.first_content_uncertainty = arrival.uncertainty();
+        }
+    }
+
     fn chunk(&mut self, arrival: Arrival) {
         let at = arrival.at;
         self.record.content_chunks += 1;
-        match self.record.first_content {
-            None => {
-                self.record.first_content = Some(at);
-                if !arrival.is_stamped {
-                    self.record.first_content_uncertainty = arrival.uncertainty();
-                }
+        if self.record.first_content.is_none() {
+            self.record.first_content = Some(at);
+            if !arrival.is_stamped {
+                self.record.first_content_uncertainty = arrival.uncertainty();
             }
-            // What came behind the first before it was read hides when that had come.
-            Some(first) if first == at => self.record.first_content_uncertainty = arrival.uncertainty(),
-            Some(_) => {}
         }
         self.record.last_content = Some(at);
         self.observer.chunk(at);

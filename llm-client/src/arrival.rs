@@ -41,6 +41,12 @@ impl Arrival {
         }
     }
 
+    /// Of a socket that was found empty at `moment`.
+    pub(crate) fn nothing_at(self, moment: MonotonicTime) -> Self {
+        let earliest = self.earliest.max(moment).min(self.at);
+        Self { earliest, ..self }
+    }
+
     /// By how much [`Self::at`] may be too late for a byte that is not the last one.
     pub(crate) fn uncertainty(&self) -> Duration {
         self.at.saturating_since(self.earliest)
@@ -56,7 +62,8 @@ impl Stamps {
         Self(imp::Stamps::ask_for(socket))
     }
 
-    /// Reads once. What it reads came after `earliest`. A stamp is doubted where the bytes have waited for longer than `patience`.
+    /// Reads once. What it reads came after `earliest`, as no stamp before it can be right. A stamp is doubted where the bytes have waited for
+    /// longer than `patience`.
     ///
     /// # Errors
     ///

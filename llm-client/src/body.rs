@@ -5,6 +5,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use tokio::time::{Instant, timeout_at};
+
 use crate::{
     Exchange, Observer, Outcome, StreamError,
     answer::Answer,
@@ -51,24 +53,28 @@ pub(crate) async fn follow<O: Observer>(
     };
     let mut body = connection.pieces(&mut framing, &rest, &mut hear);
     drop(rest);
-    let mut is_ended = false;
+    let mut end_by = None;
     loop {
         let read = poll_fn(|cx| connection.poll_body(cx, &mut framing, &mut hear));
         match body.take() {
-            None if is_ended => match tokio::time::timeout(LINGER, read).await {
-                Ok(read) => body = Some(read),
-                // Nothing is missing but the end of the HTTP message.
-                Err(_) => return Ok((Outcome::Ok, false)),
+            None => match end_by {
+                None => body = Some(read.await),
+                Some(end_by) => match timeout_at(end_by, read).await {
+                    Ok(read) => body = Some(read),
+                    // Nothing is missing but the end of the HTTP message.
+                    Err(_) => return Ok((Outcome::Ok, false)),
+                },
             },
-            None => body = Some(read.await),
-            Some(Body::Taken(Heard::End)) => is_ended = true,
+            Some(Body::Taken(Heard::End)) => {
+                end_by.get_or_insert_with(|| Instant::now() + LINGER);
+            }
             Some(Body::Taken(Heard::Failed(error))) => return Err(Outcome::StreamError(error)),
             Some(Body::Over { is_clean }) => {
                 let outcome = answer.end(connection.arrival());
                 return Ok((outcome, is_clean && head.keeps_alive));
             }
             // As above.
-            Some(Body::Broken(_)) if is_ended => return Ok((Outcome::Ok, false)),
+            Some(Body::Broken(_)) if end_by.is_some() => return Ok((Outcome::Ok, false)),
             Some(Body::Broken(error)) => return Err(failed(error)),
         }
     }

@@ -1,7 +1,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    io::ErrorKind::{BrokenPipe, ConnectionReset},
+    io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof},
     pin::{Pin, pin},
     rc::Rc,
     task::{Poll, Waker},
@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, header::CONNECTION};
 use precise_time::MonotonicTime;
+use tokio::task::coop::unconstrained;
 
 use crate::{
     Endpoint, Exchange, Observer, Outcome, StreamError,
@@ -203,7 +204,7 @@ impl Shared {
 
     fn idle_connection(&self) -> Option<Connection> {
         loop {
-            let connection = self.idle.borrow_mut().pop()?;
+            let mut connection = self.idle.borrow_mut().pop()?;
             if connection.is_alive() {
                 return Some(connection);
             }
@@ -216,7 +217,6 @@ impl Shared {
 /// `tokio::time::timeout` looks at its timer whenever the future is polled, which is for every token. Here the timer is looked at once, to
 /// leave the waker there, and again when it may have gone off.
 async fn within<T>(limit: Duration, mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    let deadline = MonotonicTime::now() + limit;
     let mut alarm = pin!(tokio::time::sleep(limit));
     let mut wakes: Option<Waker> = None;
     poll_fn(|cx| {
@@ -224,11 +224,12 @@ async fn within<T>(limit: Duration, mut future: Pin<&mut impl Future<Output = T>
             return Poll::Ready(Some(value));
         }
         let is_set = wakes.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if is_set && MonotonicTime::now() < deadline {
+        if is_set && !alarm.is_elapsed() {
             return Poll::Pending;
         }
         wakes = Some(cx.waker().clone());
-        alarm.as_mut().poll(cx).map(|()| None)
+        // However much this task has done in its turn, the timer is set.
+        pin!(unconstrained(alarm.as_mut())).poll(cx).map(|()| None)
     })
     .await
 }
@@ -246,7 +247,7 @@ fn was_in_service(record: &Exchange) -> bool {
 fn was_closed_instead(error: &TransportError) -> bool {
     match error {
         TransportError::ClosedUnanswered => true,
-        TransportError::Io(error) => matches!(error.kind(), ConnectionReset | BrokenPipe),
+        TransportError::Io(error) => matches!(error.kind(), ConnectionReset | BrokenPipe | UnexpectedEof),
         _ => false,
     }
 }

@@ -5,7 +5,7 @@ use std::{
     future::poll_fn,
     io::{self, IoSlice},
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -65,12 +65,16 @@ impl Connection {
     }
 
     /// Whether it is still open after a rest, and nothing has come that nobody asked for.
-    pub(crate) fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&mut self) -> bool {
         match self.transport.socket().pending() {
             Pending::Nothing => true,
             Pending::Closed => false,
-            // TLS sends tickets for later sessions whenever it likes.
-            Pending::Bytes => matches!(self.transport, Transport::Tls(_)),
+            // TLS sends tickets for later sessions whenever it likes, and says that it closes.
+            Pending::Bytes => {
+                let mut nobody = Context::from_waker(Waker::noop());
+                matches!(self.transport, Transport::Tls(_))
+                    && self.transport.poll_read(&mut nobody, &mut [0]).is_pending()
+            }
         }
     }
 
@@ -107,7 +111,7 @@ impl Connection {
         };
         let mut unsent = None;
         let mut received = Vec::new();
-        poll_fn(|cx| {
+        let answered = poll_fn(|cx| {
             if unsent.is_none()
                 && let Poll::Ready(Err(error)) = sending.poll(&mut self.transport, cx)
             {
@@ -122,7 +126,7 @@ impl Connection {
                     Ok(None) => {}
                     Ok(Some(mut answered)) => {
                         answered.head.keeps_alive &= sending.is_flushed;
-                        return Poll::Ready(Ok(answered));
+                        return Poll::Ready(Ok::<_, TransportError>(answered));
                     }
                     Err(error) => {
                         return Poll::Ready(Err(match unsent.take() {
@@ -133,7 +137,12 @@ impl Connection {
                 }
             }
         })
-        .await
+        .await?;
+        if (200..300).contains(&answered.head.status) && unsent.is_none() {
+            // It answers while it reads; whoever refuses does not read on.
+            poll_fn(|cx| sending.poll(&mut self.transport, cx)).await?;
+        }
+        Ok(answered)
     }
 
     /// Reads once. `None` where more of the head is missing.

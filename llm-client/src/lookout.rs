@@ -100,7 +100,7 @@ mod imp {
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     use precise_time::{MonotonicTime, RealtimeStamps};
 
-    use crate::socket::Inbox;
+    use crate::socket::{Inbox, ReadEarly};
 
     const AT_ONCE: usize = 64;
     /// A head and some tokens; what is longer comes with the next look.
@@ -126,15 +126,15 @@ mod imp {
         pub(super) fn add(&self, inbox: &Rc<Inbox>) {
             let Some(epoll) = &self.epoll else { return };
             let key = key(inbox);
-            if epoll
-                .add(inbox.socket(), EpollEvent::new(EpollFlags::EPOLLIN, key))
-                .is_ok()
-            {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, key);
+            if epoll.add(inbox.socket(), event).is_ok() {
+                inbox.set_watched(true);
                 self.inboxes.borrow_mut().insert(key, Rc::downgrade(inbox));
             }
         }
 
         pub(super) fn remove(&self, inbox: &Inbox) {
+            inbox.set_watched(false);
             let was_watched = self.inboxes.borrow_mut().remove(&key(inbox)).is_some();
             if let Some(epoll) = self.epoll.as_ref().filter(|_| was_watched) {
                 // It fails only where the socket is not there any more.
@@ -144,27 +144,30 @@ mod imp {
 
         /// Whether nothing is left to be read.
         pub(super) fn read_ready(&self, clock: &RealtimeStamps, earliest: MonotonicTime) -> bool {
-            let Some(epoll) = self.epoll.as_ref().filter(|_| !self.inboxes.borrow().is_empty()) else {
-                return true;
-            };
+            let Some(epoll) = &self.epoll else { return false };
             let mut buffer = self.buffer.borrow_mut();
             let mut events = [EpollEvent::empty(); AT_ONCE];
-            loop {
+            let mut is_all = true;
+            // Everybody's turn comes, and nobody's again and again: a server that does not stop sending must not keep the thread here.
+            let rounds = self.inboxes.borrow().len() / AT_ONCE + 1;
+            for _ in 0..rounds {
                 let Ok(ready) = epoll.wait(&mut events, EpollTimeout::ZERO) else {
                     return false;
                 };
                 for event in &events[..ready] {
                     let inbox = self.inboxes.borrow().get(&event.data()).and_then(Weak::upgrade);
-                    if let Some(inbox) = inbox.filter(|inbox| !inbox.read_early(clock, earliest, &mut buffer))
-                    {
-                        // It has ended: whoever polls it finds that out.
-                        self.remove(&inbox);
+                    let Some(inbox) = inbox else { continue };
+                    match inbox.read_early(clock, earliest, &mut buffer) {
+                        ReadEarly::All => {}
+                        ReadEarly::Part => is_all = false,
+                        ReadEarly::Enough => self.remove(&inbox),
                     }
                 }
                 if ready < AT_ONCE {
-                    return true;
+                    return is_all;
                 }
             }
+            false
         }
     }
 

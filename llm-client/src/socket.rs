@@ -30,13 +30,29 @@ use crate::{
 pub(crate) struct Inbox {
     socket: TcpStream,
     stamps: RefCell<Stamps>,
-    arrival: Cell<Arrival>,
+    /// When the last byte that was read had come.
+    last_byte: Cell<MonotonicTime>,
     first_write: Cell<Option<MonotonicTime>>,
     awaits_content: Cell<bool>,
+    is_watched: Cell<bool>,
     /// What was read before the task came to it.
     early: RefCell<VecDeque<Early>>,
     /// The task that waits for it.
     waker: RefCell<Option<Waker>>,
+}
+
+/// What a socket may have read early; what is more waits for its task, and the server with it.
+const MOST_EARLY: usize = 64 << 10;
+
+/// What of a socket was read early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadEarly {
+    /// All that was there.
+    All,
+    /// More is there.
+    Part,
+    /// The rest is its task's: its end, or what is too much.
+    Enough,
 }
 
 #[derive(Debug)]
@@ -51,29 +67,30 @@ impl Inbox {
         &self.socket
     }
 
-    /// Reads what is there and wakes the task. Whether more may come.
+    /// Reads what is there and wakes the task. The socket was found empty at `nothing_at`.
     pub(crate) fn read_early(
         &self,
         clock: &RealtimeStamps,
         nothing_at: MonotonicTime,
         buffer: &mut [u8],
-    ) -> bool {
+    ) -> ReadEarly {
+        if self.early_bytes() > MOST_EARLY {
+            return ReadEarly::Enough;
+        }
         let mut buffer = ReadBuf::new(buffer);
-        let earliest = self.earliest().max(nothing_at);
-        let read = self
-            .stamps
-            .borrow_mut()
-            .read(&self.socket, &mut buffer, clock, earliest, self.patience());
-        let (bytes, arrival) = match read {
+        let (bytes, arrival) = match self.receive(clock, &mut buffer) {
             // The end is read by the task itself: it stays there.
-            Ok(_) if buffer.filled().is_empty() => return false,
-            Ok(arrival) => (Ok(buffer.filled().to_vec()), arrival),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+            Ok(_) if buffer.filled().is_empty() => return ReadEarly::Enough,
+            Ok(arrival) => (Ok(buffer.filled().to_vec()), arrival.nothing_at(nothing_at)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return ReadEarly::All,
             // The kernel tells it once.
             Err(error) => (Err(error), Arrival::read_now()),
         };
-        let may_go_on = bytes.is_ok();
-        self.arrival.set(arrival);
+        let has_read = match &bytes {
+            Err(_) => ReadEarly::Enough,
+            Ok(_) if buffer.remaining() == 0 => ReadEarly::Part,
+            Ok(_) => ReadEarly::All,
+        };
         self.early.borrow_mut().push_back(Early {
             bytes,
             taken: 0,
@@ -82,7 +99,26 @@ impl Inbox {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-        may_go_on
+        has_read
+    }
+
+    /// Whether the lookout sees to it.
+    pub(crate) fn set_watched(&self, is_watched: bool) {
+        self.is_watched.set(is_watched);
+    }
+
+    /// Reads once.
+    fn receive(&self, clock: &RealtimeStamps, buffer: &mut ReadBuf<'_>) -> io::Result<Arrival> {
+        let mut stamps = self.stamps.borrow_mut();
+        let arrival = stamps.read(&self.socket, buffer, clock, self.earliest(), self.patience())?;
+        self.last_byte.set(arrival.at);
+        Ok(arrival)
+    }
+
+    fn early_bytes(&self) -> usize {
+        let early = self.early.borrow();
+        let lengths = early.iter().filter_map(|early| early.bytes.as_ref().ok());
+        lengths.map(Vec::len).sum()
     }
 
     /// What was read early, as much as fits.
@@ -104,7 +140,7 @@ impl Inbox {
 
     /// What is read now came after that.
     fn earliest(&self) -> MonotonicTime {
-        let before = self.arrival.get().at;
+        let before = self.last_byte.get();
         self.first_write.get().map_or(before, |sent| sent.max(before))
     }
 
@@ -125,23 +161,27 @@ impl Inbox {
 pub(crate) struct Stamped {
     inbox: Rc<Inbox>,
     lookout: Lookout,
+    arrival: Arrival,
 }
 
 impl Stamped {
     /// Of a socket that was connected just now.
     pub(crate) fn new(socket: TcpStream, lookout: Lookout) -> Self {
+        let arrival = Arrival::read_now();
         let inbox = Inbox {
             stamps: RefCell::new(Stamps::of(&socket)),
             socket,
-            arrival: Cell::new(Arrival::read_now()),
+            last_byte: Cell::new(arrival.at),
             first_write: Cell::default(),
             awaits_content: Cell::default(),
+            is_watched: Cell::default(),
             early: RefCell::default(),
             waker: RefCell::default(),
         };
         Self {
             inbox: Rc::new(inbox),
             lookout,
+            arrival,
         }
     }
 
@@ -155,7 +195,7 @@ impl Stamped {
 
     /// When what was read last had come; the end of the stream is read too.
     pub(crate) fn arrival(&self) -> Arrival {
-        self.inbox.arrival.get()
+        self.arrival
     }
 
     /// Just before the first byte since [`Self::begin`] was written.
@@ -174,6 +214,13 @@ impl Stamped {
     /// What the kernel has for the next read. It is asked and not tokio, which knows only what its reactor has seen: that runs between two
     /// tasks.
     pub(crate) fn pending(&self) -> Pending {
+        if let Some(early) = self.inbox.early.borrow().front() {
+            return if early.bytes.is_ok() {
+                Pending::Bytes
+            } else {
+                Pending::Closed
+            };
+        }
         let mut byte = [MaybeUninit::uninit()];
         match SockRef::from(&self.inbox.socket).peek(&mut byte) {
             Ok(0) => Pending::Closed,
@@ -190,39 +237,37 @@ impl Stamped {
     }
 
     fn poll_receive(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<Arrival>> {
-        let Self { inbox, lookout } = self;
+        let Self { inbox, lookout, .. } = self;
         if let Some(early) = inbox.take_early(buffer) {
+            // A burst of first contents is no reason not to look for the next.
+            lookout.look(MonotonicTime::now());
             return Poll::Ready(early);
         }
         loop {
             if inbox.socket.poll_read_ready(cx)?.is_pending() {
-                if inbox.awaits_content.get() {
+                if inbox.is_watched.get() {
                     *inbox.waker.borrow_mut() = Some(cx.waker().clone());
                 }
                 return Poll::Pending;
             }
             let room = buffer.remaining();
-            let mut earliest = inbox.earliest();
-            if inbox.awaits_content.get() {
-                earliest = earliest.max(lookout.nothing_at());
-            }
-            let read = inbox.socket.try_io(Interest::READABLE, || {
-                let mut stamps = inbox.stamps.borrow_mut();
-                stamps.read(&inbox.socket, buffer, lookout.clock(), earliest, inbox.patience())
-            });
-            match read {
-                Ok(arrival) => {
-                    let left = buffer.remaining();
-                    if 0 < left && left < room {
-                        // Nothing is left, and epoll tells when more comes: as tokio's own read does, spare the call that finds nothing.
-                        let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-                        let _ = inbox.socket.try_io(Interest::READABLE, nothing);
-                    }
-                    return Poll::Ready(Ok(arrival));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            let receive = || inbox.receive(lookout.clock(), buffer);
+            let mut arrival = match inbox.socket.try_io(Interest::READABLE, receive) {
+                Ok(arrival) => arrival,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Poll::Ready(Err(error)),
+            };
+            let left = buffer.remaining();
+            if 0 < left && left < room {
+                // Nothing is left, and epoll tells when more comes: as tokio's own read does, spare the call that finds nothing.
+                let nothing = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                let _ = inbox.socket.try_io(Interest::READABLE, nothing);
             }
+            if inbox.is_watched.get() {
+                arrival = arrival.nothing_at(lookout.nothing_at());
+            }
+            lookout.look(arrival.read_at);
+            return Poll::Ready(Ok(arrival));
         }
     }
 }
@@ -243,13 +288,11 @@ pub(crate) enum Pending {
 
 impl AsyncRead for Stamped {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let arrival = ready!(self.poll_receive(cx, buffer))?;
-        self.inbox.arrival.set(arrival);
-        self.lookout.look(arrival.read_at);
+        self.arrival = ready!(self.poll_receive(cx, buffer))?;
         Poll::Ready(Ok(()))
     }
 }
