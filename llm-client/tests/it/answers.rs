@@ -260,3 +260,19 @@ async fn an_answer_that_ended_does_not_wait_for_the_end_of_the_message() {
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
     assert_eq!(exchange.closed, None);
 }
+
+/// Not even by a server that goes on talking.
+#[tokio::test]
+async fn pings_behind_the_end_hold_nothing_up() {
+    let (exchange, _) = exchanged(Api::OpenAiChat, |peer| {
+        peer.stream_head();
+        peer.chunk([&token("a"), FINISH, DONE].concat());
+        let ping = crate::server::chunk(": ping\n\n");
+        while std::io::Write::write_all(&mut peer.0, &ping).is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    })
+    .await;
+    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+    assert_eq!(exchange.closed, None);
+}

@@ -286,3 +286,36 @@ async fn a_connection_is_given_up_after_its_time() {
         "{exchange:?}"
     );
 }
+
+/// A server may answer while it reads. A request that is longer than what sockets hold is sent to its end all the same.
+#[tokio::test]
+async fn a_long_request_is_sent_to_its_end_behind_an_early_answer() {
+    const LENGTH: usize = 32 << 20;
+    let server = Server::start(vec![script(|mut peer| {
+        peer.stream_head();
+        let (_, sent) = peer.request();
+        assert_eq!(sent.len(), LENGTH);
+        peer.chunk([&token("a"), FINISH, DONE].concat());
+        peer.end_of_chunks();
+    })]);
+    let long = bytes::Bytes::from(vec![b' '; LENGTH]);
+    let exchange = server.client(Api::OpenAiChat).exchange(long, &mut ()).await;
+    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+    server.finish();
+}
+
+#[tokio::test]
+async fn a_request_that_went_out_twice_says_so() {
+    let server = Server::start(vec![
+        script(|mut peer| {
+            serve_one(&mut peer);
+            peer.request();
+            peer.close();
+        }),
+        script(|mut peer| serve_one(&mut peer)),
+    ]);
+    let client = server.client(Api::OpenAiChat);
+    assert!(!client.exchange(body(), &mut ()).await.sent_again);
+    assert!(client.exchange(body(), &mut ()).await.sent_again);
+    server.finish();
+}

@@ -84,3 +84,39 @@ async fn a_stranger_is_not_trusted() {
         server.finish();
     }
 }
+
+/// It says so within TLS, and the socket has bytes to read then.
+#[tokio::test]
+async fn a_session_that_was_closed_while_it_rested_is_not_used_again() {
+    let (certificate, config) = certified("localhost");
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    let serve_one = |peer: &mut Peer<_>| {
+        peer.request();
+        peer.answer(
+            "200 OK",
+            "",
+            r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}"#,
+        );
+    };
+    let other = Arc::clone(&config);
+    let server = Server::start(vec![
+        script(move |peer| {
+            let mut peer = session(peer.0, &config);
+            serve_one(&mut peer);
+            peer.0.conn.send_close_notify();
+            peer.write("");
+            peer.0.sock.shutdown(std::net::Shutdown::Write).unwrap();
+            closed.send(()).unwrap();
+        }),
+        script(move |peer| serve_one(&mut session(peer.0, &other))),
+    ]);
+    let client = Client::new(endpoint(&server).with_roots(&[certificate]).unwrap(), limits());
+    let first = client.exchange(body(), &mut ()).await;
+    assert!(matches!(first.outcome, Outcome::Ok), "{first:?}");
+    is_closed.recv().unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    let second = client.exchange(body(), &mut ()).await;
+    assert!(matches!(second.outcome, Outcome::Ok), "{second:?}");
+    assert_eq!((second.reused, second.sent_again), (false, false));
+    server.finish();
+}
