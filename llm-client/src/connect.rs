@@ -160,6 +160,50 @@ mod tests {
 
     use super::*;
 
+    /// Of a name with these addresses.
+    fn connector(addresses: &[SocketAddr]) -> Connector {
+        let endpoint = Endpoint::new(crate::Api::OpenAiChat, "http://several.test/v1", None).unwrap();
+        let connector = Connector::new(&endpoint);
+        *connector.addresses.try_lock().unwrap() = Some(addresses.into());
+        connector
+    }
+
+    fn listening() -> (std::net::TcpListener, SocketAddr) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn connections_go_to_all_addresses_that_answer_in_turn() {
+        let ((_one, one), (_other, other), (closed, refusing)) = (listening(), listening(), listening());
+        drop(closed);
+        let connector = connector(&[one, refusing, other]);
+        let mut reached = Vec::new();
+        for _ in 0..5 {
+            let socket = connector.connect_tcp(Duration::from_secs(10)).await.unwrap();
+            reached.push(socket.peer_addr().unwrap());
+        }
+        // The second goes to the one that refuses first, which is left out from then on.
+        assert_eq!(reached, [one, other, one, other, one]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_says_nothing_leaves_time_for_the_next() {
+        // A full backlog leaves further connections without an answer.
+        let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let silent = full.local_addr().unwrap().as_socket().unwrap();
+        let _first = std::net::TcpStream::connect(silent).unwrap();
+        let (_listener, answering) = listening();
+        let connector = connector(&[silent, answering]);
+        for _ in 0..2 {
+            let socket = connector.connect_tcp(Duration::from_millis(400)).await.unwrap();
+            assert_eq!(socket.peer_addr().unwrap(), answering);
+        }
+    }
+
     #[test]
     fn what_this_process_lacks_is_told_from_what_the_server_refuses() {
         let of = |errno: Errno| dropped(io::Error::from(errno));
