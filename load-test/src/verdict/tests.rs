@@ -122,6 +122,16 @@ fn loop_lag_does_not_count_where_the_stamps_are_known_better() {
     assert_eq!(judged(&facts, None, 0.2).verdict, Verdict::Valid);
 }
 
+/// Not even where nothing else is wrong.
+#[test]
+fn a_run_does_not_claim_what_it_cannot_see() {
+    let mut facts = good();
+    facts.stamp_uncertainty.record_n(0, 5000).unwrap();
+    assert_eq!(judged(&facts, None, 0.2).ttft_p99_s, Some(0.0001));
+    let calibrated = judged(&facts, Some(&calibration(0.00005)), 0.2);
+    assert_eq!(calibrated.ttft_p99_s, Some(0.0001));
+}
+
 #[test]
 fn few_requests_of_a_calibration_are_not_judged_by_the_worst_of_them_alone() {
     let few = |loop_lag| Calibration {
