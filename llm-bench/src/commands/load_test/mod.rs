@@ -57,6 +57,9 @@ pub(crate) async fn run(options: LoadTest, context: Context) -> anyhow::Result<(
             std::process::exit(130);
         }
     };
+    if let Some(note) = &ready.tokenizer.describe().note {
+        eprint_line(&format!("tokens are counted with {}: {note}", ready.tokenizer.describe().id));
+    }
     let calibration = if options.client.no_calibration {
         None
     } else {
