@@ -58,7 +58,10 @@ pub(crate) async fn run(options: LoadTest, context: Context) -> anyhow::Result<(
         }
     };
     if let Some(note) = &ready.tokenizer.describe().note {
-        eprint_line(&format!("tokens are counted with {}: {note}", ready.tokenizer.describe().id));
+        eprint_line(&format!(
+            "tokens are counted with {}: {note}",
+            ready.tokenizer.describe().id
+        ));
     }
     let calibration = if options.client.no_calibration {
         None
