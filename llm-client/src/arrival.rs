@@ -9,8 +9,8 @@
 //!   early ([`Lookout`](crate::lookout::Lookout)), and [`Arrival::earliest`] says how far off the others may be;
 //! - segments came out of order. The last one's stamp may then be older than the one that made it readable. The kernel counts
 //!   such segments; a stamp that is old enough to matter is not believed where the count has changed;
-//! - the wall clock was set between stamp and read ([`RealtimeStamps`]), or the kernel gives no stamps: then it is the read's
-//!   own time, as it is on other systems.
+//! - the wall clock was set between stamp and read ([`RealtimeStamps`]), or the kernel gives no stamps, as in the first moment after the
+//!   first socket of the machine has asked for them: then it is the read's own time, as it is on other systems.
 
 use std::{io, time::Duration};
 

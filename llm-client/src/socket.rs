@@ -386,6 +386,19 @@ mod tests {
     /// More than the lookout's time between two looks.
     const A_WHILE: Duration = Duration::from_millis(2);
 
+    /// The kernel begins to stamp a moment after the first socket has asked it to.
+    async fn stamped_pair(lookout: &Lookout) -> (Stamped, std::net::TcpStream) {
+        let (mut socket, mut peer) = pair(lookout).await;
+        for _ in 0..500 {
+            peer.write_all(b"?").unwrap();
+            if read(&mut socket).await.1.is_stamped {
+                return (socket, peer);
+            }
+            sleep(A_WHILE);
+        }
+        panic!("the kernel does not stamp");
+    }
+
     async fn pair(lookout: &Lookout) -> (Stamped, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
@@ -407,7 +420,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_read_early_has_its_own_stamp() {
         let lookout = Lookout::new();
-        let (mut socket, mut peer) = pair(&lookout).await;
+        let (mut socket, mut peer) = stamped_pair(&lookout).await;
         socket.begin();
         peer.write_all(b"a").unwrap();
         sleep(A_WHILE);
@@ -417,7 +430,10 @@ mod tests {
         sleep(A_WHILE);
         let (first, second) = (read(&mut socket).await, read(&mut socket).await);
         assert_eq!((&*first.0, &*second.0), (&b"a"[..], &b"b"[..]));
-        assert!(first.1.is_stamped && first.1.at < between && between < second.1.at);
+        assert!(
+            first.1.is_stamped && first.1.at < between && between < second.1.at,
+            "{first:?} {between:?} {second:?}"
+        );
         // What came together came after the last look.
         assert!(second.1.earliest >= first.1.at);
     }

@@ -144,6 +144,25 @@ impl Observer for Busy {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_busy_client_is_no_slow_server() {
+    // The kernel begins to stamp a moment after the first socket has asked it to.
+    for _ in 0..100 {
+        let (exchange, late) = read_by_a_busy_client().await;
+        assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
+        if exchange.first_content_uncertainty.is_zero() {
+            let read_late = std::time::Duration::from_millis(30);
+            assert!(
+                late < read_late / 2,
+                "stamped {late:?} after it was written, read {read_late:?} after"
+            );
+            return;
+        }
+    }
+    panic!("the kernel does not stamp");
+}
+
+/// Also how much later than its writing the second token is stamped, which is read 30 ms after.
+#[cfg(target_os = "linux")]
+async fn read_by_a_busy_client() -> (llm_client::Exchange, std::time::Duration) {
     let (heard, is_heard) = mpsc::channel();
     let (written, is_written) = mpsc::channel();
     let (told, second) = mpsc::channel();
@@ -160,13 +179,8 @@ async fn a_busy_client_is_no_slow_server() {
     let mut busy = Busy(heard, is_written, Vec::new());
     let exchange = server.client(Api::OpenAiChat).exchange(body(), &mut busy).await;
     server.finish();
-    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
-    assert_eq!(exchange.first_content_uncertainty, std::time::Duration::ZERO);
     let late = busy.2[1].saturating_since(second.recv().unwrap());
-    assert!(
-        late < std::time::Duration::from_millis(15),
-        "stamped {late:?} after it was written, read 30 ms after"
-    );
+    (exchange, late)
 }
 
 /// Only the last one's stamp is known then.
