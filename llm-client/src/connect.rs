@@ -11,9 +11,7 @@ use std::{
 use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 
 use crate::{
-    Dropped, Endpoint, Outcome, StreamError,
-    lookout::Lookout,
-    socket::{Stamped, Transport},
+    Dropped, Endpoint, Outcome, StreamError, lookout::Lookout, socket::Stamped, transport::Transport,
 };
 
 /// Connects to one server. Its name is resolved once, and again after none of its addresses answered.

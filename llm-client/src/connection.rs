@@ -14,7 +14,8 @@ use precise_time::MonotonicTime;
 use crate::{
     arrival::Arrival,
     http1::{Framing, Head, Piece, TransportError},
-    socket::{Pending, Transport},
+    socket::Pending,
+    transport::Transport,
 };
 
 /// Reads of one connection before others get their turn: what one stream may delay the stamps of the others by.
@@ -157,6 +158,7 @@ impl Connection {
         let length = match ready!(self.transport.poll_read(cx, &mut buffer)) {
             Ok(0) if is_first => return Poll::Ready(Err(TransportError::ClosedUnanswered)),
             Err(error) if is_first => return Poll::Ready(Err(error.into())),
+            // It had begun to answer: that it broke off says more than how.
             Ok(0) | Err(_) => return Poll::Ready(Err(TransportError::Incomplete)),
             Ok(length) => length,
         };

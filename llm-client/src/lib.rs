@@ -26,6 +26,7 @@ mod outcome;
 mod socket;
 mod sse;
 mod tls;
+mod transport;
 
 pub use client::{Client, Limits};
 pub use endpoint::{ANTHROPIC_BASE_URL, Api, Endpoint, EndpointError};

@@ -18,7 +18,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::client::TlsStream;
 
 use crate::{
     arrival::{Arrival, Stamps},
@@ -226,6 +225,7 @@ impl Stamped {
             Ok(0) => Pending::Closed,
             Ok(_) => Pending::Bytes,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Pending::Nothing,
+            // Whatever is wrong with it, it cannot be used.
             Err(_) => Pending::Closed,
         }
     }
@@ -328,51 +328,6 @@ impl AsyncWrite for Stamped {
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(SockRef::from(&self.inbox.socket).shutdown(Shutdown::Write))
-    }
-}
-
-/// What HTTP is spoken over.
-#[derive(Debug)]
-pub(crate) enum Transport {
-    Plain(Stamped),
-    /// Boxed: a session is some hundred bytes, and most load tests have none.
-    Tls(Box<TlsStream<Stamped>>),
-}
-
-impl Transport {
-    pub(crate) fn socket(&self) -> &Stamped {
-        match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(session) => session.get_ref().0,
-        }
-    }
-
-    /// Bytes read into `buffer`; 0 at the end of the stream.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        ready!(match self {
-            Self::Plain(socket) => Pin::new(socket).poll_read(cx, &mut buffer),
-            Self::Tls(session) => Pin::new(&mut **session).poll_read(cx, &mut buffer),
-        })?;
-        Poll::Ready(Ok(buffer.filled().len()))
-    }
-
-    pub(crate) fn poll_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, parts),
-            Self::Tls(session) => Pin::new(&mut **session).poll_write_vectored(cx, parts),
-        }
-    }
-
-    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Self::Tls(session) => Pin::new(&mut **session).poll_flush(cx),
-        }
     }
 }
 
