@@ -21,6 +21,7 @@ mod excerpt;
 mod exchange;
 mod generation;
 mod http1;
+mod inbox;
 mod lookout;
 mod outcome;
 mod socket;

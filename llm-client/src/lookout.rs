@@ -16,7 +16,7 @@ use std::{
 
 use precise_time::{MonotonicTime, RealtimeStamps};
 
-use crate::socket::Inbox;
+use crate::inbox::Inbox;
 
 const EVERY: Duration = Duration::from_micros(500);
 
@@ -100,7 +100,7 @@ mod imp {
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
     use precise_time::{MonotonicTime, RealtimeStamps};
 
-    use crate::socket::{Inbox, ReadEarly};
+    use crate::inbox::{Inbox, ReadEarly};
 
     const AT_ONCE: usize = 64;
     /// A head and some tokens; what is longer comes with the next look.
@@ -184,7 +184,7 @@ mod imp {
 
     use precise_time::{MonotonicTime, RealtimeStamps};
 
-    use crate::socket::Inbox;
+    use crate::inbox::Inbox;
 
     #[derive(Debug)]
     pub(super) struct Watched;

@@ -1,159 +1,22 @@
 //! A socket that tells when its bytes came and went.
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::VecDeque,
     io::{self, IoSlice},
     mem::MaybeUninit,
     net::Shutdown,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker, ready},
-    time::Duration,
+    task::{Context, Poll, ready},
 };
 
-use precise_time::{MonotonicTime, RealtimeStamps};
+use precise_time::MonotonicTime;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
-use crate::{
-    arrival::{Arrival, Stamps},
-    lookout::Lookout,
-};
-
-/// A socket and what is known of its bytes; shared by the connection that it belongs to and the [`Lookout`].
-#[derive(Debug)]
-pub(crate) struct Inbox {
-    socket: TcpStream,
-    stamps: RefCell<Stamps>,
-    /// When the last byte that was read had come.
-    last_byte: Cell<MonotonicTime>,
-    first_write: Cell<Option<MonotonicTime>>,
-    awaits_content: Cell<bool>,
-    is_watched: Cell<bool>,
-    /// What was read before the task came to it.
-    early: RefCell<VecDeque<Early>>,
-    /// The task that waits for it.
-    waker: RefCell<Option<Waker>>,
-}
-
-/// What a socket may have read early; what is more waits for its task, and the server with it.
-const MOST_EARLY: usize = 64 << 10;
-
-/// What of a socket was read early.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ReadEarly {
-    /// All that was there.
-    All,
-    /// More is there.
-    Part,
-    /// The rest is its task's: its end, or what is too much.
-    Enough,
-}
-
-#[derive(Debug)]
-struct Early {
-    bytes: io::Result<Vec<u8>>,
-    taken: usize,
-    arrival: Arrival,
-}
-
-impl Inbox {
-    pub(crate) fn socket(&self) -> &TcpStream {
-        &self.socket
-    }
-
-    /// Reads what is there and wakes the task. The socket was found empty at `nothing_at`.
-    pub(crate) fn read_early(
-        &self,
-        clock: &RealtimeStamps,
-        nothing_at: MonotonicTime,
-        buffer: &mut [u8],
-    ) -> ReadEarly {
-        if self.early_bytes() > MOST_EARLY {
-            return ReadEarly::Enough;
-        }
-        let mut buffer = ReadBuf::new(buffer);
-        let (bytes, arrival) = match self.receive(clock, &mut buffer) {
-            // The end is read by the task itself: it stays there.
-            Ok(_) if buffer.filled().is_empty() => return ReadEarly::Enough,
-            Ok(arrival) => (Ok(buffer.filled().to_vec()), arrival.nothing_at(nothing_at)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return ReadEarly::All,
-            // The kernel tells it once.
-            Err(error) => (Err(error), Arrival::read_now()),
-        };
-        let has_read = match &bytes {
-            Err(_) => ReadEarly::Enough,
-            Ok(_) if buffer.remaining() == 0 => ReadEarly::Part,
-            Ok(_) => ReadEarly::All,
-        };
-        self.early.borrow_mut().push_back(Early {
-            bytes,
-            taken: 0,
-            arrival,
-        });
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-        has_read
-    }
-
-    /// Whether the lookout sees to it.
-    pub(crate) fn set_watched(&self, is_watched: bool) {
-        self.is_watched.set(is_watched);
-    }
-
-    /// Reads once.
-    fn receive(&self, clock: &RealtimeStamps, buffer: &mut ReadBuf<'_>) -> io::Result<Arrival> {
-        let mut stamps = self.stamps.borrow_mut();
-        let arrival = stamps.read(&self.socket, buffer, clock, self.earliest(), self.patience())?;
-        self.last_byte.set(arrival.at);
-        Ok(arrival)
-    }
-
-    fn early_bytes(&self) -> usize {
-        let early = self.early.borrow();
-        let lengths = early.iter().filter_map(|early| early.bytes.as_ref().ok());
-        lengths.map(Vec::len).sum()
-    }
-
-    /// What was read early, as much as fits.
-    fn take_early(&self, buffer: &mut ReadBuf<'_>) -> Option<io::Result<Arrival>> {
-        let mut early = self.early.borrow_mut();
-        let first = early.front_mut()?;
-        let Ok(bytes) = &first.bytes else {
-            return early.pop_front().map(|first| first.bytes.map(|_| first.arrival));
-        };
-        let rest = &bytes[first.taken..];
-        let (now, arrival) = (rest.len().min(buffer.remaining()), first.arrival);
-        buffer.put_slice(&rest[..now]);
-        first.taken += now;
-        if first.taken == bytes.len() {
-            early.pop_front();
-        }
-        Some(Ok(arrival))
-    }
-
-    /// What is read now came after that.
-    fn earliest(&self) -> MonotonicTime {
-        let before = self.last_byte.get();
-        self.first_write.get().map_or(before, |sent| sent.max(before))
-    }
-
-    /// How long bytes may have waited before their stamp is looked at twice, which costs a system call.
-    fn patience(&self) -> Duration {
-        const OF_TTFT: Duration = Duration::from_millis(1);
-        const OF_GAPS: Duration = Duration::from_millis(20);
-        if self.awaits_content.get() {
-            OF_TTFT
-        } else {
-            OF_GAPS
-        }
-    }
-}
+use crate::{arrival::Arrival, inbox::Inbox, lookout::Lookout};
 
 /// The TCP socket. TLS is above it: the stamps are those of the socket's reads and writes.
 #[derive(Debug)]
@@ -166,21 +29,10 @@ pub(crate) struct Stamped {
 impl Stamped {
     /// Of a socket that was connected just now.
     pub(crate) fn new(socket: TcpStream, lookout: Lookout) -> Self {
-        let arrival = Arrival::read_now();
-        let inbox = Inbox {
-            stamps: RefCell::new(Stamps::of(&socket)),
-            socket,
-            last_byte: Cell::new(arrival.at),
-            first_write: Cell::default(),
-            awaits_content: Cell::default(),
-            is_watched: Cell::default(),
-            early: RefCell::default(),
-            waker: RefCell::default(),
-        };
         Self {
-            inbox: Rc::new(inbox),
+            inbox: Rc::new(Inbox::new(socket)),
             lookout,
-            arrival,
+            arrival: Arrival::read_now(),
         }
     }
 
@@ -334,7 +186,7 @@ impl AsyncWrite for Stamped {
 #[cfg(test)]
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod tests {
-    use std::{future::poll_fn, io::Write, net::TcpListener, thread::sleep};
+    use std::{future::poll_fn, io::Write, net::TcpListener, thread::sleep, time::Duration};
 
     use super::*;
 
