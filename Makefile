@@ -55,14 +55,22 @@ clippy: ## Lints, as errors
 	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}" --locked -- -D warnings
 
 .PHONY: test
-test: install-services ## All tests, those with real PostgreSQL and RabbitMQ included
-	$(CARGO) test --workspace --locked
+test: test-programs ## All tests, those with real PostgreSQL and RabbitMQ included; TESTS='--package outbox' for some
+	$${CARGO_TARGET_DIR:-target}/debug/run-tests $(TESTS)
 
-# Of the whole workspace: the programs under test are built with their failpoints.
+.PHONY: test-stress
+test-stress: test-programs ## The tests three times, on cores that are busy otherwise (see docs/testing.md; not part of ci)
+	scripts/stress-tests.sh $(TESTS)
+
+# The programs and the tests of the whole workspace at once, so that the tests, the fault suite and the API's check use
+# the same ones: with their failpoints, and with one set of features of every dependency.
+.PHONY: test-programs
+test-programs: install-services
+	$(CARGO) build --workspace --bins --tests --locked
+
 .PHONY: fault-programs
-fault-programs: install-services
+fault-programs: test-programs
 	@scripts/install-fault-tools.sh
-	$(CARGO) build --workspace --bins --locked
 
 # Faults that mount a file system or make a network namespace need root, and are not run without: FAULTS_AS=sudo. FAULTS
 # takes the program's options too: --require-all fails on what was not run.

@@ -13,8 +13,8 @@ venv=.tools/check-api
 export API_KEY=a-key-for-one-run-of-check-api
 
 pypi_install scripts/check-api.txt "$venv"
-# As the fault suite builds it, so that neither undoes the other's work.
-"${CARGO:-cargo}" build --quiet --locked --workspace --bins
+# As make test-programs does, so that nothing is compiled twice.
+"${CARGO:-cargo}" build --quiet --locked --workspace --bins --tests
 program=${CARGO_TARGET_DIR:-target}/debug/llm-bench
 
 work=$(mktemp -d)

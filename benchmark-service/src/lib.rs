@@ -26,5 +26,5 @@ pub use consumer::{Consumer, SubscriptionEnded};
 pub use housekeeping::HousekeepingSettings;
 pub use projector::{RankingsError, rankings_now};
 pub use service::{BuildError, Dependencies, Service};
-pub use settings::{ClientLimits, RateLimit, Settings};
+pub use settings::{ClientLimits, RateLimit, Settings, Timing};
 pub use snapshot::{Selection, SourceFilter, Statistic, Window};

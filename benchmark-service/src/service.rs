@@ -13,12 +13,12 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, gate},
+    api::{self, Api, DatabaseDeadline, gate},
     auth::{Gatekeeper, KeyRing, Limiter},
     consumer::{Consumer, ConsumerState, Consumption},
     housekeeping::{self, HousekeepingMetrics},
     metrics::{ConsumerMetrics, HttpMetrics, QueueMetrics, register_holdings, register_snapshot},
-    projector::{Projector, Rankings},
+    projector::{Freshness, Projector, Rankings},
     settings::{ClientLimits, Settings},
 };
 
@@ -108,17 +108,20 @@ impl Service {
             broker,
             Arc::clone(&consumer_state),
             Arc::clone(&rankings),
+            settings.timing.stale_after,
         );
         let api = Api::new(state, gatekeeper, http_metrics, health, registry.clone())?;
         let (server, address) = listen(settings.http_addr, settings.client_limits, api)?;
+        let consumption = Consumption {
+            state: Arc::clone(&consumer_state),
+            broker: Arc::clone(broker),
+        };
         let projector = Projector::new(
             Arc::clone(storage),
             Arc::clone(clock),
             Arc::clone(&rankings),
-            Some(Consumption {
-                state: Arc::clone(&consumer_state),
-                broker: Arc::clone(broker),
-            }),
+            Freshness::new(Some(consumption), settings.timing.stale_after),
+            settings.timing.rankings_refresh,
             settings.default_selection,
             register_snapshot(registry, &rankings)?,
         );
@@ -194,7 +197,7 @@ impl Service {
                 () = shutdown.cancelled() => return Ok(()),
                 prepared = storage::prepared(storage.as_ref(), migrate, seed, clock) => prepared?,
             }
-            let keys = keys.keep_fresh(storage, shutdown.clone());
+            let keys = keys.keep_fresh(storage, settings.timing.key_refresh, shutdown.clone());
             rest_of_life.spawn("api keys", keys);
             housekeeping::start(
                 settings.housekeeping,
@@ -239,6 +242,7 @@ fn state(
         rankings: Arc::clone(rankings),
         default_selection: settings.default_selection,
         body_deadline: settings.client_limits.body,
+        database: DatabaseDeadline(settings.timing.database_deadline),
         event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
         open_event_streams: metrics.event_streams.clone(),
         leaving: life.leaving(),

@@ -48,6 +48,32 @@ impl Default for ClientLimits {
     }
 }
 
+/// How often the service looks at the database, and how long it waits for it. Fixed where the service is deployed; tests
+/// set other times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How long a new or revoked key may go unnoticed. While the database is away the last known keys stay.
+    pub key_refresh: Duration,
+    /// How long other processes' commits and changes of the registry may go unnoticed in the rankings.
+    pub rankings_refresh: Duration,
+    /// For how long the database may not have been heard of, or the consumer not have consumed, until the rankings are
+    /// stale.
+    pub stale_after: Duration,
+    /// How long one step of a request may wait for the database.
+    pub database_deadline: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            key_refresh: Duration::from_secs(5),
+            rankings_refresh: Duration::from_secs(1),
+            stale_after: Duration::from_secs(5),
+            database_deadline: Duration::from_secs(5),
+        }
+    }
+}
+
 /// What the benchmark service is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -61,6 +87,8 @@ pub struct Settings {
     pub rate_limit: RateLimit,
     /// When slow clients are cut off.
     pub client_limits: ClientLimits,
+    /// How often the database is looked at, and how long it is waited for.
+    pub timing: Timing,
     /// What an empty registry is filled with.
     pub registry_seed: RegistrySeed,
     /// Whether missing migrations are applied at start.
@@ -94,6 +122,7 @@ impl Settings {
             },
             rate_limit: rate_limit(variables)?,
             client_limits: ClientLimits::default(),
+            timing: Timing::default(),
             registry_seed: registry_seed(variables)?,
             migrate_at_start: variables.flag("MIGRATE_AT_START")?.unwrap_or(true),
             housekeeping: HousekeepingSettings::read(variables)?,

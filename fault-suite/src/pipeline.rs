@@ -9,7 +9,7 @@ pub(crate) use settling::Expected;
 use std::{
     ffi::OsString,
     fs::{self, File},
-    net::{IpAddr, Ipv4Addr, TcpListener},
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::ExitStatus,
     sync::Arc,
@@ -30,7 +30,6 @@ use crate::{
 
 const KEY: &str = "a-bootstrap-key-of-the-faults";
 /// A pipeline that does nothing for so long has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 const LONGEST_POLL: Duration = Duration::from_secs(1);
 
@@ -121,7 +120,7 @@ impl Ground {
             database: Database::embedded(directory),
             // An empty setting counts as absent, and nobody asks a broker that is not there.
             amqp: String::new(),
-            rabbitmq: Arc::new(RabbitMqServer::external(String::new())),
+            rabbitmq: Arc::new(RabbitMqServer::external(String::new(), None)),
         }
     }
 }
@@ -307,7 +306,7 @@ impl Pipeline {
         what: &str,
         condition: impl AsyncFn() -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
-        until(what, PATIENCE, condition).await
+        until(what, test_patience::patience(), condition).await
     }
 }
 
@@ -333,7 +332,7 @@ pub(crate) async fn until(
     loop {
         let asked = Instant::now();
         // A question put to a server that is frozen is never answered.
-        let answer = match tokio::time::timeout(PATIENCE, condition()).await {
+        let answer = match tokio::time::timeout(test_patience::patience(), condition()).await {
             Ok(Ok(true)) => return Ok(()),
             Ok(Ok(false)) => "not so".to_owned(),
             Ok(Err(error)) => format!("{error:#}"),
@@ -350,6 +349,5 @@ pub(crate) async fn until(
 /// A port nobody listens on now.
 pub(crate) fn free_address(host: IpAddr) -> anyhow::Result<String> {
     // Another network namespace has all its ports free.
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-    Ok(format!("{host}:{port}"))
+    Ok(format!("{host}:{}", test_servers::free_port()?))
 }

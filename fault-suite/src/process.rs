@@ -13,12 +13,11 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use test_patience::patience;
 use tokio::time::Instant;
 
 /// The programs under test.
 const PROGRAMS: [&str; 3] = ["simulation-service", "benchmark-service", "llm-bench"];
-/// How long a process may take to end after SIGTERM: its own deadline, and some more for a machine that is busy.
-const END_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A program of the same build as this one.
 pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
@@ -100,7 +99,7 @@ impl Process {
     /// SIGTERM, and an orderly end with status 0.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::SIGTERM)?;
-        let deadline = Instant::now() + END_PATIENCE;
+        let deadline = Instant::now() + patience();
         loop {
             if let Some(status) = self.ended()? {
                 ensure!(
@@ -111,7 +110,7 @@ impl Process {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("{} did not end within {END_PATIENCE:?} of SIGTERM", self.name);
+                bail!("{} did not end within {:?} of SIGTERM", self.name, patience());
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, ensure};
-use broker::{Broker, Shares};
+use anyhow::{anyhow, ensure};
+use broker::{Broker, BrokerInfo, Shares};
 use service_runtime::settings::{BrokerKind, CommonSettings, DatabaseKind, Variables};
 use shared_types::{Clock, Invalid, SystemClock};
 use storage::Storage;
@@ -16,8 +16,8 @@ pub(crate) struct UsageError(#[from] pub Invalid);
 #[error(transparent)]
 pub(crate) struct WrongInput(pub Box<dyn std::error::Error + Send + Sync>);
 
-/// How long a server may take to answer a command that cannot do without it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a server may take to answer a command that cannot do without it: it may be starting, or busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What every command starts from.
 pub(crate) struct Context {
@@ -98,24 +98,34 @@ impl Context {
         Ok(backends::broker(&self.settings.broker, Arc::clone(&self.clock))?)
     }
 
-    /// The broker, once it answers.
+    /// The broker once it answers, and what it answers.
     ///
     /// # Errors
-    /// It does not within some seconds.
-    pub(crate) async fn connected_broker(&self) -> anyhow::Result<Arc<dyn Broker>> {
+    /// It does not before `patience` ends; the error is its last one, and names the queue where one is missing.
+    pub(crate) async fn connected_broker(
+        &self,
+        patience: Duration,
+    ) -> anyhow::Result<(Arc<dyn Broker>, BrokerInfo)> {
         let broker = self.broker()?;
+        let mut refused = None;
         let asked = async {
             loop {
                 match broker.info().await {
-                    Ok(_) => return,
-                    Err(error) => tracing::debug!(error = &error as &dyn std::error::Error, "connecting"),
+                    Ok(info) => return info,
+                    Err(error) => refused = Some(error),
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let in_time = tokio::time::timeout(PATIENCE, asked).await;
-        in_time.with_context(|| format!("the broker is not usable: {}", broker.publisher().link()))?;
-        Ok(broker)
+        match tokio::time::timeout(patience, asked).await {
+            Ok(info) => Ok((broker, info)),
+            Err(_elapsed) => {
+                broker.close().await;
+                let silent = || anyhow!("no answer within {patience:?}");
+                let why = refused.map_or_else(silent, anyhow::Error::from);
+                Err(why.context("RabbitMQ is not usable"))
+            }
+        }
     }
 
     /// Where runs are shared out among workers.

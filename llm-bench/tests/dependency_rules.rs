@@ -29,12 +29,16 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-/// Everything that `package` builds with, directly or not, tests aside.
-fn closure(package: &str) -> BTreeSet<String> {
-    let metadata: Metadata = MetadataCommand::new()
+/// The workspace with all that it depends on.
+fn resolved() -> Metadata {
+    MetadataCommand::new()
         .other_options(vec!["--locked".to_owned()])
         .exec()
-        .unwrap();
+        .unwrap()
+}
+
+/// Everything that `package` builds with, directly or not, tests aside.
+fn closure(metadata: &Metadata, package: &str) -> BTreeSet<String> {
     let resolve = metadata.resolve.as_ref().unwrap();
     let nodes: BTreeMap<_, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
     let names: BTreeMap<_, _> = metadata
@@ -72,14 +76,16 @@ fn assert_without(package: &str, dependencies: &BTreeSet<String>, banned: &[&str
 
 #[test]
 fn pure_crates_do_no_io() {
+    let metadata = resolved();
     for package in ["shared-types", "statistics"] {
         let banned = ["tokio", "sqlx", "lapin", "reqwest", "hyper", "actix-web", "rand"];
-        assert_without(package, &closure(package), &banned);
+        assert_without(package, &closure(&metadata, package), &banned);
     }
 }
 
 #[test]
 fn ports_know_no_backend() {
+    let metadata = resolved();
     for package in ["storage", "broker", "outbox"] {
         let banned = [
             "sqlx",
@@ -89,13 +95,13 @@ fn ports_know_no_backend() {
             "broker-rabbitmq",
             "broker-in-process",
         ];
-        assert_without(package, &closure(package), &banned);
+        assert_without(package, &closure(&metadata, package), &banned);
     }
 }
 
 #[test]
 fn services_know_neither_each_other_nor_a_driver() {
-    let all = dependencies();
+    let (all, metadata) = (dependencies(), resolved());
     let banned = [
         "sqlx",
         "lapin",
@@ -109,7 +115,7 @@ fn services_know_neither_each_other_nor_a_driver() {
         ("benchmark-service", "simulation-service"),
     ] {
         assert_without(package, &all[package], &banned);
-        assert_without(package, &closure(package), &[other]);
+        assert_without(package, &closure(&metadata, package), &[other]);
     }
     assert_without("llm-bench", &all["llm-bench"], &banned);
 }
@@ -118,7 +124,7 @@ fn services_know_neither_each_other_nor_a_driver() {
 #[test]
 fn the_mock_server_shares_no_code_with_its_clients() {
     let banned = ["llm-client", "load-test", "hyper", "reqwest"];
-    assert_without("mock-llm", &closure("mock-llm"), &banned);
+    assert_without("mock-llm", &closure(&resolved(), "mock-llm"), &banned);
 }
 
 /// The client measures and nothing else; what becomes of what it measured is `load-test`'s.
@@ -138,7 +144,7 @@ fn the_client_of_llm_apis_only_measures() {
         "load-test",
         "service-runtime",
     ];
-    assert_without("llm-client", &closure("llm-client"), &banned);
+    assert_without("llm-client", &closure(&resolved(), "llm-client"), &banned);
 }
 
 /// It publishes by the ports, and the command line chooses what is behind them.
@@ -155,7 +161,7 @@ fn the_load_test_knows_no_backend_and_no_service() {
         "benchmark-service",
         "simulation-service",
     ];
-    assert_without("load-test", &closure("load-test"), &banned);
+    assert_without("load-test", &closure(&resolved(), "load-test"), &banned);
 }
 
 #[test]

@@ -15,13 +15,6 @@ use crate::{
     http1::TransportError,
 };
 
-/// How long the end of the HTTP message is waited for after the API's own end. Servers send both at once; the answer is not
-/// held up by one that does not.
-const LINGER: Duration = Duration::from_millis(250);
-
-/// How long the message of a refusal is waited for: its status has said the most.
-const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
-
 /// What of a refusal is read. More than a message has nothing to say.
 const MAX_REFUSAL_BYTES: usize = 64 << 10;
 
@@ -32,11 +25,13 @@ enum Heard {
     Failed(StreamError),
 }
 
-/// Follows an answer to its end. Also tells whether the connection may serve another request.
+/// Follows an answer to its end, and waits for that of the HTTP message for `end_timeout` behind it. Also tells whether the connection may
+/// serve another request.
 pub(crate) async fn follow<O: Observer>(
     connection: &mut Connection,
     answered: Answered,
     mut answer: Answer<'_, O>,
+    end_timeout: Duration,
 ) -> Result<(Outcome, bool), Outcome> {
     let Answered { head, rest } = answered;
     let mut framing = head.framing;
@@ -66,7 +61,7 @@ pub(crate) async fn follow<O: Observer>(
                 },
             },
             Some(Body::Taken(Heard::End)) => {
-                end_by.get_or_insert_with(|| Instant::now() + LINGER);
+                end_by.get_or_insert_with(|| Instant::now() + end_timeout);
             }
             Some(Body::Taken(Heard::Failed(error))) => return Err(Outcome::StreamError(error)),
             Some(Body::Over { is_clean }) => {
@@ -80,11 +75,12 @@ pub(crate) async fn follow<O: Observer>(
     }
 }
 
-/// Reads why the server refuses. Also tells whether the connection may serve another request.
+/// Reads why the server refuses, as far as it says so within `timeout`. Also tells whether the connection may serve another request.
 pub(crate) async fn refusal(
     connection: &mut Connection,
     answered: Answered,
     record: &mut Exchange,
+    timeout: Duration,
 ) -> (Outcome, bool) {
     let Answered { head, rest } = answered;
     let mut framing = head.framing;
@@ -101,7 +97,7 @@ pub(crate) async fn refusal(
     if body.is_none() {
         let read = poll_fn(|cx| connection.poll_body(cx, &mut framing, &mut hear));
         // The status has said it: what has come by then is the message.
-        body = tokio::time::timeout(REFUSAL_PATIENCE, read).await.ok();
+        body = tokio::time::timeout(timeout, read).await.ok();
     }
     record.bytes += message.len() as u64;
     let is_reusable = match body {

@@ -31,6 +31,14 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// From the call of [`Client::exchange`] to the end of the answer.
     pub request_timeout: Duration,
+    /// From the API's own end of a stream to the end of its HTTP message. Servers send both at once; the answer is not held up by one that
+    /// does not, and the connection serves no other request then.
+    pub end_timeout: Duration,
+    /// From the head of a refusal to the end of its message: its status has said the most.
+    pub refusal_timeout: Duration,
+    /// The longest way to the server and back. Where a connection is closed later than that after a request was sent, the server may have
+    /// worked on the request, and it is not sent again.
+    pub round_trip: Duration,
     /// One line of a stream, and the data of one event. It bounds the memory of a stream.
     pub max_line_bytes: usize,
     /// The body of an answer that is not streamed.
@@ -45,11 +53,15 @@ pub struct Limits {
 const LEAST_HEAD_BYTES: usize = 8 << 10;
 
 impl Default for Limits {
-    /// 10 s to connect, 600 s for all, lines of 16 MiB, bodies of 64 MiB, heads of 64 KiB, connections kept.
+    /// 10 s to connect, 600 s for all, 250 ms for the end of a message, 5 s for a refusal's, a round trip of 100 ms, lines of 16 MiB,
+    /// bodies of 256 MiB, heads of 64 KiB, connections kept.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(600),
+            end_timeout: Duration::from_millis(250),
+            refusal_timeout: Duration::from_secs(5),
+            round_trip: Duration::from_millis(100),
             max_line_bytes: 16 << 20,
             max_body_bytes: 256 << 20,
             max_head_bytes: 64 << 10,
@@ -150,9 +162,9 @@ impl Shared {
         record.response_head = Some(connection.arrival().at);
         let (outcome, is_reusable) = if (200..300).contains(&answered.head.status) {
             let answer = Answer::new(Decoder::new(self.endpoint.api), &self.limits, record, observer);
-            follow(&mut connection, answered, answer).await?
+            follow(&mut connection, answered, answer, self.limits.end_timeout).await?
         } else {
-            refusal(&mut connection, answered, record).await
+            refusal(&mut connection, answered, record, self.limits.refusal_timeout).await
         };
         if is_reusable && self.limits.keep_alive {
             // Also where the answer had none.
@@ -173,7 +185,9 @@ impl Shared {
                 .await
             {
                 Ok(answered) => return Ok((connection, answered)),
-                Err(error) if was_closed_instead(&error) && !was_in_service(record) => {
+                Err(error)
+                    if was_closed_instead(&error) && !was_in_service(record, self.limits.round_trip) =>
+                {
                     record.reused = false;
                     record.sent_again = true;
                 }
@@ -236,11 +250,10 @@ async fn within<T>(limit: Duration, mut future: Pin<&mut impl Future<Output = T>
 
 /// Whether a request that got no answer had been with the server for so long that it may have worked on it: a server that had
 /// closed before it came says so within a round trip.
-fn was_in_service(record: &Exchange) -> bool {
-    const ROUND_TRIP: Duration = Duration::from_millis(100);
+fn was_in_service(record: &Exchange, round_trip: Duration) -> bool {
     record
         .sent
-        .is_some_and(|sent| MonotonicTime::now().saturating_since(sent) > ROUND_TRIP)
+        .is_some_and(|sent| MonotonicTime::now().saturating_since(sent) > round_trip)
 }
 
 /// Whether the server closed the connection and answered nothing.

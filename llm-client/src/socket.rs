@@ -188,6 +188,8 @@ impl AsyncWrite for Stamped {
 mod tests {
     use std::{future::poll_fn, io::Write, net::TcpListener, thread::sleep, time::Duration};
 
+    use test_patience::{until, until_blocking};
+
     use super::*;
 
     /// More than the lookout's time between two looks.
@@ -196,14 +198,24 @@ mod tests {
     /// The kernel begins to stamp a moment after the first socket has asked it to.
     async fn stamped_pair(lookout: &Lookout) -> (Stamped, std::net::TcpStream) {
         let (mut socket, mut peer) = pair(lookout).await;
-        for _ in 0..500 {
+        until("a stamp of the kernel's", async || {
             peer.write_all(b"?").unwrap();
-            if read(&mut socket).await.1.is_stamped {
-                return (socket, peer);
-            }
-            sleep(A_WHILE);
-        }
-        panic!("the kernel does not stamp");
+            read(&mut socket).await.1.is_stamped
+        })
+        .await;
+        (socket, peer)
+    }
+
+    /// Writes, and waits until the socket has so many bytes that nobody has read, and the lookout would look again.
+    fn arrive(peer: &mut std::net::TcpStream, bytes: &[u8], socket: &Stamped, unread: usize) {
+        peer.write_all(bytes).unwrap();
+        until_blocking("bytes in the socket", || {
+            let mut room = [MaybeUninit::uninit(); 16];
+            SockRef::from(&socket.inbox.socket)
+                .peek(&mut room)
+                .is_ok_and(|there| there == unread)
+        });
+        sleep(A_WHILE);
     }
 
     async fn pair(lookout: &Lookout) -> (Stamped, std::net::TcpStream) {
@@ -229,12 +241,10 @@ mod tests {
         let lookout = Lookout::new();
         let (mut socket, mut peer) = stamped_pair(&lookout).await;
         socket.begin();
-        peer.write_all(b"a").unwrap();
-        sleep(A_WHILE);
+        arrive(&mut peer, b"a", &socket, 1);
         lookout.look(MonotonicTime::now());
         let between = MonotonicTime::now();
-        peer.write_all(b"b").unwrap();
-        sleep(A_WHILE);
+        arrive(&mut peer, b"b", &socket, 1);
         let (first, second) = (read(&mut socket).await, read(&mut socket).await);
         assert_eq!((&*first.0, &*second.0), (&b"a"[..], &b"b"[..]));
         assert!(
@@ -251,11 +261,9 @@ mod tests {
         let (mut socket, mut peer) = pair(&lookout).await;
         socket.begin();
         socket.content_began();
-        peer.write_all(b"a").unwrap();
-        sleep(A_WHILE);
+        arrive(&mut peer, b"a", &socket, 1);
         lookout.look(MonotonicTime::now());
-        peer.write_all(b"b").unwrap();
-        sleep(A_WHILE);
+        arrive(&mut peer, b"b", &socket, 2);
         assert_eq!(read(&mut socket).await.0, b"ab");
     }
 
@@ -265,9 +273,8 @@ mod tests {
         let lookout = Lookout::new();
         let (mut socket, mut peer) = pair(&lookout).await;
         socket.begin();
-        peer.write_all(b"a").unwrap();
+        arrive(&mut peer, b"a", &socket, 1);
         drop(peer);
-        sleep(A_WHILE);
         lookout.look(MonotonicTime::now());
         sleep(A_WHILE);
         lookout.look(MonotonicTime::now());

@@ -10,6 +10,7 @@ use mock_llm::{MockLlm, Settings};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use precise_time::MonotonicTime;
 use socket2::{Domain, Socket, Type};
+use test_patience::{patience, until_blocking};
 
 #[test]
 fn a_server_without_descriptors_tries_again_in_peace() {
@@ -20,16 +21,14 @@ fn a_server_without_descriptors_tries_again_in_peace() {
     setrlimit(Resource::RLIMIT_NOFILE, 1, hard).unwrap();
     let began = MonotonicTime::now();
     socket.connect(&server.addr().into()).unwrap();
-    while server.stats().accept_errors < 4 {
-        std::thread::yield_now();
-    }
+    until_blocking("four attempts", || server.stats().accept_errors >= 4);
     // Three pauses of 20 ms lie between four attempts; a server that spins makes them within microseconds.
     let lasted = MonotonicTime::now().saturating_since(began);
     assert!(lasted >= Duration::from_millis(60), "{lasted:?}");
 
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
     let mut client = TcpStream::from(socket);
-    client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_read_timeout(Some(patience())).unwrap();
     client.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
     let mut answer = [0; 15];
     client.read_exact(&mut answer).unwrap();

@@ -109,6 +109,22 @@ pub enum Error {
         source: sqlx::Error,
     },
 
+    /// The management API of RabbitMQ cannot be reached.
+    #[error("could not reach RabbitMQ's management API: {source}")]
+    Management {
+        /// Why, without the URL, which holds a password.
+        source: reqwest::Error,
+    },
+
+    /// The management API of RabbitMQ refused.
+    #[error("RabbitMQ's management API refused with {status}: {answer}")]
+    ManagementRefused {
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        answer: String,
+    },
+
     /// The URL of somebody else's server cannot be understood. The URL itself is not shown: it holds a password.
     #[error("{variable} is not the URL of a PostgreSQL server")]
     Url {
@@ -116,6 +132,13 @@ pub enum Error {
         variable: &'static str,
         /// The parser's answer.
         source: sqlx::Error,
+    },
+
+    /// The URL of a broker cannot be understood. The URL itself is not shown: it holds a password.
+    #[error("AMQP_URL is not the URL of a broker: {source}")]
+    BrokerUrl {
+        /// The parser's answer.
+        source: url::ParseError,
     },
 
     /// The operating system refused.

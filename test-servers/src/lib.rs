@@ -27,6 +27,7 @@ mod watchdog;
 
 pub use error::Error;
 pub use installation::INSTALL_COMMAND;
+pub use ports::free_port;
 pub use postgres::{PostgresOptions, PostgresServer};
 pub use rabbitmq::{RabbitMqOptions, RabbitMqServer};
 pub use shared::{shared_postgres, shared_rabbitmq};

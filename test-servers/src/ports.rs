@@ -11,7 +11,10 @@ const TRIES: usize = 200;
 /// Not from the ephemeral range, which binding to port 0 would give: while a server is down for a restart, an outgoing
 /// connection of any process could be given its port, and a client that reconnects in a loop can even connect to itself
 /// there. Another process may still take the port before the server does, so a start that fails is tried again.
-pub(crate) fn free_port() -> Result<u16, Error> {
+///
+/// # Errors
+/// No free port was found, or the operating system gave no random number.
+pub fn free_port() -> Result<u16, Error> {
     let candidates = below_ephemeral_range();
     let mut refusal = io::Error::from(io::ErrorKind::AddrInUse);
     for _ in 0..TRIES {

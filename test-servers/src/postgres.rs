@@ -22,7 +22,8 @@ const VARIABLE: &str = "DATABASE_URL";
 /// The administrator. Not `postgres`, so that nothing comes to rely on that name.
 const USER: &str = "llm_bench";
 const START_ATTEMPTS: usize = 3;
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+/// For one look. A server that is not there refuses at once; one on a busy machine answers late.
+const PROBE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A PostgreSQL server: a private one, or somebody else's that is only used.
 ///

@@ -106,6 +106,11 @@ fn living_threads(process: &Path) -> Box<dyn Iterator<Item = PathBuf>> {
     }
 }
 
+/// A process that ends lets go of its program first, then of the memory that it shares with others, and of its working
+/// directory last. So one that has a working directory and no program any more is still one of the server's.
 fn runs_program(thread: &Path, program: &str) -> bool {
-    fs::read_link(thread.join("exe")).is_ok_and(|exe| exe.file_name().is_some_and(|name| name == program))
+    match fs::read_link(thread.join("exe")) {
+        Ok(exe) => exe.file_name().is_some_and(|name| name == program),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }

@@ -1,15 +1,16 @@
-//! A private RabbitMQ.
+//! A RabbitMQ server: private, or somebody else's.
 
+mod amqp_url;
+mod definitions;
+mod management;
 mod node;
 mod options;
 mod probe;
 
-use std::fs;
-
 use nix::sys::signal::Signal;
 
-use self::node::Node;
 pub use self::options::RabbitMqOptions;
+use self::{management::Management, node::Node};
 use crate::{Error, secret::random_hex};
 
 const SERVER: &str = "RabbitMQ";
@@ -27,6 +28,7 @@ const START_ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub struct RabbitMqServer {
     url: String,
+    management: Option<Management>,
     private: Option<Node>,
 }
 
@@ -57,10 +59,15 @@ impl RabbitMqServer {
         Node::start(options).await.map(Self::from)
     }
 
-    /// Uses the broker at `url` (`amqp://…`) that somebody else runs.
+    /// Uses the broker at `url` (`amqp://…`) that somebody else runs. `management_url` (`http://user:password@…`), where
+    /// it is given, is the API through which virtual hosts are made, with the same user.
     #[must_use]
-    pub fn external(url: String) -> Self {
-        Self { url, private: None }
+    pub fn external(url: String, management_url: Option<&str>) -> Self {
+        Self {
+            url,
+            management: management_url.map(Management::at),
+            private: None,
+        }
     }
 
     /// The administrator's URL, of the virtual host `/` (or the given URL of somebody else's broker).
@@ -75,40 +82,48 @@ impl RabbitMqServer {
         self.private.as_ref().map(|node| node.ports.amqp)
     }
 
-    /// The address of the management plugin, with user and password, where it was asked for.
+    /// The address of the management plugin, with user and password, where there is one.
     #[must_use]
-    pub fn management_url(&self) -> Option<String> {
-        let node = self.private.as_ref()?;
-        let port = node.ports.management?;
-        Some(format!("http://{USER}:{}@127.0.0.1:{port}/", node.password))
+    pub fn management_url(&self) -> Option<&str> {
+        self.management.as_ref().map(Management::url)
     }
 
     /// Creates an empty virtual host of a new name and gives its URL, so that many tests share one broker. Takes some
-    /// tenths of a second.
+    /// milliseconds with the management plugin, some tenths of a second without.
     ///
-    /// Somebody else's broker cannot be administered over AMQP: there this gives the URL as it is, and says so on the
-    /// standard error.
+    /// Somebody else's broker without its management plugin cannot be administered: there this gives the URL as it is,
+    /// and says so on the standard error.
     ///
     /// # Errors
     /// The server refuses.
     pub async fn create_vhost(&self) -> Result<String, Error> {
-        let Some(node) = &self.private else {
+        if self.management.is_none() && self.private.is_none() {
             say_that_vhosts_are_shared();
             return Ok(self.url.clone());
-        };
-        let name = format!("test_{}", random_hex::<8>()?);
-        // One call where `add_vhost` and `set_permissions` would be two starts of an Erlang machine.
-        let definitions = node.home.write_file(
-            &format!("{name}.json"),
-            &format!(
-                r#"{{"vhosts": [{{"name": "{name}"}}], "permissions": [{{"user": "{USER}", "vhost": "{name}",
-                     "configure": ".*", "write": ".*", "read": ".*"}}]}}"#
-            ),
-        )?;
-        node.rabbitmqctl(&["import_definitions", &definitions.to_string_lossy()])
+        }
+        let name = new_name()?;
+        let user = amqp_url::user(&self.url)?;
+        self.import(definitions::vhost(&name, &user)).await?;
+        amqp_url::with_vhost(&self.url, &name)
+    }
+
+    /// Creates an empty virtual host of a new name and a user with this password, who may do everything in it and
+    /// nothing elsewhere. Gives the URL of both. The password is letters and digits.
+    ///
+    /// # Errors
+    /// [`Error::NotOurs`] for somebody else's broker without its management plugin; the server refuses.
+    pub async fn create_vhost_with_owner(&self, password: &str) -> Result<String, Error> {
+        let name = new_name()?;
+        self.import(definitions::vhost_with_owner(&name, password))
             .await?;
-        fs::remove_file(&definitions).map_err(Error::io("remove the definitions"))?;
-        Ok(node.url(&name))
+        amqp_url::with_owned_vhost(&self.url, &name, password)
+    }
+
+    async fn import(&self, definitions: String) -> Result<(), Error> {
+        match &self.management {
+            Some(management) => management.import(definitions).await,
+            None => self.private("administer")?.import(&definitions).await,
+        }
     }
 
     /// Runs `rabbitmqctl` against the node and gives what it printed. Takes some tenths of a second.
@@ -194,10 +209,15 @@ impl RabbitMqServer {
 impl From<Node> for RabbitMqServer {
     fn from(node: Node) -> Self {
         Self {
-            url: node.url("%2f"),
+            url: node.url(),
+            management: node.management_url().as_deref().map(Management::at),
             private: Some(node),
         }
     }
+}
+
+fn new_name() -> Result<String, Error> {
+    Ok(format!("test_{}", random_hex::<8>()?))
 }
 
 #[expect(

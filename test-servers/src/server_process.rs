@@ -14,12 +14,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use test_patience::patience;
 
 use crate::{Error, processes::Processes};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// Longer than any healthy start or stop, even on two busy cores.
-const DEADLINE: Duration = Duration::from_secs(90);
+/// A start is not one step but seconds of a core's work, so it may take as long as this many waits of a test.
+const WAITS_OF_A_START: u32 = 3;
 const LOG_TAIL_LINES: usize = 20;
 
 /// A server program and everything it starts.
@@ -168,11 +169,12 @@ impl ServerProcess {
     }
 
     async fn pause(&self, began: Instant, phase: &'static str) -> Result<(), Error> {
-        if began.elapsed() > DEADLINE {
+        let deadline = patience() * WAITS_OF_A_START;
+        if began.elapsed() > deadline {
             return Err(Error::Deadline {
                 server: self.server,
                 phase,
-                deadline: DEADLINE,
+                deadline,
                 log_tail: self.log_tail(),
             });
         }

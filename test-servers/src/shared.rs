@@ -27,7 +27,8 @@ pub async fn shared_postgres() -> &'static PostgresServer {
         .await
 }
 
-/// The process's RabbitMQ: that of `AMQP_URL`, else a private one, started by the first call.
+/// The process's RabbitMQ: that of `AMQP_URL` (administered through `RABBITMQ_MANAGEMENT_URL`), else a private one,
+/// started by the first call.
 ///
 /// Tests share it, each with a virtual host of its own from [`RabbitMqServer::create_vhost`].
 ///
@@ -38,7 +39,7 @@ pub async fn shared_rabbitmq() -> &'static RabbitMqServer {
     SERVER
         .get_or_init(|| async {
             match url_of("AMQP_URL") {
-                Some(url) => RabbitMqServer::external(url),
+                Some(url) => RabbitMqServer::external(url, url_of("RABBITMQ_MANAGEMENT_URL").as_deref()),
                 None => RabbitMqServer::start_with(RabbitMqOptions::default())
                     .await
                     .unwrap_or_else(|error| panic!("{error}")),

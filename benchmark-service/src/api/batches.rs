@@ -17,7 +17,6 @@ use uuid::Uuid;
 use super::{
     State,
     answer::{Success, success},
-    deadline::{reading, writing},
     idempotency,
     request::{Parameters, is_of_a_batch, read_body},
     schemas::{Batches, IdempotencyKey, SourceName, Text},
@@ -200,7 +199,10 @@ pub(super) async fn list(
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let query = ListQuery::read(&request)?;
-    let (data, next) = reading(page(state.storage.as_ref(), query)).await?;
+    let (data, next) = state
+        .database
+        .reading(page(state.storage.as_ref(), query))
+        .await?;
     Ok(HttpResponse::Ok().json(BatchPage {
         status: "success",
         data,
@@ -268,7 +270,7 @@ pub(super) async fn one(
     let mut parameters = Parameters::of(&request)?;
     let with_values = values_wanted(&mut parameters);
     parameters.finish()?;
-    let stored = reading(state.storage.batch(id)).await?;
+    let stored = state.database.reading(state.storage.batch(id)).await?;
     let stored = stored.ok_or_else(|| Problem::not_found(format!("there is no batch {id}")))?;
     Ok(success(StatusCode::OK, BatchView::of(&stored, with_values)))
 }
@@ -332,7 +334,10 @@ pub(super) async fn submit(
             .collect();
     }
     let ids: Vec<BatchId> = batches.iter().map(MetricBatch::id).collect();
-    let outcomes = writing(state.outbox.submit_without_waiting(batches), UNKNOWN).await?;
+    let outcomes = state
+        .database
+        .writing(state.outbox.submit_without_waiting(batches), UNKNOWN)
+        .await?;
     accepted(&ids, outcomes).map(|accepted| success(StatusCode::ACCEPTED, accepted))
 }
 

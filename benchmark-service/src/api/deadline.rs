@@ -10,31 +10,59 @@ use storage::StorageError;
 use crate::problem::Problem;
 
 /// How long one step of a request may take.
-pub(super) const DATABASE_DEADLINE: Duration = Duration::from_secs(5);
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DatabaseDeadline(pub(crate) Duration);
 
-/// Work that changes nothing; past the deadline 503.
-pub(super) async fn reading<T>(work: impl Future<Output = Result<T, StorageError>>) -> Result<T, Problem> {
-    match tokio::time::timeout(DATABASE_DEADLINE, work).await {
-        Ok(done) => done.map_err(Problem::from),
-        Err(_elapsed) => Err(Problem::database_silent(
-            "the database did not answer in time; send the request again later",
-        )),
+impl DatabaseDeadline {
+    /// Work that changes nothing; past the deadline 503.
+    pub(super) async fn reading<T>(
+        self,
+        work: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, Problem> {
+        match tokio::time::timeout(self.0, work).await {
+            Ok(done) => done.map_err(Problem::from),
+            Err(_elapsed) => Err(Problem::database_silent(
+                "the database did not answer in time; send the request again later",
+            )),
+        }
     }
-}
 
-/// Work that changes something. Past the deadline, and where the connection broke, the change may have been made all
-/// the same: 503, with `unknown` saying what that means.
-pub(super) async fn writing<T>(
-    work: impl Future<Output = Result<T, StorageError>>,
-    unknown: &'static str,
-) -> Result<T, Problem> {
-    match tokio::time::timeout(DATABASE_DEADLINE, work).await {
-        Ok(Err(error)) if error.is_transient() => Err(Problem::database_silent(unknown).caused_by(error)),
-        Ok(done) => done.map_err(Problem::from),
-        Err(_elapsed) => Err(Problem::database_silent(unknown)),
+    /// Work that changes something. Past the deadline, and where the connection broke, the change may have been made all
+    /// the same: 503, with `unknown` saying what that means.
+    pub(super) async fn writing<T>(
+        self,
+        work: impl Future<Output = Result<T, StorageError>>,
+        unknown: &'static str,
+    ) -> Result<T, Problem> {
+        match tokio::time::timeout(self.0, work).await {
+            Ok(Err(error)) if error.is_transient() => Err(Problem::database_silent(unknown).caused_by(error)),
+            Ok(done) => done.map_err(Problem::from),
+            Err(_elapsed) => Err(Problem::database_silent(unknown)),
+        }
     }
 }
 
 /// What an unknown outcome means for a change of the registry.
 pub(super) const REGISTRY_UNKNOWN: &str =
     "the change may or may not have been made; read before sending it again";
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::Timing;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_a_silent_database_is_answered_at_the_deadline() {
+        let deadline = Timing::default().database_deadline;
+        let asked = Instant::now();
+        let read = DatabaseDeadline(deadline).reading(pending::<Result<(), _>>());
+        let written = DatabaseDeadline(deadline).writing(pending::<Result<(), _>>(), REGISTRY_UNKNOWN);
+        let (read, written) = tokio::join!(read, written);
+        assert_eq!(asked.elapsed(), deadline);
+        assert!(read.is_err() && written.is_err());
+    }
+}

@@ -13,11 +13,7 @@ use storage::Storage;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::State;
-use crate::{
-    consumer::ConsumerState,
-    problem::Problem,
-    projector::{Rankings, STALE_AFTER},
-};
+use crate::{consumer::ConsumerState, problem::Problem, projector::Rankings};
 
 /// The components of this service.
 pub(crate) fn components(
@@ -26,6 +22,7 @@ pub(crate) fn components(
     broker: &Arc<dyn Broker>,
     consumer: Arc<ConsumerState>,
     rankings: Arc<Rankings>,
+    stale_after: Duration,
 ) -> Health {
     let database = Arc::new(CachedPing::new(storage));
     let (publisher, consume) = (broker.publisher(), Arc::clone(broker));
@@ -51,7 +48,7 @@ pub(crate) fn components(
             async move {
                 match age {
                     None => ComponentState::missing("not loaded yet"),
-                    Some(age) if age > STALE_AFTER => {
+                    Some(age) if age > stale_after => {
                         ComponentState::missing(format!("{} s behind the database", age.as_secs()))
                     }
                     Some(_) => ComponentState::Ready,

@@ -13,7 +13,6 @@ use utoipa::ToSchema;
 use super::{
     State,
     answer::{Success, success},
-    deadline::reading,
     request::{Parameters, is_of_a_batch},
     schemas::{BucketName, Text},
 };
@@ -153,8 +152,10 @@ pub(super) async fn history(
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let query = HistoryQuery::read(&request, state.clock.now(), state.default_selection.source)?;
-    let (llms, metrics) =
-        reading(async { Ok((state.storage.llms().await?, state.storage.metrics().await?)) }).await?;
+    let (llms, metrics) = state
+        .database
+        .reading(async { Ok((state.storage.llms().await?, state.storage.metrics().await?)) })
+        .await?;
     let llm = llms.iter().find(|llm| llm.name == query.llm);
     let llm = llm.ok_or_else(|| Problem::not_found(format!("there is no LLM {}", query.llm)))?;
     let metric = metrics.iter().find(|metric| metric.title == query.metric);
@@ -169,7 +170,7 @@ pub(super) async fn history(
         from: query.from,
         until: query.until,
     };
-    let rows = reading(state.storage.history(&filter)).await?;
+    let rows = state.database.reading(state.storage.history(&filter)).await?;
     let buckets = merged(rows, query.bucket).map_err(|source| StorageError::Fault {
         operation: "read history",
         source,

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{
     State,
     answer::{Success, success},
-    deadline::{REGISTRY_UNKNOWN, reading, writing},
+    deadline::REGISTRY_UNKNOWN,
     request::read_json,
     row_id,
     schemas::{RowId, Text},
@@ -85,7 +85,7 @@ pub(super) struct LlmPatch {
     ),
 )]
 pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let llms = reading(state.storage.llms()).await?;
+    let llms = state.database.reading(state.storage.llms()).await?;
     Ok(success(
         StatusCode::OK,
         llms.into_iter().map(LlmView::from).collect::<Vec<_>>(),
@@ -111,13 +111,15 @@ pub(super) async fn create(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let LlmInput { name, creator } = read_json(&request, &state, payload).await?;
-    let created = writing(
-        state
-            .storage
-            .create_llm(&NewLlm { name, creator }, state.clock.now()),
-        REGISTRY_UNKNOWN,
-    )
-    .await?;
+    let created = state
+        .database
+        .writing(
+            state
+                .storage
+                .create_llm(&NewLlm { name, creator }, state.clock.now()),
+            REGISTRY_UNKNOWN,
+        )
+        .await?;
     state.rankings.refresh_soon();
     Ok(success(StatusCode::CREATED, LlmView::from(created)))
 }
@@ -143,13 +145,15 @@ pub(super) async fn update(
 ) -> Result<HttpResponse, Problem> {
     let id = LlmId(row_id(&id)?);
     let LlmPatch { creator } = read_json(&request, &state, payload).await?;
-    let updated = writing(
-        state
-            .storage
-            .update_llm(id, &LlmChange { creator }, state.clock.now()),
-        REGISTRY_UNKNOWN,
-    )
-    .await?;
+    let updated = state
+        .database
+        .writing(
+            state
+                .storage
+                .update_llm(id, &LlmChange { creator }, state.clock.now()),
+            REGISTRY_UNKNOWN,
+        )
+        .await?;
     state.rankings.refresh_soon();
     Ok(success(StatusCode::OK, LlmView::from(updated)))
 }
@@ -172,7 +176,10 @@ pub(super) async fn archive(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let id = LlmId(row_id(&id)?);
-    writing(state.storage.archive_llm(id, state.clock.now()), REGISTRY_UNKNOWN).await?;
+    state
+        .database
+        .writing(state.storage.archive_llm(id, state.clock.now()), REGISTRY_UNKNOWN)
+        .await?;
     state.rankings.refresh_soon();
     Ok(HttpResponse::NoContent().finish())
 }

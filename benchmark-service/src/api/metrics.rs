@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{
     State,
     answer::{Success, success},
-    deadline::{REGISTRY_UNKNOWN, reading, writing},
+    deadline::REGISTRY_UNKNOWN,
     request::read_json,
     row_id,
     schemas::{Better, RowId, Text},
@@ -125,7 +125,7 @@ pub(super) struct MetricPatch {
     ),
 )]
 pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let metrics = reading(state.storage.metrics()).await?;
+    let metrics = state.database.reading(state.storage.metrics()).await?;
     Ok(success(
         StatusCode::OK,
         metrics.into_iter().map(MetricView::from).collect::<Vec<_>>(),
@@ -154,11 +154,13 @@ pub(super) async fn create(
     let new = input
         .checked()
         .map_err(|refused| Problem::unprocessable(vec![refused]))?;
-    let created = writing(
-        state.storage.create_metric(&new, state.clock.now()),
-        REGISTRY_UNKNOWN,
-    )
-    .await?;
+    let created = state
+        .database
+        .writing(
+            state.storage.create_metric(&new, state.clock.now()),
+            REGISTRY_UNKNOWN,
+        )
+        .await?;
     state.rankings.refresh_soon();
     Ok(success(StatusCode::CREATED, MetricView::from(created)))
 }
@@ -196,11 +198,13 @@ pub(super) async fn update(
         unit,
         better,
     };
-    let updated = writing(
-        state.storage.update_metric(id, &change, state.clock.now()),
-        REGISTRY_UNKNOWN,
-    )
-    .await?;
+    let updated = state
+        .database
+        .writing(
+            state.storage.update_metric(id, &change, state.clock.now()),
+            REGISTRY_UNKNOWN,
+        )
+        .await?;
     state.rankings.refresh_soon();
     Ok(success(StatusCode::OK, MetricView::from(updated)))
 }
@@ -223,11 +227,13 @@ pub(super) async fn archive(
     id: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let id = MetricId(row_id(&id)?);
-    writing(
-        state.storage.archive_metric(id, state.clock.now()),
-        REGISTRY_UNKNOWN,
-    )
-    .await?;
+    state
+        .database
+        .writing(
+            state.storage.archive_metric(id, state.clock.now()),
+            REGISTRY_UNKNOWN,
+        )
+        .await?;
     state.rankings.refresh_soon();
     Ok(HttpResponse::NoContent().finish())
 }

@@ -35,6 +35,7 @@ use storage::Storage;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use deadline::DatabaseDeadline;
 pub(crate) use gate::gate;
 
 use crate::{
@@ -51,6 +52,8 @@ pub(crate) struct State {
     pub(crate) default_selection: Selection,
     /// How long the body of a request may take to arrive.
     pub(crate) body_deadline: Duration,
+    /// How long it may wait for the database.
+    pub(crate) database: DatabaseDeadline,
     /// Limits the open event streams.
     pub(crate) event_streams: Arc<Semaphore>,
     pub(crate) open_event_streams: prometheus::IntGauge,

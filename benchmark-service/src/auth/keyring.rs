@@ -33,9 +33,6 @@ pub(crate) struct KeyRing {
 }
 
 impl KeyRing {
-    /// How long a new or revoked key may go unnoticed. While the database is away the last known keys stay.
-    const REFRESH: Duration = Duration::from_secs(5);
-
     pub(crate) fn new(policy: &AccessPolicy) -> Self {
         let pepper = policy.pepper.as_ref().map(Pepper::new);
         let blind = Pepper::new(&service_runtime::Secret::new(BOOTSTRAP.to_owned()));
@@ -84,8 +81,13 @@ impl KeyRing {
         self.stored.store(Arc::new(records));
     }
 
-    /// Keeps the stored keys in step with the database until shutdown.
-    pub(crate) async fn keep_fresh(self: Arc<Self>, storage: Arc<dyn Storage>, shutdown: CancellationToken) {
+    /// Keeps the stored keys in step with the database until shutdown, with this pause between two looks.
+    pub(crate) async fn keep_fresh(
+        self: Arc<Self>,
+        storage: Arc<dyn Storage>,
+        pause: Duration,
+        shutdown: CancellationToken,
+    ) {
         let mut failing = false;
         loop {
             let read = tokio::select! {
@@ -108,7 +110,7 @@ impl KeyRing {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(Self::REFRESH) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

@@ -7,23 +7,23 @@ use tokio::time::Instant;
 use super::Rankings;
 use crate::consumer::Consumption;
 
-/// For how long the database may not have been heard of, or the consumer not have consumed, until the rankings are
-/// stale.
-pub(crate) const STALE_AFTER: Duration = Duration::from_secs(5);
-
 /// Watches what the rankings depend on.
 #[derive(Debug)]
-pub(super) struct Freshness {
+pub(crate) struct Freshness {
     /// `None` where nobody consumes: then the database alone decides.
     consumption: Option<Consumption>,
+    /// For how long the database may not have been heard of, or the consumer not have consumed, until the rankings are
+    /// stale.
+    stale_after: Duration,
     /// Since when the consumer is known not to consume.
     idle_since: Mutex<Option<Instant>>,
 }
 
 impl Freshness {
-    pub(super) fn new(consumption: Option<Consumption>) -> Self {
+    pub(crate) fn new(consumption: Option<Consumption>, stale_after: Duration) -> Self {
         Self {
             consumption,
+            stale_after,
             idle_since: Mutex::new(None),
         }
     }
@@ -31,7 +31,7 @@ impl Freshness {
     /// Whether the rankings are stale now. The consumer is looked at whenever this is asked, so it must be asked more
     /// often than the tolerance is long.
     pub(super) fn is_stale(&self, rankings: &Rankings) -> bool {
-        let unconfirmed = rankings.age().is_none_or(|age| age > STALE_AFTER);
+        let unconfirmed = rankings.age().is_none_or(|age| age > self.stale_after);
         // Both are asked, so that the consumer's idleness is noted from its beginning.
         self.is_idle() || unconfirmed
     }
@@ -48,6 +48,6 @@ impl Freshness {
             *since = None;
             return false;
         }
-        since.get_or_insert_with(Instant::now).elapsed() > STALE_AFTER
+        since.get_or_insert_with(Instant::now).elapsed() > self.stale_after
     }
 }

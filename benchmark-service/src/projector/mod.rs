@@ -13,14 +13,10 @@ use storage::{Revision, Storage, StorageError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    consumer::Consumption,
-    snapshot::{Selection, Shape, Snapshot, Target},
-};
-use freshness::Freshness;
+use crate::snapshot::{Selection, Shape, Snapshot, Target};
 use ledger::{Ledger, Unusable};
 
-pub(crate) use freshness::STALE_AFTER;
+pub(crate) use freshness::Freshness;
 pub use one_shot::{RankingsError, rankings_now};
 pub(crate) use rankings::Rankings;
 
@@ -42,6 +38,8 @@ pub(crate) struct Projector {
     clock: Arc<dyn Clock>,
     rankings: Arc<Rankings>,
     freshness: Arc<Freshness>,
+    /// How long other processes' commits and changes of the registry may go unnoticed.
+    longest_pause: Duration,
     default_selection: Selection,
     failures: prometheus::IntCounter,
     since: Option<Revision>,
@@ -54,8 +52,6 @@ impl Projector {
     /// The longest pause after a refresh that was much work. Together with the longest pause it leaves the refresh
     /// itself a second until the rankings are stale.
     const LONGEST_REST: Duration = Duration::from_secs(2);
-    /// How long other processes' commits and changes of the registry may go unnoticed.
-    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
     /// How often it is asked whether the rankings have become stale or fresh.
     const FRESHNESS_PAUSE: Duration = Duration::from_millis(250);
 
@@ -63,7 +59,8 @@ impl Projector {
         storage: Arc<dyn Storage>,
         clock: Arc<dyn Clock>,
         rankings: Arc<Rankings>,
-        consumption: Option<Consumption>,
+        freshness: Freshness,
+        longest_pause: Duration,
         default_selection: Selection,
         failures: prometheus::IntCounter,
     ) -> Self {
@@ -71,7 +68,8 @@ impl Projector {
             storage,
             clock,
             rankings,
-            freshness: Arc::new(Freshness::new(consumption)),
+            freshness: Arc::new(freshness),
+            longest_pause,
             default_selection,
             failures,
             since: None,
@@ -79,7 +77,7 @@ impl Projector {
         }
     }
 
-    /// Refreshes until shutdown: soon after a commit of this process, and every second in any case. A refresh that
+    /// Refreshes until shutdown: soon after a commit of this process, and after the longest pause in any case. A refresh that
     /// hangs does not keep the rankings from saying that they are stale.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let watch = watch_freshness(
@@ -121,12 +119,12 @@ impl Projector {
             // Nine times as long as the work took, so that refreshing takes a tenth of a core; but a database that was
             // long in failing is asked again soon.
             let pause = if failing {
-                Self::LONGEST_PAUSE
+                self.longest_pause
             } else {
                 (started.elapsed() * 9).clamp(Self::SHORTEST_PAUSE, Self::LONGEST_REST)
             };
             tokio::time::sleep(pause).await;
-            tokio::time::timeout(Self::LONGEST_PAUSE, rankings.refresh_wanted())
+            tokio::time::timeout(self.longest_pause, rankings.refresh_wanted())
                 .await
                 .ok();
         }

@@ -1,11 +1,11 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use prometheus::IntCounter;
 use shared_types::{Clock, Invalid, MetricTitle};
 use storage::Storage;
 
-use super::{Projector, Rankings, RefreshError};
+use super::{Freshness, Projector, Rankings, RefreshError};
 use crate::snapshot::{Selection, Shape, Target};
 
 /// Why the rankings cannot be shown now.
@@ -42,7 +42,10 @@ pub async fn rankings_now(
 ) -> Result<Bytes, RankingsError> {
     let rankings = Arc::new(Rankings::new());
     let failures = IntCounter::new("unused", "nobody reads the failures of a single refresh")?;
-    Projector::new(storage, clock, Arc::clone(&rankings), None, selection, failures)
+    // Asked once: nothing pauses, and nothing becomes stale.
+    let (freshness, pause) = (Freshness::new(None, Duration::MAX), Duration::MAX);
+    let known = Arc::clone(&rankings);
+    Projector::new(storage, clock, known, freshness, pause, selection, failures)
         .refresh()
         .await?;
     let snapshot = rankings.load();

@@ -1,21 +1,16 @@
 //! A whole service on a free port, with its own database and broker, and a client that speaks HTTP to it.
 
-use std::{
-    net::SocketAddr,
-    num::NonZeroU32,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use benchmark_service::{
     AccessPolicy, ClientLimits, Dependencies, HousekeepingSettings, RateLimit, Selection, Service, Settings,
+    Timing,
     auth::{ApiKey, Pepper},
 };
 use broker::{Broker, OutgoingMessage, Publisher};
 use broker_in_process::InProcessBroker;
 use chrono::{DateTime, Utc};
-use outbox::Outbox;
+use outbox::{Outbox, OutboxMetrics, OutboxSettings};
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use service_runtime::{
@@ -26,21 +21,24 @@ use service_runtime::{
 use shared_types::{ManualClock, RegistrySeed};
 use storage::{ApiKeyRecord, ApiKeys, Scope, Storage};
 use storage_sqlite::{Location, SqliteStorage};
+use test_patience::{patience, soon, until};
 
-use crate::faulty::FaultyStorage;
+use crate::faulty::{FaultyStorage, Trouble};
 
 /// A key with every scope.
 pub(crate) const ADMIN: &str = "the-bootstrap-key-of-the-tests";
 const PEPPER: &str = "the pepper of the tests, 32 characters or more";
-/// How long anything may take that is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Between two looks at what tests wait for.
+const OFTEN: Duration = Duration::from_millis(50);
 
 /// What a test may want otherwise.
+#[derive(Clone, Copy)]
 pub(crate) struct Options {
     pub(crate) anonymous_read: bool,
     pub(crate) rate_limit: RateLimit,
     pub(crate) housekeeping: HousekeepingSettings,
     pub(crate) client_limits: ClientLimits,
+    pub(crate) timing: Timing,
 }
 
 impl Default for Options {
@@ -50,6 +48,13 @@ impl Default for Options {
             rate_limit: RateLimit::Off,
             housekeeping: HousekeepingSettings::default(),
             client_limits: ClientLimits::default(),
+            // A machine that is busy makes nothing stale, and no request late.
+            timing: Timing {
+                key_refresh: OFTEN,
+                rankings_refresh: OFTEN,
+                stale_after: patience(),
+                database_deadline: patience(),
+            },
         }
     }
 }
@@ -67,6 +72,18 @@ impl Options {
             anonymous_read: false,
             ..Self::default()
         }
+    }
+
+    pub(crate) fn stale_after(stale_after: Duration) -> Self {
+        let mut options = Self::default();
+        options.timing.stale_after = stale_after;
+        options
+    }
+
+    pub(crate) fn database_deadline(database_deadline: Duration) -> Self {
+        let mut options = Self::default();
+        options.timing.database_deadline = database_deadline;
+        options
     }
 }
 
@@ -92,15 +109,37 @@ impl TestApp {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
+        let app = Self::launch(options, None);
+        until("the service is ready", async || {
+            app.get("/readyz").await.status() == 200
+        })
+        .await;
+        app
+    }
+
+    /// Starts a service that need not become ready: its database has a trouble from the beginning.
+    pub(crate) fn launch(options: Options, trouble: Option<Trouble>) -> Self {
         let data = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(now()));
         let file = Location::File(data.path().join("test.sqlite"));
         let storage = SqliteStorage::open(file, Arc::clone(&clock) as Arc<_>).unwrap();
         let storage = Arc::new(FaultyStorage::new(storage));
+        storage.set(trouble);
         let broker: Arc<dyn Broker> = Arc::new(InProcessBroker::with_clock(64, Arc::clone(&clock) as Arc<_>));
         let (life, metrics) = (Lifecycle::new(), metrics_registry().unwrap());
         let shared: Arc<dyn Storage> = Arc::clone(&storage) as Arc<_>;
-        let outbox = Outbox::standard(&life, Arc::clone(&shared), broker.publisher(), &metrics).unwrap();
+        let eager = OutboxSettings {
+            sweep_interval: OFTEN,
+            ..OutboxSettings::default()
+        };
+        let outbox_metrics = OutboxMetrics::register(&metrics).unwrap();
+        let outbox = Outbox::start(
+            &life,
+            Arc::clone(&shared),
+            broker.publisher(),
+            eager,
+            outbox_metrics,
+        );
         let settings = Settings {
             http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
             access: AccessPolicy {
@@ -111,6 +150,7 @@ impl TestApp {
             default_selection: Selection::default(),
             rate_limit: options.rate_limit,
             client_limits: options.client_limits,
+            timing: options.timing,
             registry_seed: RegistrySeed::standard().unwrap(),
             migrate_at_start: true,
             housekeeping: options.housekeeping,
@@ -125,7 +165,7 @@ impl TestApp {
         let service = Service::build(settings, dependencies, &life).unwrap();
         let address = service.addr();
         service.start();
-        let app = Self {
+        Self {
             address,
             storage,
             publisher: broker.publisher(),
@@ -133,24 +173,12 @@ impl TestApp {
             clock,
             client: reqwest::Client::builder()
                 .redirect(reqwest::redirect::Policy::none())
+                // An idle connection may be closed by the service at the very moment when it is used again.
+                .pool_max_idle_per_host(0)
                 .build()
                 .unwrap(),
             life,
             data,
-        };
-        app.eventually("the service is ready", async |app| {
-            app.get("/readyz").await.status() == 200
-        })
-        .await;
-        app
-    }
-
-    /// Waits until `condition` holds, asking again and again; fails after a while.
-    pub(crate) async fn eventually(&self, what: &str, condition: impl AsyncFn(&Self) -> bool) {
-        let started = Instant::now();
-        while !condition(self).await {
-            assert!(started.elapsed() < PATIENCE, "in vain: {what}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
@@ -182,20 +210,21 @@ impl TestApp {
     /// Puts a body on the queue and waits until the consumer has settled it.
     pub(crate) async fn publish(&self, body: impl Into<Vec<u8>>) {
         let message = outgoing(body.into());
-        tokio::time::timeout(PATIENCE, self.publisher.publish(&message))
-            .await
-            .expect("a settled message")
-            .unwrap();
+        let settled = soon("the message is settled", self.publisher.publish(&message));
+        settled.await.unwrap();
     }
 
     /// Publishes a batch of simulated values, and waits until the rankings show it.
     pub(crate) async fn measure(&self, llm: &str, metric: &str, values: &[f64]) {
         let rows_before = self.n_of(llm, metric).await;
         self.publish(batch(llm, metric, values).to_string()).await;
-        self.eventually("the rankings show the batch", async |app| {
-            app.n_of(llm, metric).await == rows_before + values.len() as u64
-        })
-        .await;
+        self.shows(llm, metric, rows_before + values.len() as u64).await;
+    }
+
+    /// Waits until the default ranking knows so many values.
+    pub(crate) async fn shows(&self, llm: &str, metric: &str, n: u64) {
+        let what = format!("the rankings show {n} values of {llm}, {metric}");
+        until(&what, async || self.n_of(llm, metric).await == n).await;
     }
 
     /// How many values the default ranking knows.
@@ -236,8 +265,8 @@ impl TestApp {
 
     /// Waits until a key that was added is accepted.
     pub(crate) async fn knows(&self, key: &str) {
-        self.eventually("the new key is known", async |app| {
-            let request = app.request(Method::GET, "/api/v1/llms").header("api-key", key);
+        until("the new key is known", async || {
+            let request = self.request(Method::GET, "/api/v1/llms").header("api-key", key);
             request.send().await.unwrap().status() == 200
         })
         .await;
@@ -255,9 +284,7 @@ impl TestApp {
 
     /// Waits until the service ends by itself, and gives how.
     pub(crate) async fn crash(self) -> EndedBadly {
-        tokio::time::timeout(PATIENCE, self.life.shutdown().cancelled())
-            .await
-            .expect("a crash");
+        soon("a crash", self.life.shutdown().cancelled()).await;
         self.life.drained().await.unwrap_err()
     }
 

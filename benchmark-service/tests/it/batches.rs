@@ -1,3 +1,4 @@
+use futures::future::join_all;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -37,10 +38,7 @@ async fn a_batch_that_is_sent_is_counted_once_however_often_it_is_sent() {
             .all(|(a, b)| a.0 == b.0 && b.1 == "already_stored"),
         "{again:?}"
     );
-    app.eventually("the batch is counted", async |app| {
-        app.n_of("GPT-4o", "ttft").await == 2
-    })
-    .await;
+    app.shows("GPT-4o", "ttft", 2).await;
     app.end().await;
 }
 
@@ -66,10 +64,7 @@ async fn an_idempotency_key_names_the_request() {
     );
     problem(send("one", &[3.0]).await, 409).await;
     problem(send("", &[1.0]).await, 400).await;
-    app.eventually("both are counted", async |app| {
-        app.n_of("GPT-4o", "ttft").await == 2
-    })
-    .await;
+    app.shows("GPT-4o", "ttft", 2).await;
     app.end().await;
 }
 
@@ -79,10 +74,7 @@ async fn refused_batches_are_named_and_the_others_stored() {
     let batches = json!([batch("GPT-4o", "ttft", &[1.0]), batch("GPT-4o", "speed", &[1.0])]);
     let refused = problem(app.send(Method::POST, PATH, &batches).await, 422).await;
     insta::assert_json_snapshot!("refused_batches", refused);
-    app.eventually("the other is counted", async |app| {
-        app.n_of("GPT-4o", "ttft").await == 1
-    })
-    .await;
+    app.shows("GPT-4o", "ttft", 1).await;
 
     let empty = batch("GPT-4o", "ttft", &[]);
     let told = problem(app.send(Method::POST, PATH, &json!([empty])).await, 422).await;
@@ -95,15 +87,13 @@ async fn refused_batches_are_named_and_the_others_stored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_list_pages_from_the_newest_to_the_oldest() {
     let app = TestApp::start().await;
-    for minute in 0..40 {
-        let mut one = batch(
-            "GPT-4o",
-            if minute % 2 == 0 { "ttft" } else { "tps" },
-            &[f64::from(minute)],
-        );
+    join_all((0..40).map(|minute| {
+        let metric = if minute % 2 == 0 { "ttft" } else { "tps" };
+        let mut one = batch("GPT-4o", metric, &[f64::from(minute)]);
         one["timestamp"] = format!("2026-05-01T11:{minute:02}:00Z").into();
-        app.publish(one.to_string()).await;
-    }
+        app.publish(one.to_string())
+    }))
+    .await;
     let (mut seen, mut path) = (Vec::new(), format!("{PATH}?limit=17&values=true"));
     loop {
         let page = app.get_json(&path).await;

@@ -1,7 +1,6 @@
-use std::time::Duration;
-
 use reqwest::{Method, Response};
 use serde_json::Value;
+use test_patience::soon;
 
 use crate::app::{TestApp, batch};
 
@@ -9,8 +8,7 @@ use crate::app::{TestApp, batch};
 async fn read_until(stream: &mut Response, holds: &str) -> String {
     let mut text = String::new();
     while !text.contains(holds) {
-        let chunk = tokio::time::timeout(Duration::from_secs(20), stream.chunk()).await;
-        let chunk = chunk.expect("an event in time").unwrap();
+        let chunk = soon("an event", stream.chunk()).await.unwrap();
         let chunk = chunk.unwrap_or_else(|| panic!("{holds} before the end of {text}"));
         text.push_str(std::str::from_utf8(&chunk).unwrap());
     }
@@ -58,11 +56,7 @@ async fn streams_end_with_the_service() {
     let mut stream = app.get("/api/v1/events").await;
     read_until(&mut stream, ": rankings\n\n").await;
     assert_eq!(app.metric_value("llm_bench_event_streams").await, 1.0);
-    let started = std::time::Instant::now();
     app.end().await;
-    assert!(
-        started.elapsed() < Duration::from_secs(8),
-        "an open stream delayed the end"
-    );
-    assert!(stream.chunk().await.unwrap().is_none());
+    // A stream that delays the end is cut off, and breaks off for the client.
+    assert!(soon("the stream's end", stream.chunk()).await.unwrap().is_none());
 }

@@ -4,6 +4,7 @@ use benchmark_service::HousekeepingSettings;
 use chrono::TimeDelta;
 use shared_types::{MetricBatch, message};
 use storage::Outbox;
+use test_patience::until;
 
 use crate::app::{Options, TestApp, batch};
 
@@ -28,21 +29,18 @@ async fn a_batch_that_the_broker_lost_is_sent_again_once_it_is_overdue() {
     app.storage.mark_published(&ids).await.unwrap();
     // A batch that comes after it in the ordinary way is counted long before.
     app.measure("GPT-4o", "tps", &[1.0]).await;
-    let requeued = async |app: &TestApp| app.metric_value("llm_bench_reconcile_requeued_total").await;
-    assert_eq!(requeued(&app).await, 0.0);
+    let requeued = async || app.metric_value("llm_bench_reconcile_requeued_total").await;
+    assert_eq!(requeued().await, 0.0);
     app.clock.advance(TimeDelta::minutes(6));
-    app.eventually("the lost batch is to be sent again", async |app| {
-        requeued(app).await == 1.0
+    until("the lost batch is to be sent again", async || {
+        requeued().await == 1.0
     })
     .await;
     // The sweeper leaves an outbox row alone for some seconds by the same clock.
     app.clock.advance(TimeDelta::minutes(1));
-    app.eventually("the lost batch is counted", async |app| {
-        app.n_of("GPT-4o", "ttft").await == 1
-    })
-    .await;
-    assert_eq!(requeued(&app).await, 1.0);
-    app.eventually("nothing is uncounted any more", async |app| {
+    app.shows("GPT-4o", "ttft", 1).await;
+    assert_eq!(requeued().await, 1.0);
+    until("nothing is uncounted any more", async || {
         app.metric_value("llm_bench_reconcile_uncounted").await == 0.0
     })
     .await;
@@ -53,7 +51,7 @@ async fn a_batch_that_the_broker_lost_is_sent_again_once_it_is_overdue() {
 async fn the_statistics_are_audited_again_and_again() {
     let app = app_that_reconciles_all_the_time().await;
     app.measure("GPT-4o", "ttft", &[1.0, 2.0]).await;
-    app.eventually("the batch was audited more than once", async |app| {
+    until("the batch was audited more than once", async || {
         app.metric_value("llm_bench_audited_batches_total").await >= 2.0
     })
     .await;

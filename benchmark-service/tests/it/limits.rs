@@ -1,12 +1,14 @@
 //! The limit on each caller's requests.
 
+use futures::future::join_all;
 use reqwest::{Method, Response};
 use storage::Scope;
+use test_patience::{found, until};
 
 use crate::app::{Options, TestApp, problem};
 
 const LIMIT: u32 = 3;
-/// At three a second, so many at once are too many.
+/// So many at once are too many.
 const BURST: u32 = 40;
 
 async fn ask(app: &TestApp, headers: &[(&str, String)]) -> Response {
@@ -19,13 +21,12 @@ async fn ask(app: &TestApp, headers: &[(&str, String)]) -> Response {
 
 /// The first refusal for want of patience.
 async fn burst(app: &TestApp, headers: impl Fn(u32) -> Vec<(&'static str, String)>) -> Response {
-    for attempt in 0..BURST {
-        let response = ask(app, &headers(attempt)).await;
-        if response.status() == 429 {
-            return response;
-        }
-    }
-    panic!("no refusal within {BURST} requests at {LIMIT} a second");
+    // On a busy machine a burst may take so long that it is none; the next one need not.
+    found("a refusal", async || {
+        let answers = join_all((0..BURST).map(async |attempt| ask(app, &headers(attempt)).await)).await;
+        answers.into_iter().find(|answer| answer.status() == 429)
+    })
+    .await
 }
 
 async fn assert_told_when_to_come_again(refused: Response) {
@@ -60,8 +61,8 @@ async fn one_keys_limit_is_not_anothers() {
     })
     .await;
     let (busy, calm) = (app.key(Scope::Read).await, app.key(Scope::Read).await);
-    app.eventually("the new key is known", async |app| {
-        ask(app, &[("api-key", calm.clone())]).await.status() == 200
+    until("the new key is known", async || {
+        ask(&app, &[("api-key", calm.clone())]).await.status() == 200
     })
     .await;
     let refused = burst(&app, |_| vec![("api-key", busy.clone())]).await;

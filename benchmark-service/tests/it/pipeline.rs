@@ -1,11 +1,13 @@
 use std::sync::atomic::Ordering;
 
 use broker::Selection;
+use futures::future::{join, join_all};
 use serde_json::json;
 use storage::Registry;
+use test_patience::until;
 
 use crate::{
-    app::{TestApp, batch},
+    app::{Options, TestApp, batch},
     faulty::Trouble,
 };
 
@@ -57,17 +59,14 @@ async fn a_message_with_one_refused_batch_is_dead_and_the_others_count_once() {
     let app = TestApp::start().await;
     let message = json!([batch("GPT-4o", "ttft", &[1.0]), batch("GPT-4o", "speed", &[1.0])]);
     app.publish(message.to_string()).await;
-    app.eventually("the good batch is counted", async |app| {
-        app.n_of("GPT-4o", "ttft").await == 1
-    })
-    .await;
+    app.shows("GPT-4o", "ttft", 1).await;
 
     let dead = app.broker.dead_letters();
     assert_eq!(dead.list(10).await.unwrap().len(), 1);
     let speed = json!({"title": "speed", "lower_bound": 0, "upper_bound": 1});
     app.send(reqwest::Method::POST, "/api/v1/metrics", &speed).await;
     dead.replay(&Selection::All).await.unwrap();
-    app.eventually("the replay counts the other", async |app| {
+    until("the replay counts the other", async || {
         app.get("/api/v1/rankings/speed").await.status() == 200 && app.n_of("GPT-4o", "speed").await == 1
     })
     .await;
@@ -83,10 +82,7 @@ async fn a_redelivery_counts_once() {
         app.publish(batch("GPT-4o", "ttft", &[1.0]).to_string()).await;
     }
     app.publish(batch("GPT-4o", "ttft", &[2.0]).to_string()).await;
-    app.eventually("the next batch is counted", async |app| {
-        app.n_of("GPT-4o", "ttft").await == 2
-    })
-    .await;
+    app.shows("GPT-4o", "ttft", 2).await;
     assert_eq!(app.metric_value("llm_bench_batches_consumed_total").await, 2.0);
     assert_eq!(
         app.metric_value("llm_bench_batches_deduplicated_total").await,
@@ -103,10 +99,7 @@ async fn other_content_under_a_counted_id_is_parked() {
     app.publish(one.to_string()).await;
     one["values"] = json!([9.0]);
     app.publish(one.to_string()).await;
-    app.eventually("the first is counted", async |app| {
-        app.n_of("GPT-4o", "ttft").await == 1
-    })
-    .await;
+    app.shows("GPT-4o", "ttft", 1).await;
     let ranking = app.get_json("/api/v1/rankings/ttft").await;
     assert_eq!(ranking["data"][0]["mean"], 1.0);
     assert!(
@@ -124,7 +117,7 @@ async fn a_database_that_is_away_holds_the_batches_and_the_last_rankings_stay() 
     app.storage.set(Some(Trouble::Away));
     let body = batch("GPT-4o", "ttft", &[2.0]).to_string();
     let held = async {
-        app.eventually("readiness names the consumer and the database", async |app| {
+        until("readiness names the consumer and the database", async || {
             let report: serde_json::Value = app.get("/readyz").await.json().await.unwrap();
             report["components"]["consumer"]["state"] == "missing"
                 && report["components"]["database"]["state"] == "missing"
@@ -146,11 +139,8 @@ async fn a_database_that_is_away_holds_the_batches_and_the_last_rankings_stay() 
         app.storage.set(None);
     };
     tokio::join!(app.publish(body), held);
-    app.eventually("the held batch is counted", async |app| {
-        app.n_of("GPT-4o", "ttft").await == 2
-    })
-    .await;
-    app.eventually("the service is ready again", async |app| {
+    app.shows("GPT-4o", "ttft", 2).await;
+    until("the service is ready again", async || {
         app.get("/readyz").await.status() == 200
     })
     .await;
@@ -160,21 +150,25 @@ async fn a_database_that_is_away_holds_the_batches_and_the_last_rankings_stay() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_the_database_refuses_is_found_and_the_others_count() {
-    let app = TestApp::start().await;
-    app.storage.set(Some(Trouble::Refuses("Cursed")));
+    // The consumer starts when the database is there, and finds all messages: they share a micro-batch.
+    let app = TestApp::launch(Options::default(), Some(Trouble::Away));
     let bodies: Vec<String> = ["A", "B", "Cursed", "C", "D"]
         .iter()
         .map(|llm| batch(llm, "ttft", &[1.0]).to_string())
         .collect();
-    // Published together, so that they share a micro-batch.
-    tokio::join!(
-        app.publish(bodies[0].clone()),
-        app.publish(bodies[1].clone()),
-        app.publish(bodies[2].clone()),
-        app.publish(bodies[3].clone()),
-        app.publish(bodies[4].clone()),
-    );
-    app.eventually("the others are counted", async |app| {
+    let begun = async {
+        until("all messages are queued", async || {
+            app.broker.info().await.unwrap().queued == bodies.len() as u64
+        })
+        .await;
+        app.storage.set(Some(Trouble::Refuses("Cursed")));
+    };
+    join(
+        join_all(bodies.iter().map(|body| app.publish(body.clone()))),
+        begun,
+    )
+    .await;
+    until("the others are counted", async || {
         let ranking = app.get_json("/api/v1/rankings/ttft").await;
         ranking["data"].as_array().unwrap().len() == 4
     })
@@ -198,14 +192,14 @@ async fn a_database_that_refuses_every_write_holds_the_batches() {
     let bytes: usize = bodies.iter().map(String::len).sum();
     let [a, b, c] = bodies;
     let held = async {
-        app.eventually("the held batches are tried again", async |app| {
+        until("the held batches are tried again", async || {
             app.metric_value("llm_bench_hold_retries_total").await >= 2.0
         })
         .await;
         let report: serde_json::Value = app.get("/readyz").await.json().await.unwrap();
         assert_eq!(report["components"]["consumer"]["state"], "missing");
         assert_eq!(app.metric_value("llm_bench_consumer_holding").await, 1.0);
-        app.eventually("all three are held", async |app| {
+        until("all three are held", async || {
             app.metric_value("llm_bench_consumer_held_messages").await == 3.0
         })
         .await;
@@ -228,7 +222,7 @@ async fn the_end_does_not_wait_for_a_transaction_that_hangs() {
     app.storage.set(Some(Trouble::Hangs));
     tokio::select! {
         () = app.publish(batch("GPT-4o", "ttft", &[1.0]).to_string()) => panic!("settled"),
-        () = app.eventually("the transaction hangs", async |app| {
+        () = until("the transaction hangs", async || {
             app.storage.hanging.load(Ordering::Relaxed)
         }) => {}
     }
@@ -251,18 +245,15 @@ async fn unusable_statistics_of_one_llm_are_a_lasting_failure_and_the_others_go_
     let broken = llms.iter().find(|llm| llm.name.as_str() == "Broken").unwrap();
     app.storage.set(Some(Trouble::Garbles(broken.id)));
     app.publish(batch("Broken", "ttft", &[2.0]).to_string()).await;
-    let failures = async |app: &TestApp| app.metric_value("llm_bench_snapshot_failures_total").await;
-    app.eventually("refreshes fail, also where nothing moved since", async |app| {
-        failures(app).await >= 3.0
+    let failures = async || app.metric_value("llm_bench_snapshot_failures_total").await;
+    until("refreshes fail, also where nothing moved since", async || {
+        failures().await >= 3.0
     })
     .await;
     app.measure("Healthy", "ttft", &[2.0]).await;
     assert_eq!(app.n_of("Broken", "ttft").await, 1);
     app.storage.set(None);
     app.publish(batch("Broken", "ttft", &[3.0]).to_string()).await;
-    app.eventually("whole rows are shown", async |app| {
-        app.n_of("Broken", "ttft").await == 3
-    })
-    .await;
+    app.shows("Broken", "ttft", 3).await;
     app.end().await;
 }

@@ -1,6 +1,7 @@
 use chrono::TimeDelta;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use test_patience::until;
 
 use crate::app::{TestApp, batch, problem};
 
@@ -61,7 +62,7 @@ async fn direction_source_window_and_statistic_decide() {
     );
 
     app.clock.advance(TimeDelta::hours(3));
-    app.eventually("the batches leave the window of an hour", async |app| {
+    until("the batches leave the window of an hour", async || {
         app.get_json("/api/v1/rankings/ttft?window=1h").await["data"] == json!([])
     })
     .await;
@@ -75,7 +76,7 @@ async fn sources_are_labelled_and_ranked_apart() {
     let mut measured = batch("GPT-4o", "ttft", &[9.0, 9.0]);
     measured["source"] = "measured".into();
     app.publish(measured.to_string()).await;
-    app.eventually("the measured values show", async |app| {
+    until("the measured values show", async || {
         app.get_json("/api/v1/rankings/ttft?source=measured").await["data"][0]["mean"] == 9.0
     })
     .await;

@@ -1,5 +1,6 @@
 use reqwest::Method;
 use serde_json::{Value, json};
+use test_patience::until;
 
 use crate::app::{TestApp, batch, problem};
 
@@ -22,10 +23,7 @@ async fn llms_are_registered_changed_and_archived() {
 
     app.measure("Mine", "ttft", &[1.0]).await;
     assert_eq!(app.send(Method::DELETE, &path, &json!({})).await.status(), 204);
-    app.eventually("the archived LLM has left the rankings", async |app| {
-        app.n_of("Mine", "ttft").await == 0
-    })
-    .await;
+    app.shows("Mine", "ttft", 0).await;
     problem(app.send(Method::DELETE, &path, &json!({})).await, 404).await;
     app.end().await;
 }
@@ -40,7 +38,7 @@ async fn metrics_are_registered_changed_and_archived() {
     assert_eq!(created["title"], "tpot");
     let path = format!("/api/v1/metrics/{}", created["id"]);
     problem(app.send(Method::POST, "/api/v1/metrics", &tpot).await, 409).await;
-    app.eventually("the metric has a ranking without rows", async |app| {
+    until("the metric has a ranking without rows", async || {
         app.get("/api/v1/rankings/tpot").await.status() == 200
     })
     .await;
@@ -54,7 +52,7 @@ async fn metrics_are_registered_changed_and_archived() {
     .await;
 
     assert_eq!(app.send(Method::DELETE, &path, &json!({})).await.status(), 204);
-    app.eventually("the archived metric has left the rankings", async |app| {
+    until("the archived metric has left the rankings", async || {
         app.get("/api/v1/rankings/tpot").await.status() == 404
     })
     .await;

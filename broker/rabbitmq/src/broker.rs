@@ -27,8 +27,6 @@ use crate::{
 
 /// Longer than everything that the tasks do at the end together.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(8);
-/// How long the broker may take to say how its queues are.
-const INFO_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A RabbitMQ that is connected to for as long as this lives. Dropping it ends its tasks as [`Broker::close`] does,
 /// without waiting for them.
@@ -162,16 +160,16 @@ impl Broker for RabbitMqBroker {
     }
 
     async fn info(&self) -> Result<BrokerInfo, PublishError> {
-        timeout(INFO_PATIENCE, self.ask())
-            .await
-            .unwrap_or_else(|_elapsed| {
-                Err(PublishError::Unavailable {
-                    reason: match self.lane.link() {
-                        LinkState::Ready => format!("no answer within {} s", INFO_PATIENCE.as_secs()),
-                        LinkState::Blocked { reason } | LinkState::Down { reason } => reason,
-                    },
-                })
+        // The first time it connects once more.
+        let patience = self.settings.connect_timeout;
+        timeout(patience, self.ask()).await.unwrap_or_else(|_elapsed| {
+            Err(PublishError::Unavailable {
+                reason: match self.lane.link() {
+                    LinkState::Ready => format!("no answer within {} s", patience.as_secs_f32()),
+                    LinkState::Blocked { reason } | LinkState::Down { reason } => reason,
+                },
             })
+        })
     }
 
     async fn close(&self) {

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use broker::{BoxError, DeadLetter, DeadLetterError, DeadLetters, Selection};
@@ -153,6 +153,7 @@ struct Walk {
     queue: ShortString,
     /// How many letters the queue had at the beginning and are not yet seen: a pass over a queue that grows ends.
     left: u32,
+    patience: Duration,
 }
 
 impl Walk {
@@ -169,6 +170,7 @@ impl Walk {
             channel,
             queue: topology.dead_queue.clone(),
             left,
+            patience: settings.connect_timeout,
         })
     }
 
@@ -190,13 +192,15 @@ impl Walk {
             .await
     }
 
-    async fn end(self) -> lapin::Result<()> {
+    /// After this the broker has removed and put back what it was to: who looks again finds it so.
+    async fn end(self) -> Result<(), OperationError> {
         const ALL: DeliveryTag = 0;
         let requeue = BasicNackOptions {
             multiple: true,
             requeue: true,
         };
         self.channel.basic_nack(ALL, requeue).await?;
+        self.link.finish_channel(&self.channel, self.patience).await?;
         self.link.close().await;
         Ok(())
     }

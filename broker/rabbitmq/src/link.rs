@@ -19,9 +19,6 @@ use crate::{
 
 /// How often a link is looked at, beside the errors that it reports by itself.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// A broker that has given no sign of life over a link for so long is asked for one. Heartbeats show only that the
-/// connection lives, not that its channel does.
-pub(crate) const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the broker may take to answer a close before the socket is shut down.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 const REPLY_SUCCESS: u16 = 200;
@@ -107,6 +104,19 @@ impl Link {
             .get_or_try_init(|| server_version::ask(&self.uri))
             .await
             .map(String::as_str)
+    }
+
+    /// Closes a channel of the link, and fails where the broker does not say in time that all is done that was asked for
+    /// over it.
+    pub(crate) async fn finish_channel(
+        &self,
+        channel: &Channel,
+        patience: Duration,
+    ) -> Result<(), LinkError> {
+        let close = channel
+            .close(REPLY_SUCCESS, "OK".into())
+            .map_err(LinkError::Channel);
+        answered("closing a channel", patience, close).await
     }
 
     /// Closes a channel of the link and waits, for a bounded time, until the broker has done all that was asked for over

@@ -1,4 +1,4 @@
-use std::{io, time::Duration};
+use std::io;
 
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use lapin::{
@@ -7,9 +7,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
     uri::AMQPUri,
 };
-use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(3);
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 /// A frame's type (1 byte), channel (2) and size (4).
 const FRAME_HEADER_BYTES: usize = 7;
@@ -18,10 +16,11 @@ const MAX_FRAME_BYTES: usize = 128 * 1024;
 
 /// Asks the server for its name and version, such as `RabbitMQ 3.10.8`.
 ///
-/// The client does not show what the server says of itself, so this begins a handshake of its own, and hangs up.
+/// The client does not show what the server says of itself, so this begins a handshake of its own, and hangs up. Who asks
+/// bounds it.
 /// Source: AMQP 0-9-1 specification, 1.4.2.1 (`connection.start`) and 2.3.5 (frames).
 pub(crate) async fn ask(uri: &AMQPUri) -> io::Result<String> {
-    let properties = timeout(PATIENCE, server_properties(uri)).await??;
+    let properties = server_properties(uri).await?;
     let text = |key: &str| match properties.inner().get(key) {
         Some(AMQPValue::LongString(text)) => text.to_string(),
         _ => "?".to_owned(),

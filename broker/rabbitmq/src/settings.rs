@@ -26,6 +26,9 @@ pub struct RabbitMqSettings {
     pub reconnect_delay_max: Duration,
     /// In seconds; a broker that is silent for twice as long is taken for dead.
     pub heartbeat_seconds: u16,
+    /// A broker that has given no sign of life over a link for so long is asked for one. Heartbeats show only that the
+    /// connection lives, not that its channel does.
+    pub probe_interval: Duration,
     /// Says when a message was rejected.
     pub clock: Arc<dyn Clock>,
 }
@@ -47,7 +50,8 @@ pub enum InvalidSettings {
 impl RabbitMqSettings {
     /// The settings for the queue `queue` of the broker at `url` (`amqp://…`, or `amqps://…` with the machine's root
     /// certificates), with the defaults for everything else: a window of 256 messages or 16 MiB and 10 s to confirm,
-    /// 10 s to connect (a broker that has just started is slow), at most 3 s between attempts, a heartbeat of 10 s.
+    /// 10 s to connect (a broker that has just started is slow), at most 3 s between attempts, a heartbeat of 10 s,
+    /// a question after 5 s of silence.
     ///
     /// # Errors
     /// The URL or the name cannot be used.
@@ -65,6 +69,7 @@ impl RabbitMqSettings {
             connect_timeout: Duration::from_secs(10),
             reconnect_delay_max: Duration::from_secs(3),
             heartbeat_seconds: 10,
+            probe_interval: Duration::from_secs(5),
             clock: Arc::new(SystemClock),
         })
     }
@@ -123,6 +128,7 @@ impl fmt::Debug for RabbitMqSettings {
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect_delay_max", &self.reconnect_delay_max)
             .field("heartbeat_seconds", &self.heartbeat_seconds)
+            .field("probe_interval", &self.probe_interval)
             .finish_non_exhaustive()
     }
 }

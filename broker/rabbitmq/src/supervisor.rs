@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_crash_is_visible_and_the_next_generation_follows() {
         let (reasons, closing) = (Arc::default(), CancellationToken::new());
         let work = Crashing {

@@ -1,4 +1,6 @@
-use super::messages::{message, next, prefetch, publishing, ready, soon};
+use test_patience::soon;
+
+use super::messages::{message, next, prefetch, publishing, ready};
 use crate::{Broker, PublishError};
 
 /// After `close` a subscription ends, a new one is at its end, and publishing is refused.

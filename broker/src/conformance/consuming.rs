@@ -1,8 +1,11 @@
 use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 
 use bytes::Bytes;
+use test_patience::until;
 
-use super::messages::{message, message_of, next, nothing, number_of, prefetch, publishing, until};
+use super::messages::{
+    message, message_of, next, nothing_for_a_while, nothing_left, number_of, prefetch, publishing,
+};
 use crate::{Broker, Holdings, Prefetch};
 
 /// A message that could not be processed now comes again, and is marked.
@@ -17,7 +20,7 @@ pub async fn retried_message_comes_again(broker: &dyn Broker) {
         again.ack().await.expect("settled");
     })
     .await;
-    nothing(&mut *subscription).await;
+    nothing_left(broker, &mut *subscription).await;
 }
 
 /// A delivery that is dropped unsettled, as by a task that panics, comes again.
@@ -38,10 +41,10 @@ pub async fn prefetch_bounds_what_is_unsettled(broker: &dyn Broker) {
     publishing(broker, (1..=3).map(message), async {
         let first = next(&mut *subscription).await;
         let second = next(&mut *subscription).await;
-        nothing(&mut *subscription).await;
+        nothing_for_a_while(&mut *subscription).await;
         second.ack().await.expect("settled");
         let third = next(&mut *subscription).await;
-        nothing(&mut *subscription).await;
+        nothing_for_a_while(&mut *subscription).await;
         first.ack().await.expect("settled");
         third.ack().await.expect("settled");
     })
@@ -113,8 +116,15 @@ pub async fn subscriptions_compete(broker: &dyn Broker) {
         }
     })
     .await;
-    nothing(&mut *one).await;
-    nothing(&mut *other).await;
+    // Nothing else is left for either.
+    publishing(broker, [MESSAGES, MESSAGES + 1].map(message), async {
+        let last = [next(&mut *one).await, next(&mut *other).await];
+        for delivery in last {
+            assert!(number_of(&delivery) >= MESSAGES, "unexpected: {delivery:?}");
+            delivery.ack().await.expect("settled");
+        }
+    })
+    .await;
 }
 
 /// Waiting for the next delivery may be given up at any point without losing one.
@@ -151,9 +161,9 @@ pub async fn held_delivery_outlives_its_subscription(broker: &dyn Broker) {
             assert!(missing.remove(&number_of(&other)), "{other:?} came twice");
             other.ack().await.expect("settled");
         }
-        nothing(&mut *staying).await;
+        nothing_left(broker, &mut *staying).await;
         held.ack().await.expect("settled");
-        nothing(&mut *staying).await;
+        nothing_left(broker, &mut *staying).await;
     })
     .await;
 }

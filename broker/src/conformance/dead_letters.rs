@@ -1,4 +1,4 @@
-use super::messages::{message, next, nothing, number_of, prefetch, publishing, until};
+use super::messages::{message, next, nothing_left, number_of, prefetch, publishing, until_dead};
 use crate::{Broker, OutgoingMessage, Selection};
 
 /// A message that can never be processed is kept aside, with the reason and unchanged; its publisher need not care.
@@ -29,11 +29,7 @@ pub async fn listing_leaves_the_letters_where_they_are(broker: &dyn Broker) {
         (0, &[]),
         (5, &all[..]),
     ] {
-        // What one look held may take a moment to be back.
-        until("the letters are back", async || {
-            broker.info().await.is_ok_and(|info| info.dead == 5)
-        })
-        .await;
+        until_dead(broker, all.len()).await;
         let letters = broker.dead_letters().list(limit).await.expect("listed");
         let ids: Vec<_> = letters.into_iter().map(|letter| letter.id).collect();
         assert_eq!(ids, expected);
@@ -54,8 +50,9 @@ pub async fn replayed_letters_are_delivered_again(broker: &dyn Broker) {
     assert_eq!(number_of(&delivery), 2);
     assert!(delivery.body == messages[1].body);
     delivery.ack().await.expect("settled");
-    nothing(&mut *subscription).await;
+    nothing_left(broker, &mut *subscription).await;
 
+    until_dead(broker, 2).await;
     let rest = letters.replay(&Selection::All).await.expect("replayed");
     assert_eq!(rest, [messages[0].id.to_string(), messages[2].id.to_string()]);
     for number in [1, 3] {
@@ -75,16 +72,18 @@ pub async fn discarded_letters_are_gone(broker: &dyn Broker) {
     let letters = broker.dead_letters();
     let selection = Selection::Ids(vec![ids[2].clone(), "no such letter".to_owned()]);
     assert_eq!(letters.discard(&selection).await.expect("discarded"), ids[2..]);
-    let left: Vec<_> = letters.list(10).await.expect("listed");
+    until_dead(broker, 2).await;
+    let left = letters.list(10).await.expect("listed");
     let left: Vec<_> = left.into_iter().map(|letter| letter.id).collect();
     assert_eq!(left, ids[..2]);
+    until_dead(broker, 2).await;
     assert_eq!(
         letters.discard(&Selection::All).await.expect("discarded"),
         ids[..2]
     );
     assert_eq!(letters.list(10).await.expect("listed"), []);
     let mut subscription = broker.subscribe(prefetch(1));
-    nothing(&mut *subscription).await;
+    nothing_left(broker, &mut *subscription).await;
 }
 
 /// Of letters that share an id, as many are meant as the id is given, the oldest first.
@@ -97,21 +96,19 @@ pub async fn letters_that_share_an_id_are_told_apart(broker: &dyn Broker) {
     let one = Selection::Ids(vec![shared.clone()]);
     let discarded = letters.discard(&one).await.expect("discarded");
     assert_eq!(discarded, std::slice::from_ref(&shared));
-    let left = async || {
-        until("the letters are back", async || {
-            broker.info().await.is_ok_and(|info| info.dead > 0)
-        })
-        .await;
+    let left = async |number| {
+        until_dead(broker, number).await;
         let left = letters.list(10).await.expect("listed");
         left.into_iter().map(|letter| letter.id).collect::<Vec<_>>()
     };
-    assert_eq!(left().await, [other.clone(), shared.clone(), shared.clone()]);
+    assert_eq!(left(3).await, [other.clone(), shared.clone(), shared.clone()]);
+    until_dead(broker, 3).await;
     let three = Selection::Ids(vec![shared.clone(); 3]);
     assert_eq!(
         letters.replay(&three).await.expect("replayed"),
         [shared.clone(), shared]
     );
-    assert_eq!(left().await, [other]);
+    assert_eq!(left(1).await, [other]);
 }
 
 /// Publishes the messages and rejects them, one after the other.
@@ -124,11 +121,5 @@ async fn reject(broker: &dyn Broker, messages: &[OutgoingMessage], reason: &str)
         })
         .await;
     }
-    until("the letters are counted", async || {
-        broker
-            .info()
-            .await
-            .is_ok_and(|info| info.dead == messages.len() as u64)
-    })
-    .await;
+    until_dead(broker, messages.len()).await;
 }

@@ -3,37 +3,30 @@ use std::{future::Future, num::NonZeroU16, time::Duration};
 use bytes::Bytes;
 use chrono::DateTime;
 use shared_types::{BatchId, message};
+use test_patience::{found, soon, until};
 
-use crate::{Broker, Delivery, OutgoingMessage, Prefetch, Subscription};
+use crate::{Broker, BrokerInfo, Delivery, OutgoingMessage, Prefetch, Subscription};
 
-/// Far longer than anything takes here, on a busy machine too.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at a condition that cannot be awaited.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// How long something is watched that must not happen.
 const WATCHED: Duration = Duration::from_millis(300);
-
-/// Fails the case when the future takes too long.
-pub(super) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .unwrap_or_else(|_elapsed| panic!("{what}: nothing after {PATIENCE:?}"))
-}
-
-/// Waits until the condition holds.
-pub(super) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    soon(what, async {
-        while !holds().await {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-    })
-    .await;
-}
 
 /// Waits until the broker can be published to.
 pub(super) async fn ready(broker: &dyn Broker) {
     let publisher = broker.publisher();
     until("the link becomes ready", async || publisher.link().is_ready()).await;
+}
+
+/// What the broker says of itself, once it answers.
+pub(super) async fn info(broker: &dyn Broker) -> BrokerInfo {
+    found("the broker's answer", async || broker.info().await.ok()).await
+}
+
+/// Waits until there are so many dead letters. What a look at them held may take a moment to be back.
+pub(super) async fn until_dead(broker: &dyn Broker, number: usize) {
+    until("the dead letters are there", async || {
+        info(broker).await.dead == number as u64
+    })
+    .await;
 }
 
 /// The `number`th message; its body begins with the number.
@@ -100,8 +93,19 @@ pub(super) async fn next(subscription: &mut dyn Subscription) -> Delivery {
         .expect("the broker is open")
 }
 
-/// Nothing is delivered for a while.
-pub(super) async fn nothing(subscription: &mut dyn Subscription) {
+/// Nothing comes any more: what is published now is the next delivery. Leaves nothing behind.
+pub(super) async fn nothing_left(broker: &dyn Broker, subscription: &mut dyn Subscription) {
+    const LAST: u64 = 1_000_000;
+    publishing(broker, [message(LAST)], async {
+        let delivery = next(subscription).await;
+        assert_eq!(number_of(&delivery), LAST, "unexpected: {delivery:?}");
+        delivery.ack().await.expect("settled");
+    })
+    .await;
+}
+
+/// Nothing is delivered for a while: where whatever comes would have to wait for its turn too.
+pub(super) async fn nothing_for_a_while(subscription: &mut dyn Subscription) {
     let delivered = tokio::time::timeout(WATCHED, subscription.next()).await;
     let number = delivered.as_ref().ok().and_then(Option::as_ref).map(number_of);
     assert!(

@@ -3,7 +3,11 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use futures::FutureExt;
 
-use super::messages::{message, message_of, next, nothing, number_of, prefetch, publishing, ready, until};
+use test_patience::until;
+
+use super::messages::{
+    info, message, message_of, next, nothing_left, number_of, prefetch, publishing, ready,
+};
 use crate::Broker;
 
 /// A message is delivered once, unmarked, and leaves nothing behind when it is acknowledged.
@@ -16,8 +20,8 @@ pub async fn acknowledged_message_is_gone(broker: &dyn Broker) {
         delivery.ack().await
     });
     delivery.await.expect("settled");
-    nothing(&mut *subscription).await;
-    let info = broker.info().await.expect("the broker answers");
+    nothing_left(broker, &mut *subscription).await;
+    let info = info(broker).await;
     assert_eq!((info.queued, info.dead), (0, 0));
     assert!(!info.version.is_empty());
 }
@@ -51,14 +55,14 @@ pub async fn thousand_concurrent_publishes_arrive_once(broker: &dyn Broker) {
     publishing(broker, (0..MESSAGES).map(message), async {
         let mut arrived = BTreeSet::new();
         while arrived.len() < 1000 {
+            // That it was delivered before says nothing: a backend may take back what is on its way to a consumer.
             let delivery = next(&mut *subscription).await;
-            assert!(!delivery.redelivered);
             assert!(arrived.insert(number_of(&delivery)), "{delivery:?} came twice");
             delivery.ack().await.expect("settled");
         }
     })
     .await;
-    nothing(&mut *subscription).await;
+    nothing_left(broker, &mut *subscription).await;
 }
 
 /// Publishes that nobody waits for any more keep no place in the window for ever.
@@ -82,8 +86,5 @@ pub async fn given_up_publishes_wedge_nothing(broker: &dyn Broker) {
         }
     })
     .await;
-    until("the queue is empty", async || {
-        broker.info().await.is_ok_and(|info| info.queued == 0)
-    })
-    .await;
+    until("the queue is empty", async || info(broker).await.queued == 0).await;
 }

@@ -1,6 +1,6 @@
 //! Thousands of seeds: random work, faults and crashes.
 
-use std::{ops::Range, time::Duration};
+use std::{num::NonZero, ops::Range, panic::resume_unwind, thread, time::Duration};
 
 use crate::{
     sabotage::Sabotage,
@@ -53,6 +53,21 @@ fn verify(seed: u64) -> Report {
     );
 }
 
+/// Each run has a thread for itself; so many go on at once as there are cores.
+fn on_every_core<T: Send>(seeds: &[u64], run: fn(u64) -> T) -> Vec<T> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let shares = seeds.chunks(seeds.len().div_ceil(cores).max(1));
+    thread::scope(|scope| {
+        let running: Vec<_> = shares
+            .map(|share| scope.spawn(|| share.iter().map(|seed| run(*seed)).collect::<Vec<_>>()))
+            .collect();
+        let ended = running
+            .into_iter()
+            .flat_map(|share| share.join().unwrap_or_else(|failed| resume_unwind(failed)));
+        ended.collect()
+    })
+}
+
 #[test]
 fn every_seed_ends_with_every_batch_counted_once() {
     let asked = asked_for();
@@ -62,8 +77,7 @@ fn every_seed_ends_with_every_batch_counted_once() {
     };
     let (mut tally, mut slowest, mut slowest_with_losses) =
         (Tally::default(), Duration::ZERO, Duration::ZERO);
-    for seed in &seeds {
-        let Report { record, recovery, .. } = verify(*seed);
+    for Report { record, recovery, .. } in on_every_core(&seeds, verify) {
         tally.merge(&record.tally);
         let slowest = if record.tally.of(Event::Purged) > 0 {
             &mut slowest_with_losses

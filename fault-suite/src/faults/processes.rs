@@ -6,6 +6,7 @@ use anyhow::ensure;
 use futures::FutureExt;
 use nix::sys::signal::Signal;
 use rand::RngExt;
+use test_patience::patience;
 
 use crate::{
     matrix::Fault,
@@ -112,7 +113,6 @@ pub(super) async fn abort_at(
 }
 
 async fn until_dead(pipeline: &mut Pipeline, service: Service) -> anyhow::Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(60);
     let dies = async {
         loop {
             if let Some(status) = pipeline.died(service)? {
@@ -125,9 +125,9 @@ async fn until_dead(pipeline: &mut Pipeline, service: Service) -> anyhow::Result
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, dies)
+    tokio::time::timeout(patience(), dies)
         .await
-        .map_err(|_elapsed| anyhow::anyhow!("I7: the process did not abort within {PATIENCE:?}"))?
+        .map_err(|_elapsed| anyhow::anyhow!("I7: the process did not abort within {:?}", patience()))?
 }
 
 /// Both services are killed in turns that the seed decides, at moments that it decides, while values flow.

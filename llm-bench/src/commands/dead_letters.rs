@@ -37,7 +37,7 @@ pub(crate) async fn run(action: DeadLetters, context: Context) -> anyhow::Result
              set AMQP_URL to look after RabbitMQ's"
         );
     }
-    let broker = context.connected_broker().await?;
+    let (broker, _) = context.connected_broker(PATIENCE).await?;
     let done = act(action, broker.dead_letters().as_ref(), &context).await;
     broker.close().await;
     done

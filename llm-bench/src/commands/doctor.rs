@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use service_runtime::settings::{BrokerKind, DatabaseKind, Variables};
 
@@ -94,40 +94,26 @@ async fn broker(context: &Context) -> Finding {
         return Finding::Well("in-process: `llm-bench up` runs both services in one process".to_owned());
     }
     let advice = "is the server up, and are AMQP_URL or RABBITMQ_* right? `make services` starts one to try";
-    let broker = match context.broker() {
-        Ok(broker) => broker,
+    let info = match context.connected_broker(PATIENCE).await {
+        Ok((broker, info)) => {
+            broker.close().await;
+            info
+        }
         Err(error) => return ill(format!("{error:#}"), advice),
     };
-    let asked = async {
-        loop {
-            if let Ok(info) = broker.info().await {
-                return info;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let finding = match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(info) if info.dead > 0 => ill(
+    if info.dead > 0 {
+        return ill(
             format!(
                 "{}; {} messages queued, {} dead letters",
                 info.version, info.queued, info.dead
             ),
             "`llm-bench dead-letters list` says why they were rejected",
-        ),
-        Ok(info) => Finding::Well(format!(
-            "{}; {} messages queued, no dead letters",
-            info.version, info.queued
-        )),
-        Err(_elapsed) => ill(
-            format!(
-                "RabbitMQ is not usable: {}",
-                Arc::clone(&broker).publisher().link()
-            ),
-            advice,
-        ),
-    };
-    broker.close().await;
-    finding
+        );
+    }
+    Finding::Well(format!(
+        "{}; {} messages queued, no dead letters",
+        info.version, info.queued
+    ))
 }
 
 fn ill(found: String, advice: &str) -> Finding {

@@ -5,7 +5,7 @@ use storage::{Mismatch, Period, Requeued, Storage};
 
 use crate::say::say;
 use crate::{
-    context::{Context, UsageError},
+    context::{Context, PATIENCE, UsageError},
     table::table,
 };
 
@@ -20,7 +20,7 @@ pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
     let settings = HousekeepingSettings::read(&context.variables).map_err(UsageError)?;
     let storage = context.storage_in_use().await?;
     say!("database: {}", context.database_place());
-    let queued = queued(&context).await?;
+    let queued = queued(&context).await;
     let grace = settings.grace_with(queued);
     let requeued = requeue(storage.as_ref(), grace).await?;
     match requeued.requeued {
@@ -47,20 +47,20 @@ pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
 }
 
 /// How many messages wait; `None` where the broker cannot be asked. The embedded one has no queue that outlives it.
-async fn queued(context: &Context) -> anyhow::Result<Option<u64>> {
+async fn queued(context: &Context) -> Option<u64> {
     if context.embedded_broker() {
-        return Ok(Some(0));
+        return Some(0);
     }
-    let broker = match context.connected_broker().await {
-        Ok(broker) => broker,
+    match context.connected_broker(PATIENCE).await {
+        Ok((broker, info)) => {
+            broker.close().await;
+            Some(info.queued)
+        }
         Err(error) => {
             say!("{error:#}; so only what is very old is sent again");
-            return Ok(None);
+            None
         }
-    };
-    let info = broker.info().await;
-    broker.close().await;
-    Ok(Some(info.context("asking the broker for its queue")?.queued))
+    }
 }
 
 async fn requeue(storage: &dyn Storage, grace: std::time::Duration) -> anyhow::Result<Requeued> {

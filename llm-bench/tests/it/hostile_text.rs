@@ -3,10 +3,11 @@
 
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
+use test_patience::until;
 use test_servers::{shared_postgres, shared_rabbitmq};
 
 use crate::{
-    process::{Process, free_address, program, until},
+    process::{Process, free_address, program},
     rankings::Api,
 };
 
@@ -34,10 +35,9 @@ impl Service {
             .env("API_KEY", KEY)
             .env("RATE_LIMIT_PER_SECOND", "0");
         let process = Process::start(command);
-        let key = Some(KEY.to_owned());
         let service = Self {
-            api: Api { url, key },
-            client: Client::new(),
+            api: Api::with_key(&url, KEY),
+            client: Client::builder().no_proxy().build().unwrap(),
             _process: process,
         };
         service.until_ready().await;

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use test_patience::until;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
@@ -27,6 +28,8 @@ pub(crate) struct Seen {
     pub(crate) last_of_connection: usize,
     /// Batches that were accepted.
     pub(crate) accepted: usize,
+    /// How often each client has asked.
+    turns: Vec<usize>,
     /// Everything that is not a good answer.
     pub(crate) failures: Vec<String>,
 }
@@ -44,6 +47,7 @@ pub(crate) struct Load {
     pub(crate) seen: Arc<Mutex<Seen>>,
     tasks: JoinSet<()>,
     end: watch::Sender<bool>,
+    ready: watch::Receiver<Vec<String>>,
     balancer_sleeps: Arc<AtomicBool>,
 }
 
@@ -52,7 +56,10 @@ impl Load {
     pub(crate) fn start(addresses: &[&str], key: &str, tasks: &[Task]) -> Self {
         let (end, ended) = watch::channel(false);
         let (ready, balanced) = watch::channel(Vec::new());
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        let seen = Arc::new(Mutex::new(Seen {
+            turns: vec![0; tasks.len()],
+            ..Seen::default()
+        }));
         let balancer_sleeps = Arc::new(AtomicBool::new(false));
         let mut running = JoinSet::new();
         let addresses = addresses.iter().map(ToString::to_string).collect();
@@ -77,8 +84,23 @@ impl Load {
             seen,
             tasks: running,
             end,
+            ready: balanced,
             balancer_sleeps,
         }
+    }
+
+    /// Waits until the balancer sends nobody to this address any more, and every client has ended what it began before.
+    pub(crate) async fn until_avoided(&self, address: &str) {
+        until("the balancer avoids the address", async || {
+            !self.ready.borrow().iter().any(|ready| ready == address)
+        })
+        .await;
+        let turns = || self.seen.lock().unwrap().turns.clone();
+        let before = turns();
+        until("every client has ended a request", async || {
+            turns().iter().zip(&before).all(|(now, before)| now > before)
+        })
+        .await;
     }
 
     /// While it sleeps, clients go on using what was ready when it last asked.
@@ -148,6 +170,7 @@ impl Client {
                 return;
             }
             self.turn(turn).await;
+            self.seen.lock().unwrap().turns[self.number] += 1;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

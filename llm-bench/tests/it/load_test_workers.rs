@@ -1,15 +1,19 @@
 //! A load test on several machines, here as several processes.
 
-use mock_llm::{MockLlm, Settings};
+use mock_llm::MockLlm;
+use test_patience::patience;
 use test_servers::shared_rabbitmq;
 
-use crate::process::{Process, program, run};
+use crate::{
+    load_test::quick,
+    process::{Process, program, run},
+};
 
 const KEY: &str = "a-key-that-stays-with-its-worker";
 
 #[tokio::test]
 async fn two_workers_make_one_report() {
-    let server = MockLlm::start(Settings::default()).unwrap();
+    let server = MockLlm::start(quick()).unwrap();
     let amqp = shared_rabbitmq().await.create_vhost().await.unwrap();
     let workers = ["one", "other"].map(|name| {
         let mut worker = program("llm-bench");
@@ -41,6 +45,8 @@ async fn two_workers_make_one_report() {
             "--json",
             "--allow-invalid",
             "--no-calibration",
+            "--worker-timeout",
+            &patience().as_secs().to_string(),
         ])
         .args([
             "--num-concurrent-requests",

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod amqp;
 mod command_line;
 mod embedded;
 mod healing;
@@ -17,3 +18,4 @@ mod rankings;
 mod real_servers;
 mod rolling_restart;
 mod secrets;
+mod tcp_proxy;

@@ -2,16 +2,13 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
-    time::{Duration, Instant},
 };
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-
-/// Far beyond what anything here takes; a condition that is not met by then has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use test_patience::until_blocking;
 
 /// A program of this build. `cargo test --workspace` builds all of them.
 pub(crate) fn program(name: &str) -> Command {
@@ -75,14 +72,12 @@ impl Process {
 
     /// Waits for the process to end by itself.
     pub(crate) fn ended(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the process does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let mut status = None;
+        until_blocking("the process to end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
     }
 
     /// SIGTERM, and an orderly end.
@@ -107,20 +102,8 @@ impl Drop for Process {
     }
 }
 
-/// Waits until `condition` holds.
-pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// A port nobody listens on now.
+/// A port that nobody listens on now. From below those that the system gives to whoever asks for any: another test could be
+/// given it before the service is ready to listen.
 pub(crate) fn free_address() -> String {
-    std::net::TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
+    format!("127.0.0.1:{}", test_servers::free_port().unwrap())
 }

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 
+use reqwest::Client;
 use serde_json::Value;
 
 /// What the API says, parsed as any client would.
 pub(crate) struct Api {
     pub url: String,
-    pub key: Option<String>,
+    key: Option<String>,
+    client: Client,
 }
 
 /// A row of a ranking.
@@ -22,11 +24,24 @@ impl Api {
         Self {
             url: url.to_owned(),
             key: None,
+            // A connection for each request: the service at the other end may be another one by then.
+            client: Client::builder()
+                .no_proxy()
+                .pool_max_idle_per_host(0)
+                .build()
+                .unwrap(),
+        }
+    }
+
+    pub(crate) fn with_key(url: &str, key: &str) -> Self {
+        Self {
+            key: Some(key.to_owned()),
+            ..Self::open(url)
         }
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        let mut request = reqwest::Client::new().get(format!("{}{path}", self.url));
+        let mut request = self.client.get(format!("{}{path}", self.url));
         if let Some(key) = &self.key {
             request = request.header("X-API-KEY", key);
         }
@@ -41,7 +56,7 @@ impl Api {
 
     /// The answer as it is.
     pub(crate) async fn text(&self, path: &str) -> String {
-        let mut request = reqwest::Client::new().get(format!("{}{path}", self.url));
+        let mut request = self.client.get(format!("{}{path}", self.url));
         if let Some(key) = &self.key {
             request = request.header("Authorization", format!("Bearer {key}"));
         }
@@ -50,9 +65,7 @@ impl Api {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        let mut request = reqwest::Client::new()
-            .post(format!("{}{path}", self.url))
-            .json(body);
+        let mut request = self.client.post(format!("{}{path}", self.url)).json(body);
         if let Some(key) = &self.key {
             request = request.header("X-API-KEY", key);
         }

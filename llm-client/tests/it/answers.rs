@@ -1,9 +1,11 @@
 //! Answers as they should be, of all three APIs and of the servers that have their own ways.
 
-use llm_client::{Api, ContentKind, Exchange, Finish, Outcome, Usage};
+use std::time::Duration;
+
+use llm_client::{Api, ContentKind, Exchange, Finish, Limits, Outcome, Usage};
 use precise_time::MonotonicTime;
 
-use crate::server::{DONE, FINISH, Heard, assert_ordered, exchanged, token};
+use crate::server::{DONE, FINISH, Heard, Peer, assert_ordered, exchanged, exchanged_within, limits, token};
 
 /// A stream of these events, each in a chunk of its own.
 async fn streamed(api: Api, events: &[&str]) -> (Exchange, Heard) {
@@ -249,30 +251,35 @@ async fn a_stream_that_ends_with_the_connection_is_whole() {
     assert!(exchange.closed.is_some());
 }
 
-#[tokio::test]
-async fn an_answer_that_ended_does_not_wait_for_the_end_of_the_message() {
-    let (exchange, _) = exchanged(Api::OpenAiChat, |peer| {
+/// The message of the answer does not end; `serve` is what comes instead.
+async fn ended_without_the_end_of_the_message(serve: impl FnOnce(&mut Peer) + Send + 'static) {
+    let limits = Limits {
+        end_timeout: Duration::from_millis(50),
+        ..limits()
+    };
+    let (exchange, _) = exchanged_within(Api::OpenAiChat, limits, |peer| {
         peer.stream_head();
         peer.chunk([&token("a"), FINISH, DONE].concat());
-        peer.until_closed();
+        serve(peer);
     })
     .await;
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
     assert_eq!(exchange.closed, None);
 }
 
+#[tokio::test]
+async fn an_answer_that_ended_does_not_wait_for_the_end_of_the_message() {
+    ended_without_the_end_of_the_message(Peer::until_closed).await;
+}
+
 /// Not even by a server that goes on talking.
 #[tokio::test]
 async fn pings_behind_the_end_hold_nothing_up() {
-    let (exchange, _) = exchanged(Api::OpenAiChat, |peer| {
-        peer.stream_head();
-        peer.chunk([&token("a"), FINISH, DONE].concat());
+    ended_without_the_end_of_the_message(|peer| {
         let ping = crate::server::chunk(": ping\n\n");
         while std::io::Write::write_all(&mut peer.0, &ping).is_ok() {
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(5));
         }
     })
     .await;
-    assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
-    assert_eq!(exchange.closed, None);
 }

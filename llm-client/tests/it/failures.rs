@@ -1,8 +1,11 @@
 //! Every way in which a request can end badly has its class.
 
-use std::{net::TcpListener, time::Duration};
+use std::time::Duration;
 
-use llm_client::{Api, Client, Endpoint, Limits, Outcome, StreamError};
+use llm_client::{Api, Client, ContentKind, Endpoint, Exchange, Limits, Observer, Outcome, StreamError};
+use precise_time::MonotonicTime;
+use test_patience::soon;
+use tokio::sync::oneshot;
 
 use crate::server::{
     DONE, FINISH, Peer, Server, assert_ordered, body, exchanged, exchanged_within, limits, script, token,
@@ -59,7 +62,11 @@ async fn a_refusal_without_end_is_read_in_part() {
 
 #[tokio::test]
 async fn a_refusal_whose_message_does_not_end_is_not_waited_for() {
-    let (exchange, _) = exchanged(Api::OpenAiChat, |peer| {
+    let limits = Limits {
+        refusal_timeout: Duration::from_millis(50),
+        ..limits()
+    };
+    let (exchange, _) = exchanged_within(Api::OpenAiChat, limits, |peer| {
         peer.write("HTTP/1.1 503 Busy\r\ncontent-length: 100\r\n\r\nlater");
         peer.until_closed();
     })
@@ -322,34 +329,71 @@ async fn a_head_over_the_limit_is_refused() {
     );
 }
 
+/// What becomes of a request whose time is over as soon as `is_over` says so.
+async fn timed_out(
+    serve: impl FnOnce(&mut Peer) + Send + 'static,
+    observer: &mut impl Observer,
+    is_over: oneshot::Receiver<()>,
+) -> Exchange {
+    let server = Server::start(vec![script(|mut peer| {
+        peer.request();
+        serve(&mut peer);
+    })]);
+    let client = server.client(Api::OpenAiChat);
+    let time = async {
+        soon("the moment", is_over).await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(limits().request_timeout).await;
+        tokio::time::resume();
+    };
+    let (exchange, ()) = tokio::join!(client.exchange(body(), observer), time);
+    server.finish();
+    exchange
+}
+
+/// Says when the first content is there.
+struct FirstContent(Option<oneshot::Sender<()>>, u32);
+
+impl Observer for FirstContent {
+    fn content(&mut self, _at: MonotonicTime, _kind: ContentKind, _text: &str) {
+        self.1 += 1;
+        if let Some(first) = self.0.take() {
+            first.send(()).unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_takes_too_long_times_out() {
-    let soon = Limits {
-        request_timeout: Duration::from_millis(200),
-        ..limits()
+    let (asked, is_asked) = oneshot::channel();
+    let wait = |peer: &mut Peer| {
+        asked.send(()).unwrap();
+        peer.until_closed();
     };
-    let (silent, _) = exchanged_within(Api::OpenAiChat, soon, Peer::until_closed).await;
+    let silent = timed_out(wait, &mut (), is_asked).await;
     assert!(matches!(silent.outcome, Outcome::TimedOut), "{silent:?}");
     assert!(silent.sent.is_some() && silent.response_head.is_none());
 
-    let (endless, heard) = exchanged_within(Api::OpenAiChat, soon, |peer| {
+    let (began, has_begun) = oneshot::channel();
+    let talk = |peer: &mut Peer| {
         peer.stream_head();
         while std::io::Write::write_all(&mut peer.0, &crate::server::chunk(token("a"))).is_ok() {}
-    })
-    .await;
+    };
+    let mut heard = FirstContent(Some(began), 0);
+    let endless = timed_out(talk, &mut heard, has_begun).await;
     assert!(
         matches!(endless.outcome, Outcome::TimedOut),
         "{:?}",
         endless.outcome
     );
-    assert_eq!(endless.content_chunks as usize, heard.0.len());
+    assert_eq!(endless.content_chunks, heard.1);
     assert!(endless.content_chunks > 0 && endless.closed.is_none());
 }
 
 #[tokio::test]
 async fn without_a_server_there_is_no_connection() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let endpoint = Endpoint::new(Api::OpenAiChat, &format!("http://{free}/v1"), None).unwrap();
+    // Nothing listens on tcpmux, and no test takes a port of the privileged.
+    let endpoint = Endpoint::new(Api::OpenAiChat, "http://127.0.0.1:1/v1", None).unwrap();
     let client = Client::new(endpoint, limits());
     let exchange = client.exchange(body(), &mut ()).await;
     assert!(
@@ -365,7 +409,9 @@ async fn without_a_server_there_is_no_connection() {
 
 #[tokio::test]
 async fn a_name_that_nobody_has_is_not_resolved() {
-    let endpoint = Endpoint::new(Api::OpenAiChat, "http://nobody.invalid/v1", None).unwrap();
+    // No label has 64 characters: the resolver knows by itself, where a name server that is far away would let it wait.
+    let nobody = format!("http://{}.invalid/v1", "n".repeat(64));
+    let endpoint = Endpoint::new(Api::OpenAiChat, &nobody, None).unwrap();
     let exchange = Client::new(endpoint, limits()).exchange(body(), &mut ()).await;
     assert!(
         matches!(

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use llm_client::{Api, Client, ContentKind, Endpoint, Exchange, Generation, Limits, Observer, Prompt};
 use precise_time::MonotonicTime;
+use test_patience::patience;
 
 /// One connection, as the server sees it. TLS tests put a session in the place of the socket.
 pub(crate) struct Peer<S = TcpStream>(pub(crate) S);
@@ -56,10 +57,14 @@ pub(crate) fn script(script: impl FnOnce(Peer) + Send + 'static) -> Script {
     Box::new(script)
 }
 
-/// Scripts that go wrong end soon.
+/// None that a script meets which runs as it should, however slow the machine is.
 pub(crate) fn limits() -> Limits {
     Limits {
-        request_timeout: Duration::from_secs(20),
+        connect_timeout: patience(),
+        request_timeout: patience(),
+        end_timeout: patience(),
+        refusal_timeout: patience(),
+        round_trip: patience(),
         ..Limits::default()
     }
 }

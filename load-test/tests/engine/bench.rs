@@ -9,14 +9,12 @@ use llm_client::{Api, Endpoint, Prompt};
 use load_test::{
     plan::{Lengths, Load, Plan, Slo, Stop, Workload},
     record::{Class, Finished, RequestRecord},
-    run::{EncodedRequest, Progress, Recording, RunError, RunFacts, RunInputs, Texts, run},
+    run::{EncodedRequest, Progress, ProgressSnapshot, Recording, RunError, RunFacts, RunInputs, Texts, run},
 };
 use mock_llm::{MockLlm, Settings};
 use shared_types::SystemClock;
+use test_patience::{patience, until_blocking};
 use tokio_util::sync::CancellationToken;
-
-/// Beyond what a run may take, for a machine that is busy: a run that is not over by then hangs.
-const SLACK: Duration = Duration::from_secs(60);
 
 /// A run to be made, and its server.
 pub(crate) struct Bench {
@@ -28,6 +26,13 @@ pub(crate) struct Bench {
     pub(crate) recording: Recording,
     pub(crate) cancel: CancellationToken,
     pub(crate) progress: Arc<Progress>,
+}
+
+/// A run that is under way.
+struct Running {
+    ended: mpsc::Receiver<Result<RunFacts, RunError>>,
+    collector: thread::JoinHandle<Vec<Finished>>,
+    progress: Arc<Progress>,
 }
 
 /// A run that was made.
@@ -73,15 +78,15 @@ pub(crate) fn plan(load: Load) -> Plan {
         },
         load,
         stop: Stop {
-            send_for: Duration::from_secs(60),
+            send_for: patience(),
             max_requests: None,
-            drain: Duration::from_secs(30),
+            drain: patience(),
         },
         warmup_requests: 0,
         slo: Slo::default(),
         seed: 1,
         stream: true,
-        request_timeout: Duration::from_secs(60),
+        request_timeout: patience(),
         client_cores: positive(2),
         sampling: serde_json::Map::new(),
         metadata: std::collections::BTreeMap::new(),
@@ -129,22 +134,54 @@ impl Bench {
     }
 
     pub(crate) fn try_run(&self) -> Result<Ran, RunError> {
+        let Stop { send_for, drain, .. } = self.plan.stop;
+        self.begin().end(send_for + drain + patience())
+    }
+
+    /// Runs until `holds` says so, and is cancelled then.
+    pub(crate) fn run_until(&self, what: &str, holds: impl Fn(&ProgressSnapshot) -> bool) -> Ran {
+        let running = self.begin();
+        until_blocking(what, || holds(&self.progress.snapshot()));
+        self.cancel.cancel();
+        running.end(patience()).unwrap()
+    }
+
+    fn begin(&self) -> Running {
         // Small, so that the threads find it full at times.
         let (journal, batches) = mpsc::sync_channel(1);
         let inputs = self.inputs(journal);
         let (done, ended) = mpsc::channel();
         thread::spawn(move || {
-            // Nobody listens any more once the watchdog has barked.
+            // Nobody listens any more where the test has failed.
             let _ = done.send(run(inputs));
         });
-        let collector = thread::spawn(move || batches.into_iter().flatten().collect::<Vec<Finished>>());
-        let limit = self.plan.stop.send_for + self.plan.stop.drain + SLACK;
-        let facts = ended.recv_timeout(limit).expect("the run hangs")?;
-        let mut finished = collector.join().unwrap();
+        Running {
+            ended,
+            collector: thread::spawn(move || batches.into_iter().flatten().collect()),
+            progress: Arc::clone(&self.progress),
+        }
+    }
+}
+
+impl Running {
+    fn end(self, limit: Duration) -> Result<Ran, RunError> {
+        let facts = self.ended.recv_timeout(limit).expect("the run hangs")?;
+        let mut finished = self.collector.join().unwrap();
         finished.sort_by_key(|finished| finished.record.index);
         let ran = Ran { facts, finished };
         ran.check(&self.progress);
         Ok(ran)
+    }
+}
+
+/// What `attempt` makes of so much time, or of twice as much, and so on: a thread that the machine lets start late may find none of it left.
+pub(crate) fn given_time<T>(mut time: Duration, mut attempt: impl FnMut(Duration) -> Option<T>) -> T {
+    loop {
+        if let Some(made) = attempt(time) {
+            return made;
+        }
+        assert!(time < patience(), "not even in {time:?}");
+        time *= 2;
     }
 }
 

@@ -1,15 +1,15 @@
 use std::{thread, time::Duration};
 
 use load_test::{
-    record::Class,
+    record::{Class, RequestRecord},
     run::{FileLimitError, RunError, run},
 };
-use mock_llm::{Misbehaviour, MockLlm};
+use mock_llm::{Misbehaviour, MockLlm, Settings};
 
-use crate::bench::{Bench, at_once, closed, plan};
+use crate::bench::{Bench, Ran, at_once, closed, given_time, plan};
 
-/// How requests may end that are answered so.
-fn expected(misbehaviour: Misbehaviour) -> &'static [Class] {
+/// How requests end that are answered so.
+fn expected(misbehaviour: Misbehaviour) -> Class {
     use Misbehaviour as M;
     match misbehaviour {
         M::InStreamError
@@ -17,19 +17,26 @@ fn expected(misbehaviour: Misbehaviour) -> &'static [Class] {
         | M::ResetBeforeHead
         | M::ResetAfterHead
         | M::ResetInChunk
-        | M::HugeLine => &[Class::StreamError],
-        M::CleanEndWithoutFinish => &[Class::Truncated],
-        M::RateLimited | M::Redirect => &[Class::HttpError],
-        M::NeverEnding | M::NoHead => &[Class::TimedOut, Class::Cancelled],
-        M::SlowDrip | M::ByteByByte => &[Class::Ok, Class::TimedOut, Class::Cancelled],
-        _ => &[Class::Ok],
+        | M::HugeLine => Class::StreamError,
+        M::CleanEndWithoutFinish => Class::Truncated,
+        M::RateLimited | M::Redirect => Class::HttpError,
+        M::NeverEnding | M::NoHead => Class::TimedOut,
+        _ => Class::Ok,
+    }
+}
+
+/// So that an answer without end leaves the machine to others.
+fn without_haste() -> Settings {
+    Settings {
+        itl: Duration::from_millis(1),
+        ..at_once()
     }
 }
 
 /// Whatever a server does, all requests end, each in one class, and in time.
 #[test]
 fn nothing_that_a_server_does_loses_a_request() {
-    let server = MockLlm::start(at_once()).unwrap();
+    let server = MockLlm::start(without_haste()).unwrap();
     thread::scope(|scope| {
         for &misbehaviour in Misbehaviour::ALL {
             let server = &server;
@@ -37,18 +44,16 @@ fn nothing_that_a_server_does_loses_a_request() {
                 let mut plan = plan(closed(3));
                 plan.model = format!("misbehave:{misbehaviour}");
                 plan.stop.max_requests = Some(7);
-                plan.stop.send_for = Duration::from_secs(20);
-                plan.stop.drain = Duration::from_secs(20);
                 if matches!(misbehaviour, Misbehaviour::NeverEnding | Misbehaviour::NoHead) {
-                    plan.request_timeout = Duration::from_millis(500);
-                    plan.stop.drain = Duration::from_millis(300);
+                    plan.request_timeout = Duration::from_millis(200);
+                }
+                if misbehaviour == Misbehaviour::SlowDrip {
+                    // Each takes two seconds.
+                    plan.stop.max_requests = Some(3);
                 }
                 let ran = Bench::new(server, plan).run();
                 for record in ran.records() {
-                    assert!(
-                        expected(misbehaviour).contains(&record.class),
-                        "{misbehaviour}: {record:?}"
-                    );
+                    assert_eq!(record.class, expected(misbehaviour), "{misbehaviour}: {record:?}");
                 }
             });
         }
@@ -59,15 +64,28 @@ fn nothing_that_a_server_does_loses_a_request() {
 fn a_server_that_is_not_there_is_not_asked_in_a_busy_loop() {
     let server = MockLlm::start(at_once()).unwrap();
     let mut plan = plan(closed(2));
-    plan.stop.send_for = Duration::from_millis(600);
+    plan.stop.max_requests = Some(10);
     let mut bench = Bench::new(&server, plan);
     // Nothing listens on tcpmux, and no test takes a port of the privileged.
     bench.base_url = "http://127.0.0.1:1/v1".into();
     let ran = bench.run();
-    assert_eq!(ran.count(Class::StreamError), ran.facts.scheduled);
-    // Begun at 0, 10, 30, 70, 150, 310 and 630 ms at the earliest.
-    assert!((2..=12).contains(&ran.facts.scheduled), "{}", ran.facts.scheduled);
-    assert_eq!(ran.facts.waits.count, ran.facts.scheduled);
+    assert_eq!((ran.facts.scheduled, ran.count(Class::StreamError)), (10, 10));
+    // Each thread has one stream.
+    for thread in [0, 1] {
+        for (failures, rest) in (0..).zip(rests(&ran, thread)) {
+            let doubled = Duration::from_millis(10) * 2_u32.pow(failures);
+            let expected = doubled.min(Duration::from_secs(1));
+            assert!(rest >= expected, "{rest:?} after {failures} failures before");
+        }
+    }
+    assert_eq!(ran.facts.waits.count, 10);
+}
+
+/// The times between this thread's requests.
+fn rests(ran: &Ran, thread: u16) -> Vec<Duration> {
+    let records: Vec<&RequestRecord> = ran.records().filter(|record| record.thread == thread).collect();
+    let rest = |pair: &[&RequestRecord]| pair[1].intended.saturating_since(pair[0].closed);
+    records.windows(2).map(rest).collect()
 }
 
 #[test]
@@ -75,11 +93,11 @@ fn a_server_that_asks_to_wait_is_obeyed() {
     let server = MockLlm::start(at_once()).unwrap();
     let mut plan = plan(closed(1));
     plan.model = format!("misbehave:{}", Misbehaviour::RateLimited);
-    plan.stop.send_for = Duration::from_millis(1_500);
+    plan.stop.max_requests = Some(2);
     let ran = Bench::new(&server, plan).run();
-    // Retry-After: 1. Without it there would be eight or so.
-    assert!((1..=2).contains(&ran.facts.scheduled), "{}", ran.facts.scheduled);
-    assert_eq!(ran.count(Class::HttpError), ran.facts.scheduled);
+    assert_eq!((ran.facts.scheduled, ran.count(Class::HttpError)), (2, 2));
+    // Retry-After: 1. Without it there would be 10 ms.
+    assert!(rests(&ran, 0)[0] >= Duration::from_secs(1));
     assert!(ran.records().all(|record| record.status == 429));
     assert!(ran.facts.waits.total > Duration::ZERO);
 }
@@ -92,30 +110,24 @@ fn a_cancelled_run_ends_at_once_and_loses_nothing() {
     plan.stop.send_for = Duration::from_secs(3600);
     plan.stop.drain = Duration::from_secs(3600);
     plan.request_timeout = Duration::from_secs(3600);
-    let bench = Bench::new(&server, plan);
-    let ran = thread::scope(|scope| {
-        let run = scope.spawn(|| bench.run());
-        while bench.progress.snapshot().in_flight < 5 {
-            thread::yield_now();
-        }
-        bench.cancel.cancel();
-        run.join().unwrap()
-    });
+    let ran = Bench::new(&server, plan).run_until("all streams", |progress| progress.in_flight == 5);
     assert!(ran.facts.interrupted);
     assert_eq!((ran.facts.scheduled, ran.count(Class::Cancelled)), (5, 5));
 }
 
 #[test]
 fn what_is_in_flight_when_the_drain_is_over_is_cancelled() {
-    let server = MockLlm::start(at_once()).unwrap();
+    let server = MockLlm::start(without_haste()).unwrap();
     let mut plan = plan(closed(3));
     plan.model = format!("misbehave:{}", Misbehaviour::NeverEnding);
-    plan.stop.send_for = Duration::from_millis(100);
-    plan.stop.drain = Duration::from_millis(100);
-    let ran = Bench::new(&server, plan).run();
-    assert_eq!((ran.facts.scheduled, ran.count(Class::Cancelled)), (3, 3));
-    assert!(!ran.facts.interrupted);
-    assert!(ran.facts.ended >= ran.facts.started + Duration::from_millis(200));
+    let ran = given_time(Duration::from_millis(100), |time| {
+        (plan.stop.send_for, plan.stop.drain) = (time, time);
+        let ran = Bench::new(&server, plan.clone()).run();
+        assert!(!ran.facts.interrupted);
+        assert!(ran.facts.ended >= ran.facts.started + 2 * time);
+        (ran.facts.scheduled == 3).then_some(ran)
+    });
+    assert_eq!(ran.count(Class::Cancelled), 3);
 }
 
 #[test]

@@ -67,17 +67,17 @@ fn a_trace_is_played_to_its_end() {
 /// would have it in one per stream (coordinated omission).
 #[test]
 fn a_stall_is_felt_by_all_who_come_in_it() {
-    let stall = Duration::from_millis(800);
+    let stall = Duration::from_millis(200);
     let server = MockLlm::start(Settings {
         stall: Some(Stall {
-            every: Duration::from_millis(1_000),
+            every: Duration::from_millis(250),
             lasts: stall,
         }),
         ..at_once()
     })
     .unwrap();
-    let mut plan = plan(open(100.0, Arrival::Constant, 10_000));
-    plan.stop.send_for = Duration::from_secs(2);
+    let mut plan = plan(open(400.0, Arrival::Constant, 10_000));
+    plan.stop.send_for = Duration::from_millis(500);
     let ran = Bench::new(&server, plan).run();
     assert_eq!((ran.facts.scheduled, ran.count(Class::Ok)), (201, 201));
     let felt = |from_intended: Duration| from_intended > stall / 4;
@@ -100,7 +100,7 @@ fn what_exceeds_the_requests_in_flight_is_dropped_and_says_so() {
     plan.model = format!("misbehave:{}", Misbehaviour::NoHead);
     plan.stop.max_requests = Some(50);
     // They are cancelled then, long before they time out.
-    plan.stop.send_for = Duration::from_secs(1);
+    plan.stop.send_for = Duration::from_millis(200);
     plan.stop.drain = Duration::ZERO;
     let ran = Bench::new(&server, plan).run();
     assert_eq!((ran.count(Class::Cancelled), ran.count(Class::Dropped)), (4, 46));

@@ -21,6 +21,7 @@ use load_test::{
 use mock_llm::{MockLlm, Settings};
 use precise_time::MonotonicTime;
 use shared_types::SystemClock;
+use test_patience::patience;
 use tokio_util::sync::CancellationToken;
 
 const TTFT: Duration = Duration::from_millis(50);
@@ -46,18 +47,18 @@ fn plan() -> Plan {
             ramp_up: Duration::ZERO,
         },
         stop: Stop {
-            send_for: Duration::from_secs(60),
+            send_for: patience(),
             max_requests: Some(40),
-            drain: Duration::from_secs(30),
+            drain: patience(),
         },
         warmup_requests: 4,
         slo: Slo {
-            ttft_s: Some(30.0),
+            ttft_s: Some(patience().as_secs_f64()),
             ..Slo::default()
         },
         seed: 1,
         stream: true,
-        request_timeout: Duration::from_secs(60),
+        request_timeout: patience(),
         client_cores: NonZeroU32::MIN,
         sampling: serde_json::Map::new(),
         metadata: BTreeMap::new(),

@@ -24,6 +24,7 @@ use load_test::{
 use mock_llm::{MockLlm, Settings};
 use precise_time::MonotonicTime;
 use shared_types::SystemClock;
+use test_patience::{patience, soon, until};
 use test_servers::shared_rabbitmq;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -50,7 +51,24 @@ pub(crate) async fn amqp_url() -> String {
 }
 
 pub(crate) fn shares(url: &str) -> RabbitMqShares {
-    RabbitMqShares::new(RabbitMqSettings::new(url, "unused").unwrap())
+    let mut settings = RabbitMqSettings::new(url, "unused").unwrap();
+    settings.connect_timeout = patience();
+    settings.publish_timeout = patience();
+    RabbitMqShares::new(settings)
+}
+
+/// The plan without an end: somebody has to stop it.
+pub(crate) fn endless() -> Plan {
+    let mut endless = plan();
+    endless.stop.max_requests = None;
+    endless.stop.send_for = Duration::from_secs(3600);
+    endless
+}
+
+/// Waits until the server has been asked `more` times more than now.
+pub(crate) async fn asked_more(server: &MockLlm, more: u64) {
+    let before = server.stats().requests;
+    until("requests", async || server.stats().requests >= before + more).await;
 }
 
 /// 40 requests, 4 of them to warm up, in 4 streams.
@@ -73,15 +91,15 @@ pub(crate) fn plan() -> Plan {
             ramp_up: Duration::ZERO,
         },
         stop: Stop {
-            send_for: Duration::from_secs(60),
+            send_for: patience(),
             max_requests: Some(40),
-            drain: Duration::from_secs(30),
+            drain: patience(),
         },
         warmup_requests: 4,
         slo: Slo::default(),
         seed: 1,
         stream: true,
-        request_timeout: Duration::from_secs(60),
+        request_timeout: patience(),
         client_cores: NonZeroU32::MIN,
         sampling: serde_json::Map::new(),
         metadata: std::collections::BTreeMap::new(),
@@ -93,7 +111,7 @@ pub(crate) fn asked(plan: Plan, workers: u32) -> Coordination {
         run_id: "run".to_owned(),
         plan,
         workers: n(workers),
-        worker_timeout: Duration::from_secs(60),
+        worker_timeout: patience(),
         tokenizer_id: None,
         calibrate: false,
         stream_usage: true,
@@ -107,9 +125,7 @@ pub(crate) async fn coordinated(
 ) -> Result<Merged, CoordinateError> {
     let shares = shares(url);
     let run = coordinate(&shares, asked, &SystemClock, CancellationToken::new(), hear);
-    tokio::time::timeout(Duration::from_secs(240), run)
-        .await
-        .expect("the run hangs")
+    soon("the end of the run", run).await
 }
 
 /// Carries out shares with the real engine; remembers what it recorded.

@@ -1,16 +1,16 @@
-use std::{
-    process::{Child, Command},
-    time::Duration,
-};
-
 use broker::Shares;
 use load_test::{
     report::model::WorkerOutcome,
     workers::{CoordinatorEvent, serve},
 };
+use test_patience::until;
+use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::{TestRunner, TestWorker, amqp_url, asked, coordinated, plan, server, shares, worker_name};
+use crate::bench::{
+    TestRunner, TestWorker, amqp_url, asked, asked_more, coordinated, endless, plan, server, shares,
+    worker_name,
+};
 
 const AMQP_URL: &str = "WORKER_PROCESS_AMQP_URL";
 const BASE_URL: &str = "WORKER_PROCESS_BASE_URL";
@@ -33,6 +33,7 @@ fn start_process(url: &str, base_url: &str) -> Child {
         .args(["--exact", "losses::worker_process", "--ignored"])
         .env(AMQP_URL, url)
         .env(BASE_URL, base_url)
+        .kill_on_drop(true)
         .spawn()
         .unwrap()
 }
@@ -44,26 +45,23 @@ async fn a_worker_that_is_killed_is_in_the_report() {
     let runner = TestRunner::new(server.base_url());
     let worker = TestWorker::start(&url, "survivor", runner.clone());
     let mut process = start_process(&url, &server.base_url());
-    let mut longer = plan();
-    longer.stop.max_requests = None;
-    longer.stop.send_for = Duration::from_secs(5);
     let (started, mut is_started) = tokio::sync::mpsc::channel(1);
-    let hear = move |event: CoordinatorEvent<'_>| {
-        if event == CoordinatorEvent::Started {
-            started.try_send(()).unwrap();
-        }
+    let (lost, mut is_lost) = tokio::sync::mpsc::channel(1);
+    let hear = move |event: CoordinatorEvent<'_>| match event {
+        CoordinatorEvent::Started => started.try_send(()).unwrap(),
+        CoordinatorEvent::Lost(..) => lost.try_send(()).unwrap(),
+        _ => {}
     };
     let killing = async {
         is_started.recv().await.unwrap();
-        while server.stats().requests < 12 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        process.kill().unwrap();
-        process.wait().unwrap();
+        asked_more(&server, 12).await;
+        process.kill().await.unwrap();
+        is_lost.recv().await.unwrap();
+        // The run would go on for an hour.
+        assert!(worker.stop().await.is_empty());
     };
-    let asked = asked(longer, 2);
+    let asked = asked(endless(), 2);
     let (merged, ()) = tokio::join!(coordinated(&url, &asked, hear), killing);
-    assert!(worker.stop().await.is_empty());
 
     let report = merged.unwrap().report("0");
     let (lost, done): (Vec<_>, Vec<_>) = report
@@ -130,30 +128,15 @@ async fn a_worker_whose_coordinator_is_gone_ends_its_run() {
     let (server, url) = (server(), amqp_url().await);
     let runner = TestRunner::new(server.base_url());
     let worker = TestWorker::start(&url, "left alone", runner.clone());
-    let mut endless = plan();
-    endless.stop.max_requests = None;
-    endless.stop.send_for = Duration::from_secs(3600);
-    let asked = asked(endless, 1);
-    {
-        let coordinating = coordinated(&url, &asked, |_| ());
-        let running = async {
-            while server.stats().requests < 8 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::select! {
-            merged = coordinating => panic!("{merged:?}"),
-            () = running => {}
-        }
+    let asked = asked(endless(), 1);
+    tokio::select! {
+        merged = coordinated(&url, &asked, |_| ()) => panic!("{merged:?}"),
+        () = asked_more(&server, 8) => {}
     }
-    let ended = async {
-        while runner.records.lock().unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), ended)
-        .await
-        .expect("the run goes on");
+    until("the end of the run", async || {
+        !runner.records.lock().unwrap().is_empty()
+    })
+    .await;
     let errors = worker.stop().await;
     assert_eq!(errors, ["the coordinator cannot be reached"]);
 }

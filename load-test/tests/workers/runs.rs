@@ -2,11 +2,17 @@ use std::time::Duration;
 
 use load_test::{
     plan::{Arrival, Load, Plan},
-    report::{Report, model::WorkerOutcome},
-    workers::Merged,
+    report::{
+        Report,
+        model::{WorkerOutcome, WorkerSection},
+    },
+    workers::{CoordinatorEvent, Merged},
 };
+use test_patience::patience;
 
-use crate::bench::{TestRunner, TestWorker, amqp_url, asked, coordinated, n, plan, server};
+use crate::bench::{
+    TestRunner, TestWorker, amqp_url, asked, asked_more, coordinated, endless, n, plan, server,
+};
 
 /// Runs with two workers; gives what they merged to and the positions of all requests that were sent.
 async fn by_two(plan: Plan) -> (Merged, Vec<u64>) {
@@ -32,7 +38,6 @@ async fn by_two(plan: Plan) -> (Merged, Vec<u64>) {
 fn check_sums(report: &Report) {
     let totals = report.requests;
     assert_eq!((totals.scheduled, totals.ok, report.warmup_requests), (36, 36, 4));
-    assert!(report.is_valid(), "{:?}", report.client_error);
     assert_eq!((report.client.workers, report.client.cores), (2, 2));
     let [one, other] = &report.workers[..] else {
         panic!("{:?}", report.workers);
@@ -45,8 +50,16 @@ fn check_sums(report: &Report) {
             (requests.scheduled, requests.ok, worker.warmup_requests),
             (18, 18, 2)
         );
-        assert!(worker.began_within_s.unwrap() < 60.0);
+        assert!(worker.began_within_s.unwrap() < patience().as_secs_f64());
     }
+    // On a busy machine they are not: then streams were not held.
+    let is_valid = |worker: &WorkerSection| worker.client_error.as_ref().unwrap().reasons.is_empty();
+    assert_eq!(
+        report.is_valid(),
+        report.workers.iter().all(is_valid),
+        "{:?}",
+        report.client_error
+    );
     assert_ne!(one.name, other.name);
     let json = serde_json::to_string(report).unwrap();
     assert_eq!(&serde_json::from_str::<Report>(&json).unwrap(), report);
@@ -82,32 +95,28 @@ async fn two_workers_are_one_open_loop() {
     check_sums(&merged.report("0"));
 }
 
-/// A worker that is stopped sends what it has.
+/// A worker that is stopped sends what it has, and the other goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_stopped_counts_with_what_it_did() {
     let (server, url) = (server(), amqp_url().await);
     let runner = TestRunner::new(server.base_url());
     let staying = TestWorker::start(&url, "stays", runner.clone());
     let leaving = TestWorker::start(&url, "leaves", runner.clone());
-    let mut endless = plan();
-    endless.stop.max_requests = None;
-    endless.stop.send_for = Duration::from_secs(3);
     let (started, mut is_started) = tokio::sync::mpsc::channel(1);
     let stopping = async {
         is_started.recv().await.unwrap();
-        while server.stats().requests < 8 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        asked_more(&server, 8).await;
         assert!(leaving.stop().await.is_empty());
+        asked_more(&server, 8).await;
+        assert!(staying.stop().await.is_empty());
     };
-    let hear = move |event: load_test::workers::CoordinatorEvent<'_>| {
-        if event == load_test::workers::CoordinatorEvent::Started {
+    let hear = move |event: CoordinatorEvent<'_>| {
+        if event == CoordinatorEvent::Started {
             started.try_send(()).unwrap();
         }
     };
-    let asked = asked(endless, 2);
+    let asked = asked(endless(), 2);
     let (merged, ()) = tokio::join!(coordinated(&url, &asked, hear), stopping);
-    assert!(staying.stop().await.is_empty());
     let report = merged.unwrap().report("0");
     assert!(report.interrupted);
     assert!(

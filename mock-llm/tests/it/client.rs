@@ -1,11 +1,11 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::TcpStream,
-    time::Duration,
 };
 
 use mock_llm::MockLlm;
 use serde_json::{Value, json};
+use test_patience::patience;
 
 /// A connection that is read to its end or to the end of an answer, and never for ever.
 pub(crate) struct Client {
@@ -60,7 +60,7 @@ impl Client {
     pub(crate) fn of(server: &MockLlm) -> Self {
         let socket = TcpStream::connect(server.addr()).unwrap();
         // A test that hangs says nothing.
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.set_read_timeout(Some(patience())).unwrap();
         Self {
             socket,
             buffer: Vec::new(),

@@ -1,7 +1,8 @@
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use mock_llm::{Misbehaviour, MockLlm};
 use serde_json::{Value, json};
+use test_patience::until_blocking;
 
 use crate::{
     client::{Answer, Client, ask, request},
@@ -27,6 +28,14 @@ fn has_end(answer: &Answer) -> bool {
 #[test]
 fn those_that_only_look_strange_say_everything() {
     let server = start(at_once());
+    thread::scope(|scope| {
+        for path in APIS {
+            scope.spawn(|| say_everything(&server, path));
+        }
+    });
+}
+
+fn say_everything(server: &MockLlm, path: &str) {
     for misbehaviour in [
         Misbehaviour::SplitUtf8,
         Misbehaviour::CrlfLines,
@@ -38,26 +47,24 @@ fn those_that_only_look_strange_say_everything() {
         Misbehaviour::EmptyChoices,
         Misbehaviour::SlowDrip,
     ] {
-        for path in APIS {
-            let tokens = if misbehaviour == Misbehaviour::SlowDrip {
-                1
-            } else {
-                5
-            };
-            let (mut client, answer) = misbehaving(&server, path, misbehaviour, tokens);
-            let said = deltas(&answer);
-            assert_eq!(
-                said.len(),
-                tokens as usize,
-                "{misbehaviour} {path}: {}",
-                answer.text()
-            );
-            assert!(answer.is_complete, "{misbehaviour} {path}");
-            assert_eq!(has_end(&answer), misbehaviour != Misbehaviour::MissingDone);
-            assert!(stamps(&answer)["last_token_written_ns"].as_u64() > Some(0));
-            assert_eq!(client.get("/healthz").status, 200);
-            assert_look(misbehaviour, &answer);
-        }
+        let tokens = if misbehaviour == Misbehaviour::SlowDrip {
+            1
+        } else {
+            5
+        };
+        let (mut client, answer) = misbehaving(server, path, misbehaviour, tokens);
+        let said = deltas(&answer);
+        assert_eq!(
+            said.len(),
+            tokens as usize,
+            "{misbehaviour} {path}: {}",
+            answer.text()
+        );
+        assert!(answer.is_complete, "{misbehaviour} {path}");
+        assert_eq!(has_end(&answer), misbehaviour != Misbehaviour::MissingDone);
+        assert!(stamps(&answer)["last_token_written_ns"].as_u64() > Some(0));
+        assert_eq!(client.get("/healthz").status, 200);
+        assert_look(misbehaviour, &answer);
     }
 }
 
@@ -235,7 +242,9 @@ fn endless_and_silent_answers_end_with_the_client() {
     for misbehaviour in [Misbehaviour::NeverEnding, Misbehaviour::NoHead] {
         let mut client = Client::of(&server);
         let body = ask(&format!("misbehave:{misbehaviour}"), true, 1).to_string();
+        let before = server.stats().requests;
         client.send(&request("POST", CHAT, &body));
+        until_blocking("the request has the slot", || server.stats().requests > before);
         if misbehaviour == Misbehaviour::NeverEnding {
             client.read_at_least(1_000_000);
         }

@@ -2,6 +2,7 @@ use std::{collections::HashSet, time::Duration};
 
 use mock_llm::{ApiKey, ErrorRates, MockLlm, Settings, Stall};
 use serde_json::{Value, json};
+use test_patience::until_blocking;
 
 use crate::{
     client::{Client, ask, request},
@@ -239,7 +240,9 @@ fn requests_wait_for_a_slot_and_a_client_that_leaves_frees_its_own() {
     second.send(&ask);
     // It is answered by the same core after the second request was read.
     let mut look = Client::of(&server);
-    while look.get("/stats").json()["queued"] != 1 {}
+    until_blocking("a request that waits", || {
+        look.get("/stats").json()["queued"] == 1
+    });
     drop(first);
     second.read_at_least(1);
     let stats = server.stats();
@@ -289,7 +292,9 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     });
     let (mut lazy, mut other) = (Client::of(&server), Client::of(&server));
     lazy.send(&request("POST", CHAT, &ask("m", true, 100_000).to_string()));
-    while other.get("/stats").json()["blocked_writes"] == 0 {}
+    until_blocking("a write that waits", || {
+        other.get("/stats").json()["blocked_writes"] != 0
+    });
     assert_eq!(deltas(&other.ask(CHAT, &ask("m", true, 3))).len(), 3);
     let answer = lazy.answer();
     assert!(answer.is_complete);
@@ -302,7 +307,10 @@ async fn it_starts_and_stops_inside_a_runtime() {
     assert_eq!(server.base_url(), format!("http://{}/v1", server.addr()));
     let address = server.addr();
     drop(server);
-    assert!(std::net::TcpStream::connect(address).is_err());
+    // Another process may have the port at once, and not for long.
+    until_blocking("nobody behind the port", || {
+        std::net::TcpStream::connect(address).is_err()
+    });
     let taken = MockLlm::start(Settings::default()).unwrap();
     let again = Settings {
         address: taken.addr(),

@@ -18,6 +18,7 @@ use shared_types::{
 };
 use storage::{Outbox as _, Storage};
 use storage_sqlite::{Location, SqliteStorage};
+use test_patience::until;
 use tokio::sync::watch;
 
 /// A broker that counts what it is given, and refuses or hangs while it is told to.
@@ -26,7 +27,7 @@ pub(crate) struct ScriptedPublisher {
     pub(crate) away: AtomicBool,
     pub(crate) hanging: watch::Sender<bool>,
     pub(crate) statistics: Mutex<LinkStatistics>,
-    pub(crate) attempts: AtomicUsize,
+    attempts: AtomicUsize,
     received: Mutex<BTreeMap<BatchId, usize>>,
     held: Mutex<Held>,
 }
@@ -102,6 +103,15 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    pub(crate) async fn unpublished(&self) -> u64 {
+        self.storage.outbox_depth().await.unwrap().unpublished
+    }
+
+    /// Publishes that were begun.
+    pub(crate) fn attempts(&self) -> usize {
+        self.publisher.attempts.load(Ordering::SeqCst)
+    }
+
     /// The value of a metric, by the line that begins with this.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let page = TextEncoder::new()
@@ -174,20 +184,6 @@ fn batch_of(values: Vec<f64>, metric: &str) -> MetricBatch {
     })
 }
 
-pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
-    let waiting = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting)
-        .await
-        .unwrap_or_else(|_| panic!("waited for {what}"));
-}
-
 pub(crate) async fn until_empty(bench: &Bench) {
-    until("an empty outbox", async || {
-        bench.storage.outbox_depth().await.unwrap().unpublished == 0
-    })
-    .await;
+    until("an empty outbox", async || bench.unpublished().await == 0).await;
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use broker::LinkStatistics;
 use outbox::{OutboxMetrics, OutboxSettings};
 use prometheus::{Registry, TextEncoder};
+use test_patience::until;
 
-use crate::bench::{batch, bench, until, until_empty};
+use crate::bench::{batch, bench, until_empty};
 
 const OLDEST: &str = "llm_bench_outbox_oldest_in_flight_seconds";
 const BLOCKED: &str = "llm_bench_broker_blocked_seconds_total{link=\"publishing\"}";

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use broker::{Broker, Prefetch, Subscription};
 use broker_in_process::InProcessBroker;
@@ -13,6 +13,7 @@ use shared_types::{MetricBatch, Source, SystemClock, message};
 use simulation_service::{Dependencies, Service, SimulationSettings};
 use storage::{Outbox as _, Storage};
 use storage_sqlite::{Location, SqliteStorage};
+use test_patience::{soon, until};
 
 fn settings(pairs: &[(&str, &str)]) -> SimulationSettings {
     let always = [
@@ -71,8 +72,9 @@ impl Running {
     async fn receive(&mut self, count: usize) -> Vec<MetricBatch> {
         let mut batches = Vec::new();
         while batches.len() < count {
-            let next = tokio::time::timeout(Duration::from_secs(20), self.deliveries.next());
-            let delivery = next.await.expect("a batch in time").expect("an open broker");
+            let delivery = soon("a batch", self.deliveries.next())
+                .await
+                .expect("an open broker");
             batches.extend(message::decode(&delivery.body).unwrap());
             delivery.ack().await.unwrap();
         }
@@ -80,10 +82,18 @@ impl Running {
         batches
     }
 
-    async fn stop(self) {
+    async fn stop(mut self) {
         self.life.end();
-        self.life.drained().await.unwrap();
-        self.broker.close().await;
+        // The outbox waits for the confirmation of what is under way.
+        let acknowledged = async {
+            while let Some(delivery) = self.deliveries.next().await {
+                delivery.ack().await.unwrap();
+            }
+        };
+        tokio::select! {
+            ended = self.life.drained() => ended.unwrap(),
+            () = acknowledged => unreachable!("the broker is open"),
+        }
     }
 }
 
@@ -178,8 +188,8 @@ async fn health_and_metrics_are_served() {
         }
     };
     assert_eq!(page("/healthz").await.0, 200);
-    let (status, ready) = page("/readyz").await;
-    assert_eq!(status, 200, "{ready}");
+    until("the service is ready", async || page("/readyz").await.0 == 200).await;
+    let (_, ready) = page("/readyz").await;
     assert!(ready.contains("database") && ready.contains("broker"), "{ready}");
     let (_, metrics) = page("/metrics").await;
     assert!(
@@ -211,7 +221,7 @@ async fn a_stop_leaves_nothing_half_done() {
     running.receive(16).await;
     running.stop().await;
     let depth = storage.outbox_depth().await.unwrap();
-    let counted = storage::BatchArchive::batches(storage.as_ref(), &Default::default(), None, 500)
+    let counted = storage::BatchArchive::batches(storage.as_ref(), &Default::default(), None, 100_000)
         .await
         .unwrap();
     assert!(depth.unpublished <= counted.batches.len() as u64);

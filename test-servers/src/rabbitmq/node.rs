@@ -1,6 +1,7 @@
 //! The processes of a private RabbitMQ: the node, and a port mapper (epmd) of its own.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,6 +16,7 @@ use crate::{
     ports::{free_port, free_port_preferring},
     processes::Processes,
     program::run_to_end,
+    secret::random_hex,
     server_home::ServerHome,
     server_process::ServerProcess,
 };
@@ -91,11 +93,27 @@ impl Node {
         run_to_end(command, format!("rabbitmqctl {}", arguments.join(" "))).await
     }
 
-    pub(super) fn url(&self, vhost: &str) -> String {
+    /// Creates what the definitions (JSON) list.
+    pub(super) async fn import(&self, definitions: &str) -> Result<(), Error> {
+        let file = self
+            .home
+            .write_file(&format!("{}.json", random_hex::<8>()?), definitions)?;
+        self.rabbitmqctl(&["import_definitions", &file.to_string_lossy()])
+            .await?;
+        fs::remove_file(&file).map_err(Error::io("remove the definitions"))
+    }
+
+    /// The administrator's URL, of the virtual host `/`.
+    pub(super) fn url(&self) -> String {
         format!(
-            "amqp://{USER}:{}@127.0.0.1:{}/{vhost}",
+            "amqp://{USER}:{}@127.0.0.1:{}/%2f",
             self.password, self.ports.amqp
         )
+    }
+
+    pub(super) fn management_url(&self) -> Option<String> {
+        let port = self.ports.management?;
+        Some(format!("http://{USER}:{}@127.0.0.1:{port}/", self.password))
     }
 
     async fn launch_port_mapper(&self, epmd: &Path, working_directory: &Path) -> Result<(), Error> {

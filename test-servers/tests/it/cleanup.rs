@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use nix::{
@@ -14,9 +14,10 @@ use nix::{
     unistd::Pid,
 };
 use tempfile::TempDir;
+use test_patience::until;
 use test_servers::{PostgresOptions, PostgresServer};
 
-use crate::processes::{eventually, running_below};
+use crate::processes::running_below;
 
 /// The `services` program in a process of its own, with all its files below one directory.
 struct Services {
@@ -95,16 +96,13 @@ async fn kill_9_of_the_owner_ends_even_frozen_servers() {
     services.signal(Signal::SIGKILL);
     services.process.wait().unwrap();
     let began = Instant::now();
-    eventually("all servers are gone", Duration::from_secs(30), || {
-        services.servers().is_empty()
-    })
-    .await;
+    until("all servers are gone", async || services.servers().is_empty()).await;
     println!(
         "{} processes gone {:?} after kill -9",
         servers.len(),
         began.elapsed()
     );
-    eventually("temporary files are gone", Duration::from_secs(30), || {
+    until("temporary files are gone", async || {
         services.temporary_files() == 0
     })
     .await;
@@ -158,7 +156,7 @@ async fn a_start_that_is_given_up_leaves_nothing() {
     };
     let data = root.path().join("kept/data");
     let start = tokio::spawn(PostgresServer::start_with(options));
-    eventually("initdb or the server runs", Duration::from_secs(30), || {
+    until("initdb or the server runs", async || {
         !running_below(&data).is_empty()
     })
     .await;
@@ -167,8 +165,5 @@ async fn a_start_that_is_given_up_leaves_nothing() {
         start.await.is_err_and(|error| error.is_cancelled()),
         "it was already up"
     );
-    eventually("all is gone", Duration::from_secs(30), || {
-        running_below(&data).is_empty()
-    })
-    .await;
+    until("all is gone", async || running_below(&data).is_empty()).await;
 }

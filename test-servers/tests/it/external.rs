@@ -27,7 +27,7 @@ async fn another_ones_postgresql_gives_databases_but_cannot_be_stopped() {
 #[tokio::test]
 async fn another_ones_broker_gives_its_url_but_cannot_be_stopped() {
     let given = "amqp://user:word@broker.example/vhost";
-    let server = RabbitMqServer::external(given.to_owned());
+    let server = RabbitMqServer::external(given.to_owned(), None);
     assert_eq!(server.create_vhost().await.unwrap(), given);
     assert_not_ours!(
         server.stop().await,

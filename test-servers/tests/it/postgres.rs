@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
+use test_patience::{soon, until};
 use test_servers::{Error, PostgresOptions, PostgresServer, shared_postgres};
 use tokio::time::timeout;
 
@@ -25,19 +26,65 @@ async fn read_row(url: &str) -> i64 {
         .unwrap()
 }
 
+/// One server for all that does not hurt it: a start takes a while.
 #[tokio::test]
-async fn starts_quickly_and_durably_by_default() {
+async fn a_server_is_durable_asks_for_its_password_and_is_administered() {
     let began = Instant::now();
     let server = PostgresServer::start().await.unwrap();
     println!("PostgreSQL started in {:?}", began.elapsed());
+
+    it_writes_to_disk_by_default(&server).await;
+    a_wrong_password_is_refused(&server).await;
+    terminated_backends_lose_their_connection(&server).await;
+    a_frozen_server_keeps_its_connections_and_answers_after_the_thaw(&server).await;
+
+    let stopping = Instant::now();
+    drop(server);
+    println!("PostgreSQL dropped in {:?}", stopping.elapsed());
+}
+
+async fn it_writes_to_disk_by_default(server: &PostgresServer) {
     let fsync: String = sqlx::query_scalar("SHOW fsync")
         .fetch_one(&mut connect(server.url()).await)
         .await
         .unwrap();
     assert_eq!(fsync, "on");
-    let stopping = Instant::now();
-    drop(server);
-    println!("PostgreSQL dropped in {:?}", stopping.elapsed());
+}
+
+async fn a_wrong_password_is_refused(server: &PostgresServer) {
+    let (user, rest) = server.url().split_once('@').unwrap();
+    let wrong = format!("{}:wrong@{rest}", user.rsplit_once(':').unwrap().0);
+    let error = PgConnection::connect(&wrong).await.unwrap_err();
+    assert_eq!(error.as_database_error().unwrap().code().unwrap(), "28P01");
+}
+
+async fn terminated_backends_lose_their_connection(server: &PostgresServer) {
+    let mut connection = connect(server.url()).await;
+    // Those of connections that were closed may take a moment to end.
+    until("no other backend is left", async || {
+        let backends = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+        let backends: i64 = sqlx::query_scalar(backends)
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        backends == 1
+    })
+    .await;
+    assert_eq!(server.terminate_backends().await.unwrap(), 1);
+    assert!(sqlx::raw_sql("SELECT 1").execute(&mut connection).await.is_err());
+    assert!(connect(server.url()).await.ping().await.is_ok());
+}
+
+async fn a_frozen_server_keeps_its_connections_and_answers_after_the_thaw(server: &PostgresServer) {
+    let mut connection = connect(server.url()).await;
+    server.freeze().await.unwrap();
+    let mut answer = std::pin::pin!(sqlx::query_scalar::<_, i32>("SELECT 1").fetch_one(&mut connection));
+    assert!(
+        timeout(Duration::from_millis(300), &mut answer).await.is_err(),
+        "frozen, yet it answered"
+    );
+    server.thaw().unwrap();
+    assert_eq!(soon("the answer", answer).await.unwrap(), 1);
 }
 
 #[tokio::test]
@@ -71,17 +118,6 @@ async fn the_shared_server_outlives_the_runtime_that_started_it() {
 }
 
 #[tokio::test]
-async fn a_wrong_password_is_refused() {
-    let server = PostgresServer::start_with(PostgresOptions::without_fsync())
-        .await
-        .unwrap();
-    let (user, rest) = server.url().split_once('@').unwrap();
-    let wrong = format!("{}:wrong@{rest}", user.rsplit_once(':').unwrap().0);
-    let error = PgConnection::connect(&wrong).await.unwrap_err();
-    assert_eq!(error.as_database_error().unwrap().code().unwrap(), "28P01");
-}
-
-#[tokio::test]
 async fn committed_rows_survive_every_end() {
     let server = PostgresServer::start().await.unwrap();
     let url = server.create_database().await.unwrap();
@@ -111,27 +147,12 @@ async fn committed_rows_survive_every_end() {
 }
 
 #[tokio::test]
-async fn a_frozen_server_keeps_its_connections_and_answers_after_the_thaw() {
-    let server = PostgresServer::start_with(PostgresOptions::without_fsync())
-        .await
-        .unwrap();
-    let mut connection = connect(server.url()).await;
-    server.freeze().await.unwrap();
-    let mut answer = std::pin::pin!(sqlx::query_scalar::<_, i32>("SELECT 1").fetch_one(&mut connection));
-    assert!(
-        timeout(Duration::from_millis(300), &mut answer).await.is_err(),
-        "frozen, yet it answered"
-    );
-    server.thaw().unwrap();
-    assert_eq!(
-        timeout(Duration::from_secs(30), answer).await.unwrap().unwrap(),
-        1
-    );
-}
-
-#[tokio::test]
-async fn a_frozen_server_can_be_stopped_and_killed() {
-    let server = PostgresServer::start_with(PostgresOptions::without_fsync())
+async fn settings_reach_a_server_that_is_stopped_and_killed_while_it_is_frozen() {
+    let with = |name: &str, value: &str| PostgresOptions {
+        settings: vec![(name.to_owned(), value.to_owned())],
+        ..PostgresOptions::without_fsync()
+    };
+    let server = PostgresServer::start_with(with("deadlock_timeout", "123ms"))
         .await
         .unwrap();
     server.freeze().await.unwrap();
@@ -140,38 +161,22 @@ async fn a_frozen_server_can_be_stopped_and_killed() {
     server.freeze().await.unwrap();
     server.kill().await.unwrap();
     server.start_again().await.unwrap();
-    assert!(server.create_database().await.is_ok());
-}
-
-#[tokio::test]
-async fn terminated_backends_lose_their_connection() {
-    let server = PostgresServer::start_with(PostgresOptions::without_fsync())
-        .await
-        .unwrap();
-    let mut connection = connect(server.url()).await;
-    assert_eq!(server.terminate_backends().await.unwrap(), 1);
-    assert!(sqlx::raw_sql("SELECT 1").execute(&mut connection).await.is_err());
-    assert!(connect(server.url()).await.ping().await.is_ok());
-}
-
-#[tokio::test]
-async fn settings_reach_the_server_and_a_bad_one_is_named() {
-    let with = |name: &str, value: &str| PostgresOptions {
-        settings: vec![(name.to_owned(), value.to_owned())],
-        ..PostgresOptions::without_fsync()
-    };
-    let server = PostgresServer::start_with(with("deadlock_timeout", "123ms"))
-        .await
-        .unwrap();
     let timeout: String = sqlx::query_scalar("SHOW deadlock_timeout")
         .fetch_one(&mut connect(server.url()).await)
         .await
         .unwrap();
     assert_eq!(timeout, "123ms");
+    assert!(server.create_database().await.is_ok());
+}
 
-    let error = PostgresServer::start_with(with("no_such_setting", "1"))
-        .await
-        .unwrap_err();
+#[tokio::test]
+async fn a_bad_setting_is_named() {
+    let error = PostgresServer::start_with(PostgresOptions {
+        settings: vec![("no_such_setting".to_owned(), "1".to_owned())],
+        ..PostgresOptions::without_fsync()
+    })
+    .await
+    .unwrap_err();
     assert!(matches!(error, Error::Ended { .. }), "{error}");
     assert!(error.to_string().contains("no_such_setting"), "{error}");
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     error::{LinkError, answered},
-    link::{CHECK_INTERVAL, Link, PROBE_INTERVAL},
+    link::{CHECK_INTERVAL, Link},
     topology::Topology,
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Subscriber {
     pub(super) closing: CancellationToken,
     /// How long the broker may be silent where it owes an answer.
     pub(super) patience: Duration,
+    /// How long it may be silent until it is asked.
+    pub(super) probe_interval: Duration,
 }
 
 /// What one connection delivers, and what is settled over it.
@@ -222,7 +224,7 @@ async fn check(
     let asking = async {
         let mut without_consumer = 0;
         loop {
-            tokio::time::sleep(PROBE_INTERVAL).await;
+            tokio::time::sleep(subscriber.probe_interval).await;
             let asked = subscriber.topology.consumers(channel);
             let consumers = answered("a question in between", subscriber.patience, asked).await?;
             let lately = has_delivered.swap(false, Ordering::Relaxed);

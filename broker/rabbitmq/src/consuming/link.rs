@@ -59,6 +59,7 @@ impl ConsumingLink {
             topology,
             closing,
             patience: settings.longest_silence(),
+            probe_interval: settings.probe_interval,
         };
         let link = Self {
             settings,

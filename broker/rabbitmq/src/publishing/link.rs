@@ -12,7 +12,7 @@ use super::{Current, Lane, LaneState, Window, signs::Signs, transmission::transm
 use crate::{
     RabbitMqSettings,
     error::{LinkError, answered},
-    link::{CHECK_INTERVAL, Link, PROBE_INTERVAL},
+    link::{CHECK_INTERVAL, Link},
     record::LinkRecord,
     supervisor::Supervised,
     topology::Topology,
@@ -105,7 +105,7 @@ impl PublishingLink {
                 }
                 if signs.take_answered() || self.is_blocked() {
                     answered = Instant::now();
-                } else if answered.elapsed() > PROBE_INTERVAL {
+                } else if answered.elapsed() > self.settings.probe_interval {
                     let patience = self.settings.longest_silence();
                     self.unless_blocked("a question in between", patience, self.topology.probe(channel))
                         .await?;

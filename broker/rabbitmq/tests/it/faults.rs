@@ -1,4 +1,5 @@
-//! Brokers that die, freeze, close connections and run out of memory. Each test has a broker for itself.
+//! Brokers that die, freeze, close connections and run out of memory. Each test has a broker for itself, because a start
+//! takes seconds one for all that it can be used for.
 
 use std::{
     collections::BTreeSet,
@@ -7,29 +8,24 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use broker::{Broker, LinkState, LinkStatistics, PublishError};
+use broker::{Broker, LinkState, LinkStatistics, PublishError, Publisher};
 use broker_rabbitmq::RabbitMqBroker;
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
+use test_patience::{soon, until};
 use test_servers::RabbitMqServer;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     messages::{batch, consume_all, id_of, next, publish_until_confirmed, subscribe},
-    servers::{connect_to, settings},
-    waiting::{consume_link, is_blocked, is_down, publish_link, soon},
+    servers::{connect_to, private_server, settings},
+    waiting::{consume_link, is_blocked, is_down, publish_link},
 };
 
-/// What the pipeline promises.
-const RECOVERY: Duration = Duration::from_secs(30);
-
-async fn server() -> RabbitMqServer {
-    RabbitMqServer::start()
-        .await
-        .unwrap_or_else(|error| panic!("{error}"))
-}
+/// For a publish that is to fail. It has to be longer than a confirmation takes, or no attempt would ever succeed.
+const SHORT: Duration = Duration::from_secs(2);
 
 /// Publishes and consumes before, while and after `fault` happens; nothing may be missing at the end, and the fault must
 /// have been felt.
@@ -48,8 +44,9 @@ async fn nothing_is_lost(server: &RabbitMqServer, fault: impl AsyncFn(&RabbitMqS
                 published.fetch_add(1, Ordering::Relaxed);
             })
     };
+    let publisher = broker.publisher();
     let failures = Arc::new(AtomicUsize::new(0));
-    let publishing = publish_until_confirmed(broker.publisher(), messages, Arc::clone(&failures));
+    let publishing = publish_until_confirmed(Arc::clone(&publisher), messages, Arc::clone(&failures));
     let publishing = tokio::spawn(publishing);
 
     let mut seen = BTreeSet::new();
@@ -59,20 +56,24 @@ async fn nothing_is_lost(server: &RabbitMqServer, fault: impl AsyncFn(&RabbitMqS
         delivery.ack().await.unwrap();
     }
     fault(server).await;
-    let healed = Instant::now();
-    for _ in 0..BEFORE_AND_AFTER {
-        let delivery = next(&mut *subscription).await;
-        seen.insert(id_of(&delivery));
-        let _ = delivery.ack().await;
-    }
-    assert!(
-        healed.elapsed() < RECOVERY,
-        "consuming again took {:?}",
-        healed.elapsed()
-    );
+    // It may come a moment later: only what is delivered after both links were replaced was delivered after the fault.
+    let is_felt = || {
+        failures.load(Ordering::Relaxed) > 0
+            && publisher.statistics().reconnects > 0
+            && broker.consume_statistics().reconnects > 0
+    };
+    soon("consuming again", async {
+        let mut after = 0;
+        while after < BEFORE_AND_AFTER {
+            let delivery = next(&mut *subscription).await;
+            after += usize::from(is_felt());
+            seen.insert(id_of(&delivery));
+            let _ = delivery.ack().await;
+        }
+    })
+    .await;
     stop.cancel();
     soon("all is confirmed", publishing).await.unwrap();
-    assert!(failures.load(Ordering::Relaxed) > 0, "the fault was not felt");
     let published = published.load(Ordering::Relaxed);
     let missing = (0..published)
         .map(|number| batch(number).id)
@@ -84,7 +85,7 @@ async fn nothing_is_lost(server: &RabbitMqServer, fault: impl AsyncFn(&RabbitMqS
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_broker_is_killed_and_started_again() {
-    let server = server().await;
+    let server = private_server().await;
     // RabbitMQ writes down only some seconds later where it keeps a new quorum queue; killed before that, it has the
     // queue and can never use it again. Ending in good order writes it down at once.
     let declaring = connect_to(server.amqp_url());
@@ -99,8 +100,9 @@ async fn nothing_is_lost_when_the_broker_is_killed_and_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_when_the_broker_closes_all_connections() {
-    let server = server().await;
+async fn nothing_is_lost_or_piles_up_when_the_broker_closes_all_connections() {
+    let server = private_server().await;
+    what_nobody_takes_does_not_pile_up_over_lost_connections(&server).await;
     nothing_is_lost(&server, async |server| {
         server.close_all_connections("a fault").await.unwrap();
     })
@@ -108,20 +110,15 @@ async fn nothing_is_lost_when_the_broker_closes_all_connections() {
 }
 
 /// Each connection delivers anew what nobody takes; it is in memory once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_nobody_takes_does_not_pile_up_over_lost_connections() {
+async fn what_nobody_takes_does_not_pile_up_over_lost_connections(server: &RabbitMqServer) {
     const MESSAGES: u64 = 3;
-    let server = server().await;
-    let broker = connect_to(server.amqp_url());
+    let broker = connect_to(&server.create_vhost().await.unwrap());
     publish_link(&broker, LinkState::is_ready).await;
     publish_until_confirmed(broker.publisher(), (0..MESSAGES).map(batch), Arc::default()).await;
     let mut subscription = subscribe(&broker, 10);
     for reconnects in 0..3 {
-        soon("all is delivered", async {
-            let statistics = || broker.consume_statistics();
-            while statistics().reconnects != reconnects || broker.holdings().deliveries != MESSAGES {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
+        until("all is delivered, and is here once", async || {
+            broker.consume_statistics().reconnects >= reconnects && broker.holdings().deliveries == MESSAGES
         })
         .await;
         server.close_all_connections("a fault").await.unwrap();
@@ -132,87 +129,101 @@ async fn what_nobody_takes_does_not_pile_up_over_lost_connections() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_broker_is_noticed_and_recovered_from() {
-    let server = server().await;
+async fn a_frozen_broker_can_be_left_and_is_noticed_and_recovered_from() {
+    let server = private_server().await;
     let mut settings = settings(server.amqp_url());
-    settings.heartbeat_seconds = 2;
-    settings.publish_timeout = Duration::from_secs(1);
+    settings.heartbeat_seconds = 3;
+    settings.publish_timeout = SHORT;
     let broker = RabbitMqBroker::start(settings);
     let mut subscription = subscribe(&broker, 10);
-    consume_link(&broker, LinkState::is_ready).await;
-    publish_link(&broker, LinkState::is_ready).await;
+    let leaving = connect_to(&server.create_vhost().await.unwrap());
+    let mut left = subscribe(&leaving, 10);
+    for broker in [&broker, &leaving] {
+        consume_link(broker, LinkState::is_ready).await;
+        publish_link(broker, LinkState::is_ready).await;
+    }
+    let (publisher, message) = (leaving.publisher(), batch(1));
+    let mut in_flight = publisher.publish(&message);
 
     server.freeze().await.unwrap();
-    let unconfirmed = broker.publisher().publish(&batch(1)).await;
-    assert!(
-        matches!(unconfirmed, Err(PublishError::Unconfirmed { .. })),
-        "found {unconfirmed:?}"
-    );
-    publish_link(&broker, is_down).await;
-    consume_link(&broker, is_down).await;
-    let unavailable = broker.publisher().publish(&batch(2)).await;
-    assert!(
-        matches!(unavailable, Err(PublishError::Unavailable { .. })),
-        "found {unavailable:?}"
-    );
+    assert!(in_flight.as_mut().now_or_never().is_none());
+    // Closing is bounded also where nobody answers.
+    let leave = async {
+        soon("the end", leaving.close()).await;
+        assert!(soon("the end of the subscription", left.next()).await.is_none());
+        soon("an answer", in_flight).await.unwrap_err();
+    };
+    let notice = async {
+        let unconfirmed = broker.publisher().publish(&batch(1)).await;
+        assert!(
+            matches!(unconfirmed, Err(PublishError::Unconfirmed { .. })),
+            "found {unconfirmed:?}"
+        );
+        publish_link(&broker, is_down).await;
+        consume_link(&broker, is_down).await;
+        let unavailable = broker.publisher().publish(&batch(2)).await;
+        assert!(
+            matches!(unavailable, Err(PublishError::Unavailable { .. })),
+            "found {unavailable:?}"
+        );
+    };
+    tokio::join!(leave, notice);
 
     server.thaw().unwrap();
-    let thawed = Instant::now();
     let messages = vec![batch(1), batch(2)];
     let ids = messages.iter().map(|message| message.id).collect();
     publish_until_confirmed(broker.publisher(), messages, Arc::default()).await;
     consume_all(&mut *subscription, ids).await;
-    assert!(
-        thawed.elapsed() < RECOVERY,
-        "recovery took {:?}",
-        thawed.elapsed()
-    );
     assert!(broker.publisher().statistics().reconnects > 0);
     assert!(broker.consume_statistics().reconnects > 0);
     broker.close().await;
 }
 
-/// Closing is bounded also where nobody answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_frozen_broker_can_be_left() {
-    let server = server().await;
-    let broker = connect_to(server.amqp_url());
-    let mut subscription = subscribe(&broker, 10);
-    publish_link(&broker, LinkState::is_ready).await;
-    consume_link(&broker, LinkState::is_ready).await;
-    server.freeze().await.unwrap();
-    let publisher = broker.publisher();
-    let in_flight = tokio::spawn(async move { publisher.publish(&batch(1)).await });
-    let asked = Instant::now();
-    broker.close().await;
-    assert!(
-        asked.elapsed() < Duration::from_secs(10),
-        "closing took {:?}",
-        asked.elapsed()
-    );
-    assert!(soon("the end", subscription.next()).await.is_none());
-    soon("an answer", in_flight).await.unwrap().unwrap_err();
+async fn a_memory_alarm_blocks_publishing_but_not_consuming_and_loses_nothing() {
+    let server = private_server().await;
+    a_memory_alarm_blocks_publishing_but_not_consuming(&server).await;
+    a_memory_alarm_in_mid_flow_loses_nothing(&server).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_memory_alarm_blocks_publishing_but_not_consuming() {
-    const WINDOW: usize = 4;
-    let server = server().await;
-    let mut settings = settings(server.amqp_url());
-    settings.publish_window = NonZeroUsize::new(WINDOW).unwrap();
-    settings.publish_timeout = Duration::from_secs(1);
-    let broker = RabbitMqBroker::start(settings);
-    publish_link(&broker, LinkState::is_ready).await;
-    let publisher = broker.publisher();
-    publisher.publish(&batch(0)).await.unwrap();
-
+async fn begin_alarm(server: &RabbitMqServer) {
     server
         .rabbitmqctl(&["set_vm_memory_high_watermark", "0"])
         .await
         .unwrap();
-    // The broker says so to a connection when it publishes.
-    while publisher.publish(&batch(1)).await.is_ok() {}
-    publish_link(&broker, is_blocked).await;
+}
+
+async fn end_alarm(server: &RabbitMqServer) {
+    server
+        .rabbitmqctl(&["set_vm_memory_high_watermark", "0.9"])
+        .await
+        .unwrap();
+}
+
+/// Publishes one message again and again until the broker says that it accepts none: it says so to a connection when that
+/// publishes, and the alarm comes a moment after it was set. Gives how many attempts were not confirmed.
+async fn publish_until_blocked(publisher: &dyn Publisher, number: u64) -> usize {
+    let mut unconfirmed = 0;
+    until("the broker blocks", async || {
+        unconfirmed += usize::from(publisher.publish(&batch(number)).await.is_err());
+        is_blocked(&publisher.link())
+    })
+    .await;
+    unconfirmed
+}
+
+async fn a_memory_alarm_blocks_publishing_but_not_consuming(server: &RabbitMqServer) {
+    const WINDOW: usize = 4;
+    let mut settings = settings(&server.create_vhost().await.unwrap());
+    settings.publish_window = NonZeroUsize::new(WINDOW).unwrap();
+    settings.publish_timeout = SHORT;
+    let broker = RabbitMqBroker::start(settings);
+    publish_link(&broker, LinkState::is_ready).await;
+    let publisher = broker.publisher();
+    publish_until_confirmed(Arc::clone(&publisher), [batch(0)], Arc::default()).await;
+
+    begin_alarm(server).await;
+    let met = publish_until_blocked(&*publisher, 1).await;
     let messages: Vec<_> = (2..10).map(batch).collect();
     let attempts = messages.iter().map(|message| publisher.publish(message));
     let (mut unconfirmed, mut unavailable) = (0, 0);
@@ -226,20 +237,18 @@ async fn a_memory_alarm_blocks_publishing_but_not_consuming() {
             other => panic!("found {other:?}"),
         }
     }
-    // One place is taken by the message that met the alarm.
-    assert_eq!(
-        (unconfirmed, unavailable),
-        (WINDOW - 1, messages.len() - (WINDOW - 1))
+    // One place is taken by the message that met the alarm; by more where the broker was late to say so.
+    assert!(
+        (WINDOW.saturating_sub(met)..WINDOW).contains(&unconfirmed),
+        "{unconfirmed}, while {met} were before"
     );
+    assert_eq!(unavailable, messages.len() - unconfirmed);
     let mut subscription = subscribe(&broker, 10);
     let delivery = next(&mut *subscription).await;
     delivery.ack().await.unwrap();
     assert!(broker.consume_link().is_ready());
 
-    server
-        .rabbitmqctl(&["set_vm_memory_high_watermark", "0.9"])
-        .await
-        .unwrap();
+    end_alarm(server).await;
     publish_link(&broker, LinkState::is_ready).await;
     let ids = messages.iter().map(|message| message.id).collect();
     publish_until_confirmed(publisher, messages, Arc::default()).await;
@@ -248,13 +257,11 @@ async fn a_memory_alarm_blocks_publishing_but_not_consuming() {
 }
 
 /// What is in flight when the alarm comes is confirmed after it; meanwhile the queue is emptied.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_memory_alarm_in_mid_flow_loses_nothing() {
+async fn a_memory_alarm_in_mid_flow_loses_nothing(server: &RabbitMqServer) {
     const QUEUED: u64 = 500;
     const MESSAGES: u64 = 3000;
-    let server = server().await;
-    let mut settings = settings(server.amqp_url());
-    settings.publish_timeout = Duration::from_secs(1);
+    let mut settings = settings(&server.create_vhost().await.unwrap());
+    settings.publish_timeout = SHORT;
     let broker = RabbitMqBroker::start(settings);
     publish_link(&broker, LinkState::is_ready).await;
     let publisher = broker.publisher();
@@ -267,15 +274,12 @@ async fn a_memory_alarm_in_mid_flow_loses_nothing() {
         (QUEUED..MESSAGES).map(batch),
         Arc::clone(&failures),
     );
-    let (in_flow, alarm) = (
-        tokio::spawn(in_flow),
-        server.rabbitmqctl(&["set_vm_memory_high_watermark", "0"]),
-    );
-    alarm.await.unwrap();
-    // It may have been faster than the alarm.
+    let in_flow = tokio::spawn(in_flow);
+    begin_alarm(server).await;
+    // The flow may have been faster than the alarm.
+    publish_until_blocked(&*publisher, MESSAGES).await;
     let one_more = publish_until_confirmed(Arc::clone(&publisher), [batch(MESSAGES)], Arc::clone(&failures));
     let one_more = tokio::spawn(one_more);
-    publish_link(&broker, is_blocked).await;
     let before = publisher.statistics().blocked;
     let mut subscription = subscribe(&broker, 16);
     let mut missing: BTreeSet<_> = (0..=MESSAGES).map(|number| batch(number).id).collect();
@@ -286,18 +290,12 @@ async fn a_memory_alarm_in_mid_flow_loses_nothing() {
     }
     assert!(is_blocked(&publisher.link()) && broker.consume_link().is_ready());
     assert!(publisher.statistics().blocked > before, "it grows while it lasts");
-    soon("a publish that waits in vain", async {
-        while failures.load(Ordering::Relaxed) == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    until("a publish waits in vain", async || {
+        failures.load(Ordering::Relaxed) > 0
     })
     .await;
 
-    server
-        .rabbitmqctl(&["set_vm_memory_high_watermark", "0.9"])
-        .await
-        .unwrap();
-    let healed = Instant::now();
+    end_alarm(server).await;
     publish_link(&broker, LinkState::is_ready).await;
     let blocked = publisher.statistics().blocked;
     soon("all is confirmed", async {
@@ -305,11 +303,6 @@ async fn a_memory_alarm_in_mid_flow_loses_nothing() {
         one_more.await.unwrap();
     })
     .await;
-    assert!(
-        healed.elapsed() < RECOVERY,
-        "recovery took {:?}",
-        healed.elapsed()
-    );
     consume_all(&mut *subscription, missing).await;
     assert_eq!(
         publisher.statistics(),

@@ -15,8 +15,7 @@ use shared_types::{
     BatchContent, BatchId, LlmName, Metadata, MetricBatch, MetricTitle, Provenance, RunId, Source, Values,
     message,
 };
-
-use crate::waiting::soon;
+use test_patience::soon;
 
 /// Before a message is published again.
 const AGAIN: Duration = Duration::from_millis(50);

@@ -1,10 +1,9 @@
 //! Queues and bindings that vanish under us.
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,11 +14,12 @@ use lapin::{
     options::{QueueBindOptions, QueueDeleteOptions, QueuePurgeOptions},
     types::FieldTable,
 };
+use test_patience::{found, soon};
 
 use crate::{
     messages::{batch, consume_all, next, publish_until_confirmed, subscribe},
     servers::{QUEUE, connect_to, empty_vhost},
-    waiting::{consume_link, publish_link, soon},
+    waiting::{consume_link, publish_link},
 };
 
 struct Operator {
@@ -72,14 +72,18 @@ async fn an_unroutable_message_is_refused_until_the_topology_is_back() {
     let operator = Operator::at(&url).await;
     let publisher = broker.publisher();
     for attempt in 0..2 {
-        if attempt == 0 {
-            operator.unbind().await;
-        } else {
-            operator.delete_queue().await;
-        }
-        let refused = publisher.publish(&batch(attempt)).await;
+        // The topology may be declared once more for what was refused before: then it is taken away again.
+        let refused = found("a refusal", async || {
+            if attempt == 0 {
+                operator.unbind().await;
+            } else {
+                operator.delete_queue().await;
+            }
+            publisher.publish(&batch(attempt)).await.err()
+        })
+        .await;
         assert!(
-            matches!(refused, Err(PublishError::Refused { .. })),
+            matches!(refused, PublishError::Refused { .. }),
             "found {refused:?}"
         );
         let again = publish_until_confirmed(Arc::clone(&publisher), vec![batch(attempt)], Arc::default());
@@ -97,24 +101,33 @@ async fn what_is_confirmed_while_bindings_vanish_is_in_the_queue() {
     let broker = connect_to(&url);
     publish_link(&broker, LinkState::is_ready).await;
     let operator = Operator::at(&url).await;
-    let messages: Vec<_> = (0..MESSAGES).map(batch).collect();
-    let ids: BTreeSet<_> = messages.iter().map(|message| message.id).collect();
-    let failures = Arc::new(AtomicUsize::new(0));
+    let (published, failures) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+    let messages = {
+        let (published, failures) = (Arc::clone(&published), Arc::clone(&failures));
+        // And more of them until one was refused.
+        (0..)
+            .take_while(move |number| *number < MESSAGES || failures.load(Ordering::Relaxed) == 0)
+            .inspect(move |_| {
+                published.fetch_add(1, Ordering::Relaxed);
+            })
+            .map(batch)
+    };
 
-    let publishing = publish_until_confirmed(broker.publisher(), messages, Arc::clone(&failures));
+    let publishing = publish_until_confirmed(broker.publisher(), messages, failures);
     let mut publishing = tokio::spawn(publishing);
-    let mut unbound = 0;
-    loop {
-        operator.unbind().await;
-        operator.bind().await;
-        unbound += 1;
-        if tokio::time::timeout(BOUND_FOR, &mut publishing).await.is_ok() {
-            break;
+    soon("all is confirmed", async {
+        loop {
+            operator.unbind().await;
+            operator.bind().await;
+            if let Ok(published) = tokio::time::timeout(BOUND_FOR, &mut publishing).await {
+                return published.unwrap();
+            }
         }
-    }
-    assert!(unbound > 1 && failures.load(Ordering::Relaxed) > 0);
+    })
+    .await;
+    let ids = (0..published.load(Ordering::Relaxed)).map(|number| batch(number).id);
     let mut subscription = subscribe(&broker, 100);
-    consume_all(&mut *subscription, ids).await;
+    consume_all(&mut *subscription, ids.collect()).await;
     broker.close().await;
 }
 

@@ -1,5 +1,6 @@
 use broker_rabbitmq::{RabbitMqBroker, RabbitMqSettings};
-use test_servers::shared_rabbitmq;
+use test_patience::patience;
+use test_servers::{RabbitMqOptions, RabbitMqServer, shared_rabbitmq};
 
 pub(crate) const QUEUE: &str = "benchmarking_service";
 
@@ -21,6 +22,27 @@ pub(crate) async fn empty_vhost() -> String {
         .expect("a virtual host")
 }
 
+/// With limits that only a fault reaches, on a slow and busy machine too.
 pub(crate) fn settings(url: &str) -> RabbitMqSettings {
+    let mut settings = default_settings(url);
+    settings.connect_timeout = patience();
+    settings.publish_timeout = patience();
+    settings.heartbeat_seconds = 60;
+    settings
+}
+
+/// With the limits that are deployed, for faults that are noticed because a limit is reached.
+pub(crate) fn default_settings(url: &str) -> RabbitMqSettings {
     RabbitMqSettings::new(url, QUEUE).expect("the server's own URL")
+}
+
+/// A server of the test's own, to be hurt. With the management plugin, which makes virtual hosts quickly.
+pub(crate) async fn private_server() -> RabbitMqServer {
+    let options = RabbitMqOptions {
+        management: true,
+        ..RabbitMqOptions::default()
+    };
+    RabbitMqServer::start_with(options)
+        .await
+        .unwrap_or_else(|error| panic!("{error}"))
 }

@@ -2,12 +2,13 @@
 
 use broker::{Broker, LinkState};
 use shared_types::MAX_VALUES;
+use test_patience::soon;
 use test_servers::{RabbitMqOptions, RabbitMqServer};
 
 use crate::{
     messages::{batch, batch_of, id_of, next, publish_until_confirmed, subscribe},
     servers::connect_to,
-    waiting::{publish_link, soon},
+    waiting::publish_link,
 };
 
 const DEPLOYED: &str = include_str!("../../../../k8s/rabbitmq/rabbitmq.conf");

@@ -1,38 +1,19 @@
-use std::{future::Future, time::Duration};
-
-use broker::{Broker, LinkState};
+use broker::{Broker, BrokerInfo, LinkState};
 use broker_rabbitmq::RabbitMqBroker;
-
-/// What recovery may take, and starting a server on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Fails the test when the future takes too long.
-pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .unwrap_or_else(|_elapsed| panic!("{what}: nothing after {PATIENCE:?}"))
-}
+use test_patience::{found, until};
 
 /// Waits until the link for publishing is as expected; gives its state.
 pub(crate) async fn publish_link(broker: &RabbitMqBroker, expected: fn(&LinkState) -> bool) -> LinkState {
-    state("the link for publishing", || broker.publisher().link(), expected).await
+    found("the link for publishing", async || {
+        Some(broker.publisher().link()).filter(expected)
+    })
+    .await
 }
 
-/// Waits until the link for consuming is as expected.
+/// Waits until the link for consuming is as expected; gives its state.
 pub(crate) async fn consume_link(broker: &RabbitMqBroker, expected: fn(&LinkState) -> bool) -> LinkState {
-    state("the link for consuming", || broker.consume_link(), expected).await
-}
-
-async fn state(what: &str, look: impl Fn() -> LinkState, expected: fn(&LinkState) -> bool) -> LinkState {
-    soon(what, async {
-        loop {
-            let state = look();
-            if expected(&state) {
-                return state;
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
+    found("the link for consuming", async || {
+        Some(broker.consume_link()).filter(expected)
     })
     .await
 }
@@ -44,4 +25,17 @@ pub(crate) fn is_down(state: &LinkState) -> bool {
 
 pub(crate) fn is_blocked(state: &LinkState) -> bool {
     matches!(state, LinkState::Blocked { .. })
+}
+
+/// What the broker says of itself, once it answers.
+pub(crate) async fn info(broker: &RabbitMqBroker) -> BrokerInfo {
+    found("the broker's answer", async || broker.info().await.ok()).await
+}
+
+/// Waits until so many messages are ready. A quorum queue that is busy may say that it has none.
+pub(crate) async fn until_queued(broker: &RabbitMqBroker, number: u64) {
+    until("the queue has its depth", async || {
+        info(broker).await.queued == number
+    })
+    .await;
 }

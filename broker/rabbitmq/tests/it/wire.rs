@@ -1,16 +1,17 @@
 //! What other programs see of us, and we of them.
 
-use broker::{Broker, LinkState};
+use broker::{Broker, LinkState, Selection};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     options::{BasicGetOptions, BasicPublishOptions},
     types::AMQPValue,
 };
+use test_patience::until;
 
 use crate::{
     messages::{batch, next, subscribe},
     servers::{QUEUE, connect_to, empty_vhost},
-    waiting::{publish_link, soon},
+    waiting::{info, publish_link},
 };
 
 async fn plain_client(url: &str) -> (Connection, Channel) {
@@ -86,7 +87,11 @@ async fn an_older_producer_is_understood() {
     delivery.reject("for once").await.unwrap();
     let letters = broker.dead_letters();
     assert_eq!(letters.list(1).await.unwrap()[0].routing_key, QUEUE);
-    letters.replay(&broker::Selection::All).await.unwrap();
+    // What the look held may take a moment to be back.
+    until("the letter is replayed", async || {
+        !letters.replay(&Selection::All).await.unwrap().is_empty()
+    })
+    .await;
     let again = next(&mut *subscription).await;
     assert_eq!(again.body, body.as_slice());
     again.ack().await.unwrap();
@@ -97,8 +102,8 @@ async fn an_older_producer_is_understood() {
 async fn the_version_is_the_servers() {
     let broker = connect_to(&empty_vhost().await);
     publish_link(&broker, LinkState::is_ready).await;
-    let info = soon("the version", broker.info()).await.unwrap();
-    let number = info.version.strip_prefix("RabbitMQ ").expect("a RabbitMQ");
+    let version = info(&broker).await.version;
+    let number = version.strip_prefix("RabbitMQ ").expect("a RabbitMQ");
     assert!(number.starts_with(|c: char| c.is_ascii_digit()), "{number}");
     broker.close().await;
 }

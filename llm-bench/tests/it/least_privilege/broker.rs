@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ExchangeKind,
+    BasicProperties, Channel, Confirmation, ExchangeKind,
     options::{
         BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
         ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
@@ -11,11 +11,11 @@ use lapin::{
     },
     types::FieldTable,
 };
+use serde_json::{Value, json};
 use test_servers::RabbitMqServer;
 
 use super::{PASSWORD, as_user, random_name};
-
-const QUEUE: &str = "benchmarking_service";
+use crate::amqp::{DEAD_QUEUE, QUEUE, channel};
 
 /// A broker with the definitions and the users of k8s/rabbitmq, and their URLs.
 pub(super) struct Broker {
@@ -28,41 +28,37 @@ impl Broker {
     pub(super) async fn with_users() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../k8s/rabbitmq");
         let server = RabbitMqServer::start().await.unwrap();
-        // Copied, because the server runs as another user, who may not look into this folder.
-        let definitions = std::env::temp_dir().join(format!("{}.json", random_name()));
-        fs::copy(folder.join("definitions.json"), &definitions).unwrap();
-        let imported = server
-            .rabbitmqctl(&["import_definitions", definitions.to_str().unwrap()])
-            .await;
-        fs::remove_file(&definitions).unwrap();
-        imported.unwrap();
-        for line in fs::read_to_string(folder.join("permissions.txt"))
-            .unwrap()
-            .lines()
-        {
+        let definitions = fs::read(folder.join("definitions.json")).unwrap();
+        let mut definitions: Value = serde_json::from_slice(&definitions).unwrap();
+        let (mut users, mut permissions) = (Vec::new(), Vec::new());
+        let permitted = fs::read_to_string(folder.join("permissions.txt")).unwrap();
+        for line in permitted.lines() {
             let fields: Vec<&str> = line.split_whitespace().collect();
             if let [whose @ ("PRODUCER" | "CONSUMER"), configure, write, read] = fields[..] {
                 let user = whose.to_lowercase();
-                server.rabbitmqctl(&["add_user", &user, PASSWORD]).await.unwrap();
-                server
-                    .rabbitmqctl(&["set_permissions", "--vhost", "/", &user, configure, write, read])
-                    .await
-                    .unwrap();
+                users.push(json!({"name": user, "password": PASSWORD, "tags": ""}));
+                permissions.push(json!({
+                    "user": user, "vhost": "/", "configure": configure, "write": write, "read": read,
+                }));
             }
         }
+        // All in one: each command would start an Erlang machine.
+        definitions["users"] = users.into();
+        definitions["permissions"] = permissions.into();
+        // Not in our folder: the server runs as another user, who may not look into it.
+        let file = std::env::temp_dir().join(format!("{}.json", random_name()));
+        fs::write(&file, definitions.to_string()).unwrap();
+        let imported = server
+            .rabbitmqctl(&["import_definitions", file.to_str().unwrap()])
+            .await;
+        fs::remove_file(&file).unwrap();
+        imported.unwrap();
         Self {
             producer: as_user(server.amqp_url(), "producer"),
             consumer: as_user(server.amqp_url(), "consumer"),
             server,
         }
     }
-}
-
-pub(super) async fn channel(url: &str) -> Channel {
-    let connection = Connection::connect(url, ConnectionProperties::default())
-        .await
-        .unwrap();
-    connection.create_channel().await.unwrap()
 }
 
 /// Publishes what no consumer can read, and waits for the broker's word.
@@ -120,8 +116,8 @@ async fn attempts_to_change_the_topology(url: &str) -> Attempts {
 async fn attempts_to_go_past_it(url: &str) -> Attempts {
     let past = publish(&channel(url).await, "", QUEUE).await;
     let elsewhere = publish(&channel(url).await, "amq.topic", "x").await;
-    let (dead, options) = ("benchmarking_service.dead".into(), BasicGetOptions::default());
-    let got = channel(url).await.basic_get(dead, options).await;
+    let options = BasicGetOptions::default();
+    let got = channel(url).await.basic_get(DEAD_QUEUE.into(), options).await;
     vec![
         ("publish past the exchange", past.map(drop)),
         ("publish to another exchange", elsewhere.map(drop)),
@@ -158,9 +154,8 @@ async fn attempts_to_consume(url: &str) -> Attempts {
     ]
 }
 
-#[tokio::test]
-async fn each_user_of_the_broker_is_refused_what_its_service_does_not_do() {
-    let broker = Broker::with_users().await;
+/// Each user of the broker is refused what its service does not do.
+pub(super) async fn assert_nothing_else_is_allowed(broker: &Broker) {
     let mut by_producer = attempts_to_consume(&broker.producer).await;
     let mut by_consumer = Vec::new();
     for (url, attempts) in [

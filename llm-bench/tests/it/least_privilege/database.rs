@@ -1,10 +1,11 @@
 //! The roles of the database.
 
 use sqlx::{Connection as _, PgConnection};
+use test_patience::soon;
 use test_servers::shared_postgres;
 
 use super::{PASSWORD, as_user, random_name, service, user_of};
-use crate::process::{PATIENCE, program, run};
+use crate::process::{program, run};
 
 /// A database with its owner's URL and those of the two roles.
 pub(super) struct Database {
@@ -133,10 +134,8 @@ async fn a_role_that_may_not_migrate_says_what_to_do() {
             .env("MIGRATE_AT_START", "true")
             .env("HTTP_ADDR", "127.0.0.1:0")
             .env("SIMULATION_HTTP_ADDR", "127.0.0.1:0");
-        let done = tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(move || run(command)))
-            .await
-            .expect("it gives up")
-            .unwrap();
+        let ended = tokio::task::spawn_blocking(move || run(command));
+        let done = soon("it gives up", ended).await.unwrap();
         let said = String::from_utf8_lossy(&done.stderr).into_owned();
         assert_eq!(done.status.code(), Some(1), "{name}: {said}");
         assert!(

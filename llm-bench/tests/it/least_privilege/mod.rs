@@ -5,14 +5,15 @@ mod database;
 
 use std::{fs, io::Read, process::Command};
 
-use lapin::{options::QueueDeclareOptions, types::FieldTable};
+use test_patience::until;
 
 use crate::{
+    amqp::{DEAD_QUEUE, channel, waiting},
     oracle::exact_mean,
-    process::{Process, free_address, program, until},
+    process::{Process, free_address, program},
     rankings::Api,
 };
-use broker::{Broker, channel, publish};
+use broker::{Broker, assert_nothing_else_is_allowed, publish};
 use database::Database;
 
 const KEY: &str = "a-bootstrap-key-of-the-tests";
@@ -49,10 +50,8 @@ fn service(name: &str, database: &str, amqp: &str) -> Command {
 #[tokio::test]
 async fn the_pipeline_works_under_roles_that_may_do_nothing_else() {
     let (database, broker) = tokio::join!(Database::granted(), Broker::with_users());
-    let api = Api {
-        url: format!("http://{}", free_address()),
-        key: Some(KEY.to_owned()),
-    };
+    assert_nothing_else_is_allowed(&broker).await;
+    let api = Api::with_key(&format!("http://{}", free_address()), KEY);
     let mut benchmark = service("benchmark-service", &database.consumer, &broker.consumer);
     benchmark
         .env("HTTP_ADDR", api.url.trim_start_matches("http://"))
@@ -91,17 +90,9 @@ async fn the_pipeline_works_under_roles_that_may_do_nothing_else() {
         .await
         .unwrap();
     until("poison is a dead letter", async || {
-        let look = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
-        let queue = administrator
-            .queue_declare("benchmarking_service.dead".into(), look, FieldTable::default())
-            .await;
-        queue.unwrap().message_count() == 1
+        waiting(&administrator, DEAD_QUEUE).await == 1
     })
     .await;
-    let (status, ready) = api.get("/readyz").await;
-    assert_eq!(status, 200, "{ready}");
+    until("ready", async || api.get("/readyz").await.0 == 200).await;
     benchmark.stop();
 }

@@ -7,9 +7,10 @@ use std::{
 
 use mock_llm::Misbehaviour;
 use serde_json::Value;
+use test_patience::patience;
 
 use super::{Bench, assert_balance, json_lines, said};
-use crate::process::{PATIENCE, run};
+use crate::process::run;
 
 /// What a request that meets it ends as.
 fn class(misbehaviour: Misbehaviour) -> &'static str {
@@ -46,28 +47,24 @@ fn meet(api: &str, misbehaviour: Misbehaviour) -> (Value, Vec<Value>) {
 }
 
 fn meet_at(bench: &Bench, api: &str, misbehaviour: Misbehaviour) -> (Value, Vec<Value>) {
-    let mut command = bench.command("--num-concurrent-requests 2 --max-num-completed-requests 2 --drain 5");
-    // Long enough for what is only slow on a machine that is busy; short for what never ends.
+    let mut command = bench.command("--num-concurrent-requests 2 --max-num-completed-requests 2");
+    let patience = patience();
+    // Short for what never ends; what is only slow, on a machine that is busy, may take long.
     let timeout = if class(misbehaviour) == "timed_out" {
-        "1"
+        Duration::from_millis(500)
     } else {
-        "30"
+        patience
     };
     command
-        .args([
-            "--llm-api",
-            api,
-            "--request-timeout",
-            timeout,
-            "--mean-output-tokens",
-            "8",
-        ])
+        .args(["--llm-api", api, "--mean-output-tokens", "8"])
+        .args(["--request-timeout", &timeout.as_secs_f64().to_string()])
+        .args(["--drain", &patience.as_secs().to_string()])
         .args(["--model", &format!("misbehave:{misbehaviour}")])
         .env("ANTHROPIC_API_KEY", "a-key");
     let begun = Instant::now();
     let done = run(command);
     assert!(
-        begun.elapsed() < PATIENCE,
+        begun.elapsed() < patience,
         "{api} {misbehaviour} took {:?}",
         begun.elapsed()
     );
@@ -143,7 +140,7 @@ fn the_first_token_is_the_first_with_content() {
     assert!(least > 0.5, "the empty delta came at once: {least}");
     // Four tokens of reasoning, so far apart that no busy machine reads them together with the answer.
     let slow = Bench::new(mock_llm::Settings {
-        itl: Duration::from_millis(100),
+        itl: Duration::from_millis(250),
         ..super::quick()
     });
     let (report, _) = meet_at(&slow, "openai", Misbehaviour::ReasoningContent);

@@ -3,6 +3,8 @@
 use std::{path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
+use test_patience::until;
 
 use super::{
     Bench, assert_balance, json_lines,
@@ -10,23 +12,43 @@ use super::{
     published::serving,
     report, said,
 };
-use crate::process::{Process, program, run, until};
+use crate::process::{Process, program, run};
 
-const LONG: &str = "--model mine --duration 600 --num-concurrent-requests 8 --publish";
+const LONG: &str = "--model mine --duration 600 --num-concurrent-requests 8 --distinct-prompts 8 --publish";
+
+/// A server whose answers are so short that many of them are soon measured.
+fn brief() -> Bench {
+    Bench::new(mock_llm::Settings {
+        ttft: Duration::ZERO,
+        itl: Duration::ZERO,
+        output_tokens: 2,
+        ..super::quick()
+    })
+}
 
 fn lines(path: &Path) -> usize {
     std::fs::read_to_string(path).map_or(0, |text| text.matches('\n').count())
 }
 
+/// How many cuts have been written down, and how many requests are in them. The last line may be half written.
+fn cuts(results: &Path) -> (usize, u64) {
+    let text = std::fs::read_to_string(results.join("published.jsonl")).unwrap_or_default();
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let last = whole.lines().last().map_or(0, |line| {
+        let cut: Value = serde_json::from_str(line).unwrap();
+        cut["portion"]["to"].as_u64().unwrap()
+    });
+    (whole.lines().count(), last)
+}
+
 #[tokio::test]
 async fn after_kill_9_exactly_what_was_measured_can_be_published() {
-    let bench = Bench::quick();
+    let bench = brief();
     let results = bench.results();
     let process = Process::start(bench.command(LONG));
-    let requests = results.join("requests.jsonl");
     until("something is published, and more is measured", async || {
-        let cuts = lines(&results.join("published.jsonl"));
-        cuts >= 2 && lines(&requests) > 1000 * cuts + 50
+        let (cuts, published) = cuts(&results);
+        cuts >= 2 && lines(&results.join("requests.jsonl")) as u64 > published
     })
     .await;
     process.crash();
@@ -34,8 +56,7 @@ async fn after_kill_9_exactly_what_was_measured_can_be_published() {
         !results.join("report.json").exists(),
         "it was killed in the middle"
     );
-    let of_the_run = measured(&results);
-    assert!(of_the_run["ttft"].len() > 1000);
+    assert!(!measured(&results)["ttft"].is_empty());
 
     let again = || {
         let mut command = program("llm-bench");
@@ -55,7 +76,7 @@ async fn after_kill_9_exactly_what_was_measured_can_be_published() {
 
 #[tokio::test]
 async fn ctrl_c_keeps_and_publishes_what_was_measured() {
-    let bench = Bench::quick();
+    let bench = brief();
     let results = bench.results();
     let mut process = Process::start(bench.command(LONG));
     until("the run is under way", async || {

@@ -35,7 +35,8 @@ fn keys(value: &Value) -> Vec<&str> {
 fn the_line_of_llmperfs_readme_writes_llmperfs_files() {
     let bench = Bench::new(mock_llm::Settings {
         output_tokens: 200,
-        itl: std::time::Duration::from_micros(100),
+        // So far apart that no busy machine reads the first together with the last.
+        itl: std::time::Duration::from_millis(5),
         ..quick()
     });
     let mut command = program("llm-bench");

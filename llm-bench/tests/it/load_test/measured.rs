@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
+use test_patience::until;
 
 use super::json_lines;
 use crate::{
     oracle::exact_mean,
-    process::until,
     rankings::{Api, Row},
 };
 

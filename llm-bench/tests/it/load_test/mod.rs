@@ -80,7 +80,7 @@ impl Bench {
     }
 }
 
-fn quick() -> Settings {
+pub(crate) fn quick() -> Settings {
     Settings {
         ttft: Duration::from_millis(2),
         itl: Duration::from_millis(1),
@@ -89,11 +89,11 @@ fn quick() -> Settings {
     }
 }
 
-/// `llm-bench load-test` of one core against the API at `base`, with short prompts of a bundled vocabulary.
+/// `llm-bench load-test` of one core against the API at `base`, with short prompts of the bundled vocabulary that is the smallest.
 fn load_test(base: &str, arguments: &str) -> Command {
     let mut command = program("llm-bench");
     command
-        .args(["load-test", "--client-cores", "1", "--tokenizer-id", "o200k_base"])
+        .args(["load-test", "--client-cores", "1", "--tokenizer-id", "r50k_base"])
         .args(["--mean-input-tokens", "60", "--stddev-input-tokens", "5"])
         .args(arguments.split_whitespace())
         .env("OPENAI_API_BASE", base)

@@ -2,6 +2,8 @@
 
 use std::{path::Path, process::Command};
 
+use test_patience::until;
+
 use super::{
     Bench, load_test,
     measured::{assert_published, measured},
@@ -73,7 +75,7 @@ async fn embedded_the_ranking_is_what_was_measured() {
 async fn simulated_and_measured_llms_are_ranked_apart() {
     let bench = Bench::quick();
     let (process, api) = serving(&bench.data(), true);
-    crate::process::until("the simulation's first tick is ranked", async || {
+    until("the simulation's first tick is ranked", async || {
         api.values("source=simulated").await == 16_000
     })
     .await;

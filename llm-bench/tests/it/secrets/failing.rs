@@ -68,26 +68,26 @@ async fn failing_programs_keep_their_secrets() {
                 })
             })
             .collect();
+        let broken = |name: &str, value: &str| {
+            let mut asked = command("llm-bench", "sqlite::memory:", "");
+            asked.arg("doctor").env(name, value);
+            asked
+        };
+        said.note_run("a misspelt variable", broken("API_KEYS", API_KEY));
+        said.note_run("a short pepper", broken("API_KEY_PEPPER", &WRONG_KEY[..12]));
+        said.note_run("an address", broken("HTTP_ADDR", "nowhere"));
+        for name in ["llm-bench", "simulation-service", "benchmark-service"] {
+            let mut help = command(name, &cases[1].1.0, &cases[1].1.1);
+            // A service takes no options: it stops at its address.
+            help.arg("--help")
+                .env("HTTP_ADDR", "nowhere")
+                .env("SIMULATION_HTTP_ADDR", "nowhere");
+            said.note_run(&format!("{name} --help"), help);
+        }
         for asked in asking {
             said.0.extend(asked.join().unwrap().0);
         }
     });
-    let broken = |name: &str, value: &str| {
-        let mut asked = command("llm-bench", "sqlite::memory:", "");
-        asked.arg("doctor").env(name, value);
-        asked
-    };
-    said.note_run("a misspelt variable", broken("API_KEYS", API_KEY));
-    said.note_run("a short pepper", broken("API_KEY_PEPPER", &WRONG_KEY[..12]));
-    said.note_run("an address", broken("HTTP_ADDR", "nowhere"));
-    for name in ["llm-bench", "simulation-service", "benchmark-service"] {
-        let mut help = command(name, &cases[1].1.0, &cases[1].1.1);
-        // A service takes no options: it stops at its address.
-        help.arg("--help")
-            .env("HTTP_ADDR", "nowhere")
-            .env("SIMULATION_HTTP_ADDR", "nowhere");
-        said.note_run(&format!("{name} --help"), help);
-    }
     assert_eq!(said.0.len(), 2 * (18 + 3 + 3));
     said.assert_silent_about(&CANARIES);
     said.assert_silent_about(&[&WRONG_KEY[..12]]);

@@ -13,7 +13,7 @@ use test_servers::{shared_postgres, shared_rabbitmq};
 use crate::process::{program, run};
 
 const DATABASE_PASSWORD: &str = "canary-database-5a1d";
-const BROKER_PASSWORD: &str = "canary-broker-77e0";
+const BROKER_PASSWORD: &str = "canarybroker77e0";
 const API_KEY: &str = "canary-api-key-c3b9";
 const PEPPER: &str = "canary-pepper-of-more-than-32-characters-19f4";
 const WRONG_KEY: &str = "canary-wrong-key-e02c";
@@ -96,18 +96,8 @@ async fn database() -> String {
 }
 
 async fn broker() -> String {
-    let server = shared_rabbitmq().await;
-    let url = server.create_vhost().await.unwrap();
-    let vhost = url.rsplit('/').next().unwrap().to_owned();
-    server
-        .rabbitmqctl(&["add_user", &vhost, BROKER_PASSWORD])
-        .await
-        .unwrap();
-    server
-        .rabbitmqctl(&["set_permissions", "--vhost", &vhost, &vhost, ".*", ".*", ".*"])
-        .await
-        .unwrap();
-    with_credentials(&url, &vhost, BROKER_PASSWORD)
+    let made = shared_rabbitmq().await.create_vhost_with_owner(BROKER_PASSWORD);
+    made.await.unwrap()
 }
 
 fn command(name: &str, database: &str, amqp: &str) -> Command {
@@ -117,7 +107,6 @@ fn command(name: &str, database: &str, amqp: &str) -> Command {
         .env("AMQP_URL", amqp)
         .env("API_KEY", API_KEY)
         .env("API_KEY_PEPPER", PEPPER)
-        .env("RUST_LOG", LOUD)
-        .env("MAX_RETRIES", "1");
+        .env("RUST_LOG", LOUD);
     command
 }

@@ -3,10 +3,11 @@
 use std::{fs, path::Path, process::Command};
 
 use sqlx::{Connection as _, PgConnection};
+use test_patience::until;
 
 use super::{API_KEY, CANARIES, PEPPER, Said, assert_no_form_of};
 use crate::{
-    process::{Process, program, run, until},
+    process::{Process, program, run},
     rankings::Api,
 };
 
@@ -86,10 +87,7 @@ async fn the_embedded_modes_files_hold_no_secret() {
     up.args(["up", "--port", "0"]);
     let (process, url) = Process::up(up);
     for key in [API_KEY, &key] {
-        let api = Api {
-            url: url.clone(),
-            key: Some(key.to_owned()),
-        };
+        let api = Api::with_key(&url, key);
         until("a tick is ranked", async || api.values("").await == 160).await;
     }
     let running = read_all(directory.path());

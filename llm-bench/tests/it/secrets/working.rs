@@ -2,12 +2,14 @@
 
 use std::fs::File;
 
+use test_patience::until;
+
 use super::{
     API_KEY, CANARIES, Said, WRONG_KEY, broker, command, database,
     stored::{assert_dump_holds_none, create_key},
 };
 use crate::{
-    process::{Process, free_address, until},
+    process::{Process, free_address},
     rankings::Api,
 };
 
@@ -16,10 +18,7 @@ async fn working_services_keep_their_secrets() {
     let (database, amqp) = (database().await, broker().await);
     let logs = tempfile::tempdir().unwrap();
     let log = |name: &str| logs.path().join(name);
-    let api = Api {
-        url: format!("http://{}", free_address()),
-        key: Some(API_KEY.to_owned()),
-    };
+    let api = Api::with_key(&format!("http://{}", free_address()), API_KEY);
     let mut said = Said::default();
 
     let stored_key = create_key(command("llm-bench", &database, &amqp), &mut said);
@@ -61,10 +60,7 @@ async fn working_services_keep_their_secrets() {
 
 /// Notes what the service answers to whoever has this key.
 async fn ask_with(key: &str, url: &str, said: &mut Said) {
-    let caller = Api {
-        url: url.to_owned(),
-        key: Some(key.to_owned()),
-    };
+    let caller = Api::with_key(url, key);
     for path in [
         "/api/v1/llms",
         "/api/v1/history",

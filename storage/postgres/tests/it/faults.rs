@@ -1,9 +1,6 @@
 //! Servers that are away, come back, and lose their connections.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures::future::{try_join, try_join_all};
 use sqlx::{Connection, PgConnection};
@@ -13,21 +10,15 @@ use storage::{
 };
 use storage_postgres::{PostgresSettings, PostgresStorage};
 use test_servers::PostgresServer;
+use tokio::{sync::watch, time};
 
-use crate::{empty_database, schema::prepare};
+use crate::{
+    connect, empty_database,
+    schema::{prepare, prepared_at},
+    sessions_wait,
+};
 
 type Outcome = Result<(), BoxError>;
-
-/// Gives up soon.
-fn impatient(url: &str) -> Result<PostgresStorage, BoxError> {
-    Ok(PostgresStorage::connect(PostgresSettings {
-        acquire_timeout: Duration::from_millis(200),
-        lock_timeout: Duration::from_millis(100),
-        max_retries: 1,
-        retry_delay: Duration::from_millis(10),
-        ..PostgresSettings::from_url(url)?
-    }))
-}
 
 /// Never gives up within a test.
 fn patient(url: &str) -> Result<PostgresStorage, BoxError> {
@@ -42,12 +33,14 @@ fn patient(url: &str) -> Result<PostgresStorage, BoxError> {
 async fn a_server_that_is_away_is_unavailable_and_one_that_comes_back_is_used() -> Outcome {
     let server = PostgresServer::start().await?;
     let url = server.create_database().await?;
-    let (before, batches) = (impatient(&url)?, batches(0..4)?);
+    let (before, batches) = (connect(&url)?, batches(0..4)?);
     prepare(&before).await?;
     server.stop().await?;
 
-    // One that was connected, and one that is made while the server is away.
-    let made_meanwhile = impatient(&url)?;
+    // One that was connected, and one that is made while the server is away. Nobody answers: their limits pass in
+    // virtual time.
+    time::pause();
+    let made_meanwhile = connect(&url)?;
     for storage in [&before, &made_meanwhile] {
         for error in [
             storage.ping().await.unwrap_err(),
@@ -59,6 +52,7 @@ async fn a_server_that_is_away_is_unavailable_and_one_that_comes_back_is_used() 
         }
     }
 
+    time::resume();
     let waiting = patient(&url)?;
     let (recorded, ()) = try_join(
         async { Ok::<_, BoxError>(waiting.record(&batches).await?) },
@@ -74,13 +68,15 @@ async fn a_server_that_is_away_is_unavailable_and_one_that_comes_back_is_used() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_count_once_while_connections_are_killed() -> Outcome {
-    let server = PostgresServer::start().await?;
-    let storage = patient(&server.create_database().await?)?;
+    let url = empty_database().await?;
+    let storage = patient(&url)?;
     prepare(&storage).await?;
     let batches = batches(0..400)?;
-    let done = AtomicBool::new(false);
+    let (progress, mut progressing) = watch::channel(0_u32);
     let pipeline = async {
-        let result = try_join_all(batches.chunks(100).map(async |share| {
+        // What tells of progress ends with it.
+        let progress = progress;
+        try_join_all(batches.chunks(100).map(async |share| {
             for piece in share.chunks(5) {
                 let recorded = storage.record(piece).await?;
                 assert!(
@@ -94,18 +90,26 @@ async fn batches_count_once_while_connections_are_killed() -> Outcome {
                         .iter()
                         .any(|outcome| matches!(outcome, Applied::Refused(_)))
                 );
+                progress.send_modify(|pieces| *pieces += 1);
             }
             Ok::<_, BoxError>(())
         }))
-        .await;
-        done.store(true, Ordering::Release);
-        result
+        .await
     };
+    let mut other = PgConnection::connect(&url).await?;
     let killing = async {
-        let mut killed = 0;
-        while !done.load(Ordering::Acquire) {
-            killed += server.terminate_backends().await?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        const PIECES_BETWEEN_KILLS: u32 = 4;
+        let (mut killed, mut next) = (0, 1);
+        // After progress only: on a slow machine nothing would be done between kills that come by the clock.
+        while progressing.wait_for(|pieces| *pieces >= next).await.is_ok() {
+            next = *progressing.borrow() + PIECES_BETWEEN_KILLS;
+            killed += sqlx::query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            )
+            .execute(&mut other)
+            .await?
+            .rows_affected();
         }
         Ok::<_, BoxError>(killed)
     };
@@ -119,22 +123,27 @@ async fn batches_count_once_while_connections_are_killed() -> Outcome {
 
 #[tokio::test]
 async fn a_lock_that_is_held_too_long_is_unavailable() -> Outcome {
-    let url = empty_database().await?;
-    let storage = impatient(&url)?;
-    prepare(&storage).await?;
+    let (storage, url) = prepared_at().await?;
+    let impatient = PostgresStorage::connect(PostgresSettings {
+        lock_timeout: Duration::from_millis(100),
+        max_retries: 1,
+        ..PostgresSettings::from_url(&url)?
+    });
     let batches = batches(0..4)?;
     storage.apply(&batches[..2]).await?;
+    let mut watch = PgConnection::connect(&url).await?;
     let mut connection = PgConnection::connect(&url).await?;
     let mut stall = connection.begin().await?;
     sqlx::query("SELECT FROM statistics FOR UPDATE")
         .execute(&mut *stall)
         .await?;
     let again = [&batches[..], &batches[..]].concat();
-    let stalled = storage.rebuild(&|_, _| {});
-    let stalled = tokio::time::timeout(Duration::from_millis(300), stalled).await;
-    assert!(stalled.is_err(), "a rebuild waits for its turn");
+    tokio::select! {
+        ended = impatient.rebuild(&|_, _| {}) => panic!("a rebuild does not wait for its turn: {ended:?}"),
+        () = sessions_wait(&mut watch, 1) => {}
+    }
     sqlx::query("LOCK TABLE ledger").execute(&mut *stall).await?;
-    let error = storage.apply(&again).await.unwrap_err();
+    let error = impatient.apply(&again).await.unwrap_err();
     assert!(matches!(error, StorageError::Unavailable { .. }), "{error:?}");
     assert!(
         !storage.statistics_since(None, Hour(0)).await?.rows.is_empty(),
@@ -152,9 +161,9 @@ async fn a_lock_that_is_held_too_long_is_unavailable() -> Outcome {
     Ok(())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_error_shows_the_password() -> Outcome {
-    let storage = impatient("postgres://me:canary-secret@127.0.0.1:1/nowhere")?;
+    let storage = connect("postgres://me:canary-secret@127.0.0.1:1/nowhere")?;
     let mut shown = format!("{storage:?}");
     for error in [
         storage.ping().await.unwrap_err(),

@@ -6,32 +6,27 @@ mod schema;
 mod silence;
 mod time_limits;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use sqlx::PgConnection;
 use storage::{BoxError, Storage};
 use storage_postgres::{PostgresSettings, PostgresStorage};
+use test_patience::until;
 use test_servers::shared_postgres;
-use tokio::time::timeout;
 
 /// Our advisory locks; see `advisory_locks`.
 const MAINTENANCE: i64 = (0x4c4c_4d42 << 32) | 1;
 const RETENTION: i64 = (0x4c4c_4d42 << 32) | 2;
 
 /// Until so many sessions of this database wait for a lock.
-async fn sessions_wait(watch: &mut PgConnection, how_many: i64) -> Result<(), BoxError> {
-    const PATIENCE: Duration = Duration::from_secs(30);
+async fn sessions_wait(watch: &mut PgConnection, how_many: i64) {
     let waiting = "SELECT count(*) FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    let seen = async {
-        while sqlx::query_scalar::<_, i64>(waiting)
-            .fetch_one(&mut *watch)
-            .await?
-            != how_many
-        {}
-        Ok(())
-    };
-    timeout(PATIENCE, seen).await?
+    until(&format!("{how_many} sessions wait for a lock"), async || {
+        let found = sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut *watch).await;
+        found.expect("a server that answers") == how_many
+    })
+    .await;
 }
 
 /// The URL of an empty database of the shared server.

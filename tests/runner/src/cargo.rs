@@ -1,0 +1,126 @@
+//! cargo, as the tests call it.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    io::BufReader,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, ensure};
+use cargo_metadata::Message;
+
+/// cargo with the selection of packages and tests, and with the variables that the tests read.
+pub(crate) struct Cargo {
+    program: OsString,
+    /// Options that `cargo test` and `cargo nextest run` both know.
+    selection: Vec<String>,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Cargo {
+    pub(crate) fn new(selection: Vec<String>) -> Self {
+        Self {
+            program: env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
+            selection,
+            variables: Vec::new(),
+        }
+    }
+
+    pub(crate) fn with_variables(self, variables: Vec<(&'static str, String)>) -> Self {
+        Self { variables, ..self }
+    }
+
+    /// Where cargo puts what it builds.
+    pub(crate) fn target_directory() -> PathBuf {
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
+    }
+
+    /// Whether cargo-nextest is installed. `TEST_RUNNER=cargo` does without it, where it is.
+    pub(crate) fn has_nextest(&self) -> bool {
+        let unwanted = env::var_os("TEST_RUNNER").is_some_and(|wanted| wanted == "cargo");
+        !unwanted
+            && Command::new(&self.program)
+                .args(["nextest", "--version"])
+                .output()
+                .is_ok_and(|answer| answer.status.success())
+    }
+
+    /// Whether the selection names packages alone. One that names targets, such as `--lib` or `--test it`, leaves the
+    /// documentation's examples out.
+    pub(crate) fn selects_documentation(&self) -> bool {
+        let targets = [
+            "--lib",
+            "--bin",
+            "--bins",
+            "--test",
+            "--tests",
+            "--example",
+            "--examples",
+            "--bench",
+            "--benches",
+            "--all-targets",
+        ];
+        !self.selection.iter().any(|argument| {
+            let option = argument.split('=').next().unwrap_or_default();
+            targets.contains(&option)
+        })
+    }
+
+    /// Compiles the tests, with cargo's own messages. Gives the name of each test program, `package::target`, by the name
+    /// of its file.
+    pub(crate) fn compile(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut child = self
+            .command(&["test", "--no-run", "--message-format", "json-render-diagnostics"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("could not run {}", self.program.display()))?;
+        let messages = child.stdout.take().context("cargo's messages")?;
+        let mut programs = BTreeMap::new();
+        for message in Message::parse_stream(BufReader::new(messages)) {
+            if let Message::CompilerArtifact(artifact) = message?
+                && artifact.profile.test
+                && let Some(file) = artifact.executable.as_deref().and_then(|path| path.file_name())
+            {
+                let package = package_name(&artifact.package_id.repr);
+                programs.insert(file.to_owned(), format!("{package}::{}", artifact.target.name));
+            }
+        }
+        ensure!(child.wait()?.success(), "the tests do not compile");
+        Ok(programs)
+    }
+
+    /// `cargo WORDS… SELECTION…`.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(words)
+            .arg("--locked")
+            .args(&self.selection)
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// Source: cargo's package id specifications, `path+file:///folder/name#version` or `path+file:///folder#name@version`.
+fn package_name(id: &str) -> &str {
+    let (folder, package) = id.rsplit_once('#').unwrap_or((id, ""));
+    let last_folder = folder.rsplit('/').next().unwrap_or(folder);
+    package.split_once('@').map_or(last_folder, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_has_the_name_that_its_manifest_says() {
+        assert_eq!(package_name("path+file:///work/outbox#0.1.0"), "outbox");
+        assert_eq!(
+            package_name("path+file:///work/storage/postgres#storage-postgres@0.1.0"),
+            "storage-postgres"
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! The tests with cargo alone: Rust's own test programs, one after another.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::{BufRead, BufReader, PipeReader, Write},
+    mem,
+};
+
+use anyhow::Context;
+
+use crate::{cargo::Cargo, outcome::Outcome, say};
+
+/// Which tests to run.
+#[derive(Clone, Copy)]
+pub(crate) enum Which {
+    /// Every test of the selection.
+    All,
+    /// The examples in the documentation alone.
+    Documentation,
+}
+
+/// Runs the tests. What they print goes to `test.log` in the target directory; a line for each program is shown, and
+/// what the failed tests printed.
+pub(crate) fn run(
+    cargo: &Cargo,
+    which: Which,
+    programs: &BTreeMap<String, String>,
+) -> anyhow::Result<Outcome> {
+    let path = Cargo::target_directory().join("test.log");
+    let mut log = File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
+    let words: &[&str] = match which {
+        Which::All => &["test", "--no-fail-fast"],
+        Which::Documentation => &["test", "--no-fail-fast", "--doc"],
+    };
+    let (output, input) = std::io::pipe()?;
+    let mut command = cargo.command(words);
+    command.stdout(input.try_clone()?).stderr(input);
+    let mut child = command.spawn().context("could not run cargo")?;
+    drop(command); // it holds the pipe's other end
+    let mut reading = Reading::new(programs);
+    for line in lines(output) {
+        let line = line?;
+        writeln!(log, "{line}")?;
+        for shown in reading.line(&line) {
+            say(&shown);
+        }
+    }
+    let status = child.wait()?;
+    let mut outcome = reading.end();
+    if !status.success() && outcome.failed.is_empty() && outcome.broken.is_empty() {
+        outcome.broken.push(format!("cargo failed ({status})"));
+    }
+    if !status.success() {
+        say(&format!("everything that was printed: {}", path.display()));
+    }
+    Ok(outcome)
+}
+
+/// Text, whatever bytes the programs print.
+fn lines(output: PipeReader) -> impl Iterator<Item = std::io::Result<String>> {
+    BufReader::new(output)
+        .split(b'\n')
+        .map(|line| line.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// Follows what cargo and the test programs print.
+///
+/// A program prints `test NAME ... ok` for each test, then `failures:` with what the failed ones printed, and in the end
+/// `test result: …`. Other processes may print between and into these lines, so the numbers are those of the result.
+struct Reading<'a> {
+    /// The names of the programs by the names of their files.
+    programs: &'a BTreeMap<String, String>,
+    /// The one whose lines come now.
+    program: String,
+    /// The names in the list that stands before the result of a program with failures.
+    failed: BTreeSet<String>,
+    has_result: bool,
+    shows_failures: bool,
+    outcome: Outcome,
+}
+
+impl<'a> Reading<'a> {
+    fn new(programs: &'a BTreeMap<String, String>) -> Self {
+        Self {
+            programs,
+            program: String::new(),
+            failed: BTreeSet::new(),
+            has_result: false,
+            shows_failures: false,
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// Takes a line; gives the lines to show.
+    fn line(&mut self, line: &str) -> Vec<String> {
+        if let Some(program) = self.announced(line) {
+            self.leave_program();
+            self.program = program;
+            return Vec::new();
+        }
+        if let Some(result) = line.strip_prefix("test result: ") {
+            return vec![self.result(result)];
+        }
+        if line == "failures:" {
+            self.shows_failures = true;
+            self.failed.clear();
+            return vec![format!("{}:", self.program)];
+        }
+        if !self.shows_failures {
+            return Vec::new();
+        }
+        if let Some(name) = line.strip_prefix("    ") {
+            self.failed.insert(name.to_owned());
+        }
+        vec![line.to_owned()]
+    }
+
+    /// `FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1.23s`
+    fn result(&mut self, result: &str) -> String {
+        let number = |unit: &str| -> usize {
+            result
+                .split([';', '.'])
+                .find_map(|part| part.trim().strip_suffix(unit)?.trim().parse().ok())
+                .unwrap_or(0)
+        };
+        self.outcome.passed += number("passed");
+        self.outcome.ignored += number("ignored");
+        let failed = mem::take(&mut self.failed);
+        if failed.len() < number("failed") {
+            let reason = format!("{}: {} failed", self.program, number("failed"));
+            self.outcome.broken.push(reason);
+        } else if number("failed") > 0 {
+            let names = failed.into_iter().map(|name| format!("{} {name}", self.program));
+            self.outcome.failed.extend(names);
+        }
+        self.has_result = true;
+        self.shows_failures = false;
+        format!("{}: {result}", self.program)
+    }
+
+    /// A program that was killed, or that ended the process, printed no result.
+    fn leave_program(&mut self) {
+        if !self.program.is_empty() && !self.has_result {
+            let reason = format!("{} ended without a result", self.program);
+            self.outcome.broken.push(reason);
+        }
+        self.has_result = false;
+        self.shows_failures = false;
+    }
+
+    fn end(mut self) -> Outcome {
+        self.leave_program();
+        self.outcome
+    }
+
+    /// The program that cargo says it runs now: `Running tests/it/main.rs (target/debug/deps/it-0123456789abcdef)`, or
+    /// `Doc-tests statistics`.
+    fn announced(&self, line: &str) -> Option<String> {
+        let line = line.trim_start();
+        if let Some(package) = line.strip_prefix("Doc-tests ") {
+            return Some(format!("{package} (documentation)"));
+        }
+        let (_, path) = line.strip_prefix("Running ")?.split_once(" (")?;
+        let file = path.strip_suffix(')')?.rsplit('/').next()?;
+        Some(self.programs.get(file).map_or(file, String::as_str).to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRINTED: &str = "\
+     Running unittests src/lib.rs (target/debug/deps/outbox-0123456789abcdef)
+running 2 tests
+test sizes ... ok
+a log line of a service
+test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.10s
+
+     Running tests/it/main.rs (target/debug/deps/it-fedcba9876543210)
+running 2 tests
+test sweeping ... FAILED
+test a_log_line_of_a_service_came_between ... 2026-11-30 INFO ready
+ok
+
+failures:
+
+---- sweeping stdout ----
+assertion failed: left != right
+
+
+failures:
+    sweeping
+
+test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s
+
+   Doc-tests statistics
+running 1 test
+test statistics/src/lib.rs - (line 3) ... ok
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s
+";
+
+    fn read(printed: &str) -> (Outcome, String) {
+        let file = "it-fedcba9876543210".to_owned();
+        let programs = BTreeMap::from([(file, "outbox::it".to_owned())]);
+        let mut reading = Reading::new(&programs);
+        let shown: Vec<_> = printed.lines().flat_map(|line| reading.line(line)).collect();
+        (reading.end(), shown.join("\n"))
+    }
+
+    #[test]
+    fn programs_are_counted_and_only_what_failed_is_shown() {
+        let (outcome, shown) = read(PRINTED);
+        let expected = Outcome {
+            passed: 4,
+            ignored: 1,
+            failed: vec!["outbox::it sweeping".to_owned()],
+            ..Outcome::default()
+        };
+        assert_eq!(outcome, expected);
+        assert!(shown.contains("assertion failed: left != right"), "{shown}");
+        assert!(!shown.contains("a log line of a service"), "{shown}");
+    }
+
+    #[test]
+    fn a_program_that_dies_is_no_success() {
+        let until_it_dies = PRINTED.split("\nfailures:").next().unwrap();
+        let (outcome, _) = read(until_it_dies);
+        assert!(!outcome.passed());
+        assert_eq!(outcome.broken, ["outbox::it ended without a result"]);
+    }
+}

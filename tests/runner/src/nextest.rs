@@ -1,0 +1,82 @@
+//! The tests with cargo-nextest: each in a process of its own. What limits them is in `.config/nextest.toml`.
+
+use std::{fs, num::NonZero, path::Path, thread};
+
+use anyhow::Context;
+
+use crate::{cargo::Cargo, outcome::Outcome};
+
+/// Beside the manifest of the workspace, wherever cargo puts what it builds.
+const REPORT: &str = "target/nextest/default/junit.xml";
+
+/// Runs the tests. nextest shows its progress, and in the end what the failed ones printed.
+pub(crate) fn run(cargo: &Cargo) -> anyhow::Result<Outcome> {
+    let report = Path::new(REPORT);
+    // The last run's report must not be taken for this one's.
+    let _ = fs::remove_file(report);
+    // Most tests wait most of their time, for servers and for moments.
+    let threads = 2 * thread::available_parallelism().map_or(1, NonZero::get);
+    let status = cargo
+        .command(&["nextest", "run", "--test-threads", &threads.to_string()])
+        .status()
+        .context("could not run cargo nextest")?;
+    let text = fs::read_to_string(report)
+        .with_context(|| format!("cargo nextest ({status}) left no report {}", report.display()))?;
+    let mut outcome = read(&text).with_context(|| format!("could not read {}", report.display()))?;
+    if !status.success() && outcome.failed.is_empty() {
+        outcome.broken.push(format!("cargo nextest failed ({status})"));
+    }
+    Ok(outcome)
+}
+
+/// Reads a report in the form that JUnit gave it: a `testsuite` a program, in it a `testcase` a test, in that a
+/// `failure` or an `error` where it failed.
+fn read(junit: &str) -> anyhow::Result<Outcome> {
+    let document = roxmltree::Document::parse(junit)?;
+    let mut outcome = Outcome::default();
+    for test in document
+        .descendants()
+        .filter(|node| node.has_tag_name("testcase"))
+    {
+        let has = |tag: &str| test.children().any(|child| child.has_tag_name(tag));
+        if has("failure") || has("error") {
+            let name = |attribute| test.attribute(attribute).unwrap_or("?");
+            outcome
+                .failed
+                .push(format!("{} {}", name("classname"), name("name")));
+        } else if has("skipped") {
+            outcome.ignored += 1;
+        } else {
+            outcome.passed += 1;
+        }
+    }
+    Ok(outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_counted() {
+        let junit = r#"<?xml version="1.0" encoding="UTF-8"?>
+            <testsuites name="nextest-run" tests="3" failures="1" errors="0">
+              <testsuite name="outbox::it" tests="2" disabled="0" errors="0" failures="1">
+                <testcase name="sweeping" classname="outbox::it" time="0.1"/>
+                <testcase name="memory::bounded" classname="outbox::it" time="0.1">
+                  <failure message="assertion failed" type="test failure">left != right</failure>
+                </testcase>
+              </testsuite>
+              <testsuite name="statistics" tests="1" disabled="0" errors="0" failures="0">
+                <testcase name="merge" classname="statistics" time="0.1"/>
+              </testsuite>
+            </testsuites>"#;
+        let expected = Outcome {
+            passed: 2,
+            failed: vec!["outbox::it memory::bounded".to_owned()],
+            ..Outcome::default()
+        };
+        assert_eq!(read(junit).unwrap(), expected);
+        assert!(read("no report").is_err());
+    }
+}
