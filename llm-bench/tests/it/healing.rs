@@ -9,9 +9,9 @@ use test_servers::{shared_postgres, shared_rabbitmq};
 
 use crate::{
     amqp::{DEAD_QUEUE, QUEUE, channel, publish_to_queue, waiting},
-    tcp_proxy::TcpProxy,
     process::{free_address, run},
     real_servers::Deployment,
+    tcp_proxy::TcpProxy,
 };
 
 async fn sql(deployment: &Deployment) -> PgConnection {

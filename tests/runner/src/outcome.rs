@@ -6,7 +6,6 @@ use std::time::Duration;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) passed: usize,
-    pub(crate) ignored: usize,
     /// Each as `package::program test`.
     pub(crate) failed: Vec<String>,
     /// Why the numbers say nothing, where that is so: a program that ended without a result, say.
@@ -16,7 +15,6 @@ pub(crate) struct Outcome {
 impl Outcome {
     pub(crate) fn add(&mut self, other: Self) {
         self.passed += other.passed;
-        self.ignored += other.ignored;
         self.failed.extend(other.failed);
         self.broken.extend(other.broken);
     }
@@ -30,9 +28,6 @@ impl Outcome {
         let mut line = format!("tests: {} passed, {} failed", self.passed, self.failed.len());
         if !self.failed.is_empty() {
             line += &format!(" ({})", self.failed.join(", "));
-        }
-        if self.ignored > 0 {
-            line += &format!(", {} ignored", self.ignored);
         }
         for reason in &self.broken {
             line += &format!(", {reason}");
@@ -58,14 +53,13 @@ mod tests {
         );
         outcome.add(Outcome {
             passed: 1,
-            ignored: 2,
             failed: vec!["outbox::it sweeping".to_owned()],
             broken: vec!["storage::it ended without a result".to_owned()],
         });
         assert!(!outcome.passed());
         assert_eq!(
             outcome.line(Duration::ZERO),
-            "tests: 4 passed, 1 failed (outbox::it sweeping), 2 ignored, storage::it ended without a result, in 0 s"
+            "tests: 4 passed, 1 failed (outbox::it sweeping), storage::it ended without a result, in 0 s"
         );
     }
 
