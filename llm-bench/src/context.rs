@@ -101,7 +101,8 @@ impl Context {
     /// The broker once it answers, and what it answers.
     ///
     /// # Errors
-    /// It does not before `patience` ends; the error is its last one, and names the queue where one is missing.
+    /// It does not before `patience` ends; the error is its last one, or says how the link is, and names the queue
+    /// where one is missing.
     pub(crate) async fn connected_broker(
         &self,
         patience: Duration,
@@ -120,9 +121,13 @@ impl Context {
         match tokio::time::timeout(patience, asked).await {
             Ok(info) => Ok((broker, info)),
             Err(_elapsed) => {
+                let link = broker.publisher().link();
                 broker.close().await;
-                let silent = || anyhow!("no answer within {patience:?}");
-                let why = refused.map_or_else(silent, anyhow::Error::from);
+                let why = match refused {
+                    Some(error) => anyhow::Error::from(error),
+                    None if link.is_ready() => anyhow!("no answer within {} s", patience.as_secs()),
+                    None => anyhow!("{link}"),
+                };
                 Err(why.context("RabbitMQ is not usable"))
             }
         }
