@@ -52,7 +52,7 @@ fmt: ## Is the code formatted?
 .PHONY: clippy
 clippy: ## Lints, as errors
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}" --locked -- -D warnings
+	$(CARGO) clippy --manifest-path tests/fuzz/Cargo.toml --target-dir "$${CARGO_TARGET_DIR:-target}" --locked -- -D warnings
 
 .PHONY: test
 test: test-programs ## All tests, those with real PostgreSQL and RabbitMQ included; TESTS='--package outbox' for some

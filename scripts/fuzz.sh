@@ -17,15 +17,15 @@ export RUSTC_BOOTSTRAP=1
 [ "$(cargo fuzz --version 2>/dev/null)" = "cargo-fuzz $version" ] ||
     cargo install --quiet --locked --root .tools "cargo-fuzz@$version"
 for target in message_decode statistics_merge; do
-    found=fuzz/target/found/$target
+    found=tests/fuzz/target/found/$target
     mkdir -p "$found"
-    cargo fuzz run "$target" "$found" "fuzz/corpus/$target" -- \
+    cargo fuzz run --fuzz-dir tests/fuzz "$target" "$found" "tests/fuzz/corpus/$target" -- \
         -max_total_time="$seconds" -max_len="$longest" -timeout=10 -print_final_stats=1
     if [ "${MINIMISE:-0}" = 1 ]; then
         fewest=$(mktemp -d)
-        cargo fuzz run "$target" "$fewest" "$found" "fuzz/corpus/$target" -- -merge=1 -max_len="$longest"
-        rm -rf "fuzz/corpus/$target"
-        mv "$fewest" "fuzz/corpus/$target"
-        chmod 755 "fuzz/corpus/$target"
+        cargo fuzz run --fuzz-dir tests/fuzz "$target" "$fewest" "$found" "tests/fuzz/corpus/$target" -- -merge=1 -max_len="$longest"
+        rm -rf "tests/fuzz/corpus/$target"
+        mv "$fewest" "tests/fuzz/corpus/$target"
+        chmod 755 "tests/fuzz/corpus/$target"
     fi
 done

@@ -1,8 +1,8 @@
 //! No message does harm: the fuzzer's corpus, and many inputs near it, the same on every run.
 
-#[path = "../../fuzz/properties/decoding.rs"]
+#[path = "../../tests/fuzz/properties/decoding.rs"]
 mod decoding;
-#[path = "../../fuzz/properties/mutation.rs"]
+#[path = "../../tests/fuzz/properties/mutation.rs"]
 mod mutation;
 
 use proptest::prelude::*;

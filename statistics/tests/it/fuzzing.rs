@@ -1,6 +1,6 @@
 //! The fuzzer's corpus, and many inputs near it, the same on every run.
 
-#[path = "../../../fuzz/properties/mutation.rs"]
+#[path = "../../../tests/fuzz/properties/mutation.rs"]
 mod mutation;
 
 use proptest::prelude::*;

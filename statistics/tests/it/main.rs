@@ -2,7 +2,7 @@
 
 mod encoding;
 mod fuzzing;
-#[path = "../../../fuzz/properties/merging.rs"]
+#[path = "../../../tests/fuzz/properties/merging.rs"]
 mod merging;
 mod moments;
 mod oracle;

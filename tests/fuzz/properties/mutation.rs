@@ -25,7 +25,7 @@ pub(crate) fn fixed(cases: u32) -> Config {
 /// There is none.
 pub(crate) fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../fuzz/corpus")
+        .join("../tests/fuzz/corpus")
         .join(target);
     let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut inputs: Vec<_> = files

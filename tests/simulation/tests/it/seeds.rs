@@ -47,7 +47,7 @@ fn verify(seed: u64) -> Report {
     panic!(
         "{}\n\nseed {seed} failed: {:#?}\nAlone: {SEEDS_VARIABLE}={seed} \
          cargo test -p deterministic-simulation every_seed\n\
-         Add it to deterministic-simulation/seeds.txt.",
+         Add it to tests/simulation/seeds.txt.",
         again.record.trace.join("\n"),
         report.record.violations,
     );
