@@ -56,7 +56,7 @@ clippy: ## Lints, as errors
 
 .PHONY: test
 test: test-programs ## All tests, those with real PostgreSQL and RabbitMQ included; TESTS='--package outbox' for some
-	$${CARGO_TARGET_DIR:-target}/debug/run-tests $(TESTS)
+	"$${CARGO_TARGET_DIR:-target}/debug/run-tests" $(TESTS)
 
 .PHONY: test-stress
 test-stress: test-programs ## The tests three times, on cores that are busy otherwise (see docs/testing.md; not part of ci)

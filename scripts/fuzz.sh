@@ -17,15 +17,19 @@ export RUSTC_BOOTSTRAP=1
 [ "$(cargo fuzz --version 2>/dev/null)" = "cargo-fuzz $version" ] ||
     cargo install --quiet --locked --root .tools "cargo-fuzz@$version"
 for target in message_decode statistics_merge; do
+    kept=tests/fuzz/corpus/$target.tar
+    corpus=tests/fuzz/target/corpus/$target
     found=tests/fuzz/target/found/$target
-    mkdir -p "$found"
-    cargo fuzz run --fuzz-dir tests/fuzz "$target" "$found" "tests/fuzz/corpus/$target" -- \
+    rm -rf "$corpus"
+    mkdir -p "$corpus" "$found"
+    tar --extract --file "$kept" --directory "$corpus"
+    cargo fuzz run --fuzz-dir tests/fuzz "$target" "$found" "$corpus" -- \
         -max_total_time="$seconds" -max_len="$longest" -timeout=10 -print_final_stats=1
     if [ "${MINIMISE:-0}" = 1 ]; then
         fewest=$(mktemp -d)
-        cargo fuzz run --fuzz-dir tests/fuzz "$target" "$fewest" "$found" "tests/fuzz/corpus/$target" -- -merge=1 -max_len="$longest"
-        rm -rf "tests/fuzz/corpus/$target"
-        mv "$fewest" "tests/fuzz/corpus/$target"
-        chmod 755 "tests/fuzz/corpus/$target"
+        cargo fuzz run --fuzz-dir tests/fuzz "$target" "$fewest" "$found" "$corpus" -- -merge=1 -max_len="$longest"
+        (cd "$fewest" && tar --create --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner \
+            --mode=u+rw,go=r --file - -- *) >"$kept"
+        rm -rf "$fewest"
     fi
 done

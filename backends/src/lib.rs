@@ -1,6 +1,6 @@
 //! The one place that knows which backends there are: the URL's scheme selects, everything else sees ports.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, Shares};
 use broker_in_process::InProcessBroker;
@@ -76,7 +76,9 @@ pub fn broker(settings: &BrokerSettings, clock: Arc<dyn Clock>) -> Result<Arc<dy
 pub fn shares(settings: &BrokerSettings) -> Result<Arc<dyn Shares>, BackendError> {
     match &settings.kind {
         BrokerKind::RabbitMq { url } => {
-            let settings = RabbitMqSettings::new(url.expose(), &settings.queue)?;
+            let mut settings = RabbitMqSettings::new(url.expose(), &settings.queue)?;
+            // A run is not given up because the broker is busy for some seconds. One that is not there refuses at once.
+            settings.connect_timeout = Duration::from_secs(60);
             Ok(Arc::new(RabbitMqShares::new(settings)))
         }
         BrokerKind::InProcess => Err(BackendError::SharesNeedRabbitMq),

@@ -50,6 +50,10 @@ impl Default for ClientLimits {
 
 /// How often the service looks at the database, and how long it waits for it. Fixed where the service is deployed; tests
 /// set other times.
+///
+/// After a refresh of the rankings the service rests for up to 2 s, and then waits for up to [`Self::rankings_refresh`].
+/// [`Self::stale_after`] has to be longer than both and two refreshes together. Otherwise the rankings become stale while
+/// the database answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// How long a new or revoked key may go unnoticed. While the database is away the last known keys stay.

@@ -181,10 +181,10 @@ fn only_one_crate_speaks_to_each_server() {
     assert_eq!(users("broker-rabbitmq"), ["backends"]);
 }
 
-/// The points at which a process aborts are for the fault suite alone.
+/// The points at which a process aborts are for the fault suite alone, and what tests need is for tests.
 #[test]
-fn nothing_that_is_deployed_has_failpoints() {
-    let builds_with_failpoints = |package: &str| {
+fn nothing_that_is_deployed_has_failpoints_or_what_is_for_tests() {
+    let builds_with = |package: &str, other: &str| {
         let tree = std::process::Command::new(env!("CARGO"))
             .args([
                 "tree",
@@ -200,12 +200,14 @@ fn nothing_that_is_deployed_has_failpoints() {
             .unwrap();
         assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
         let tree = String::from_utf8(tree.stdout).unwrap();
-        tree.lines().any(|line| line.starts_with("fail v"))
+        tree.lines().any(|line| line.starts_with(&format!("{other} v")))
     };
-    for deployed in ["simulation-service", "benchmark-service", "llm-bench"] {
-        assert!(!builds_with_failpoints(deployed), "{deployed}");
+    for other in ["fail", "test-patience", "test-servers"] {
+        for deployed in ["simulation-service", "benchmark-service", "llm-bench"] {
+            assert!(!builds_with(deployed, other), "{deployed} builds with {other}");
+        }
+        assert!(builds_with("fault-suite", other), "or this test sees nothing");
     }
-    assert!(builds_with_failpoints("fault-suite"), "or this test sees nothing");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -30,10 +30,6 @@ impl InFlight {
 
     pub(crate) fn contains(&self, id: BatchId) -> bool {
         self.lock().contains_key(&id)
-    }
-
-    pub(crate) fn ids(&self) -> HashSet<BatchId> {
-        self.lock().keys().copied().collect()
     }
 
     /// For how long the first of them has been in flight.

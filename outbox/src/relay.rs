@@ -140,12 +140,9 @@ impl Relay {
         let fitting = u32::try_from(claimable / LARGEST_BATCH).unwrap_or(u32::MAX);
         let limit = fitting.clamp(1, sweep_limit.max(1));
         let mut memory = self.sweep_budget.take(limit as usize * LARGEST_BATCH).await;
-        // What is confirmed and marked while the claim is made may be among what it gives, and is in flight no more.
-        let before = self.in_flight.ids();
         let claimed = self.storage.claim_unpublished(limit, grace, lease).await?;
         let passages = claimed.into_iter().map(|batch| {
-            let id = batch.id();
-            (!before.contains(&id) && !self.in_flight.contains(id)).then(|| Passage {
+            (!self.in_flight.contains(batch.id())).then(|| Passage {
                 flight: self.in_flight.enter(batch.id()),
                 share: memory.split(batch_bytes(&batch)),
                 batch,

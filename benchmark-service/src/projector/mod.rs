@@ -235,3 +235,21 @@ fn prepare_default_bodies(snapshot: &Snapshot, selection: Selection) {
         snapshot.body(selection, Target::Metric(place), Shape::Json);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Timing;
+
+    /// The age of the rankings counts from the beginning of one refresh to the end of the next.
+    #[test]
+    fn refreshes_of_a_second_never_make_the_rankings_stale() {
+        let Timing {
+            rankings_refresh,
+            stale_after,
+            ..
+        } = Timing::default();
+        let two_refreshes = Duration::from_secs(2);
+        assert!(Projector::LONGEST_REST + rankings_refresh + two_refreshes <= stale_after);
+    }
+}

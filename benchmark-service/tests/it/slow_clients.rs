@@ -18,7 +18,7 @@ use crate::app::{ADMIN, Options, TestApp};
 const SHORT: Duration = Duration::from_secs(1);
 const AT_LEAST: Duration = Duration::from_millis(500);
 /// For so long it is watched that nothing happens.
-const WATCH: Duration = Duration::from_millis(300);
+const WATCH: Duration = Duration::from_secs(1);
 /// Between two bytes of a slow client.
 const BETWEEN_BYTES: Duration = Duration::from_millis(50);
 

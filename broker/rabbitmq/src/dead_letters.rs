@@ -192,7 +192,7 @@ impl Walk {
             .await
     }
 
-    /// After this the broker has removed and put back what it was to: who looks again finds it so.
+    /// Waits until the broker has taken all acknowledgements of the walk. What it puts back may take it a moment more.
     async fn end(self) -> Result<(), OperationError> {
         const ALL: DeliveryTag = 0;
         let requeue = BasicNackOptions {

@@ -123,7 +123,7 @@ impl Link {
     /// it. Closing the connection alone may overtake an acknowledgement.
     pub(crate) async fn close_channel(&self, channel: &Channel) {
         // Either way the channel is over.
-        let _ = timeout(CLOSE_PATIENCE, channel.close(REPLY_SUCCESS, "OK".into())).await;
+        let _ = self.finish_channel(channel, CLOSE_PATIENCE).await;
     }
 
     /// Says goodbye, for a bounded time. What is unsettled goes back to its queue.

@@ -46,7 +46,8 @@ impl TcpProxy {
                 let server = server.clone();
                 connections.spawn(async move {
                     if let Ok(mut server) = TcpStream::connect(server).await {
-                        // Whichever side fails ends both.
+                        // The end of what one side sends is passed on, and the other side may still send. An error of either side closes
+                        // both connections.
                         let _ended = copy_bidirectional(&mut client, &mut server).await;
                     }
                 });

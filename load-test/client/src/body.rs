@@ -25,7 +25,7 @@ enum Heard {
     Failed(StreamError),
 }
 
-/// Follows an answer to its end, and waits for that of the HTTP message for `end_timeout` behind it. Also tells whether the connection may
+/// Follows an answer to its end. Then waits up to `end_timeout` for the end of the HTTP message. Also tells whether the connection may
 /// serve another request.
 pub(crate) async fn follow<O: Observer>(
     connection: &mut Connection,

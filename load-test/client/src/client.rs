@@ -32,7 +32,7 @@ pub struct Limits {
     /// From the call of [`Client::exchange`] to the end of the answer.
     pub request_timeout: Duration,
     /// From the API's own end of a stream to the end of its HTTP message. Servers send both at once; the answer is not held up by one that
-    /// does not, and the connection serves no other request then.
+    /// does not. Such a connection serves no other request.
     pub end_timeout: Duration,
     /// From the head of a refusal to the end of its message: its status has said the most.
     pub refusal_timeout: Duration,

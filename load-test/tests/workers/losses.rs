@@ -1,3 +1,5 @@
+use std::process::Stdio;
+
 use broker::Shares;
 use load_test::{
     report::model::WorkerOutcome,
@@ -30,9 +32,11 @@ async fn worker_process() {
 
 fn start_process(url: &str, base_url: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "losses::worker_process", "--ignored"])
+        .args(["--exact", "losses::worker_process", "--ignored", "--nocapture"])
         .env(AMQP_URL, url)
         .env(BASE_URL, base_url)
+        // Its line "test result:" would be taken for that of these tests. A panic is told on stderr.
+        .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .unwrap()

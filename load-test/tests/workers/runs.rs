@@ -52,7 +52,7 @@ fn check_sums(report: &Report) {
         );
         assert!(worker.began_within_s.unwrap() < patience().as_secs_f64());
     }
-    // On a busy machine they are not: then streams were not held.
+    // A closed loop's are not on a busy machine: then streams were not held.
     let is_valid = |worker: &WorkerSection| worker.client_error.as_ref().unwrap().reasons.is_empty();
     assert_eq!(
         report.is_valid(),
@@ -92,7 +92,10 @@ async fn two_workers_are_one_open_loop() {
     };
     let (merged, indices) = by_two(Plan { load, ..plan() }).await;
     assert_eq!(indices, (0..40).collect::<Vec<_>>());
-    check_sums(&merged.report("0"));
+    let report = merged.report("0");
+    check_sums(&report);
+    // It has no streams to hold, and its limits are wide: no machine is too busy for it.
+    assert!(report.is_valid(), "{:?}", report.client_error);
 }
 
 /// A worker that is stopped sends what it has, and the other goes on.

@@ -2,7 +2,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,7 @@ use shared_types::{
 };
 use storage::{Outbox as _, Storage};
 use storage_sqlite::{Location, SqliteStorage};
-use test_patience::until;
+use test_patience::{patience, until};
 use tokio::sync::watch;
 
 /// A broker that counts what it is given, and refuses or hangs while it is told to.
@@ -27,7 +27,7 @@ pub(crate) struct ScriptedPublisher {
     pub(crate) away: AtomicBool,
     pub(crate) hanging: watch::Sender<bool>,
     pub(crate) statistics: Mutex<LinkStatistics>,
-    attempts: AtomicUsize,
+    attempts: Mutex<BTreeMap<BatchId, usize>>,
     received: Mutex<BTreeMap<BatchId, usize>>,
     held: Mutex<Held>,
 }
@@ -62,7 +62,7 @@ impl ScriptedPublisher {
 #[async_trait]
 impl Publisher for ScriptedPublisher {
     async fn publish(&self, message: &OutgoingMessage) -> Result<(), PublishError> {
-        self.attempts.fetch_add(1, Ordering::SeqCst);
+        *self.attempts.lock().unwrap().entry(message.id).or_default() += 1;
         if self.away.load(Ordering::SeqCst) {
             return Err(PublishError::Unavailable {
                 reason: "told to be away".to_owned(),
@@ -109,7 +109,13 @@ impl Bench {
 
     /// Publishes that were begun.
     pub(crate) fn attempts(&self) -> usize {
-        self.publisher.attempts.load(Ordering::SeqCst)
+        self.publisher.attempts.lock().unwrap().values().sum()
+    }
+
+    /// Publishes of this batch that were begun.
+    pub(crate) fn attempts_of(&self, batch: &MetricBatch) -> usize {
+        let attempts = self.publisher.attempts.lock().unwrap();
+        attempts.get(&batch.id()).copied().unwrap_or(0)
     }
 
     /// The value of a metric, by the line that begins with this.
@@ -132,6 +138,14 @@ pub(crate) fn eager() -> OutboxSettings {
         lease: Duration::from_millis(100),
         sweep_interval: Duration::from_millis(20),
         drain: Duration::from_millis(100),
+        ..OutboxSettings::default()
+    }
+}
+
+/// The sweeper takes what is still on its way only after a time that no publish here takes, so that each is published once.
+pub(crate) fn unhurried() -> OutboxSettings {
+    OutboxSettings {
+        grace: patience(),
         ..OutboxSettings::default()
     }
 }

@@ -29,7 +29,6 @@ use crate::{
 };
 
 const KEY: &str = "a-bootstrap-key-of-the-faults";
-/// A pipeline that does nothing for so long has failed.
 const POLL: Duration = Duration::from_millis(50);
 const LONGEST_POLL: Duration = Duration::from_secs(1);
 

@@ -18,7 +18,7 @@ use anyhow::ensure;
 
 use crate::{database::Key, oracle::Exact, watch::Row};
 
-/// How long the recovery may take (I4).
+/// How long the recovery may take (I4). It is what the product promises, so it does not grow with `TEST_PATIENCE`.
 pub(crate) const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 
 /// What became of one fault.

@@ -1,6 +1,6 @@
 //! Inputs near those of a corpus: what a fuzzer does without knowing what it reaches, the same on every run.
 
-use std::{fs, path::Path};
+use std::{fs::File, io::Read, path::Path};
 
 use proptest::{
     collection::vec,
@@ -19,19 +19,27 @@ pub(crate) fn fixed(cases: u32) -> Config {
     }
 }
 
-/// The inputs of a corpus.
+/// The inputs of a corpus, which is an archive: hundreds of files with a hash as their name tell nobody anything.
 ///
 /// # Panics
 /// There is none.
 pub(crate) fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/fuzz/corpus")
-        .join(target);
-    let files = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-    let mut inputs: Vec<_> = files
-        .map(|entry| fs::read(entry.expect("an entry").path()).expect("a file"))
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/fuzz/corpus/{target}.tar"));
+    let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut archive = tar::Archive::new(file);
+    let mut inputs: Vec<_> = archive
+        .entries()
+        .expect("an archive")
+        .map(|entry| {
+            let mut input = Vec::new();
+            entry
+                .expect("an entry")
+                .read_to_end(&mut input)
+                .expect("a whole entry");
+            input
+        })
         .collect();
-    assert!(!inputs.is_empty(), "{} is empty", folder.display());
+    assert!(!inputs.is_empty(), "{} is empty", path.display());
     inputs.sort();
     inputs
 }

@@ -19,7 +19,7 @@ const DEFAULT: Duration = Duration::from_secs(60);
 /// Between two looks at a condition.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The longest time that a test waits for one condition: `TEST_PATIENCE` in whole seconds, 60 s without it.
+/// The longest time that a test waits for one condition: `TEST_PATIENCE` in whole seconds, 60 s where it is not set or empty.
 ///
 /// # Panics
 /// `TEST_PATIENCE` is not a whole number of seconds above zero.
@@ -30,7 +30,7 @@ pub fn patience() -> Duration {
             clippy::disallowed_methods,
             reason = "tests have no settings: what the machine needs comes from outside"
         )]
-        let found = std::env::var(VARIABLE);
+        let found = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
         found.map_or(DEFAULT, |text| parse(&text))
     });
     *PATIENCE

@@ -4,13 +4,15 @@ use std::{
     collections::BTreeMap,
     env,
     ffi::OsString,
-    io::BufReader,
+    io::{self, BufReader},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, ensure};
-use cargo_metadata::Message;
+use cargo_metadata::{Artifact, Message, TargetKind};
+
+use crate::children::Children;
 
 /// cargo with the selection of packages and tests, and with the variables that the tests read.
 pub(crate) struct Cargo {
@@ -18,14 +20,16 @@ pub(crate) struct Cargo {
     /// Options that `cargo test` and `cargo nextest run` both know.
     selection: Vec<String>,
     variables: Vec<(&'static str, String)>,
+    children: Children,
 }
 
 impl Cargo {
-    pub(crate) fn new(selection: Vec<String>) -> Self {
+    pub(crate) fn new(selection: Vec<String>, children: Children) -> Self {
         Self {
             program: env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
             selection,
             variables: Vec::new(),
+            children,
         }
     }
 
@@ -38,12 +42,13 @@ impl Cargo {
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
     }
 
-    /// Whether cargo-nextest is installed. `TEST_RUNNER=cargo` does without it, where it is.
+    /// Whether cargo-nextest is installed, in a version that understands `.config/nextest.toml`. `TEST_RUNNER=cargo` does
+    /// without it, where it is.
     pub(crate) fn has_nextest(&self) -> bool {
         let unwanted = env::var_os("TEST_RUNNER").is_some_and(|wanted| wanted == "cargo");
         !unwanted
             && Command::new(&self.program)
-                .args(["nextest", "--version"])
+                .args(["nextest", "show-config", "version"])
                 .output()
                 .is_ok_and(|answer| answer.status.success())
     }
@@ -69,13 +74,11 @@ impl Cargo {
         })
     }
 
-    /// Compiles the tests, with cargo's own messages. Gives the name of each test program, `package::target`, by the name
-    /// of its file.
+    /// Compiles the tests, with cargo's own messages. Gives the name of each test program by the name of its file.
     pub(crate) fn compile(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut command = self.command(&["test", "--no-run", "--message-format", "json-render-diagnostics"]);
         let mut child = self
-            .command(&["test", "--no-run", "--message-format", "json-render-diagnostics"])
-            .stdout(Stdio::piped())
-            .spawn()
+            .spawn(command.stdout(Stdio::piped()))
             .with_context(|| format!("could not run {}", self.program.display()))?;
         let messages = child.stdout.take().context("cargo's messages")?;
         let mut programs = BTreeMap::new();
@@ -84,12 +87,15 @@ impl Cargo {
                 && artifact.profile.test
                 && let Some(file) = artifact.executable.as_deref().and_then(|path| path.file_name())
             {
-                let package = package_name(&artifact.package_id.repr);
-                programs.insert(file.to_owned(), format!("{package}::{}", artifact.target.name));
+                programs.insert(file.to_owned(), program_name(&artifact));
             }
         }
         ensure!(child.wait()?.success(), "the tests do not compile");
         Ok(programs)
+    }
+
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        self.children.spawn(command)
     }
 
     /// `cargo WORDS… SELECTION…`.
@@ -101,6 +107,19 @@ impl Cargo {
             .args(&self.selection)
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
+    }
+}
+
+/// As nextest names it: `package` for a library, `package::bin/target` for a program, `package::target` for the rest.
+fn program_name(artifact: &Artifact) -> String {
+    let (package, target) = (package_name(&artifact.package_id.repr), &artifact.target.name);
+    let is = |kind| artifact.target.kind.contains(&kind);
+    if is(TargetKind::Lib) {
+        package.to_owned()
+    } else if is(TargetKind::Bin) {
+        format!("{package}::bin/{target}")
+    } else {
+        format!("{package}::{target}")
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn run(
     let (output, input) = std::io::pipe()?;
     let mut command = cargo.command(words);
     command.stdout(input.try_clone()?).stderr(input);
-    let mut child = command.spawn().context("could not run cargo")?;
+    let mut child = cargo.spawn(&mut command).context("could not run cargo")?;
     drop(command); // it holds the pipe's other end
     let mut reading = Reading::new(programs);
     for line in lines(output) {
@@ -66,16 +66,18 @@ fn lines(output: PipeReader) -> impl Iterator<Item = std::io::Result<String>> {
 
 /// Follows what cargo and the test programs print.
 ///
-/// A program prints `test NAME ... ok` for each test, then `failures:` with what the failed ones printed, and in the end
-/// `test result: …`. Other processes may print between and into these lines, so the numbers are those of the result.
+/// A program prints `running N tests`, then `test NAME ... ok` for each test, then `failures:` with what the failed ones
+/// printed, and in the end `test result: …`. Other processes may print between and into these lines, so the numbers are
+/// those of the result, and a result counts only where it is one of N tests.
 struct Reading<'a> {
     /// The names of the programs by the names of their files.
     programs: &'a BTreeMap<String, String>,
     /// The one whose lines come now.
     program: String,
+    /// How many tests it said that it runs.
+    announced: Option<usize>,
     /// The names in the list that stands before the result of a program with failures.
     failed: BTreeSet<String>,
-    has_result: bool,
     shows_failures: bool,
     outcome: Outcome,
 }
@@ -85,8 +87,8 @@ impl<'a> Reading<'a> {
         Self {
             programs,
             program: String::new(),
+            announced: None,
             failed: BTreeSet::new(),
-            has_result: false,
             shows_failures: false,
             outcome: Outcome::default(),
         }
@@ -94,13 +96,25 @@ impl<'a> Reading<'a> {
 
     /// Takes a line; gives the lines to show.
     fn line(&mut self, line: &str) -> Vec<String> {
-        if let Some(program) = self.announced(line) {
+        if let Some(program) = self.started(line) {
             self.leave_program();
             self.program = program;
             return Vec::new();
         }
-        if let Some(result) = line.strip_prefix("test result: ") {
-            return vec![self.result(result)];
+        if self.announced.is_none() && line.starts_with("running ") {
+            self.announced = line.split(' ').nth(1).and_then(|number| number.parse().ok());
+            return Vec::new();
+        }
+        if let Some(counts) = line.strip_prefix("test result: ").map(Counts::read)
+            && self.announced == Some(counts.all())
+        {
+            let shown = self.result(&counts, line);
+            // Most crates have no examples in their documentation.
+            return if counts.all() == 0 {
+                Vec::new()
+            } else {
+                vec![shown]
+            };
         }
         if line == "failures:" {
             self.shows_failures = true;
@@ -116,35 +130,29 @@ impl<'a> Reading<'a> {
         vec![line.to_owned()]
     }
 
-    /// `FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 1.23s`
-    fn result(&mut self, result: &str) -> String {
-        let number = |unit: &str| -> usize {
-            result
-                .split([';', '.'])
-                .find_map(|part| part.trim().strip_suffix(unit)?.trim().parse().ok())
-                .unwrap_or(0)
-        };
-        self.outcome.passed += number("passed");
+    fn result(&mut self, counts: &Counts, line: &str) -> String {
+        self.outcome.passed += counts.passed;
         let failed = mem::take(&mut self.failed);
-        if failed.len() < number("failed") {
-            let reason = format!("{}: {} failed", self.program, number("failed"));
+        if failed.len() < counts.failed {
+            let reason = format!("{}: {} failed", self.program, counts.failed);
             self.outcome.broken.push(reason);
-        } else if number("failed") > 0 {
+        } else if counts.failed > 0 {
             let names = failed.into_iter().map(|name| format!("{} {name}", self.program));
             self.outcome.failed.extend(names);
         }
-        self.has_result = true;
-        self.shows_failures = false;
-        format!("{}: {result}", self.program)
+        let program = mem::take(&mut self.program);
+        self.leave_program();
+        format!("{program}: {line}")
     }
 
     /// A program that was killed, or that ended the process, printed no result.
     fn leave_program(&mut self) {
-        if !self.program.is_empty() && !self.has_result {
+        if !self.program.is_empty() {
             let reason = format!("{} ended without a result", self.program);
             self.outcome.broken.push(reason);
         }
-        self.has_result = false;
+        self.program.clear();
+        self.announced = None;
         self.shows_failures = false;
     }
 
@@ -153,16 +161,43 @@ impl<'a> Reading<'a> {
         self.outcome
     }
 
-    /// The program that cargo says it runs now: `Running tests/it/main.rs (target/debug/deps/it-0123456789abcdef)`, or
-    /// `Doc-tests statistics`.
-    fn announced(&self, line: &str) -> Option<String> {
-        let line = line.trim_start();
-        if let Some(package) = line.strip_prefix("Doc-tests ") {
+    /// The program that cargo says it runs now: `     Running tests/it/main.rs (target/debug/deps/it-0123456789abcdef)`, or
+    /// `   Doc-tests statistics`.
+    fn started(&self, line: &str) -> Option<String> {
+        if let Some(package) = line.strip_prefix("   Doc-tests ") {
             return Some(format!("{package} (documentation)"));
         }
-        let (_, path) = line.strip_prefix("Running ")?.split_once(" (")?;
+        let (_, path) = line.strip_prefix("     Running ")?.split_once(" (")?;
         let file = path.strip_suffix(')')?.rsplit('/').next()?;
-        Some(self.programs.get(file).map_or(file, String::as_str).to_owned())
+        self.programs.get(file).cloned()
+    }
+}
+
+/// `FAILED. 3 passed; 1 failed; 2 ignored; 0 measured; 5 filtered out; finished in 1.23s`
+struct Counts {
+    passed: usize,
+    failed: usize,
+    /// Ignored and measured: neither.
+    others: usize,
+}
+
+impl Counts {
+    fn read(result: &str) -> Self {
+        let number = |unit: &str| -> usize {
+            result
+                .split([';', '.'])
+                .find_map(|part| part.trim().strip_suffix(unit)?.trim().parse().ok())
+                .unwrap_or(0)
+        };
+        Self {
+            passed: number("passed"),
+            failed: number("failed"),
+            others: number("ignored") + number("measured"),
+        }
+    }
+
+    fn all(&self) -> usize {
+        self.passed + self.failed + self.others
     }
 }
 
@@ -172,9 +207,12 @@ mod tests {
 
     const PRINTED: &str = "\
      Running unittests src/lib.rs (target/debug/deps/outbox-0123456789abcdef)
-running 2 tests
+running 3 tests
 test sizes ... ok
 a log line of a service
+     Running a log line (of another one)
+running 1 test
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
 test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.10s
 
      Running tests/it/main.rs (target/debug/deps/it-fedcba9876543210)
@@ -201,8 +239,12 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 ";
 
     fn read(printed: &str) -> (Outcome, String) {
-        let file = "it-fedcba9876543210".to_owned();
-        let programs = BTreeMap::from([(file, "outbox::it".to_owned())]);
+        let programs = [
+            ("outbox-0123456789abcdef", "outbox"),
+            ("it-fedcba9876543210", "outbox::it"),
+        ];
+        let programs = programs.map(|(file, name)| (file.to_owned(), name.to_owned()));
+        let programs = BTreeMap::from(programs);
         let mut reading = Reading::new(&programs);
         let shown: Vec<_> = printed.lines().flat_map(|line| reading.line(line)).collect();
         (reading.end(), shown.join("\n"))

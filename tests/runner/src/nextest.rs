@@ -6,8 +6,11 @@ use anyhow::Context;
 
 use crate::{cargo::Cargo, outcome::Outcome};
 
-/// Beside the manifest of the workspace, wherever cargo puts what it builds.
+/// nextest writes below the workspace's root, also where `CARGO_TARGET_DIR` is set.
 const REPORT: &str = "target/nextest/default/junit.xml";
+
+/// Not the one that `NEXTEST_PROFILE` may name: the report belongs to this one.
+const PROFILE: &str = "default";
 
 /// Runs the tests. nextest shows its progress, and in the end what the failed ones printed.
 pub(crate) fn run(cargo: &Cargo) -> anyhow::Result<Outcome> {
@@ -16,9 +19,11 @@ pub(crate) fn run(cargo: &Cargo) -> anyhow::Result<Outcome> {
     let _ = fs::remove_file(report);
     // Most tests wait most of their time, for servers and for moments.
     let threads = 2 * thread::available_parallelism().map_or(1, NonZero::get);
+    let mut command = cargo.command(&["nextest", "run", "--profile", PROFILE, "--no-tests", "pass"]);
+    command.args(["--test-threads", &threads.to_string()]);
     let status = cargo
-        .command(&["nextest", "run", "--test-threads", &threads.to_string()])
-        .status()
+        .spawn(&mut command)
+        .and_then(|mut child| child.wait())
         .context("could not run cargo nextest")?;
     let text = fs::read_to_string(report)
         .with_context(|| format!("cargo nextest ({status}) left no report {}", report.display()))?;

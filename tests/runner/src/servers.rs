@@ -1,7 +1,7 @@
 //! The servers that all tests of a run share.
 
+use anyhow::ensure;
 use test_servers::{Error, PostgresOptions, PostgresServer, RabbitMqOptions, RabbitMqServer};
-use tokio::runtime::Runtime;
 
 /// One PostgreSQL and one RabbitMQ, ended when dropped. Where `DATABASE_URL` or `AMQP_URL` is set, somebody else's
 /// server is used and none is started.
@@ -11,9 +11,13 @@ pub(crate) struct Servers {
 }
 
 impl Servers {
-    pub(crate) fn start() -> anyhow::Result<Self> {
-        let runtime = Runtime::new()?;
-        let (postgres, rabbitmq) = runtime.block_on(async { tokio::try_join!(postgres(), rabbitmq()) })?;
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        ensure!(
+            !is_set("AMQP_URL") || is_set("RABBITMQ_MANAGEMENT_URL"),
+            "AMQP_URL is set and RABBITMQ_MANAGEMENT_URL is not: every test needs a virtual host of its own, which is made \
+             through the management plugin (http://user:password@host:15672)"
+        );
+        let (postgres, rabbitmq) = tokio::try_join!(postgres(), rabbitmq())?;
         Ok(Self { postgres, rabbitmq })
     }
 

@@ -5,8 +5,15 @@
 use std::{
     env, fs,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+use test_patience::until_blocking;
 
 const MANIFEST: &str = r#"
 [package]
@@ -61,42 +68,56 @@ fn write(folder: &Path, file: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// Runs the tests of a project with these files, without servers.
-fn run(runner: &str, files: &[(&str, &str)], selection: &[&str]) -> Run {
+/// A project with these files.
+fn project(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "Cargo.toml", MANIFEST);
     write(folder.path(), ".config/nextest.toml", NEXTEST);
     for (file, text) in files {
         write(folder.path(), file, text);
     }
-    let cargo = env!("CARGO");
-    let locked = Command::new(cargo)
+    fs::create_dir(folder.path().join("tmp")).unwrap();
+    let locked = Command::new(env!("CARGO"))
         .args(["generate-lockfile", "--offline", "--quiet"])
         .current_dir(folder.path())
         .status();
     assert!(locked.unwrap().success());
+    folder
+}
+
+/// `run-tests` in the project, without servers.
+fn run_tests(runner: &str, project: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_run-tests"));
     // This test may itself run under nextest, whose variables are not meant for another one.
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NEXTEST")) {
         command.env_remove(name);
     }
-    let output = command
-        .args(selection)
-        .current_dir(folder.path())
-        .env("CARGO", cargo)
-        .env("CARGO_TARGET_DIR", folder.path().join("target"))
+    command
+        .current_dir(project.path())
+        .env("CARGO", env!("CARGO"))
+        .env("CARGO_TARGET_DIR", project.path().join("target"))
+        .env("TMPDIR", project.path().join("tmp"))
         .env("TEST_RUNNER", runner)
         .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
         .env("AMQP_URL", "amqp://127.0.0.1:1")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+        .env("RABBITMQ_MANAGEMENT_URL", "http://127.0.0.1:1")
+        .stdin(Stdio::null());
+    command
+}
+
+/// What became of it.
+fn outcome(output: Output) -> Run {
     let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     Run {
         succeeded: output.status.success(),
         last_line: printed.lines().last().unwrap().to_owned(),
         printed,
     }
+}
+
+fn run(runner: &str, files: &[(&str, &str)], selection: &[&str]) -> Run {
+    let project = project(files);
+    outcome(run_tests(runner, &project).args(selection).output().unwrap())
 }
 
 /// `TEST_RUNNER=cargo` without cargo-nextest, anything else with it, where it is installed.
@@ -161,5 +182,45 @@ fn what_does_not_compile_is_no_success() {
             "{}",
             run.printed
         );
+    }
+}
+
+/// Says its process id, and never ends.
+const ENDLESS: &str = r#"
+#[test]
+fn never_ends() {
+    std::fs::write("started.new", std::process::id().to_string()).unwrap();
+    std::fs::rename("started.new", "started").unwrap();
+    loop {
+        std::thread::park();
+    }
+}
+"#;
+
+#[test]
+fn a_run_that_is_ended_ends_its_tests_and_leaves_no_file() {
+    for runner in runners() {
+        let project = project(&[("src/lib.rs", ""), ("tests/program.rs", ENDLESS)]);
+        let started = project.path().join("started");
+        let child = run_tests(runner, &project)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        until_blocking("the test to run", || started.exists());
+        let test = fs::read_to_string(&started).unwrap().parse().unwrap();
+        let test_runs = || kill(Pid::from_raw(test), None).is_ok();
+        assert!(test_runs());
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        let run = outcome(child.wait_with_output().unwrap());
+        assert!(!run.succeeded);
+        assert_eq!(
+            run.last_line, "run-tests: interrupted",
+            "{runner}: {}",
+            run.printed
+        );
+        until_blocking("the end of the test", || !test_runs());
+        let left: Vec<_> = fs::read_dir(project.path().join("tmp")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 }

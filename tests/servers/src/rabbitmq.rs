@@ -91,8 +91,8 @@ impl RabbitMqServer {
     /// Creates an empty virtual host of a new name and gives its URL, so that many tests share one broker. Takes some
     /// milliseconds with the management plugin, some tenths of a second without.
     ///
-    /// Somebody else's broker without its management plugin cannot be administered: there this gives the URL as it is,
-    /// and says so on the standard error.
+    /// On somebody else's broker the virtual host stays; its name starts with `test_`. One without its management plugin
+    /// cannot be administered: there this gives the URL as it is, and says so on the standard error.
     ///
     /// # Errors
     /// The server refuses.
@@ -108,7 +108,7 @@ impl RabbitMqServer {
     }
 
     /// Creates an empty virtual host of a new name and a user with this password, who may do everything in it and
-    /// nothing elsewhere. Gives the URL of both. The password is letters and digits.
+    /// nothing elsewhere. Gives the URL of both.
     ///
     /// # Errors
     /// [`Error::NotOurs`] for somebody else's broker without its management plugin; the server refuses.

@@ -158,9 +158,11 @@ async fn larger_bodies_shrink_the_window_and_what_is_held_stays_valid() {
     assert_eq!(broker.consume_statistics().reconnects, 0);
     broker.close().await;
 
-    // What was not settled would be back.
+    // What was not settled would be back, and come first.
+    const MARKER: u64 = u32::MAX as u64;
     let again = connect_to(&url);
-    publish_link(&again, LinkState::is_ready).await;
-    until_queued(&again, 0).await;
+    let mut subscription = again.subscribe(LIMIT);
+    queue_up(&again, [batch(MARKER)]).await;
+    settle([next(&mut *subscription).await], &mut ids([MARKER])).await;
     again.close().await;
 }

@@ -1,5 +1,5 @@
-//! Brokers that die, freeze, close connections and run out of memory. Each test has a broker for itself, because a start
-//! takes seconds one for all that it can be used for.
+//! Brokers that die, freeze, close connections and run out of memory. Each test has a broker of its own. A
+//! start takes seconds, so one test does all that one broker allows.
 
 use std::{
     collections::BTreeSet,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// For a publish that is to fail. It has to be longer than a confirmation takes, or no attempt would ever succeed.
-const SHORT: Duration = Duration::from_secs(2);
+const SHORT: Duration = Duration::from_secs(4);
 
 /// Publishes and consumes before, while and after `fault` happens; nothing may be missing at the end, and the fault must
 /// have been felt.

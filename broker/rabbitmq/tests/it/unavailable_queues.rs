@@ -166,7 +166,7 @@ async fn a_queue_that_does_not_answer_is_named_and_waited_for(
 async fn a_queue_that_stops_in_mid_flow_is_recovered_from(server: &RabbitMqServer, [fault, cure]: [&str; 2]) {
     let url = server.create_vhost().await.unwrap();
     let mut settings = default_settings(&url);
-    settings.publish_timeout = Duration::from_secs(2);
+    settings.publish_timeout = Duration::from_secs(4);
     let broker = RabbitMqBroker::start(settings);
     let mut subscription = subscribe(&broker, 10);
     consume_link(&broker, LinkState::is_ready).await;

@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use llm_client::{Api, Client, Endpoint, Limits, Outcome};
+use llm_client::{Api, Client, Endpoint, Limits, Outcome, StreamError};
 use shared_types::Secret;
 
 use crate::server::{DONE, FINISH, Peer, Server, assert_ordered, body, limits, script, token};
@@ -67,9 +67,16 @@ async fn after_a_close<F: Future<Output = ()>>(meanwhile: impl FnOnce() -> F) {
     server.finish();
 }
 
+/// Waits until tokio has heard of what had come to the sockets before: it hears of a new connection after that.
+async fn until_tokio_has_heard() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::net::TcpStream::connect(address).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_connection_that_was_closed_meanwhile_costs_nothing() {
-    after_a_close(|| tokio::time::sleep(Duration::from_millis(20))).await;
+    after_a_close(until_tokio_has_heard).await;
 }
 
 /// Nothing was awaited since the server closed: tokio has not heard of it.
@@ -102,6 +109,33 @@ async fn a_close_that_crossed_the_request(close: impl FnOnce(Peer) + Send + 'sta
 async fn a_request_that_crossed_a_close_goes_out_once_more() {
     a_close_that_crossed_the_request(Peer::close).await;
     a_close_that_crossed_the_request(Peer::reset).await;
+}
+
+/// A server that has had it for longer than a round trip may have worked on it.
+#[tokio::test]
+async fn a_request_that_was_in_service_is_not_sent_again() {
+    let closes: [fn(Peer); 2] = [Peer::close, Peer::reset];
+    for close in closes {
+        let server = Server::start(vec![script(move |mut peer| {
+            serve_one(&mut peer);
+            peer.request();
+            close(peer);
+        })]);
+        let limits = Limits {
+            round_trip: Duration::ZERO,
+            ..limits()
+        };
+        let client = server.client_within(Api::OpenAiChat, limits);
+        let first = client.exchange(body(), &mut ()).await;
+        assert!(matches!(first.outcome, Outcome::Ok), "{first:?}");
+        let second = client.exchange(body(), &mut ()).await;
+        assert!(
+            matches!(second.outcome, Outcome::StreamError(StreamError::Transport(_))),
+            "{second:?}"
+        );
+        assert_eq!((second.reused, second.sent_again), (true, false), "{second:?}");
+        server.finish();
+    }
 }
 
 /// Not again and again: a server that closes a new connection without an answer has failed.
@@ -281,7 +315,7 @@ async fn a_connection_is_given_up_after_its_time() {
     assert!(
         matches!(
             exchange.outcome,
-            Outcome::StreamError(llm_client::StreamError::ConnectTimeout { .. })
+            Outcome::StreamError(StreamError::ConnectTimeout { .. })
         ),
         "{exchange:?}"
     );

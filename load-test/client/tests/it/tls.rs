@@ -9,7 +9,9 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer},
 };
 
-use crate::server::{DONE, FINISH, Heard, Peer, Server, assert_ordered, body, limits, script, token};
+use crate::server::{
+    DONE, FINISH, Heard, Peer, Server, assert_ordered, body, limits, script, token, until_tokio_has_heard,
+};
 
 /// A certificate for `name`, and a server that has it.
 fn certified(name: &str) -> (Vec<u8>, Arc<ServerConfig>) {
@@ -114,7 +116,7 @@ async fn a_session_that_was_closed_while_it_rested_is_not_used_again() {
     let first = client.exchange(body(), &mut ()).await;
     assert!(matches!(first.outcome, Outcome::Ok), "{first:?}");
     is_closed.recv().unwrap();
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    until_tokio_has_heard().await;
     let second = client.exchange(body(), &mut ()).await;
     assert!(matches!(second.outcome, Outcome::Ok), "{second:?}");
     assert_eq!((second.reused, second.sent_again), (false, false));

@@ -1,12 +1,21 @@
 //! Reads and changes parts of a broker's URL.
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use crate::Error;
 
+/// RabbitMQ's own user, where a URL names none.
+const DEFAULT_USER: &str = "guest";
+
 /// The name of the user in `url`.
 pub(super) fn user(url: &str) -> Result<String, Error> {
-    Ok(parse(url)?.username().to_owned())
+    let url = parse(url)?;
+    let user = match url.username() {
+        "" => DEFAULT_USER,
+        user => user,
+    };
+    Ok(percent_decode_str(user).decode_utf8_lossy().into_owned())
 }
 
 /// `url` with another virtual host, whose name needs no escapes.
@@ -40,6 +49,8 @@ mod tests {
     fn a_virtual_host_and_its_owner_replace_what_was_there() {
         let url = "amqp://admin:word@127.0.0.1:5672/%2f?heartbeat=5";
         assert_eq!(user(url).unwrap(), "admin");
+        assert_eq!(user("amqp://a%40b:word@127.0.0.1").unwrap(), "a@b");
+        assert_eq!(user("amqp://127.0.0.1").unwrap(), "guest");
         assert_eq!(
             with_vhost(url, "test_1").unwrap(),
             "amqp://admin:word@127.0.0.1:5672/test_1?heartbeat=5"
