@@ -5,7 +5,9 @@ use std::{sync::mpsc, time::Duration};
 use llm_client::{Api, Client, Endpoint, Limits, Outcome, StreamError};
 use shared_types::Secret;
 
-use crate::server::{DONE, FINISH, Peer, Server, assert_ordered, body, limits, script, token};
+use crate::server::{
+    DONE, FINISH, Peer, Server, assert_ordered, body, limits, script, token, until_tokio_has_heard,
+};
 
 fn serve_one(peer: &mut Peer) {
     peer.request();
@@ -65,13 +67,6 @@ async fn after_a_close<F: Future<Output = ()>>(meanwhile: impl FnOnce() -> F) {
     assert!(!second.reused && second.connected.is_some());
     assert_ordered(&second);
     server.finish();
-}
-
-/// Waits until tokio has heard of what had come to the sockets before: it hears of a new connection after that.
-async fn until_tokio_has_heard() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::net::TcpStream::connect(address).await.unwrap();
 }
 
 #[tokio::test]

@@ -92,6 +92,13 @@ pub(crate) async fn exchanged_within(
     (exchange, heard)
 }
 
+/// Waits until tokio has heard of what had come to the sockets before: it hears of a new connection after that.
+pub(crate) async fn until_tokio_has_heard() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::net::TcpStream::connect(address).await.unwrap();
+}
+
 /// A body that servers of these tests do not look at.
 pub(crate) fn body() -> Bytes {
     let generation = Generation {
