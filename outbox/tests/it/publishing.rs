@@ -77,19 +77,19 @@ async fn the_sweeper_leaves_alone_what_this_process_is_publishing() {
     let bench = bench(eager()).await;
     bench.publisher.hang();
     bench.outbox.submit(vec![batch(1, "ttft")]).await.unwrap();
-    // Recorded by somebody else and hanging too. Whenever the sweeper takes one of these, it has passed by those before.
-    for number in [2, 3] {
-        let swept = batch(number, "ttft");
-        bench.storage.record(std::slice::from_ref(&swept)).await.unwrap();
-        until("the sweeper publishes it", async || bench.attempts_of(&swept) > 0).await;
-    }
-    for number in [1, 2, 3] {
-        assert_eq!(bench.attempts_of(&batch(number, "ttft")), 1, "batch {number}");
-    }
+    // Recorded by somebody else and hanging too: once the sweeper has claimed it, it has also passed by the first.
+    let second = batch(2, "ttft");
+    bench.storage.record(std::slice::from_ref(&second)).await.unwrap();
+    until("the sweeper publishes the second", async || {
+        bench.attempts_of(&second) > 0
+    })
+    .await;
+    let first = bench.attempts_of(&batch(1, "ttft"));
+    assert_eq!(first, 1, "the first was published again");
     assert_eq!(bench.publisher.received(), BTreeMap::new());
     bench.life.end();
     bench.life.drained().await.unwrap();
-    assert_eq!(bench.unpublished().await, 3, "unconfirmed batches stay");
+    assert_eq!(bench.unpublished().await, 2, "unconfirmed batches stay");
 }
 
 #[tokio::test]
