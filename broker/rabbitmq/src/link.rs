@@ -106,8 +106,8 @@ impl Link {
             .map(String::as_str)
     }
 
-    /// Closes a channel of the link, and fails where the broker does not say in time that all is done that was asked for
-    /// over it.
+    /// Closes a channel of the link, and fails where the broker does not say in time that it has taken all that was asked
+    /// for over it.
     pub(crate) async fn finish_channel(
         &self,
         channel: &Channel,
@@ -119,7 +119,7 @@ impl Link {
         answered("closing a channel", patience, close).await
     }
 
-    /// Closes a channel of the link and waits, for a bounded time, until the broker has done all that was asked for over
+    /// Closes a channel of the link and waits, for a bounded time, until the broker has taken all that was asked for over
     /// it. Closing the connection alone may overtake an acknowledgement.
     pub(crate) async fn close_channel(&self, channel: &Channel) {
         // Either way the channel is over.

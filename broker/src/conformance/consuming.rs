@@ -3,9 +3,7 @@ use std::{collections::BTreeSet, num::NonZeroUsize, time::Duration};
 use bytes::Bytes;
 use test_patience::until;
 
-use super::messages::{
-    message, message_of, next, nothing_for_a_while, nothing_left, number_of, prefetch, publishing,
-};
+use super::messages::{message, message_of, next, nothing_left, number_of, prefetch, publishing};
 use crate::{Broker, Holdings, Prefetch};
 
 /// A message that could not be processed now comes again, and is marked.
@@ -37,16 +35,20 @@ pub async fn dropped_delivery_comes_again(broker: &dyn Broker) {
 
 /// No more than the prefetched deliveries are unsettled, and settling one lets the next come.
 pub async fn prefetch_bounds_what_is_unsettled(broker: &dyn Broker) {
-    let mut subscription = broker.subscribe(prefetch(2));
-    publishing(broker, (1..=3).map(message), async {
-        let first = next(&mut *subscription).await;
-        let second = next(&mut *subscription).await;
-        nothing_for_a_while(&mut *subscription).await;
+    let mut full = broker.subscribe(prefetch(2));
+    publishing(broker, (1..=5).map(message), async {
+        let first = next(&mut *full).await;
+        let second = next(&mut *full).await;
+        // What it may not have is there for another one.
+        let mut other = broker.subscribe(prefetch(1));
+        let third = next(&mut *other).await;
         second.ack().await.expect("settled");
-        let third = next(&mut *subscription).await;
-        nothing_for_a_while(&mut *subscription).await;
-        first.ack().await.expect("settled");
+        let fourth = next(&mut *full).await;
         third.ack().await.expect("settled");
+        let fifth = next(&mut *other).await;
+        for delivery in [first, fourth, fifth] {
+            delivery.ack().await.expect("settled");
+        }
     })
     .await;
 }
@@ -66,6 +68,7 @@ pub async fn prefetch_bounds_the_bytes_of_what_is_unsettled(broker: &dyn Broker)
         let mut missing: BTreeSet<_> = (1..=MESSAGES).collect();
         while !missing.is_empty() {
             let mut held = vec![next(&mut *subscription).await];
+            // A short watch: where the broker is slower, fewer are held, and the limit holds all the more.
             let more = Duration::from_millis(300);
             while let Ok(delivery) = tokio::time::timeout(more, subscription.next()).await {
                 held.push(delivery.expect("the broker is open"));

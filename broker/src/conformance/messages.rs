@@ -7,9 +7,6 @@ use test_patience::{found, soon, until};
 
 use crate::{Broker, BrokerInfo, Delivery, OutgoingMessage, Prefetch, Subscription};
 
-/// How long something is watched that must not happen.
-const WATCHED: Duration = Duration::from_millis(300);
-
 /// Waits until the broker can be published to.
 pub(super) async fn ready(broker: &dyn Broker) {
     let publisher = broker.publisher();
@@ -102,14 +99,4 @@ pub(super) async fn nothing_left(broker: &dyn Broker, subscription: &mut dyn Sub
         delivery.ack().await.expect("settled");
     })
     .await;
-}
-
-/// Nothing is delivered for a while: where whatever comes would have to wait for its turn too.
-pub(super) async fn nothing_for_a_while(subscription: &mut dyn Subscription) {
-    let delivered = tokio::time::timeout(WATCHED, subscription.next()).await;
-    let number = delivered.as_ref().ok().and_then(Option::as_ref).map(number_of);
-    assert!(
-        delivered.is_err(),
-        "unexpected: message {number:?}, {delivered:?}"
-    );
 }

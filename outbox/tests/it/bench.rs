@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +27,7 @@ pub(crate) struct ScriptedPublisher {
     pub(crate) away: AtomicBool,
     pub(crate) hanging: watch::Sender<bool>,
     pub(crate) statistics: Mutex<LinkStatistics>,
+    unconfirmed: Mutex<BTreeSet<BatchId>>,
     attempts: Mutex<BTreeMap<BatchId, usize>>,
     received: Mutex<BTreeMap<BatchId, usize>>,
     held: Mutex<Held>,
@@ -48,6 +49,11 @@ impl ScriptedPublisher {
         self.hanging.send_replace(false);
     }
 
+    /// Whoever publishes this batch waits for ever.
+    pub(crate) fn never_confirm(&self, batch: &MetricBatch) {
+        self.unconfirmed.lock().unwrap().insert(batch.id());
+    }
+
     /// What is being published now, and the most that ever was.
     pub(crate) fn held(&self) -> (usize, usize) {
         let held = self.held.lock().unwrap();
@@ -67,6 +73,10 @@ impl Publisher for ScriptedPublisher {
             return Err(PublishError::Unavailable {
                 reason: "told to be away".to_owned(),
             });
+        }
+        let is_confirmed = !self.unconfirmed.lock().unwrap().contains(&message.id);
+        if !is_confirmed {
+            return std::future::pending().await;
         }
         let bytes = message.body.len() + message.n * size_of::<f64>();
         {
@@ -105,6 +115,11 @@ pub(crate) struct Bench {
 impl Bench {
     pub(crate) async fn unpublished(&self) -> u64 {
         self.storage.outbox_depth().await.unwrap().unpublished
+    }
+
+    /// Batches that were submitted and stored. Those who submitted them have gone on since, up to where they have to wait.
+    pub(crate) fn submitted(&self) -> f64 {
+        self.metric("llm_bench_outbox_batches_total{outcome=\"stored\"}")
     }
 
     /// Publishes that were begun.

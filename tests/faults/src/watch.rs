@@ -18,6 +18,7 @@ use crate::{
 };
 
 const INTERVAL: Duration = Duration::from_millis(200);
+/// Of one question. Short on purpose: what is frozen or cut off does not answer, and the faults would wait for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// For a debug build; the goal for a release build is a quarter of it.
 const MEMORY_CAP: u64 = 256 * 1024 * 1024;

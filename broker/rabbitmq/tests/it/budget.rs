@@ -9,6 +9,7 @@ use std::{
 use broker::{Broker, Delivery, LinkState, OutgoingMessage, Prefetch, Subscription};
 use broker_rabbitmq::RabbitMqBroker;
 use shared_types::BatchId;
+use test_patience::until;
 
 use crate::{
     messages::{batch, id_of, next, publish_until_confirmed},
@@ -45,18 +46,30 @@ fn ids(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<BatchId> {
 }
 
 /// So many are delivered while nothing is settled, and no more: the rest of the `queued` ones is in the queue, and the
-/// broker may not have more out.
+/// broker may not have more out. Publishes one message `more`, and notes it as missing.
 async fn all_out(
     broker: &RabbitMqBroker,
     subscription: &mut dyn Subscription,
     window: usize,
     queued: u64,
+    more: OutgoingMessage,
+    missing: &mut BTreeSet<BatchId>,
 ) -> Vec<Delivery> {
     let mut held = Vec::with_capacity(window);
     while held.len() < window {
         held.push(next(subscription).await);
     }
-    until_queued(broker, queued - window as u64).await;
+    let rest = queued - window as u64;
+    until_queued(broker, rest).await;
+    // The depth has this value for a moment also where more are delivered after that. Those are out before this one is
+    // confirmed.
+    missing.insert(more.id);
+    queue_up(broker, [more]).await;
+    until_queued(broker, rest + 1).await;
+    until("no more is held than the window", async || {
+        broker.holdings().deliveries == window as u64
+    })
+    .await;
     assert!(broker.holdings().prefetch <= window as u64);
     held
 }
@@ -99,7 +112,9 @@ async fn a_backlog_of_large_bodies_stays_within_the_budget() {
     let mut missing = ids(0..MESSAGES);
 
     // As full as it gets: nothing is settled.
-    let held = all_out(&broker, &mut *subscription, BUDGET / 4 * 3 / LARGE, MESSAGES).await;
+    let window = BUDGET / 4 * 3 / LARGE;
+    let more = sized(MESSAGES, LARGE);
+    let held = all_out(&broker, &mut *subscription, window, MESSAGES, more, &mut missing).await;
     settle(held, &mut missing).await;
 
     take_all(&broker, &mut *subscription, &mut missing).await;
@@ -112,9 +127,11 @@ async fn small_bodies_reach_the_whole_window() {
     let broker = connected().await;
     queue_up(&broker, (0..MESSAGES).map(|number| sized(number, 20_000))).await;
     let mut subscription = broker.subscribe(LIMIT);
-    let held = all_out(&broker, &mut *subscription, LIMIT.messages.get().into(), MESSAGES).await;
-    assert_eq!(broker.holdings().prefetch, u64::from(LIMIT.messages.get()));
     let mut missing = ids(0..MESSAGES);
+    let window = LIMIT.messages.get().into();
+    let more = sized(MESSAGES, 20_000);
+    let held = all_out(&broker, &mut *subscription, window, MESSAGES, more, &mut missing).await;
+    assert_eq!(broker.holdings().prefetch, u64::from(LIMIT.messages.get()));
     settle(held, &mut missing).await;
     take_all(&broker, &mut *subscription, &mut missing).await;
     broker.close().await;
@@ -130,7 +147,9 @@ async fn larger_bodies_shrink_the_window_and_what_is_held_stays_valid() {
     queue_up(&broker, (0..SMALL).map(|number| sized(number, 20_000))).await;
     let mut subscription = broker.subscribe(LIMIT);
     let mut missing = ids(0..MESSAGES);
-    let mut held = all_out(&broker, &mut *subscription, LIMIT.messages.get().into(), SMALL).await;
+    let window = LIMIT.messages.get().into();
+    let more = sized(MESSAGES + 900, 20_000);
+    let mut held = all_out(&broker, &mut *subscription, window, SMALL, more, &mut missing).await;
     assert_eq!(broker.holdings().prefetch, u64::from(LIMIT.messages.get()));
 
     queue_up(&broker, (SMALL..MESSAGES).map(|number| sized(number, LARGE))).await;
@@ -152,7 +171,8 @@ async fn larger_bodies_shrink_the_window_and_what_is_held_stays_valid() {
     for _ in 0..600 {
         settle([next(&mut *subscription).await], &mut missing).await;
     }
-    let held = all_out(&broker, &mut *subscription, LIMIT.messages.get().into(), 300).await;
+    let more = batch(MESSAGES + 901);
+    let held = all_out(&broker, &mut *subscription, window, 300, more, &mut missing).await;
     settle(held, &mut missing).await;
     take_all(&broker, &mut *subscription, &mut missing).await;
     assert_eq!(broker.consume_statistics().reconnects, 0);

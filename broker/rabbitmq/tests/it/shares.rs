@@ -5,7 +5,8 @@ use std::time::Duration;
 use broker::{OfferedShares, ShareError, Shares, TakenShare};
 use broker_rabbitmq::RabbitMqShares;
 use bytes::Bytes;
-use test_patience::{found, soon};
+use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
+use test_patience::{found, soon, until};
 
 use crate::servers::{empty_vhost, settings};
 
@@ -103,14 +104,26 @@ async fn each_side_learns_that_the_other_has_gone() {
 
 #[tokio::test]
 async fn what_nobody_took_in_time_is_withdrawn() {
-    let shares = shares().await;
+    let url = empty_vhost().await;
+    let shares = RabbitMqShares::new(settings(&url));
     let offers = vec!["early".into()];
     let _early = shares
         .offer("run-7", offers, Duration::from_millis(1))
         .await
         .unwrap();
-    // A queue drops what has expired before it gives out what stands behind.
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let onlooker = Connection::connect(&url, ConnectionProperties::default())
+        .await
+        .unwrap();
+    let channel = onlooker.create_channel().await.unwrap();
+    until("the queue has dropped what has expired", async || {
+        let look = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let queue = channel.queue_declare("llm.load-test.shares".into(), look, FieldTable::default());
+        queue.await.unwrap().message_count() == 0
+    })
+    .await;
     let _late = offer(&shares, &["late"]).await;
     assert_eq!(take(&shares).await.offer(), "late");
 }

@@ -151,6 +151,7 @@ async fn log_cannot_grow(database: &Database) -> anyhow::Result<()> {
 /// A server that could not write its log ends; somebody has to start it, when there is room again. Gives whether it had
 /// ended.
 async fn start_if_ended(postgres: &PostgresServer, database: &Database) -> anyhow::Result<bool> {
+    // Waited out where the server has ended. One that is only slow is then started again without need, which is no fault.
     const PATIENCE: Duration = Duration::from_secs(5);
     let answers = crate::pipeline::until("the database answers", PATIENCE, async || {
         database.now().await.map(|_| true)
