@@ -18,6 +18,9 @@ const ATTEMPTS: usize = 16;
 /// A token a word in about every vocabulary. Lines begin with capitals, and some vocabularies have no single token for a
 /// text's first capital, so that no line of theirs is cut to one token.
 const FILLER: &str = "the ";
+/// Before the first of them. Where a head ends in two line ends, older vocabularies count these as one token at the end of a
+/// text and as two before a letter, so that a letter behind the head adds two tokens; a space adds one.
+const LEADS: [&str; 2] = ["", " "];
 /// So many bytes before and behind a token's end are tried where a cut there does not give the length.
 const NEAR: usize = 24;
 
@@ -119,14 +122,16 @@ impl<'a> Verse<'a> {
                 }
             }
         }
-        let filler = head.to_owned() + &FILLER.repeat(target);
-        match self.cut(&filler, head.len(), target)? {
-            Cut::At(end) => Ok(filler[..end].to_owned()),
-            Cut::TooShort(_) | Cut::Nowhere(_) => Err(WorkloadError::Length {
-                tokens,
-                tokenizer: self.tokenizer.describe().id.clone(),
-            }),
+        for lead in LEADS {
+            let filler = format!("{head}{lead}{}", FILLER.repeat(target));
+            if let Cut::At(end) = self.cut(&filler, head.len(), target)? {
+                return Ok(filler[..end].to_owned());
+            }
         }
+        Err(WorkloadError::Length {
+            tokens,
+            tokenizer: self.tokenizer.describe().id.clone(),
+        })
     }
 
     /// Where `text` has to be cut, at `floor` or behind it, to have `target` tokens.
