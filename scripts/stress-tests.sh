@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs all tests three times on a busy machine: every core has a loop that never ends, and the tests run at a lower
-# priority, so that they get a quarter to a half of the machine. What assumes a speed or an order fails here.
+# priority, so that they get a quarter to a half of the machine. A test that assumes a speed or an order is likely to fail here.
 #
-# The programs have to be built (make test-stress does that). ROUNDS=N for another number; the options are those of
+# The programs have to be built (make test-stress does that). Set ROUNDS=N to run them N times. The options are those of
 # run-tests: stress-tests.sh --package outbox.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

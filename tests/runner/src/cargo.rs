@@ -14,6 +14,14 @@ use cargo_metadata::{Artifact, Message, TargetKind};
 
 use crate::children::Children;
 
+/// The test programs of the selection.
+pub(crate) struct Compiled {
+    /// Their names by the names of their files.
+    pub(crate) names: BTreeMap<String, String>,
+    /// Whether there is a library among the selected packages: only a library's documentation has examples.
+    pub(crate) has_library: bool,
+}
+
 /// cargo with the selection of packages and tests, and with the variables that the tests read.
 pub(crate) struct Cargo {
     program: OsString,
@@ -74,24 +82,28 @@ impl Cargo {
         })
     }
 
-    /// Compiles the tests, with cargo's own messages. Gives the name of each test program by the name of its file.
-    pub(crate) fn compile(&self) -> anyhow::Result<BTreeMap<String, String>> {
+    /// Compiles the tests, with cargo's own messages.
+    pub(crate) fn compile(&self) -> anyhow::Result<Compiled> {
         let mut command = self.command(&["test", "--no-run", "--message-format", "json-render-diagnostics"]);
         let mut child = self
             .spawn(command.stdout(Stdio::piped()))
             .with_context(|| format!("could not run {}", self.program.display()))?;
         let messages = child.stdout.take().context("cargo's messages")?;
-        let mut programs = BTreeMap::new();
+        let mut compiled = Compiled {
+            names: BTreeMap::new(),
+            has_library: false,
+        };
         for message in Message::parse_stream(BufReader::new(messages)) {
             if let Message::CompilerArtifact(artifact) = message?
                 && artifact.profile.test
                 && let Some(file) = artifact.executable.as_deref().and_then(|path| path.file_name())
             {
-                programs.insert(file.to_owned(), program_name(&artifact));
+                compiled.has_library |= artifact.target.kind.contains(&TargetKind::Lib);
+                compiled.names.insert(file.to_owned(), program_name(&artifact));
             }
         }
         ensure!(child.wait()?.success(), "the tests do not compile");
-        Ok(programs)
+        Ok(compiled)
     }
 
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {

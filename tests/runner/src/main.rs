@@ -4,19 +4,25 @@
 //! options the whole workspace. With cargo-nextest where it is installed, with cargo alone otherwise.
 
 mod cargo;
+mod cargo_test;
 mod children;
-mod libtest;
 mod nextest;
 mod outcome;
 mod scratch;
 mod servers;
 
-use std::{collections::BTreeMap, env, io::Write, process::ExitCode, time::Instant};
+use std::{env, io::Write, process::ExitCode, time::Instant};
 
 use anyhow::{Context, ensure};
 use tokio::runtime::Runtime;
 
-use crate::{cargo::Cargo, children::Children, outcome::Outcome, scratch::Scratch, servers::Servers};
+use crate::{
+    cargo::{Cargo, Compiled},
+    children::Children,
+    outcome::Outcome,
+    scratch::Scratch,
+    servers::Servers,
+};
 
 fn main() -> ExitCode {
     match run() {
@@ -41,33 +47,41 @@ fn run() -> anyhow::Result<bool> {
     let has_nextest = cargo.has_nextest();
 
     // Compiled before the servers start, with cargo's own output: what does not compile ends here.
-    let programs = cargo.compile()?;
+    let compiled = unless_interrupted(&children, cargo.compile())?;
     let scratch = Scratch::create()?;
     // For the servers; the tests learn it from the environment.
     tempfile::env::override_temp_dir(scratch.path())
         .map_err(|other| anyhow::anyhow!("temporary files already go to {}", other.display()))?;
-    let servers = runtime
-        .block_on(Servers::start())
+    let servers = unless_interrupted(&children, runtime.block_on(Servers::start()))
         .context("could not start the servers that the tests share")?;
     let mut variables = servers.variables();
     variables.push(("TMPDIR", scratch.path().to_string_lossy().into_owned()));
     let cargo = cargo.with_variables(variables);
     let began = Instant::now();
-    let outcome = run_all(&cargo, has_nextest, &programs);
-    // Then nothing else that went wrong says anything.
-    ensure!(!children.is_interrupted(), "interrupted");
-    let outcome = outcome?;
+    let outcome = unless_interrupted(&children, run_all(&cargo, has_nextest, &compiled))?;
     say(&outcome.line(began.elapsed()));
     Ok(outcome.passed())
 }
 
-fn run_all(cargo: &Cargo, has_nextest: bool, programs: &BTreeMap<String, String>) -> anyhow::Result<Outcome> {
+/// What was done, unless this program was asked to end meanwhile: then whatever went wrong has that reason.
+fn unless_interrupted<T>(children: &Children, done: anyhow::Result<T>) -> anyhow::Result<T> {
+    ensure!(!children.is_interrupted(), "interrupted");
+    done
+}
+
+fn run_all(cargo: &Cargo, has_nextest: bool, compiled: &Compiled) -> anyhow::Result<Outcome> {
     if !has_nextest {
-        return libtest::run(cargo, libtest::Which::All, programs);
+        say("run-tests: with cargo test");
+        return cargo_test::run(cargo, cargo_test::Which::All, compiled);
     }
+    say("run-tests: with cargo nextest");
     let mut outcome = nextest::run(cargo)?;
-    if cargo.selects_documentation() {
-        outcome.add(libtest::run(cargo, libtest::Which::Documentation, programs)?);
+    if compiled.has_library && cargo.selects_documentation() {
+        outcome.add(cargo_test::run(
+            cargo,
+            cargo_test::Which::Documentation,
+            compiled,
+        )?);
     }
     Ok(outcome)
 }

@@ -173,6 +173,17 @@ fn a_success_says_how_many_passed_and_a_selection_selects() {
 }
 
 #[test]
+fn a_package_without_a_library_has_no_examples_to_run() {
+    let files = [("src/main.rs", "fn main() {}\n#[test] fn passes() {}")];
+    for runner in runners() {
+        let run = run(runner, &files, &[]);
+        assert!(run.succeeded, "{}", run.printed);
+        let expected = "tests: 1 passed, 0 failed, in ";
+        assert!(run.last_line.starts_with(expected), "{}", run.printed);
+    }
+}
+
+#[test]
 fn what_does_not_compile_is_no_success() {
     for runner in runners() {
         let run = run(runner, &[("src/lib.rs", "fn wrong() -> u32 {}")], &[]);

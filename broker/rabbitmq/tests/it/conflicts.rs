@@ -20,15 +20,15 @@ async fn a_wrong_password_is_said_without_saying_it() {
     let (before, after) = url.rsplit_once('@').expect("a URL with a user");
     let (user, _password) = before.rsplit_once(':').expect("a URL with a password");
     let broker = connect_to(&format!("{user}:canary@{after}"));
-    let LinkState::Down { reason } = publish_link(&broker, is_down).await else {
-        panic!("the password was accepted");
-    };
-    assert!(reason.contains("ACCESS_REFUSED"), "{reason}");
+    // On a busy machine the broker may give up an attempt before it has looked at the password.
+    let is_refused =
+        |state: &LinkState| matches!(state, LinkState::Down { reason } if reason.contains("ACCESS_REFUSED"));
+    let reason = publish_link(&broker, is_refused).await;
     let refused = broker.publisher().publish(&batch(1)).await.unwrap_err();
     assert!(matches!(refused, PublishError::Unavailable { .. }));
     let info = broker.info().await.unwrap_err();
     let list = broker.dead_letters().list(1).await.unwrap_err();
-    let said = format!("{reason} {refused} {refused:?} {info:?} {list} {list:?} {broker:?}");
+    let said = format!("{reason:?} {refused} {refused:?} {info:?} {list} {list:?} {broker:?}");
     assert!(!said.contains("canary"), "{said}");
     broker.close().await;
 }

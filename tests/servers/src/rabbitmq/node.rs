@@ -6,6 +6,7 @@ use std::{
     process::Command,
 };
 
+use test_patience::patience;
 use tokio::net::TcpStream;
 
 use super::{RabbitMqOptions, SERVER, USER, probe};
@@ -182,6 +183,8 @@ fn write_configuration(
         format!("default_user = {USER}"),
         format!("default_pass = {password}"),
         "default_user_tags.administrator = true".to_owned(),
+        // The default of 10 s is too short for a client, or for the broker, on a machine that starts other servers.
+        format!("handshake_timeout = {}", patience().as_millis()),
     ];
     if let Some(port) = ports.management {
         lines.push("management.tcp.ip = 127.0.0.1".to_owned());

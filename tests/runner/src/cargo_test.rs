@@ -9,7 +9,11 @@ use std::{
 
 use anyhow::Context;
 
-use crate::{cargo::Cargo, outcome::Outcome, say};
+use crate::{
+    cargo::{Cargo, Compiled},
+    outcome::Outcome,
+    say,
+};
 
 /// Which tests to run.
 #[derive(Clone, Copy)]
@@ -22,11 +26,7 @@ pub(crate) enum Which {
 
 /// Runs the tests. What they print goes to `test.log` in the target directory; a line for each program is shown, and
 /// what the failed tests printed.
-pub(crate) fn run(
-    cargo: &Cargo,
-    which: Which,
-    programs: &BTreeMap<String, String>,
-) -> anyhow::Result<Outcome> {
+pub(crate) fn run(cargo: &Cargo, which: Which, compiled: &Compiled) -> anyhow::Result<Outcome> {
     let path = Cargo::target_directory().join("test.log");
     let mut log = File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
     let words: &[&str] = match which {
@@ -38,7 +38,7 @@ pub(crate) fn run(
     command.stdout(input.try_clone()?).stderr(input);
     let mut child = cargo.spawn(&mut command).context("could not run cargo")?;
     drop(command); // it holds the pipe's other end
-    let mut reading = Reading::new(programs);
+    let mut reading = Reading::new(&compiled.names);
     for line in lines(output) {
         let line = line?;
         writeln!(log, "{line}")?;
