@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// For a publish that is to fail. It has to be longer than a confirmation takes, or no attempt would ever succeed.
-const SHORT: Duration = Duration::from_secs(4);
+const SHORT: Duration = Duration::from_secs(10);
 
 /// Publishes and consumes before, while and after `fault` happens; nothing may be missing at the end, and the fault must
 /// have been felt.
@@ -258,8 +258,8 @@ async fn a_memory_alarm_blocks_publishing_but_not_consuming(server: &RabbitMqSer
 
 /// What is in flight when the alarm comes is confirmed after it; meanwhile the queue is emptied.
 async fn a_memory_alarm_in_mid_flow_loses_nothing(server: &RabbitMqServer) {
-    const QUEUED: u64 = 500;
-    const MESSAGES: u64 = 3000;
+    const QUEUED: u64 = 200;
+    const MESSAGES: u64 = 1000;
     let mut settings = settings(&server.create_vhost().await.unwrap());
     settings.publish_timeout = SHORT;
     let broker = RabbitMqBroker::start(settings);

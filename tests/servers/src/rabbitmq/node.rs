@@ -4,6 +4,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    // Not tokio's: a test that pauses its clock must not end the attempts.
+    time::Instant,
 };
 
 use test_patience::patience;
@@ -24,6 +26,9 @@ use crate::{
 
 /// Every node can have the same name, because each has its own port mapper.
 const NODE_NAME: &str = "rabbit@localhost";
+
+/// The exit status of `rabbitmqctl` where the node does not answer: `EX_UNAVAILABLE` of sysexits.h.
+const UNREACHABLE: i32 = 69;
 
 /// Dropped in the order of the fields: first the watchdog ends the processes, then they are reaped.
 #[derive(Debug)]
@@ -89,9 +94,18 @@ impl Node {
     }
 
     pub(super) async fn rabbitmqctl(&self, arguments: &[&str]) -> Result<String, Error> {
-        let mut command = self.command("rabbitmqctl", &self.command_line_directory);
-        command.arg("--quiet").args(arguments);
-        run_to_end(command, format!("rabbitmqctl {}", arguments.join(" "))).await
+        let began = Instant::now();
+        loop {
+            let mut command = self.command("rabbitmqctl", &self.command_line_directory);
+            command.arg("--quiet").args(arguments);
+            let done = run_to_end(command, format!("rabbitmqctl {}", arguments.join(" "))).await;
+            match done {
+                // A node on a busy machine may be too slow for the tool, which waits for some seconds.
+                Err(Error::Command { status, .. })
+                    if status.code() == Some(UNREACHABLE) && began.elapsed() < patience() => {}
+                done => return done,
+            }
+        }
     }
 
     /// Creates what the definitions (JSON) list.
