@@ -1,7 +1,7 @@
 //! The two services as an operator runs them: processes of their own, told by their environment.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     process::Stdio,
     time::Duration,
 };
@@ -110,7 +110,10 @@ pub(crate) async fn end(mut child: Child) -> anyhow::Result<()> {
 
 /// A port nobody listens on now.
 fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+    Ok(SocketAddr::from((
+        Ipv4Addr::LOCALHOST,
+        test_servers::free_port()?,
+    )))
 }
 
 /// A program of this build, with a clean environment.

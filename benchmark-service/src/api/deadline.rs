@@ -27,8 +27,8 @@ impl DatabaseDeadline {
         }
     }
 
-    /// Work that changes something. Past the deadline, and where the connection broke, the change may have been made all
-    /// the same: 503, with `unknown` saying what that means.
+    /// Work that changes something. If the deadline passes or the connection breaks, nobody knows whether the change was
+    /// made. The answer is 503 then, and `unknown` tells the caller what to do.
     pub(super) async fn writing<T>(
         self,
         work: impl Future<Output = Result<T, StorageError>>,
