@@ -16,7 +16,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that trusts the platform's certificate authorities (`SSL_CERT_FILE` replaces them). An answer of any status is an
 /// answer, and redirects are not followed: credentials are for who was asked, not for whom it points to. `timeout` is for a
 /// whole request.
-pub(crate) fn agent(timeout: Duration) -> Agent {
+#[must_use]
+pub fn agent(timeout: Duration) -> Agent {
     let roots = rustls_native_certs::load_native_certs().certs;
     let roots = roots
         .iter()

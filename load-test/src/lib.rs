@@ -15,7 +15,7 @@ pub mod compare;
 pub mod correctness;
 pub mod display;
 pub mod html;
-mod http;
+pub mod http;
 pub mod journal;
 pub mod plan;
 pub mod publish;

@@ -1,8 +1,6 @@
 //! The pages for people, and what describes the API to programs. Everything is compiled in: no page loads anything
 //! from elsewhere.
 
-use std::sync::Arc;
-
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{
@@ -13,7 +11,6 @@ use actix_web::{
 };
 use serde::Serialize;
 use utoipa::{OpenApi, ToSchema};
-use utoipa_swagger_ui::Config;
 
 use super::{
     answer::{JSON, Success, ready_made, success},
@@ -30,13 +27,63 @@ const POLICY: (&str, &str) = (
      frame-ancestors 'none'",
 );
 
+macro_rules! swagger_ui_file {
+    ($name:literal) => {
+        include_bytes!(concat!(env!("OUT_DIR"), "/swagger-ui/", $name))
+    };
+}
+
+/// Name, content type and bytes of each file below `/docs/`.
+const SWAGGER_UI: [(&str, &str, &[u8]); 8] = [
+    (
+        "index.html",
+        "text/html; charset=utf-8",
+        swagger_ui_file!("index.html"),
+    ),
+    (
+        "index.css",
+        "text/css; charset=utf-8",
+        swagger_ui_file!("index.css"),
+    ),
+    (
+        "swagger-ui.css",
+        "text/css; charset=utf-8",
+        swagger_ui_file!("swagger-ui.css"),
+    ),
+    (
+        "swagger-ui-bundle.js",
+        "text/javascript; charset=utf-8",
+        swagger_ui_file!("swagger-ui-bundle.js"),
+    ),
+    (
+        "swagger-ui-standalone-preset.js",
+        "text/javascript; charset=utf-8",
+        swagger_ui_file!("swagger-ui-standalone-preset.js"),
+    ),
+    (
+        "favicon-16x16.png",
+        "image/png",
+        swagger_ui_file!("favicon-16x16.png"),
+    ),
+    (
+        "favicon-32x32.png",
+        "image/png",
+        swagger_ui_file!("favicon-32x32.png"),
+    ),
+    (
+        "swagger-initializer.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../assets/swagger-initializer.js"),
+    ),
+];
+
 /// The bodies of the pages, made once.
 pub(super) struct Pages {
     index: Body,
     redoc: Body,
     redoc_script: Body,
     document: Body,
-    swagger: Arc<Config<'static>>,
+    swagger_ui: [(&'static str, HeaderValue, Body); 8],
 }
 
 impl Pages {
@@ -49,12 +96,13 @@ impl Pages {
             redoc: Body::new(include_bytes!("../../assets/redoc/index.html").to_vec()),
             redoc_script: Body::new(include_bytes!("../../assets/redoc/redoc.standalone.js").to_vec()),
             document: Body::new(document.into_bytes()),
-            swagger: Arc::new(
-                Config::from("/openapi.json")
-                    .validator_url("none")
-                    .deep_linking(true)
-                    .persist_authorization(false),
-            ),
+            swagger_ui: SWAGGER_UI.map(|(name, content_type, bytes)| {
+                (
+                    name,
+                    HeaderValue::from_static(content_type),
+                    Body::new(bytes.to_vec()),
+                )
+            }),
         })
     }
 }
@@ -97,20 +145,18 @@ pub(super) async fn swagger_folder() -> HttpResponse {
         .finish()
 }
 
-pub(super) async fn swagger(pages: Data<Pages>, file: Path<String>) -> Result<HttpResponse, Problem> {
-    let unknown = || Problem::not_found("there is no such page");
-    let served = utoipa_swagger_ui::serve(&file, Arc::clone(&pages.swagger));
-    let file = served
-        .map_err(|_: Box<dyn std::error::Error>| unknown())?
-        .ok_or_else(unknown)?;
-    let mut response = HttpResponse::Ok();
-    if file.gzpipped {
-        response.insert_header((header::CONTENT_ENCODING, "gzip"));
-    }
-    Ok(response
-        .insert_header((header::CONTENT_TYPE, file.content_type))
-        .insert_header(POLICY)
-        .body(file.bytes.into_owned()))
+pub(super) async fn swagger(
+    request: HttpRequest,
+    pages: Data<Pages>,
+    file: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let wanted = if file.is_empty() { "index.html" } else { &file };
+    let (_, content_type, body) = pages
+        .swagger_ui
+        .iter()
+        .find(|(name, ..)| *name == wanted)
+        .ok_or_else(|| Problem::not_found("there is no such page"))?;
+    Ok(page(&request, body, content_type.clone()))
 }
 
 /// What this is.

@@ -8,8 +8,24 @@ async fn open_pages_answer_and_load_nothing_from_elsewhere() {
     let app = TestApp::start().await;
     for (path, form, holds) in [
         ("/", "text/html; charset=utf-8", "llm-bench"),
-        ("/docs/", "text/html", "swagger-ui.css"),
-        ("/docs/swagger-initializer.js", "text/javascript", "/openapi.json"),
+        ("/docs/", "text/html; charset=utf-8", "swagger-ui.css"),
+        ("/docs/swagger-ui.css", "text/css; charset=utf-8", ".swagger-ui"),
+        ("/docs/index.css", "text/css; charset=utf-8", "html"),
+        (
+            "/docs/swagger-ui-bundle.js",
+            "text/javascript; charset=utf-8",
+            "SwaggerUIBundle",
+        ),
+        (
+            "/docs/swagger-ui-standalone-preset.js",
+            "text/javascript; charset=utf-8",
+            "SwaggerUIStandalonePreset",
+        ),
+        (
+            "/docs/swagger-initializer.js",
+            "text/javascript; charset=utf-8",
+            "/openapi.json",
+        ),
         ("/redoc", "text/html; charset=utf-8", "/redoc/redoc.standalone.js"),
         (
             "/redoc/redoc.standalone.js",

@@ -30,6 +30,7 @@ mod shares;
 mod socket;
 mod supervisor;
 mod topology;
+mod transport;
 
 pub use crate::{
     broker::RabbitMqBroker,

@@ -2,10 +2,8 @@ use std::{io, time::Duration};
 
 use futures::{Stream, TryFutureExt};
 use lapin::{
-    Channel, Connection, ConnectionProperties, Event,
-    options::ConfirmSelectOptions,
-    tcp::{AsyncTcpStream, OwnedTLSConfig},
-    uri::{AMQPScheme, AMQPUri},
+    Channel, Connection, ConnectionProperties, Event, options::ConfirmSelectOptions, tcp::AsyncTcpStream,
+    uri::AMQPUri,
 };
 use tokio::{sync::OnceCell, time::timeout};
 
@@ -13,8 +11,9 @@ use crate::{
     RabbitMqSettings,
     error::{LinkError, answered},
     server_version,
-    socket::SocketHold,
+    socket::{Socket, SocketHold},
     topology::Topology,
+    transport,
 };
 
 /// How often a link is looked at, beside the errors that it reports by itself.
@@ -133,32 +132,22 @@ impl Link {
     }
 }
 
-/// As [`Connection::connect_uri`], with a hold on the socket, a bounded connect, and without Nagle's delay of the
-/// small frames that settle deliveries.
+/// As [`Connection::connect_uri`], with a transport of our own.
 async fn connect(
     uri: AMQPUri,
-    socket: crate::socket::Socket,
-    patience: Duration,
+    socket: Socket,
+    limit: Duration,
     properties: ConnectionProperties,
 ) -> lapin::Result<Connection> {
-    let runtime = lapin::runtime::default_runtime()?;
-    // Written in place, because only the signature of `connector` says of which type the runtime is.
     Connection::connector(
         uri,
-        runtime,
-        async move |uri: AMQPUri, runtime| {
-            let (host, port) = (uri.authority.host.as_str(), uri.authority.port);
-            let addresses: Vec<_> = tokio::net::lookup_host((host, port)).await?.collect();
-            let connected = timeout(patience, AsyncTcpStream::connect(&runtime, addresses)).await;
-            let stream = connected.map_err(io::Error::from)??;
-            if let AsyncTcpStream::Plain(stream) = &stream {
-                stream.get_ref().set_nodelay(true)?;
-                socket.connected(stream.get_ref())?;
-            }
-            match uri.scheme {
-                AMQPScheme::AMQP => Ok(stream),
-                AMQPScheme::AMQPS => Ok(stream.into_tls(host, OwnedTLSConfig::default().as_ref()).await?),
-            }
+        transport::runtime(),
+        async move |uri: AMQPUri, _runtime| {
+            let stream = timeout(limit, transport::connect(&uri))
+                .await
+                .map_err(io::Error::from)??;
+            socket.connected(&stream)?;
+            Ok(AsyncTcpStream::Plain(transport::secure(&uri, stream).await?))
         },
         properties,
     )

@@ -3,10 +3,11 @@ use std::io;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use lapin::{
     protocol::{AMQPClass, connection::AMQPMethod, parse_class},
-    tcp::{AMQPUriTcpExt, TLSConfig},
     types::{AMQPValue, FieldTable},
     uri::AMQPUri,
 };
+
+use crate::transport;
 
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 /// A frame's type (1 byte), channel (2) and size (4).
@@ -29,10 +30,7 @@ pub(crate) async fn ask(uri: &AMQPUri) -> io::Result<String> {
 }
 
 async fn server_properties(uri: &AMQPUri) -> io::Result<FieldTable> {
-    let runtime = lapin::runtime::default_runtime().map_err(io::Error::other)?;
-    let mut stream = uri
-        .connect_with_config_async(TLSConfig::default(), &runtime)
-        .await?;
+    let mut stream = transport::secure(uri, transport::connect(uri).await?).await?;
     stream.write_all(PROTOCOL_HEADER).await?;
     stream.flush().await?;
 

@@ -1,17 +1,22 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use load_test::http;
+use tokio::task;
 
 use crate::cli::Probe;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(options: Probe) -> anyhow::Result<()> {
-    let client = reqwest::Client::builder().timeout(PATIENCE).no_proxy().build()?;
-    let answer = client
+    // The process that is probed is on this machine: never through a proxy.
+    let request = http::agent(PATIENCE)
         .get(&options.url)
-        .send()
-        .await
+        .config()
+        .proxy(None)
+        .build();
+    let answer = task::spawn_blocking(move || request.call())
+        .await?
         .with_context(|| format!("no answer from {}", options.url))?;
     ensure!(
         answer.status().is_success(),

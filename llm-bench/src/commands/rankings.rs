@@ -1,9 +1,12 @@
-use std::{sync::Arc, time::Duration};
+use std::{io::Read as _, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use benchmark_service::{Selection, Settings as BenchmarkSettings, rankings_now};
+use load_test::http;
 use serde_json::Value;
 use shared_types::MetricTitle;
+use tokio::task;
+use url::Url;
 
 use crate::say::say;
 use crate::{
@@ -93,7 +96,7 @@ async fn ask(
     csv: bool,
     context: &Context,
 ) -> anyhow::Result<Vec<u8>> {
-    let mut asked = reqwest::Url::parse(url).with_context(|| format!("--url: {url} is not a URL"))?;
+    let mut asked = Url::parse(url).with_context(|| format!("--url: {url} is not a URL"))?;
     {
         let Ok(mut path) = asked.path_segments_mut() else {
             bail!("--url: found {url}, expected http://host:port")
@@ -108,20 +111,20 @@ async fn ask(
         .append_pair("window", selection.window.as_str())
         .append_pair("statistic", selection.statistic.as_str())
         .append_pair("format", if csv { "csv" } else { "json" });
-    let client = reqwest::Client::builder()
-        .timeout(PATIENCE)
-        // The key is for this service, not for another that it points to.
-        .redirect(reqwest::redirect::Policy::none())
-        .build()?;
-    let mut request = client.get(asked);
-    if let Some(key) = context.variables.secret("API_KEY", 1).map_err(UsageError)? {
-        request = request.header("X-API-KEY", key.expose());
-    }
-    let answer = request
-        .send()
-        .await
-        .with_context(|| format!("no answer from {url}"))?;
-    let (status, body) = (answer.status(), answer.bytes().await?);
+    let key = context.variables.secret("API_KEY", 1).map_err(UsageError)?;
+    // Redirects are not followed: the key is for this service.
+    let request = http::agent(PATIENCE).get(asked.as_str());
+    let request = match &key {
+        Some(key) => request.header("X-API-KEY", key.expose()),
+        None => request,
+    };
+    let answer = task::spawn_blocking(move || {
+        let (head, body) = request.call()?.into_parts();
+        let mut bytes = Vec::new();
+        body.into_reader().read_to_end(&mut bytes)?;
+        Ok::<_, ureq::Error>((head.status, bytes))
+    });
+    let (status, body) = answer.await?.with_context(|| format!("no answer from {url}"))?;
     if !status.is_success() {
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
         bail!(
@@ -129,7 +132,7 @@ async fn ask(
             problem["detail"].as_str().unwrap_or("no detail")
         );
     }
-    Ok(body.into())
+    Ok(body)
 }
 
 /// Prints one table a metric.

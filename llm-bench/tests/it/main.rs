@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod amqp;
+mod broker_tls;
 mod command_line;
 mod embedded;
 mod healing;

@@ -24,6 +24,7 @@ mod fault;
 mod intake;
 mod ledger_pages;
 mod maintenance;
+mod migrations;
 mod outbox;
 mod privileges;
 mod projection;

@@ -2,13 +2,11 @@ use async_trait::async_trait;
 use shared_types::Invalid;
 use sqlx::{
     ConnectOptions, Connection, PgConnection,
-    migrate::{Migrate, MigrateError, Migrator},
+    migrate::{Migrate, MigrateError},
 };
 use storage::{DatabaseInfo, Duty, Maintenance, Result, StorageError, step::StepError};
 
-use crate::{PostgresStorage, fault::SqlError, privileges};
-
-pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+use crate::{PostgresStorage, fault::SqlError, migrations::MIGRATIONS, privileges};
 
 #[async_trait]
 impl Maintenance for PostgresStorage {

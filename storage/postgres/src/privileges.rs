@@ -147,7 +147,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::maintenance::MIGRATIONS;
+    use crate::migrations::MIGRATIONS;
 
     #[test]
     fn somebody_has_decided_about_every_table() {

@@ -74,7 +74,6 @@ impl PostgresStorage {
 }
 
 /// How far the calls before this one have looked.
-#[derive(sqlx::FromRow)]
 struct Mark {
     /// As text: it may be infinite.
     complete_until: String,
@@ -87,7 +86,7 @@ async fn take_mark(
     connection: &mut PgConnection,
     grace: Duration,
 ) -> std::result::Result<Option<Mark>, SqlError> {
-    Ok(sqlx::query_as(
+    let mark: Option<(String, bool)> = sqlx::query_as(
         "SELECT (CASE WHEN complete_until > now() THEN now() - make_interval(secs => greatest($1, $2))
                       ELSE complete_until END)::text AS complete_until,
                 complete_until < now() - interval '1 day' AS is_old
@@ -96,7 +95,11 @@ async fn take_mark(
     .bind(grace.as_secs_f64())
     .bind(SLOWEST_RECORD.as_secs_f64())
     .fetch_optional(connection)
-    .await?)
+    .await?;
+    Ok(mark.map(|(complete_until, is_old)| Mark {
+        complete_until,
+        is_old,
+    }))
 }
 
 /// What is counted by now, and what is left of batches that an operator has deleted; of the

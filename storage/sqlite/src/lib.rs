@@ -23,6 +23,7 @@ mod fault;
 mod intake;
 mod ledger_pages;
 mod maintenance;
+mod migrations;
 mod outbox;
 mod projection;
 mod rebuild;

@@ -1,13 +1,8 @@
 use async_trait::async_trait;
-use sqlx::{
-    SqliteConnection,
-    migrate::{MigrateError, Migrator},
-};
+use sqlx::{SqliteConnection, migrate::MigrateError};
 use storage::{DatabaseInfo, Maintenance, Result, step::StepError};
 
-use crate::{SqliteStorage, fault::SqlError};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
+use crate::{SqliteStorage, fault::SqlError, migrations::MIGRATIONS};
 
 #[async_trait]
 impl Maintenance for SqliteStorage {
