@@ -13,18 +13,20 @@
 mod api;
 pub mod auth;
 mod consumer;
+mod dependencies;
 mod housekeeping;
-mod metrics;
 mod problem;
 mod projector;
+mod queue_depth;
 mod service;
 mod settings;
 mod snapshot;
 
-pub use auth::AccessPolicy;
+pub use auth::{AccessPolicy, RateLimit};
 pub use consumer::{Consumer, SubscriptionEnded};
+pub use dependencies::Dependencies;
 pub use housekeeping::HousekeepingSettings;
-pub use projector::{RankingsError, rankings_now};
-pub use service::{BuildError, Dependencies, Service};
-pub use settings::{ClientLimits, RateLimit, Settings, Timing};
-pub use snapshot::{Selection, SourceFilter, Statistic, Window};
+pub use projector::{RefreshError, UnreadableStatistics, current_snapshot};
+pub use service::{BuildError, Service};
+pub use settings::{ClientLimits, Settings, Timing};
+pub use snapshot::{Rounding, Selection, Shape, Snapshot, SourceFilter, Statistic, Target, Window};

@@ -35,16 +35,16 @@ async fn run() -> anyhow::Result<()> {
     common.broker.between_processes()?;
     telemetry::init(&common.log)?;
 
-    let (life, metrics) = (Lifecycle::new(), metrics_registry()?);
+    let (life, registry) = (Lifecycle::new(), metrics_registry()?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let storage = backends::storage(&common.database, Arc::clone(&clock))?;
     let broker = backends::broker(&common.broker, Arc::clone(&clock))?;
     let dependencies = Dependencies {
-        outbox: Outbox::standard(&life, Arc::clone(&storage), broker.publisher(), &metrics)?,
+        outbox: Outbox::standard(&life, Arc::clone(&storage), broker.publisher(), &registry)?,
         storage: Arc::clone(&storage),
         broker: Arc::clone(&broker),
         clock,
-        metrics,
+        telemetry: registry,
     };
     Service::build(settings, dependencies, &life)?.start();
 

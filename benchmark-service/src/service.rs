@@ -1,41 +1,22 @@
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use actix_web::{App, HttpServer, dev::Server, middleware::from_fn};
-use broker::Broker;
-use outbox::Outbox;
-use prometheus::Registry;
 use service_runtime::lifecycle::{EndedBadly, Lifecycle};
-use shared_types::Clock;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
-use storage::{Storage, StorageError};
+use storage::StorageError;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, DatabaseDeadline, gate},
+    api::{self, Api, DatabaseDeadline, HttpTelemetry},
     auth::{Gatekeeper, KeyRing, Limiter},
-    consumer::{Consumer, ConsumerState, Consumption},
-    housekeeping::{self, HousekeepingMetrics},
-    metrics::{ConsumerMetrics, HttpMetrics, QueueMetrics, register_holdings, register_snapshot},
+    consumer::Consumer,
+    dependencies::Dependencies,
+    housekeeping::{self, HousekeepingTelemetry},
     projector::{Freshness, Projector, Rankings},
+    queue_depth::{QueueDepth, register_held_messages},
     settings::{ClientLimits, Settings},
 };
-
-/// What the service works with. Several services of one process share all of it.
-#[derive(Debug, Clone)]
-pub struct Dependencies {
-    /// The database.
-    pub storage: Arc<dyn Storage>,
-    /// The broker whose queue is consumed.
-    pub broker: Arc<dyn Broker>,
-    /// Where batches that are sent to the API go.
-    pub outbox: Outbox,
-    /// Where the time comes from.
-    pub clock: Arc<dyn Clock>,
-    /// Where metrics are registered; `/metrics` shows all of it.
-    pub metrics: Registry,
-}
 
 /// Why the service could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +48,8 @@ pub struct Service {
     limiter: Arc<Limiter>,
     projector: Projector,
     consumer: Consumer,
-    queue_metrics: QueueMetrics,
-    housekeeping_metrics: HousekeepingMetrics,
+    queue_depth: QueueDepth,
+    housekeeping_telemetry: HousekeepingTelemetry,
 }
 
 impl std::fmt::Debug for Service {
@@ -93,52 +74,49 @@ impl Service {
             storage,
             broker,
             clock,
-            metrics: registry,
+            telemetry: registry,
             ..
         } = &dependencies;
         let rankings = Arc::new(Rankings::new());
-        let consumer_state = Arc::new(ConsumerState::default());
-        let http_metrics = HttpMetrics::register(registry)?;
-        let gatekeeper = Gatekeeper::new(&settings.access, settings.rate_limit, Arc::clone(clock));
-        let (keys, limiter) = (Arc::clone(&gatekeeper.ring), Arc::clone(&gatekeeper.limiter));
-        let state = state(&settings, &dependencies, &rankings, &http_metrics, life);
-        let health = api::health::components(
-            life,
+        let consumer = Consumer::new(
             Arc::clone(storage),
-            broker,
-            Arc::clone(&consumer_state),
-            Arc::clone(&rankings),
-            settings.timing.stale_after,
-        );
-        let api = Api::new(state, gatekeeper, http_metrics, health, registry.clone())?;
-        let (server, address) = listen(settings.http_addr, settings.client_limits, api)?;
-        let consumption = Consumption {
-            state: Arc::clone(&consumer_state),
-            broker: Arc::clone(broker),
-        };
+            Arc::clone(broker),
+            Arc::clone(clock),
+            Arc::clone(rankings.refresh_requests()),
+            registry,
+        )?;
+        let (consumer_state, consume_link) = (Arc::clone(consumer.state()), Arc::clone(broker));
+        let consuming =
+            move || consumer_state.unready_reason().is_none() && consume_link.consume_link().is_ready();
         let projector = Projector::new(
             Arc::clone(storage),
             Arc::clone(clock),
             Arc::clone(&rankings),
-            Freshness::new(Some(consumption), settings.timing.stale_after),
+            Freshness::new(consuming, settings.timing.stale_after),
             settings.timing.rankings_refresh,
             settings.default_selection,
-            register_snapshot(registry, &rankings)?,
+            registry,
+        )?;
+        let health = api::health::components(
+            life,
+            Arc::clone(storage),
+            broker,
+            Arc::clone(consumer.state()),
+            Arc::clone(&rankings),
+            settings.timing.stale_after,
         );
+        let http_telemetry = HttpTelemetry::register(registry)?;
+        let gatekeeper = Gatekeeper::new(&settings.access, settings.rate_limit, Arc::clone(clock));
+        let (keys, limiter) = (Arc::clone(&gatekeeper.ring), Arc::clone(&gatekeeper.limiter));
+        let state = state(&settings, &dependencies, rankings, &http_telemetry, life);
+        let api = Api::new(state, gatekeeper, http_telemetry, health, registry.clone())?;
+        let (server, address) = listen(settings.http_addr, settings.client_limits, api)?;
         let consume_link = Arc::clone(broker);
         outbox::register_link(registry, "consuming", move || consume_link.consume_statistics())?;
-        register_holdings(registry, broker)?;
-        let consumer = Consumer {
-            storage: Arc::clone(storage),
-            broker: Arc::clone(broker),
-            clock: Arc::clone(clock),
-            rankings,
-            state: consumer_state,
-            metrics: ConsumerMetrics::register(registry)?,
-        };
+        register_held_messages(registry, broker)?;
         Ok(Self {
-            queue_metrics: QueueMetrics::register(registry)?,
-            housekeeping_metrics: HousekeepingMetrics::register(registry)?,
+            queue_depth: QueueDepth::register(registry)?,
+            housekeeping_telemetry: HousekeepingTelemetry::register(registry)?,
             settings,
             life: life.clone(),
             address,
@@ -169,8 +147,8 @@ impl Service {
             limiter,
             projector,
             consumer,
-            queue_metrics,
-            housekeeping_metrics,
+            queue_depth,
+            housekeeping_telemetry,
         } = self;
         let (storage, broker) = (
             Arc::clone(&dependencies.storage),
@@ -184,10 +162,7 @@ impl Service {
             handle.stop(true).await;
         });
         life.spawn("rate limiter", limiter.sweep(shutdown.clone()));
-        life.spawn(
-            "queue depth",
-            watch_queue(broker, queue_metrics, shutdown.clone()),
-        );
+        life.spawn("queue depth", queue_depth.watch(broker, shutdown.clone()));
         let rest_of_life = life.clone();
         life.spawn_fallible("preparation", async move {
             let (migrate, seed) = (settings.migrate_at_start, &settings.registry_seed);
@@ -202,7 +177,7 @@ impl Service {
             housekeeping::start(
                 settings.housekeeping,
                 &dependencies,
-                housekeeping_metrics,
+                housekeeping_telemetry,
                 &rest_of_life,
             );
             rest_of_life.spawn("rankings", projector.run(shutdown.clone()));
@@ -231,20 +206,20 @@ const SHUTDOWN_SECONDS: u64 = 10;
 fn state(
     settings: &Settings,
     dependencies: &Dependencies,
-    rankings: &Arc<Rankings>,
-    metrics: &HttpMetrics,
+    rankings: Arc<Rankings>,
+    telemetry: &HttpTelemetry,
     life: &Lifecycle,
 ) -> api::State {
     api::State {
         storage: Arc::clone(&dependencies.storage),
         outbox: dependencies.outbox.clone(),
         clock: Arc::clone(&dependencies.clock),
-        rankings: Arc::clone(rankings),
+        rankings,
         default_selection: settings.default_selection,
         body_deadline: settings.client_limits.body,
         database: DatabaseDeadline(settings.timing.database_deadline),
         event_streams: Arc::new(Semaphore::new(MAX_EVENT_STREAMS)),
-        open_event_streams: metrics.event_streams.clone(),
+        open_event_streams: telemetry.event_streams.clone(),
         leaving: life.leaving(),
     }
 }
@@ -261,7 +236,7 @@ fn listen(address: SocketAddr, limits: ClientLimits, api: Api) -> Result<(Server
     let server = HttpServer::new(move || {
         let api = api.clone();
         App::new()
-            .wrap(from_fn(gate))
+            .wrap(from_fn(api::around_every_request))
             .configure(move |config| api.configure(config))
     })
     .max_connections(limits.connections)
@@ -272,33 +247,4 @@ fn listen(address: SocketAddr, limits: ClientLimits, api: Api) -> Result<(Server
     .listen(listener)
     .map_err(cannot_bind)?;
     Ok((server.run(), bound))
-}
-
-/// Asks the broker for the depth of its queues every few seconds. A broker that cannot be asked keeps the last
-/// depth: its absence is seen on `/readyz`.
-async fn watch_queue(broker: Arc<dyn Broker>, metrics: QueueMetrics, shutdown: CancellationToken) {
-    const INTERVAL: Duration = Duration::from_secs(5);
-    let depth = |messages| i64::try_from(messages).unwrap_or(i64::MAX);
-    loop {
-        let asked = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            asked = broker.info() => asked,
-        };
-        match asked {
-            Ok(info) => {
-                metrics.queued.set(depth(info.queued));
-                metrics.dead.set(depth(info.dead));
-            }
-            Err(error) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                "the broker cannot be asked for the depth of its queues"
-            ),
-        }
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(INTERVAL) => {}
-        }
-    }
 }

@@ -4,21 +4,10 @@ use service_runtime::settings::{Variables, registry_seed};
 use shared_types::{Invalid, RegistrySeed};
 
 use crate::{
-    auth::AccessPolicy,
+    auth::{AccessPolicy, RateLimit},
     housekeeping::HousekeepingSettings,
     snapshot::{Selection, SourceFilter},
 };
-
-/// Requests a second of each caller (API key, or peer address where no key was needed) that are answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RateLimit {
-    /// Everything is answered.
-    Off,
-    /// Limits what costs a database query. Rankings are spared: a ready-made body costs no more than a refusal.
-    Queries(NonZeroU32),
-    /// Limits every request that needs a scope.
-    Everything(NonZeroU32),
-}
 
 /// What a client may take of the service before it is cut off. Fixed where the service is deployed; tests set less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

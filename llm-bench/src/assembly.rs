@@ -50,7 +50,7 @@ impl Assembly {
             broker: Arc::clone(&self.broker),
             outbox: self.outbox.clone(),
             clock: Arc::clone(&self.clock),
-            metrics: self.metrics.clone(),
+            telemetry: self.metrics.clone(),
         }
     }
 

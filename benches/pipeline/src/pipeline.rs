@@ -86,7 +86,7 @@ async fn ours(database: &str, vhost: &str) -> anyhow::Result<(Duration, Vec<Metr
         broker: Arc::clone(&broker),
         outbox,
         clock,
-        metrics: metrics.clone(),
+        telemetry: metrics.clone(),
     };
     let anywhere = [("HTTP_ADDR".to_owned(), "127.0.0.1:0".to_owned())];
     let benchmark_settings = benchmark_service::Settings::read(&Variables::from_map(anywhere)?)?;

@@ -15,10 +15,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
-    State,
-    answer::{Success, success},
-    idempotency,
+    State, idempotency,
     request::{Parameters, is_of_a_batch, read_body},
+    response::{Success, success},
     schemas::{Batches, IdempotencyKey, SourceName, Text},
 };
 use crate::{

@@ -40,8 +40,8 @@ pub(crate) fn components(
             async move { state_of(link) }
         })
         .with("consumer", move || {
-            let trouble = consumer.trouble();
-            async move { trouble.map_or(ComponentState::Ready, ComponentState::missing) }
+            let reason = consumer.unready_reason();
+            async move { reason.map_or(ComponentState::Ready, ComponentState::missing) }
         })
         .with("rankings", move || {
             let age = rankings.age();

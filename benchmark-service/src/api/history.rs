@@ -12,14 +12,14 @@ use utoipa::ToSchema;
 
 use super::{
     State,
-    answer::{Success, success},
     request::{Parameters, is_of_a_batch},
+    response::{Success, success},
     schemas::{BucketName, Text},
 };
 use crate::{
     auth::{Allowed, Read},
     problem::{Problem, ProblemBody},
-    snapshot::SourceFilter,
+    snapshot::{SourceFilter, unknown_metric},
 };
 
 /// The statistics of one bucket and source. Numbers are in the metric's unit.
@@ -160,8 +160,8 @@ pub(super) async fn history(
     let llm = llm.ok_or_else(|| Problem::not_found(format!("there is no LLM {}", query.llm)))?;
     let metric = metrics.iter().find(|metric| metric.title == query.metric);
     let metric = metric.ok_or_else(|| {
-        let known = metrics.iter().map(|metric| metric.title.as_str());
-        Problem::unknown_metric(query.metric.as_str(), known)
+        let known = metrics.iter().map(|metric| &metric.title);
+        Problem::unknown_metric(unknown_metric(&query.metric, known))
     })?;
     let filter = HistoryFilter {
         llm: llm.id,

@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 
 use super::{
     State,
-    answer::{Success, success},
     deadline::REGISTRY_UNKNOWN,
     request::read_json,
+    response::{Success, success},
     row_id,
     schemas::{RowId, Text},
 };

@@ -1,26 +1,28 @@
 //! The HTTP API: one file per resource; here what they share and which path leads where.
 
-mod answer;
 mod batches;
+mod chunked_body;
 mod deadline;
 mod events;
-mod gate;
 pub(crate) mod health;
 mod history;
 mod idempotency;
 mod llms;
 mod metrics;
+mod middleware;
 mod openapi;
 mod pages;
 mod rankings;
 mod request;
+mod response;
 mod schemas;
-mod unread;
+mod telemetry;
 
 use std::{sync::Arc, time::Duration};
 
 use actix_web::{
-    HttpResponse, Resource, Route, guard,
+    FromRequest, Handler, HttpResponse, Resource, Responder,
+    dev::{AppService, HttpServiceFactory},
     http::{
         Method,
         header::{self, HeaderValue},
@@ -34,13 +36,15 @@ use shared_types::{Clock, Invalid};
 use storage::Storage;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use utoipa::OpenApi;
 
 pub(crate) use deadline::DatabaseDeadline;
-pub(crate) use gate::gate;
+pub(crate) use middleware::around_every_request;
+pub(crate) use telemetry::HttpTelemetry;
 
-use crate::{
-    auth::Gatekeeper, metrics::HttpMetrics, problem::Problem, projector::Rankings, snapshot::Selection,
-};
+use crate::{auth::Gatekeeper, problem::Problem, projector::Rankings, snapshot::Selection};
+use openapi::ApiDocument;
+use pages::Pages;
 
 /// What handlers need.
 #[derive(Debug)]
@@ -68,12 +72,10 @@ pub(crate) struct Api {
     state: Data<State>,
     gatekeeper: Data<Gatekeeper>,
     pages: Data<Pages>,
-    metrics: HttpMetrics,
+    telemetry: HttpTelemetry,
     health: Data<Health>,
     registry: Data<Registry>,
 }
-
-use pages::Pages;
 
 impl Api {
     /// # Errors
@@ -81,15 +83,16 @@ impl Api {
     pub(crate) fn new(
         state: State,
         gatekeeper: Gatekeeper,
-        metrics: HttpMetrics,
+        telemetry: HttpTelemetry,
         health: Health,
         registry: Registry,
     ) -> Result<Self, serde_json::Error> {
+        let document = ApiDocument::openapi().to_pretty_json()?;
         Ok(Self {
             state: Data::new(state),
             gatekeeper: Data::new(gatekeeper),
-            pages: Data::new(Pages::new()?),
-            metrics,
+            pages: Data::new(Pages::new(document)),
+            telemetry,
             health: Data::new(health),
             registry: Data::new(registry),
         })
@@ -97,89 +100,59 @@ impl Api {
 
     /// Mounts every route. What is asked for most comes first: the router tries them in this order.
     pub(crate) fn configure(&self, config: &mut ServiceConfig) {
-        let route = |path: &'static str| ApiRoute::new(path, &self.metrics);
+        let route = |path: &'static str| ApiRoute::new(path, &self.telemetry);
         config
             .app_data(self.state.clone())
             .app_data(self.gatekeeper.clone())
             .app_data(self.pages.clone())
             .app_data(self.health.clone())
             .app_data(self.registry.clone())
-            .app_data(self.metrics.route("other"))
-            .service(
-                route("/api/v1/benchmarks/rankings")
-                    .get(get().to(rankings::all))
-                    .done(),
-            )
-            .service(
-                route("/api/v1/benchmarks/rankings/{metric}")
-                    .get(get().to(rankings::one))
-                    .done(),
-            )
-            .service(
-                route("/api/v1/rankings/{metric}")
-                    .get(get().to(rankings::one_shorter))
-                    .done(),
-            )
-            .service(route("/ranking/{metric}").get(get().to(rankings::plain)).done())
-            .service(
-                route("/api/v1/benchmark/{metric}")
-                    .get(get().to(rankings::numbered))
-                    .done(),
-            )
-            .service(route("/api/v1/events").get(get().to(events::events)).done())
-            .service(route("/api/v1/history").get(get().to(history::history)).done())
+            .app_data(self.telemetry.route("other"))
+            .service(route("/api/v1/benchmarks/rankings").get(rankings::all))
+            .service(route("/api/v1/benchmarks/rankings/{metric}").get(rankings::one))
+            .service(route("/api/v1/rankings/{metric}").get(rankings::one_shorter))
+            .service(route("/ranking/{metric}").get(rankings::plain))
+            .service(route("/api/v1/benchmark/{metric}").get(rankings::numbered))
+            .service(route("/api/v1/events").get(events::events))
+            .service(route("/api/v1/history").get(history::history))
             .service(
                 route("/api/v1/batches")
-                    .get(get().to(batches::list))
-                    .also(Method::POST, web::post().to(batches::submit))
-                    .done(),
+                    .get(batches::list)
+                    .on(Method::POST, batches::submit),
             )
-            .service(route("/api/v1/batches/{id}").get(get().to(batches::one)).done())
+            .service(route("/api/v1/batches/{id}").get(batches::one))
             .service(
                 route("/api/v1/llms")
-                    .get(get().to(llms::list))
-                    .also(Method::POST, web::post().to(llms::create))
-                    .done(),
+                    .get(llms::list)
+                    .on(Method::POST, llms::create),
             )
             .service(
                 route("/api/v1/llms/{id}")
-                    .also(Method::PATCH, web::patch().to(llms::update))
-                    .also(Method::DELETE, web::delete().to(llms::archive))
-                    .done(),
+                    .on(Method::PATCH, llms::update)
+                    .on(Method::DELETE, llms::archive),
             )
             .service(
                 route("/api/v1/metrics")
-                    .get(get().to(metrics::list))
-                    .also(Method::POST, web::post().to(metrics::create))
-                    .done(),
+                    .get(metrics::list)
+                    .on(Method::POST, metrics::create),
             )
             .service(
                 route("/api/v1/metrics/{id}")
-                    .also(Method::PATCH, web::patch().to(metrics::update))
-                    .also(Method::DELETE, web::delete().to(metrics::archive))
-                    .done(),
+                    .on(Method::PATCH, metrics::update)
+                    .on(Method::DELETE, metrics::archive),
             )
-            .service(route("/").get(get().to(pages::index)).done())
-            .service(route("/status").get(get().to(pages::status)).done())
-            .service(route("/openapi.json").get(get().to(pages::document)).done())
-            .service(route("/docs").get(get().to(pages::swagger_folder)).done())
-            .service(route("/docs/{file:.*}").get(get().to(pages::swagger)).done())
-            .service(route("/redoc").get(get().to(pages::redoc)).done())
-            .service(
-                route("/redoc/redoc.standalone.js")
-                    .get(get().to(pages::redoc_script))
-                    .done(),
-            )
-            .service(route("/healthz").get(get().to(health::healthz)).done())
-            .service(route("/readyz").get(get().to(health::readyz)).done())
-            .service(route("/servingz").get(get().to(health::servingz)).done())
-            .service(route("/metrics").get(get().to(health::metrics)).done());
+            .service(route("/").get(pages::index))
+            .service(route("/status").get(pages::status))
+            .service(route("/openapi.json").get(pages::document))
+            .service(route("/docs").get(pages::swagger_folder))
+            .service(route("/docs/{file:.*}").get(pages::swagger))
+            .service(route("/redoc").get(pages::redoc))
+            .service(route("/redoc/redoc.standalone.js").get(pages::redoc_script))
+            .service(route("/healthz").get(health::healthz))
+            .service(route("/readyz").get(health::readyz))
+            .service(route("/servingz").get(health::servingz))
+            .service(route("/metrics").get(health::metrics));
     }
-}
-
-/// GET, and HEAD, which is GET without the body.
-fn get() -> Route {
-    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// A path with its methods: counts its requests, answers OPTIONS, and refuses other methods with the list of its own.
@@ -189,26 +162,31 @@ struct ApiRoute {
 }
 
 impl ApiRoute {
-    fn new(path: &'static str, metrics: &HttpMetrics) -> Self {
+    fn new(path: &'static str, telemetry: &HttpTelemetry) -> Self {
         Self {
-            resource: web::resource(path).app_data(metrics.route(path)),
+            resource: web::resource(path).app_data(telemetry.route(path)),
             methods: vec![Method::OPTIONS],
         }
     }
 
-    fn get(mut self, route: Route) -> Self {
-        self.methods.extend([Method::GET, Method::HEAD]);
-        self.resource = self.resource.route(route);
-        self
+    /// GET, and HEAD, which is GET without the body.
+    fn get<F: Handler<A, Output: Responder>, A: FromRequest + 'static>(self, handler: F) -> Self {
+        self.on(Method::GET, handler.clone()).on(Method::HEAD, handler)
     }
 
-    fn also(mut self, method: Method, route: Route) -> Self {
+    fn on<F: Handler<A, Output: Responder>, A: FromRequest + 'static>(
+        mut self,
+        method: Method,
+        handler: F,
+    ) -> Self {
+        self.resource = self.resource.route(web::method(method.clone()).to(handler));
         self.methods.push(method);
-        self.resource = self.resource.route(route);
         self
     }
+}
 
-    fn done(self) -> Resource {
+impl HttpServiceFactory for ApiRoute {
+    fn register(self, service: &mut AppService) {
         let names: Vec<_> = self.methods.iter().map(Method::as_str).collect();
         #[expect(clippy::expect_used, reason = "method names are a header value")]
         let allowed = HeaderValue::try_from(names.join(", ")).expect("method names");
@@ -224,6 +202,7 @@ impl ApiRoute {
                 let refusal = Problem::method_not_allowed(allowed.clone());
                 async { Err::<HttpResponse, _>(refusal) }
             }))
+            .register(service);
     }
 }
 

@@ -10,12 +10,9 @@ use actix_web::{
     web::{Data, Path},
 };
 use serde::Serialize;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::ToSchema;
 
-use super::{
-    answer::{JSON, Success, ready_made, success},
-    openapi::ApiDocument,
-};
+use super::response::{JSON, Success, ready_made, success};
 use crate::{problem::Problem, snapshot::Body};
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -87,11 +84,9 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    /// # Errors
-    /// The document cannot be serialised.
-    pub(super) fn new() -> Result<Self, serde_json::Error> {
-        let document = ApiDocument::openapi().to_pretty_json()?;
-        Ok(Self {
+    /// `document` is the OpenAPI document as JSON.
+    pub(super) fn new(document: String) -> Self {
+        Self {
             index: Body::new(include_bytes!("../../assets/index.html").to_vec()),
             redoc: Body::new(include_bytes!("../../assets/redoc/index.html").to_vec()),
             redoc_script: Body::new(include_bytes!("../../assets/redoc/redoc.standalone.js").to_vec()),
@@ -103,7 +98,7 @@ impl Pages {
                     Body::new(bytes.to_vec()),
                 )
             }),
-        })
+        }
     }
 }
 

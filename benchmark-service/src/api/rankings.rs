@@ -9,8 +9,8 @@ use shared_types::{Invalid, MetricTitle};
 
 use super::{
     State,
-    answer::{CSV, JSON, ready_made, with_freshness},
     request::Parameters,
+    response::{CSV, JSON, ready_made, with_freshness},
     schemas::{FormatName, Text},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     problem::{Problem, ProblemBody},
     snapshot::{
         AllRankings, Body, MetricRanking, NumberedRanking, PlainRow, Rounding, Selection, Shape,
-        SourceFilter, Statistic, Target, Window,
+        SourceFilter, Statistic, Window,
     },
 };
 
@@ -177,16 +177,8 @@ fn serve(
     // In this order: a confirmation that comes in between is of a later snapshot.
     let as_of = state.rankings.confirmed().header.clone();
     let snapshot = state.rankings.load();
-    let target = match metric {
-        None => Target::All,
-        Some(metric) => {
-            let title = MetricTitle::new(metric)?;
-            let place = snapshot
-                .place(&title)
-                .ok_or_else(|| Problem::unknown_metric(title.as_str(), snapshot.titles()))?;
-            Target::Metric(place)
-        }
-    };
+    let title = metric.map(MetricTitle::new).transpose()?;
+    let target = snapshot.target(title.as_ref()).map_err(Problem::unknown_metric)?;
     let Asked {
         selection,
         shape,

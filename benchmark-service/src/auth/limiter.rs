@@ -1,5 +1,6 @@
 use std::{
     net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +13,18 @@ use governor::{
 use tokio_util::sync::CancellationToken;
 
 use super::Cost;
-use crate::{problem::Problem, settings::RateLimit};
+use crate::problem::Problem;
+
+/// Requests a second of each caller (API key, or peer address where no key was needed) that are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimit {
+    /// Everything is answered.
+    Off,
+    /// Limits what costs a database query. Rankings are spared: a ready-made body costs no more than a refusal.
+    Queries(NonZeroU32),
+    /// Limits every request that needs a scope.
+    Everything(NonZeroU32),
+}
 
 /// Whom requests are counted for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -83,11 +95,11 @@ impl Limiter {
         let Some(buckets) = &self.buckets else {
             return;
         };
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(Self::SWEEP) => {}
-            }
+        while shutdown
+            .run_until_cancelled(tokio::time::sleep(Self::SWEEP))
+            .await
+            .is_some()
+        {
             buckets.retain_recent();
             buckets.shrink_to_fit();
         }
@@ -96,8 +108,6 @@ impl Limiter {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use actix_web::test::TestRequest;
 
     use super::*;

@@ -17,9 +17,10 @@ use storage::Scope;
 
 pub use key::{ApiKey, Pepper};
 pub(crate) use keyring::KeyRing;
+pub use limiter::RateLimit;
 pub(crate) use limiter::{Caller, Limiter};
 
-use crate::{problem::Problem, settings::RateLimit};
+use crate::problem::Problem;
 
 /// Who may do what.
 #[derive(Debug, Clone, Default)]

@@ -10,10 +10,10 @@
 //!   micro-batch was counted after the first fault. Then they go to the dead letters. Otherwise (a permission was
 //!   lost, the disk is full, or there was no other part) they are held like those of a database that is away.
 
-mod group;
-mod intake;
-mod standalone;
+mod collect;
+mod micro_batch;
 mod state;
+mod telemetry;
 
 use std::{
     num::NonZeroU16,
@@ -23,28 +23,29 @@ use std::{
 
 use broker::{Broker, Delivery, Prefetch, SettleError, Subscription};
 use futures::future::join_all;
+use prometheus::Registry;
 use shared_types::{Clock, MetricBatch, message};
-use storage::{Applied, Refusal, Storage, StorageError};
-use tokio::{sync::mpsc, time::Instant};
+use storage::{Applied, Storage, StorageError};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    metrics::{ConsumerMetrics, RejectionKind},
-    projector::Rankings,
-};
-use group::{Group, Message};
-use intake::MicroBatching;
-pub(crate) use state::{ConsumerState, Consumption};
+use collect::MicroBatchLimits;
+use micro_batch::{Message, MicroBatch};
+pub(crate) use state::ConsumerState;
+use telemetry::{ConsumerTelemetry, RejectionKind};
 
 /// The consumer of the queue of batches.
 #[derive(Debug)]
 pub struct Consumer {
-    pub(crate) storage: Arc<dyn Storage>,
-    pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) rankings: Arc<Rankings>,
-    pub(crate) state: Arc<ConsumerState>,
-    pub(crate) metrics: ConsumerMetrics,
+    storage: Arc<dyn Storage>,
+    broker: Arc<dyn Broker>,
+    clock: Arc<dyn Clock>,
+    committed: Arc<Notify>,
+    state: Arc<ConsumerState>,
+    telemetry: ConsumerTelemetry,
 }
 
 /// The process is ending: what is held goes back to the queue.
@@ -55,13 +56,38 @@ struct ShuttingDown;
 #[error("the subscription to the queue ended")]
 pub struct SubscriptionEnded;
 
-/// A message whose transaction fails permanently on its own.
-struct Suspect {
+/// A message whose transaction fails permanently although it holds no other message.
+struct FailedMessage {
     message: Message,
     fault: StorageError,
 }
 
 impl Consumer {
+    /// A consumer that notifies `committed` after each transaction that may have changed the statistics.
+    ///
+    /// # Errors
+    /// `registry` has the metrics of a consumer already.
+    pub fn new(
+        storage: Arc<dyn Storage>,
+        broker: Arc<dyn Broker>,
+        clock: Arc<dyn Clock>,
+        committed: Arc<Notify>,
+        registry: &Registry,
+    ) -> prometheus::Result<Self> {
+        Ok(Self {
+            storage,
+            broker,
+            clock,
+            committed,
+            state: Arc::default(),
+            telemetry: ConsumerTelemetry::register(registry)?,
+        })
+    }
+
+    pub(crate) fn state(&self) -> &Arc<ConsumerState> {
+        &self.state
+    }
+
     const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
     const LONGEST_PAUSE: Duration = Duration::from_secs(5);
     /// Two micro-batches of messages: one being committed, one being gathered. In bytes, 256 typical messages (8 to 20 KB
@@ -75,11 +101,11 @@ impl Consumer {
     /// The broker ended the subscription before the shutdown.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), SubscriptionEnded> {
         let subscription = self.broker.subscribe(Self::PREFETCH);
-        let (decoded, groups) = mpsc::channel(1);
+        let (decoded, micro_batches) = mpsc::channel(1);
         self.state.running.store(true, Ordering::Relaxed);
         let consumer = Arc::new(self);
         let gathering = tokio::spawn(Arc::clone(&consumer).gather(subscription, decoded, shutdown.clone()));
-        consumer.count_all(groups, &shutdown).await;
+        consumer.count_all(micro_batches, &shutdown).await;
         // Either end of the channel that is dropped ends the other side too.
         let gathered = gathering.await;
         consumer.state.running.store(false, Ordering::Relaxed);
@@ -89,24 +115,24 @@ impl Consumer {
     async fn gather(
         self: Arc<Self>,
         mut subscription: Box<dyn Subscription>,
-        decoded: mpsc::Sender<Group>,
+        decoded: mpsc::Sender<MicroBatch>,
         shutdown: CancellationToken,
     ) -> Result<(), SubscriptionEnded> {
-        while let Some(deliveries) = MicroBatching::DEFAULT
+        while let Some(deliveries) = MicroBatchLimits::DEFAULT
             .collect(subscription.as_mut(), &shutdown)
             .await
         {
             let (mut messages, mut poison) = (Vec::with_capacity(deliveries.len()), Vec::new());
             for delivery in deliveries {
                 if delivery.redelivered {
-                    self.metrics.redelivered.inc();
+                    self.telemetry.redelivered.inc();
                 }
                 match message::decode(&delivery.body) {
                     Ok(batches) => messages.push(Message { delivery, batches }),
                     Err(refused) => poison.push((delivery, refused.to_string())),
                 }
             }
-            if decoded.send(Group::of(messages)).await.is_err() {
+            if decoded.send(MicroBatch::of(messages)).await.is_err() {
                 return Ok(());
             }
             let rejections = poison.into_iter().map(async |(delivery, reason)| {
@@ -125,66 +151,70 @@ impl Consumer {
         }
     }
 
-    async fn count_all(&self, mut groups: mpsc::Receiver<Group>, shutdown: &CancellationToken) {
-        while let Some(group) = groups.recv().await {
-            if self.count(group, shutdown).await.is_err() {
+    async fn count_all(&self, mut micro_batches: mpsc::Receiver<MicroBatch>, shutdown: &CancellationToken) {
+        while let Some(micro_batch) = micro_batches.recv().await {
+            if self.count(micro_batch, shutdown).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Counts and settles every message of the group; holds those that nothing tells from a fault of the database.
-    async fn count(&self, mut group: Group, shutdown: &CancellationToken) -> Result<(), ShuttingDown> {
+    /// Counts and settles every message of the micro_batch; holds those that nothing tells from a fault of the database.
+    async fn count(
+        &self,
+        mut micro_batch: MicroBatch,
+        shutdown: &CancellationToken,
+    ) -> Result<(), ShuttingDown> {
         let mut pause = Self::SHORTEST_PAUSE;
         loop {
-            let (suspects, writable) = self.narrow_down(group, shutdown).await?;
-            let Some(first) = suspects.first() else {
+            let (failed, writable) = self.narrow_down(micro_batch, shutdown).await?;
+            let Some(first) = failed.first() else {
                 return Ok(());
             };
             if writable {
-                return self.dispose(suspects, shutdown).await;
+                return self.dispose(failed, shutdown).await;
             }
             if !self.hold(true) {
                 tracing::error!(
                     error = &first.fault as &dyn std::error::Error,
-                    messages = suspects.len(),
+                    messages = failed.len(),
                     "the database refuses what it is given; holding the batches"
                 );
             }
             self.pause(&mut pause, shutdown).await?;
-            group = Group::of(suspects.into_iter().map(|suspect| suspect.message).collect());
+            micro_batch = MicroBatch::of(failed.into_iter().map(|failed| failed.message).collect());
         }
     }
 
-    /// Counts and settles what can be, splitting the group where a fault hides in it. Gives the messages that fail on
+    /// Counts and settles what can be, splitting the micro_batch where a fault hides in it. Gives the messages that fail on
     /// their own, and whether the database counted anything after the first fault.
     async fn narrow_down(
         &self,
-        group: Group,
+        micro_batch: MicroBatch,
         shutdown: &CancellationToken,
-    ) -> Result<(Vec<Suspect>, bool), ShuttingDown> {
-        let (mut suspects, mut faulty, mut writable) = (Vec::new(), false, false);
-        let mut groups = vec![group];
-        while let Some(group) = groups.pop() {
-            if group.is_empty() {
+    ) -> Result<(Vec<FailedMessage>, bool), ShuttingDown> {
+        let (mut failed, mut faulty, mut writable) = (Vec::new(), false, false);
+        let mut micro_batches = vec![micro_batch];
+        while let Some(micro_batch) = micro_batches.pop() {
+            if micro_batch.is_empty() {
                 continue;
             }
-            match self.apply(&group.batches, shutdown).await? {
+            match self.apply(&micro_batch.batches, shutdown).await? {
                 Ok(applied) => {
                     // Duplicates and refusals write nothing, so they prove nothing.
                     writable |= faulty && applied.contains(&Applied::Counted);
-                    self.settle(group, applied).await;
+                    self.settle(micro_batch, applied).await;
                 }
                 Err(fault) => {
                     faulty = true;
-                    match group.halves() {
-                        Ok((first, second)) => groups.extend([second, first]),
-                        Err(message) => suspects.push(Suspect { message, fault }),
+                    match micro_batch.halves() {
+                        Ok((first, second)) => micro_batches.extend([second, first]),
+                        Err(message) => failed.push(FailedMessage { message, fault }),
                     }
                 }
             }
         }
-        Ok((suspects, writable))
+        Ok((failed, writable))
     }
 
     /// Applies the batches, holding while the database is away. Gives a permanent fault back.
@@ -205,7 +235,7 @@ impl Consumer {
             let error = match done {
                 Err(error) if error.is_transient() => error,
                 done => {
-                    self.metrics
+                    self.telemetry
                         .commit_seconds
                         .observe(started.elapsed().as_secs_f64());
                     if done.is_ok() {
@@ -232,7 +262,7 @@ impl Consumer {
             () = shutdown.cancelled() => return Err(ShuttingDown),
             () = tokio::time::sleep(*pause) => {}
         }
-        self.metrics.hold_retries.inc();
+        self.telemetry.hold_retries.inc();
         *pause = (*pause * 2).min(Self::LONGEST_PAUSE);
         Ok(())
     }
@@ -240,7 +270,7 @@ impl Consumer {
     /// Notes whether batches are held. Gives whether they were before.
     fn hold(&self, holding: bool) -> bool {
         let before = self.state.holding.swap(holding, Ordering::Relaxed);
-        self.metrics.holding.set(holding.into());
+        self.telemetry.holding.set(holding.into());
         if before && !holding {
             tracing::info!("the database takes the batches again; going on");
         }
@@ -248,17 +278,17 @@ impl Consumer {
     }
 
     /// Acknowledges what was counted and rejects what was refused: the transaction is committed.
-    async fn settle(&self, group: Group, applied: Vec<Applied>) {
+    async fn settle(&self, micro_batch: MicroBatch, applied: Vec<Applied>) {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("consumer::committed", |_| std::process::abort());
-        self.rankings.refresh_soon();
-        self.metrics
+        self.committed.notify_one();
+        self.telemetry
             .micro_batch_messages
-            .observe(f64::from(u32::try_from(group.len()).unwrap_or(u32::MAX)));
-        self.tally(&group.batches, &applied);
+            .observe(f64::from(u32::try_from(micro_batch.len()).unwrap_or(u32::MAX)));
+        self.tally(&micro_batch.batches, &applied);
         // All at once: the broker's client turns acknowledgements that come together into one frame.
         join_all(
-            group
+            micro_batch
                 .outcomes(&applied)
                 .map(|(delivery, outcomes)| self.settle_one(delivery, outcomes)),
         )
@@ -281,13 +311,13 @@ impl Consumer {
         for (batch, applied) in batches.iter().zip(applied) {
             match applied {
                 Applied::Counted => {
-                    self.metrics.consumed.inc();
+                    self.telemetry.consumed.inc();
                     if let Some(lag) = lag_seconds(batch, now) {
-                        self.metrics.lag_seconds.observe(lag);
+                        self.telemetry.lag_seconds.observe(lag);
                     }
                 }
-                Applied::Duplicate => self.metrics.deduplicated.inc(),
-                Applied::Refused(refusal) => self.metrics.rejected(kind_of(refusal)).inc(),
+                Applied::Duplicate => self.telemetry.deduplicated.inc(),
+                Applied::Refused(refusal) => self.telemetry.rejected(refusal.into()).inc(),
             }
         }
     }
@@ -296,12 +326,12 @@ impl Consumer {
     /// only after the message's turn.
     async fn dispose(
         &self,
-        suspects: Vec<Suspect>,
+        failed: Vec<FailedMessage>,
         shutdown: &CancellationToken,
     ) -> Result<(), ShuttingDown> {
-        for Suspect { message, fault } in suspects {
+        for FailedMessage { message, fault } in failed {
             match self.apply(&message.batches, shutdown).await? {
-                Ok(applied) => self.settle(Group::of(vec![message]), applied).await,
+                Ok(applied) => self.settle(MicroBatch::of(vec![message]), applied).await,
                 Err(again) => {
                     tracing::error!(
                         error = &again as &dyn std::error::Error,
@@ -319,7 +349,7 @@ impl Consumer {
     }
 
     async fn reject(&self, delivery: Delivery, kind: RejectionKind, reason: &str) {
-        self.metrics.rejected(kind).inc();
+        self.telemetry.rejected(kind).inc();
         self.send_to_dead_letters(delivery, reason).await;
     }
 
@@ -335,21 +365,12 @@ impl Consumer {
     /// A delivery that could not be settled comes again; its effect is in the ledger.
     fn note(&self, settled: Result<(), SettleError>) {
         if let Err(error) = settled {
-            self.metrics.unsettled.inc();
+            self.telemetry.unsettled.inc();
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "a delivery could not be settled"
             );
         }
-    }
-}
-
-fn kind_of(refusal: &Refusal) -> RejectionKind {
-    match refusal {
-        Refusal::UnknownMetric { .. } => RejectionKind::UnknownMetric,
-        Refusal::OtherUnit { .. } => RejectionKind::OtherUnit,
-        Refusal::OtherContent { .. } => RejectionKind::OtherContent,
-        Refusal::TooOld { .. } => RejectionKind::TooOld,
     }
 }
 

@@ -1,9 +1,4 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
-use broker::Broker;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether the consumer works, for `/readyz`.
 #[derive(Debug, Default)]
@@ -13,8 +8,8 @@ pub(crate) struct ConsumerState {
 }
 
 impl ConsumerState {
-    /// What is wrong; `None` where nothing is.
-    pub(crate) fn trouble(&self) -> Option<&'static str> {
+    /// Why batches are not counted; `None` while they are.
+    pub(crate) fn unready_reason(&self) -> Option<&'static str> {
         if !self.running.load(Ordering::Relaxed) {
             Some("not started")
         } else if self.holding.load(Ordering::Relaxed) {
@@ -22,19 +17,5 @@ impl ConsumerState {
         } else {
             None
         }
-    }
-}
-
-/// Whether batches reach the statistics: the consumer works, and the broker can deliver to it.
-#[derive(Debug, Clone)]
-pub(crate) struct Consumption {
-    pub(crate) state: Arc<ConsumerState>,
-    pub(crate) broker: Arc<dyn Broker>,
-}
-
-impl Consumption {
-    /// Whether a batch that is published now would be counted soon.
-    pub(crate) fn works(&self) -> bool {
-        self.state.trouble().is_none() && self.broker.consume_link().is_ready()
     }
 }

@@ -3,14 +3,9 @@
 //!
 //! Every process of a deployment does all of it; the steps of the database are made for that.
 
-mod metrics;
 mod reconciler;
 mod retention;
-
-use metrics::Duty;
-pub(crate) use metrics::HousekeepingMetrics;
-use reconciler::Reconciler;
-use retention::Retention;
+mod telemetry;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +16,11 @@ use service_runtime::{
 };
 use shared_types::Invalid;
 
-use crate::service::Dependencies;
+use crate::dependencies::Dependencies;
+use reconciler::Reconciler;
+use retention::Retention;
+use telemetry::HousekeepingTask;
+pub(crate) use telemetry::HousekeepingTelemetry;
 
 /// When the service looks after its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +78,7 @@ impl HousekeepingSettings {
 pub(crate) fn start(
     settings: HousekeepingSettings,
     dependencies: &Dependencies,
-    metrics: HousekeepingMetrics,
+    telemetry: HousekeepingTelemetry,
     life: &Lifecycle,
 ) {
     let Dependencies {
@@ -93,12 +92,12 @@ pub(crate) fn start(
             storage: Arc::clone(storage) as Arc<_>,
             clock: Arc::clone(clock),
             keep,
-            metrics: metrics.clone(),
+            telemetry: telemetry.clone(),
         };
         life.spawn("retention", retention.run(life.shutdown()));
     }
     let (storage, broker) = (Arc::clone(storage) as Arc<_>, Arc::clone(broker));
-    let reconciler = Reconciler::new(storage, broker, settings, metrics);
+    let reconciler = Reconciler::new(storage, broker, settings, telemetry);
     life.spawn("reconciler", reconciler.run(life.shutdown()));
 }
 

@@ -4,14 +4,14 @@ use broker::Broker;
 use storage::{Hour, Mismatch, Reconciliation, StorageError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Duty, HousekeepingMetrics, HousekeepingSettings};
+use super::{HousekeepingSettings, HousekeepingTask, HousekeepingTelemetry};
 
 /// Sends again what the broker lost, and audits the statistics a little at a time.
 pub(crate) struct Reconciler {
     storage: Arc<dyn Reconciliation>,
     broker: Arc<dyn Broker>,
     settings: HousekeepingSettings,
-    metrics: HousekeepingMetrics,
+    telemetry: HousekeepingTelemetry,
     /// Where the audit goes on.
     position: Option<Hour>,
     /// What the audit under way has found, and how much the one before it did.
@@ -31,13 +31,13 @@ impl Reconciler {
         storage: Arc<dyn Reconciliation>,
         broker: Arc<dyn Broker>,
         settings: HousekeepingSettings,
-        metrics: HousekeepingMetrics,
+        telemetry: HousekeepingTelemetry,
     ) -> Self {
         Self {
             storage,
             broker,
             settings,
-            metrics,
+            telemetry,
             position: None,
             found: BTreeSet::new(),
             found_before: 0,
@@ -59,9 +59,9 @@ impl Reconciler {
     async fn next_pass(&mut self) {
         tokio::time::sleep(self.settings.interval).await;
         let requeued = self.requeue().await;
-        self.metrics.note(Duty::Requeue, &requeued);
+        self.telemetry.record(HousekeepingTask::Requeue, &requeued);
         let audited = self.audit().await;
-        self.metrics.note(Duty::Audit, &audited);
+        self.telemetry.record(HousekeepingTask::Audit, &audited);
     }
 
     /// Sends again what is overdue, a limited number at a time until nothing is left.
@@ -70,8 +70,8 @@ impl Reconciler {
         let grace = self.settings.grace_with(queued);
         loop {
             let done = self.storage.requeue_uncounted(grace, Self::REQUEUE_LIMIT).await?;
-            self.metrics.requeued.inc_by(done.requeued);
-            self.metrics.uncounted.set(clamped(done.uncounted));
+            self.telemetry.requeued.inc_by(done.requeued);
+            self.telemetry.uncounted.set(clamped(done.uncounted));
             if done.requeued > 0 {
                 tracing::warn!(
                     batches.requeued = done.requeued,
@@ -88,7 +88,7 @@ impl Reconciler {
     /// One step of the audit, which begins anew where the one before it reached the end.
     async fn audit(&mut self) -> Result<(), StorageError> {
         let step = self.storage.audit(self.position, Self::AUDIT_BATCHES).await?;
-        self.metrics.audited.inc_by(step.batches);
+        self.telemetry.audited.inc_by(step.batches);
         for Mismatch { key, period } in step.mismatches.iter().take(Self::MOST_NAMED) {
             tracing::error!(
                 llm.id = key.llm.0,
@@ -110,7 +110,7 @@ impl Reconciler {
             self.found_before = std::mem::take(&mut self.found).len();
         }
         let mismatches = self.found_before.max(self.found.len());
-        self.metrics.mismatches.set(clamped(mismatches as u64));
+        self.telemetry.mismatches.set(clamped(mismatches as u64));
         Ok(())
     }
 }
@@ -184,7 +184,7 @@ mod tests {
             Arc::clone(storage) as Arc<_>,
             Arc::new(InProcessBroker::with_clock(4, Arc::new(SystemClock))),
             HousekeepingSettings::default(),
-            HousekeepingMetrics::register(&Registry::new()).unwrap(),
+            HousekeepingTelemetry::register(&Registry::new()).unwrap(),
         )
     }
 
@@ -214,10 +214,10 @@ mod tests {
         *storage.uncounted.lock().unwrap() = 2500;
         let reconciler = reconciler(&storage);
         reconciler.requeue().await.unwrap();
-        assert_eq!(reconciler.metrics.requeued.get(), 2500);
+        assert_eq!(reconciler.telemetry.requeued.get(), 2500);
         assert_eq!(storage.graces.lock().unwrap().len(), 3);
         reconciler.requeue().await.unwrap();
-        assert_eq!(reconciler.metrics.uncounted.get(), 0);
+        assert_eq!(reconciler.telemetry.uncounted.get(), 0);
     }
 
     #[tokio::test]
@@ -261,10 +261,10 @@ mod tests {
         let mut gauges = Vec::new();
         for _ in 0..4 {
             reconciler.audit().await.unwrap();
-            gauges.push(reconciler.metrics.mismatches.get());
+            gauges.push(reconciler.telemetry.mismatches.get());
         }
         assert_eq!(gauges, [1, 3, 3, 0]);
-        assert_eq!(reconciler.metrics.audited.get(), 40);
+        assert_eq!(reconciler.telemetry.audited.get(), 40);
         reconciler.audit().await.unwrap_err();
         let positions = [None, Some(Hour(2)), None, Some(Hour(2)), None];
         assert_eq!(*storage.positions.lock().unwrap(), positions);
@@ -277,9 +277,10 @@ mod tests {
         *storage.audits.lock().unwrap() = vec![step(&[], None)];
         let mut reconciler = reconciler(&storage);
         reconciler.next_pass().await;
-        assert_eq!(reconciler.metrics.audited.get(), 10);
-        assert_eq!(reconciler.metrics.failures.get(), 1);
-        let failing = [Duty::Requeue, Duty::Audit].map(|duty| reconciler.metrics.is_failing(duty));
+        assert_eq!(reconciler.telemetry.audited.get(), 10);
+        assert_eq!(reconciler.telemetry.failures.get(), 1);
+        let failing = [HousekeepingTask::Requeue, HousekeepingTask::Audit]
+            .map(|task| reconciler.telemetry.is_failing(task));
         assert_eq!(failing, [true, false]);
     }
 
@@ -287,7 +288,7 @@ mod tests {
     async fn a_pass_that_fails_is_counted_and_the_next_one_follows() {
         let storage = Arc::new(Scripted::default());
         let (reconciler, shutdown) = (reconciler(&storage), CancellationToken::new());
-        let failures = reconciler.metrics.failures.clone();
+        let failures = reconciler.telemetry.failures.clone();
         let running = tokio::spawn(reconciler.run(shutdown.clone()));
         tokio::time::sleep(Duration::from_secs(200)).await;
         assert_eq!(failures.get(), 3);

@@ -4,14 +4,14 @@ use shared_types::Clock;
 use storage::{Pruned, Reconciliation, StorageError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Duty, HousekeepingMetrics};
+use super::{HousekeepingTask, HousekeepingTelemetry};
 
 /// Deletes counted batches that are older than the retention.
 pub(crate) struct Retention {
     pub(crate) storage: Arc<dyn Reconciliation>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) keep: Duration,
-    pub(crate) metrics: HousekeepingMetrics,
+    pub(crate) telemetry: HousekeepingTelemetry,
 }
 
 impl Retention {
@@ -28,7 +28,7 @@ impl Retention {
                 () = shutdown.cancelled() => return,
                 pruned = self.prune() => pruned,
             };
-            self.metrics.note(Duty::Prune, &pruned);
+            self.telemetry.record(HousekeepingTask::Prune, &pruned);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -45,7 +45,7 @@ impl Retention {
                 .storage
                 .prune(self.keep, self.clock.now(), Self::CHUNK)
                 .await?;
-            self.metrics.pruned.inc_by(pruned.batches);
+            self.telemetry.pruned.inc_by(pruned.batches);
             batches += pruned.batches;
             if pruned.batches == 0 || !pruned.more {
                 break pruned;
@@ -67,7 +67,7 @@ impl Retention {
 
     fn tell_held_back(&self, pruned: &Pruned) {
         let hours = pruned.held_back_hours;
-        self.metrics
+        self.telemetry
             .held_back
             .set(i64::try_from(hours).unwrap_or(i64::MAX));
         if hours > 0 {
@@ -150,7 +150,7 @@ mod tests {
             storage: Arc::clone(old) as Arc<_>,
             clock: Arc::new(ManualClock::at(NOW)),
             keep: KEEP,
-            metrics: HousekeepingMetrics::register(&Registry::new()).unwrap(),
+            telemetry: HousekeepingTelemetry::register(&Registry::new()).unwrap(),
         }
     }
 
@@ -161,15 +161,15 @@ mod tests {
             ..old(2500)
         });
         let retention = retention(&old);
-        let metrics = retention.metrics.clone();
+        let telemetry = retention.telemetry.clone();
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(retention.run(shutdown.clone()));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!((metrics.failures.get(), metrics.pruned.get()), (1, 0));
-        assert!(metrics.is_failing(Duty::Prune));
+        assert_eq!((telemetry.failures.get(), telemetry.pruned.get()), (1, 0));
+        assert!(telemetry.is_failing(HousekeepingTask::Prune));
         tokio::time::sleep(Retention::INTERVAL).await;
-        assert_eq!((metrics.failures.get(), metrics.pruned.get()), (1, 2500));
-        assert!(!metrics.is_failing(Duty::Prune));
+        assert_eq!((telemetry.failures.get(), telemetry.pruned.get()), (1, 2500));
+        assert!(!telemetry.is_failing(HousekeepingTask::Prune));
         assert_eq!(*old.asked.lock().unwrap(), [(KEEP, NOW); 4]);
         shutdown.cancel();
         running.await.unwrap();
@@ -193,6 +193,6 @@ mod tests {
         });
         let retention = retention(&old);
         retention.prune().await.unwrap();
-        assert_eq!(retention.metrics.held_back.get(), 7);
+        assert_eq!(retention.telemetry.held_back.get(), 7);
     }
 }

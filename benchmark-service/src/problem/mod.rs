@@ -130,9 +130,7 @@ impl Problem {
     }
 
     /// No metric has this title: 404, with the titles there are.
-    pub(crate) fn unknown_metric<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> Self {
-        let known = known.collect::<Vec<_>>().join(", ");
-        let refused = Invalid::new("metric", found, format!("one of {known}"));
+    pub(crate) fn unknown_metric(refused: Invalid) -> Self {
         Self::refused(
             StatusCode::NOT_FOUND,
             "unknown-metric",

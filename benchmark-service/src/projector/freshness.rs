@@ -5,13 +5,11 @@ use std::{sync::Mutex, time::Duration};
 use tokio::time::Instant;
 
 use super::Rankings;
-use crate::consumer::Consumption;
 
-/// Watches what the rankings depend on.
-#[derive(Debug)]
+/// Decides whether the rankings are stale.
 pub(crate) struct Freshness {
-    /// `None` where nobody consumes: then the database alone decides.
-    consumption: Option<Consumption>,
+    /// Whether a batch that is published now would be counted soon.
+    consuming: Box<dyn Fn() -> bool + Send + Sync>,
     /// For how long the database may not have been heard of, or the consumer not have consumed, until the rankings are
     /// stale.
     stale_after: Duration,
@@ -20,9 +18,9 @@ pub(crate) struct Freshness {
 }
 
 impl Freshness {
-    pub(crate) fn new(consumption: Option<Consumption>, stale_after: Duration) -> Self {
+    pub(crate) fn new(consuming: impl Fn() -> bool + Send + Sync + 'static, stale_after: Duration) -> Self {
         Self {
-            consumption,
+            consuming: Box::new(consuming),
             stale_after,
             idle_since: Mutex::new(None),
         }
@@ -37,14 +35,11 @@ impl Freshness {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        let Some(consumption) = &self.consumption else {
-            return false;
-        };
         let mut since = self
             .idle_since
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if consumption.works() {
+        if (self.consuming)() {
             *since = None;
             return false;
         }

@@ -1,38 +1,55 @@
 //! Keeps the rankings snapshot in step with the database, and lets it say so when it cannot.
 
 mod freshness;
-mod ledger;
-mod one_shot;
 mod rankings;
+mod statistics_cache;
+mod telemetry;
 
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use prometheus::{IntCounter, Registry};
 use shared_types::{Clock, Llm, Metric};
 use storage::{Revision, Storage, StorageError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::snapshot::{Selection, Shape, Snapshot, Target};
-use ledger::{Ledger, Unusable};
+use crate::snapshot::{Selection, Shape, Snapshot};
+use statistics_cache::StatisticsCache;
 
 pub(crate) use freshness::Freshness;
-pub use one_shot::{RankingsError, rankings_now};
 pub(crate) use rankings::Rankings;
+pub use statistics_cache::UnreadableStatistics;
 
-/// Why the snapshot is not what the database says: it stays as it is, or lacks what is unusable.
+/// Why the rankings could not be brought up to date.
 #[derive(Debug, thiserror::Error)]
-enum RefreshError {
+pub enum RefreshError {
+    /// The database is away or refuses.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// Stored statistics do not decode. The rankings lack what they say.
     #[error(transparent)]
-    Unusable(#[from] Unusable),
+    Unreadable(#[from] UnreadableStatistics),
+    /// A bug: a task of its own computes the summaries, and panicked.
     #[error("computing the summaries panicked")]
     Panicked(#[from] tokio::task::JoinError),
 }
 
+/// The rankings as the database says now, for a process that does not keep them up to date.
+///
+/// # Errors
+/// The database is away, or holds statistics that do not decode.
+pub async fn current_snapshot(storage: &dyn Storage, now: DateTime<Utc>) -> Result<Snapshot, RefreshError> {
+    let (llms, metrics) = (storage.llms().await?, storage.metrics().await?);
+    let oldest = StatisticsCache::oldest_hour(now);
+    let mut cache = StatisticsCache::default();
+    cache.apply(storage.statistics_since(None, oldest).await?, now);
+    cache.update()?;
+    let (none, summaries) = (Snapshot::empty(), cache.summaries());
+    Ok(Snapshot::next(&none, now, llms, metrics, summaries))
+}
+
 /// The task that makes snapshots.
-#[derive(Debug)]
 pub(crate) struct Projector {
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
@@ -41,9 +58,9 @@ pub(crate) struct Projector {
     /// How long other processes' commits and changes of the registry may go unnoticed.
     longest_pause: Duration,
     default_selection: Selection,
-    failures: prometheus::IntCounter,
+    failures: IntCounter,
     since: Option<Revision>,
-    ledger: Ledger,
+    cache: StatisticsCache,
 }
 
 impl Projector {
@@ -62,19 +79,19 @@ impl Projector {
         freshness: Freshness,
         longest_pause: Duration,
         default_selection: Selection,
-        failures: prometheus::IntCounter,
-    ) -> Self {
-        Self {
+        registry: &Registry,
+    ) -> prometheus::Result<Self> {
+        Ok(Self {
+            failures: telemetry::register(registry, &rankings)?,
             storage,
             clock,
             rankings,
             freshness: Arc::new(freshness),
             longest_pause,
             default_selection,
-            failures,
             since: None,
-            ledger: Ledger::default(),
-        }
+            cache: StatisticsCache::default(),
+        })
     }
 
     /// Refreshes until shutdown: soon after a commit of this process, and after the longest pause in any case. A refresh that
@@ -124,7 +141,7 @@ impl Projector {
                 (started.elapsed() * 9).clamp(Self::SHORTEST_PAUSE, Self::LONGEST_REST)
             };
             tokio::time::sleep(pause).await;
-            tokio::time::timeout(self.longest_pause, rankings.refresh_wanted())
+            tokio::time::timeout(self.longest_pause, rankings.refresh_requests().notified())
                 .await
                 .ok();
         }
@@ -135,32 +152,32 @@ impl Projector {
         let (llms, metrics) = (self.storage.llms().await?, self.storage.metrics().await?);
         let change = self
             .storage
-            .statistics_since(self.since, Ledger::horizon(now))
+            .statistics_since(self.since, StatisticsCache::oldest_hour(now))
             .await?;
         let revision = change.revision;
-        let moved = self.ledger.take(change, now);
+        let moved = self.cache.apply(change, now);
         self.since = Some(revision);
 
         let previous = self.rankings.load_full();
         let outdated = moved || !previous.has_registry(&llms, &metrics);
-        if !outdated && !self.ledger.is_stale() {
+        if !outdated && !self.cache.is_outdated() {
             self.rankings.confirm(asked_at, now);
             return Ok(());
         }
-        // A panic loses the ledger: the next refresh then reads everything again.
+        // A panic loses the cache: the next refresh then reads everything again.
         self.since = None;
         let work = Recomputation {
             rankings: Arc::clone(&self.rankings),
             freshness: Arc::clone(&self.freshness),
-            ledger: std::mem::take(&mut self.ledger),
+            cache: std::mem::take(&mut self.cache),
             selection: self.default_selection,
             previous,
             asked_at,
             now,
         };
         let registry = outdated.then_some((llms, metrics));
-        let (ledger, updated) = tokio::task::spawn_blocking(move || work.run(registry)).await?;
-        (self.ledger, self.since) = (ledger, Some(revision));
+        let (cache, updated) = tokio::task::spawn_blocking(move || work.run(registry)).await?;
+        (self.cache, self.since) = (cache, Some(revision));
         Ok(updated?)
     }
 }
@@ -169,7 +186,7 @@ impl Projector {
 struct Recomputation {
     rankings: Arc<Rankings>,
     freshness: Arc<Freshness>,
-    ledger: Ledger,
+    cache: StatisticsCache,
     selection: Selection,
     previous: Arc<Snapshot>,
     asked_at: Instant,
@@ -179,8 +196,11 @@ struct Recomputation {
 impl Recomputation {
     /// Computes what is out of date and, where the rankings may look different, publishes a snapshot. What can be
     /// shown is shown; that something cannot is still an error, and confirms nothing.
-    fn run(mut self, registry: Option<(Vec<Llm>, Vec<Metric>)>) -> (Ledger, Result<(), Unusable>) {
-        let updated = self.ledger.update();
+    fn run(
+        mut self,
+        registry: Option<(Vec<Llm>, Vec<Metric>)>,
+    ) -> (StatisticsCache, Result<(), UnreadableStatistics>) {
+        let updated = self.cache.update();
         if let Some((llms, metrics)) = registry {
             let before = self.rankings.confirmed().as_of;
             let (as_of, stale) = if updated.is_ok() {
@@ -188,7 +208,7 @@ impl Recomputation {
             } else {
                 (before, self.freshness.is_stale(&self.rankings))
             };
-            let snapshot = Snapshot::next(&self.previous, self.now, llms, metrics, self.ledger.summaries())
+            let snapshot = Snapshot::next(&self.previous, self.now, llms, metrics, self.cache.summaries())
                 .stated(as_of, stale);
             prepare_default_bodies(&snapshot, self.selection);
             self.rankings.publish(snapshot);
@@ -197,7 +217,7 @@ impl Recomputation {
         if updated.is_ok() {
             self.rankings.confirm(self.asked_at, self.now);
         }
-        (self.ledger, updated)
+        (self.cache, updated)
     }
 }
 
@@ -230,9 +250,8 @@ async fn watch_freshness(rankings: Arc<Rankings>, freshness: Arc<Freshness>, sel
 
 /// What is asked for most is ready before the snapshot is seen; the rest is serialised on first use.
 fn prepare_default_bodies(snapshot: &Snapshot, selection: Selection) {
-    snapshot.body(selection, Target::All, Shape::Json);
-    for place in 0..snapshot.titles().count() {
-        snapshot.body(selection, Target::Metric(place), Shape::Json);
+    for target in snapshot.targets() {
+        snapshot.body(selection, target, Shape::Json);
     }
 }
 

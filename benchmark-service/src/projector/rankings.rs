@@ -18,7 +18,7 @@ pub(crate) struct Rankings {
     current: ArcSwap<Snapshot>,
     version: watch::Sender<u64>,
     confirmed: ArcSwap<Confirmation>,
-    refresh: Notify,
+    refresh: Arc<Notify>,
 }
 
 /// The last time that the snapshot was known to be what the database says.
@@ -47,7 +47,7 @@ impl Rankings {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             version: watch::Sender::new(0),
             confirmed: ArcSwap::from_pointee(Confirmation::of(None, DateTime::UNIX_EPOCH)),
-            refresh: Notify::new(),
+            refresh: Arc::default(),
         }
     }
 
@@ -81,9 +81,9 @@ impl Rankings {
         self.refresh.notify_one();
     }
 
-    /// Waits for [`Self::refresh_soon`].
-    pub(super) async fn refresh_wanted(&self) {
-        self.refresh.notified().await;
+    /// What [`Self::refresh_soon`] notifies.
+    pub(crate) fn refresh_requests(&self) -> &Arc<Notify> {
+        &self.refresh
     }
 
     /// What the database was asked at `at`, when it was `as_of`, is or will at once be the snapshot.

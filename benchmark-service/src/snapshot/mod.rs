@@ -11,11 +11,12 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use shared_types::{Llm, LlmId, Metric, MetricId, MetricTitle, Source};
+use shared_types::{Invalid, Llm, LlmId, Metric, MetricId, MetricTitle, Source};
 
 pub(crate) use body::{Body, names_tag};
 pub(crate) use ranking::Summary;
-pub(crate) use rows::{AllRankings, MetricRanking, NumberedRanking, PlainRow, Rounding};
+pub use rows::Rounding;
+pub(crate) use rows::{AllRankings, MetricRanking, NumberedRanking, PlainRow};
 pub use selection::{Selection, SourceFilter, Statistic, Window};
 
 use ranking::ranked;
@@ -29,7 +30,7 @@ pub(crate) type SummariesByKey = BTreeMap<(MetricId, Source, LlmId), Arc<Summari
 
 /// The forms in which rankings are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// The API's own.
     Json,
     /// Comma-separated values.
@@ -44,7 +45,7 @@ const SHAPES: usize = 4;
 
 /// What a body covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
+pub enum Target {
     /// Every metric.
     All,
     /// The metric at this place of the registry.
@@ -56,7 +57,7 @@ type BodyCell = OnceLock<Body>;
 
 /// The rankings at one moment.
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     /// Grows with every snapshot, across restarts too.
     pub(crate) version: u64,
     /// Everything that was counted until then is known to be in it.
@@ -180,17 +181,30 @@ impl Snapshot {
         self.place(title).map(|place| &self.content.metrics[place])
     }
 
+    /// The target of a request for this metric, or for all metrics.
+    ///
+    /// # Errors
+    /// The registry has no such metric.
+    pub fn target(&self, metric: Option<&MetricTitle>) -> Result<Target, Invalid> {
+        let Some(title) = metric else {
+            return Ok(Target::All);
+        };
+        self.place(title).map(Target::Metric).ok_or_else(|| {
+            unknown_metric(
+                title,
+                self.content.metrics.iter().map(|ranked| &ranked.metric.title),
+            )
+        })
+    }
+
     /// The place of a metric in the registry; `None` where there is none of that title.
-    pub(crate) fn place(&self, title: &MetricTitle) -> Option<usize> {
+    fn place(&self, title: &MetricTitle) -> Option<usize> {
         self.content.place_of.get(title).copied()
     }
 
-    /// The titles of the registry, in its order.
-    pub(crate) fn titles(&self) -> impl Iterator<Item = &str> {
-        self.content
-            .metrics
-            .iter()
-            .map(|ranked| ranked.metric.title.as_str())
+    /// All metrics together, then each of them.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = Target> {
+        std::iter::once(Target::All).chain((0..self.content.metrics.len()).map(Target::Metric))
     }
 
     /// The (metric, source) pairs whose rankings changed after `version`.
@@ -218,13 +232,7 @@ impl Snapshot {
     }
 
     /// Serialises a body.
-    pub(crate) fn render(
-        &self,
-        selection: Selection,
-        target: Target,
-        shape: Shape,
-        rounding: Rounding,
-    ) -> Vec<u8> {
+    pub fn render(&self, selection: Selection, target: Target, shape: Shape, rounding: Rounding) -> Vec<u8> {
         match (shape, target) {
             (Shape::Json, Target::All) => json(&AllRankings {
                 status: "success",
@@ -347,6 +355,15 @@ impl RankedMetric {
     fn rows(&self, selection: Selection, rounding: Rounding) -> Vec<rows::RankingRow<'_>> {
         self.places(selection).map(|place| place.row(rounding)).collect()
     }
+}
+
+/// The refusal of a metric that is not among the known ones.
+pub(crate) fn unknown_metric<'a>(
+    found: &MetricTitle,
+    known: impl Iterator<Item = &'a MetricTitle>,
+) -> Invalid {
+    let known: Vec<_> = known.map(MetricTitle::as_str).collect();
+    Invalid::new("metric", found, format!("one of {}", known.join(", ")))
 }
 
 fn entries_of(metric: &Metric, llms: &[Llm], summaries: &SummariesByKey) -> Vec<Entry> {

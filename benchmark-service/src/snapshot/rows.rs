@@ -12,7 +12,7 @@ use super::{
 };
 
 /// How many digits after the decimal point numbers keep; `None` keeps all.
-pub(crate) type Rounding = Option<u8>;
+pub type Rounding = Option<u8>;
 
 /// One LLM's place in a ranking. Numbers are in the metric's unit.
 #[derive(Debug, Serialize, ToSchema)]

@@ -160,7 +160,7 @@ impl TestApp {
             broker: Arc::clone(&broker),
             outbox,
             clock: Arc::clone(&clock) as Arc<_>,
-            metrics,
+            telemetry: metrics,
         };
         let service = Service::build(settings, dependencies, &life).unwrap();
         let address = service.addr();

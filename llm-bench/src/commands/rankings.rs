@@ -1,7 +1,7 @@
-use std::{io::Read as _, sync::Arc, time::Duration};
+use std::{io::Read as _, time::Duration};
 
 use anyhow::{Context as _, bail};
-use benchmark_service::{Selection, Settings as BenchmarkSettings, rankings_now};
+use benchmark_service::{Selection, Settings as BenchmarkSettings, Shape, current_snapshot};
 use load_test::http;
 use serde_json::Value;
 use shared_types::MetricTitle;
@@ -55,18 +55,7 @@ pub(crate) async fn run(options: Rankings, context: Context) -> anyhow::Result<(
     let csv = options.format == Format::Csv;
     let body = match &options.url {
         Some(url) => ask(url, selection, metric.as_ref(), csv, &context).await?,
-        None => {
-            let storage = context.storage_in_use().await?;
-            rankings_now(
-                storage,
-                Arc::clone(&context.clock),
-                selection,
-                metric.as_ref(),
-                csv,
-            )
-            .await?
-            .into()
-        }
+        None => compute(selection, metric.as_ref(), csv, &context).await?,
     };
     match options.format {
         Format::Json | Format::Csv => say!("{}", String::from_utf8(body)?.trim_end()),
@@ -87,6 +76,21 @@ fn selection(options: &Rankings, context: &Context) -> anyhow::Result<Selection>
         window: options.window.parse().map_err(UsageError)?,
         statistic: options.statistic.parse().map_err(UsageError)?,
     })
+}
+
+/// What the database says now, in the form in which a service would answer.
+async fn compute(
+    selection: Selection,
+    metric: Option<&MetricTitle>,
+    csv: bool,
+    context: &Context,
+) -> anyhow::Result<Vec<u8>> {
+    let storage = context.storage_in_use().await?;
+    let snapshot = current_snapshot(storage.as_ref(), context.clock.now())
+        .await
+        .context("the rankings cannot be computed")?;
+    let shape = if csv { Shape::Csv } else { Shape::Json };
+    Ok(snapshot.render(selection, snapshot.target(metric)?, shape, None))
 }
 
 async fn ask(

@@ -199,7 +199,7 @@ impl Slot {
         let clock: Arc<dyn Clock> = Arc::clone(&self.surroundings.world) as Arc<dyn Clock>;
         let (database, broker) = (self.database(process), Arc::new(self.broker(process)));
         let consumer =
-            Consumer::standalone(database, broker, clock, &Registry::new()).expect("a new registry");
+            Consumer::new(database, broker, clock, Arc::default(), &Registry::new()).expect("a new registry");
         life.spawn_fallible("consumer", consumer.run(life.shutdown()));
     }
 

@@ -5,7 +5,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How many deliveries are counted in one transaction.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct MicroBatching {
+pub(crate) struct MicroBatchLimits {
     pub(crate) max_messages: usize,
     /// Bodies that reach this close the micro-batch: bounds what one transaction and its decoding take.
     pub(crate) max_bytes: usize,
@@ -13,7 +13,7 @@ pub(crate) struct MicroBatching {
     pub(crate) max_wait: Duration,
 }
 
-impl MicroBatching {
+impl MicroBatchLimits {
     pub(crate) const DEFAULT: Self = Self {
         max_messages: 128,
         max_bytes: 4 * 1024 * 1024,

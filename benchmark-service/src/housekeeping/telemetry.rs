@@ -1,11 +1,12 @@
-use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    IntCounter, IntGauge, IntGaugeVec, Registry, register_int_counter_with_registry as counter,
+    register_int_gauge_vec_with_registry as gauge_vec, register_int_gauge_with_registry as gauge,
+};
 use storage::StorageError;
-
-use crate::metrics::{counter, gauge};
 
 /// What housekeeping does, each duty at its own pace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Duty {
+pub(crate) enum HousekeepingTask {
     /// Sends stored batches again that are overdue.
     Requeue,
     /// Folds stored batches again and compares.
@@ -14,7 +15,7 @@ pub(crate) enum Duty {
     Prune,
 }
 
-impl Duty {
+impl HousekeepingTask {
     const ALL: [Self; 3] = [Self::Requeue, Self::Audit, Self::Prune];
 
     fn label(self) -> &'static str {
@@ -28,7 +29,7 @@ impl Duty {
 
 /// What housekeeping found and did. Counters start at zero.
 #[derive(Debug, Clone)]
-pub(crate) struct HousekeepingMetrics {
+pub(crate) struct HousekeepingTelemetry {
     pub(crate) requeued: IntCounter,
     pub(crate) uncounted: IntGauge,
     pub(crate) audited: IntCounter,
@@ -39,76 +40,74 @@ pub(crate) struct HousekeepingMetrics {
     failing: IntGaugeVec,
 }
 
-impl HousekeepingMetrics {
+impl HousekeepingTelemetry {
     pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let failing = IntGaugeVec::new(
-            Opts::new(
-                "llm_bench_housekeeping_failing",
-                "1 while the last pass of a duty (requeue, audit, prune) was given up.",
-            ),
+        let failing = gauge_vec!(
+            "llm_bench_housekeeping_failing",
+            "1 while the last pass of a duty (requeue, audit, prune) was given up.",
             &["duty"],
+            registry
         )?;
-        registry.register(Box::new(failing.clone()))?;
-        for duty in Duty::ALL {
-            failing.with_label_values(&[duty.label()]);
+        for task in HousekeepingTask::ALL {
+            failing.with_label_values(&[task.label()]);
         }
         Ok(Self {
-            requeued: counter(
-                registry,
+            requeued: counter!(
                 "llm_bench_reconcile_requeued_total",
                 "Batches that were stored, overdue and not counted, and were sent again.",
+                registry
             )?,
-            uncounted: gauge(
-                registry,
+            uncounted: gauge!(
                 "llm_bench_reconcile_uncounted",
                 "Batches that are stored, overdue and not counted, as of the last pass.",
+                registry
             )?,
-            audited: counter(
-                registry,
+            audited: counter!(
                 "llm_bench_audited_batches_total",
                 "Batches that were folded again to check the statistics.",
+                registry
             )?,
-            mismatches: gauge(
-                registry,
+            mismatches: gauge!(
                 "llm_bench_reconcile_mismatches",
                 "Statistics rows that are not what the batches say: of the last full audit, or of the one under way \
                  where it has found more.",
+                registry
             )?,
-            pruned: counter(
-                registry,
+            pruned: counter!(
                 "llm_bench_pruned_batches_total",
                 "Batches that were deleted because they are older than the retention.",
+                registry
             )?,
-            held_back: gauge(
-                registry,
+            held_back: gauge!(
                 "llm_bench_retention_held_back_hours",
                 "Hours of batches that are older than the retention and are kept, because one of them is not counted.",
+                registry
             )?,
-            failures: counter(
-                registry,
+            failures: counter!(
                 "llm_bench_housekeeping_failures_total",
                 "Passes of housekeeping that were given up; the next one goes on.",
+                registry
             )?,
             failing,
         })
     }
 
     /// Notes and logs how a pass of a duty has ended.
-    pub(crate) fn note(&self, duty: Duty, done: &Result<(), StorageError>) {
-        let failing = self.failing.with_label_values(&[duty.label()]);
+    pub(crate) fn record(&self, task: HousekeepingTask, done: &Result<(), StorageError>) {
+        let failing = self.failing.with_label_values(&[task.label()]);
         failing.set(done.is_err().into());
         if let Err(error) = done {
             self.failures.inc();
             tracing::warn!(
                 error = error as &dyn std::error::Error,
-                duty = duty.label(),
+                duty = task.label(),
                 "a pass of housekeeping was given up; the next one goes on"
             );
         }
     }
 
     #[cfg(test)]
-    pub(crate) fn is_failing(&self, duty: Duty) -> bool {
-        self.failing.with_label_values(&[duty.label()]).get() == 1
+    pub(crate) fn is_failing(&self, task: HousekeepingTask) -> bool {
+        self.failing.with_label_values(&[task.label()]).get() == 1
     }
 }

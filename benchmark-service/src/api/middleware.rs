@@ -14,12 +14,12 @@ use actix_web::{
     web::Data,
 };
 
-use super::{State, unread::ChunkedBody};
-use crate::{metrics::RouteMetrics, problem::Problem};
+use super::{State, chunked_body::ChunkedBody, telemetry::RouteTelemetry};
+use crate::problem::Problem;
 
 /// What surrounds every request: trailing slashes are accepted, errors of the framework get the form of ours, a
 /// connection whose client may still be sending is closed, and the route's metrics are counted.
-pub(crate) async fn gate(
+pub(crate) async fn around_every_request(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
@@ -41,8 +41,8 @@ pub(crate) async fn gate(
         response = response.map_body(|_, body| chunked.kept_by(body));
     }
     let request = response.request();
-    if let Some(metrics) = request.app_data::<RouteMetrics>() {
-        metrics.observe(request.method(), status, started.elapsed());
+    if let Some(telemetry) = request.app_data::<RouteTelemetry>() {
+        telemetry.observe(request.method(), status, started.elapsed());
     }
     Ok(response)
 }

@@ -17,7 +17,7 @@ const LONGEST_WINDOW: i64 = 30 * 24;
 /// Why a key's statistics could not be computed.
 #[derive(Debug, thiserror::Error)]
 #[error("the stored statistics of {key:?} are not usable")]
-pub(crate) struct Unusable {
+pub struct UnreadableStatistics {
     key: StatisticsKey,
     #[source]
     source: StateError,
@@ -34,7 +34,7 @@ enum StateError {
 /// The rows by key. Memory: one serialised row per (key, hour) of the last 30 days and per key for all time, about
 /// 0.3 to 1 KB each, so up to 721 rows per key; and up to five decoded states per key, a few KB each.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct StatisticsCache {
     keys: BTreeMap<StatisticsKey, KeyRows>,
     /// Keys whose summaries are out of date.
     stale: BTreeSet<StatisticsKey>,
@@ -57,14 +57,14 @@ struct Row {
     updated_at: DateTime<Utc>,
 }
 
-impl Ledger {
+impl StatisticsCache {
     /// The first hour that is needed when it is `now`.
-    pub(crate) fn horizon(now: DateTime<Utc>) -> Hour {
+    pub(crate) fn oldest_hour(now: DateTime<Utc>) -> Hour {
         Hour(Hour::of(now).0 - LONGEST_WINDOW)
     }
 
     /// Takes in what changed, as of `now`. Gives whether anything may look different.
-    pub(crate) fn take(&mut self, change: StatisticsChange, now: DateTime<Utc>) -> bool {
+    pub(crate) fn apply(&mut self, change: StatisticsChange, now: DateTime<Utc>) -> bool {
         if change.complete {
             *self = Self::default();
         }
@@ -82,7 +82,7 @@ impl Ledger {
             };
             match period {
                 Period::AllTime => rows.all_time = Some(row),
-                Period::Hour(hour) if hour < Self::horizon(now) => {}
+                Period::Hour(hour) if hour < Self::oldest_hour(now) => {}
                 Period::Hour(hour) => {
                     rows.hours.insert(hour, row);
                     if Some(hour) != self.current {
@@ -97,10 +97,10 @@ impl Ledger {
 
     /// A new hour has begun (or the clock was set back): every window has moved.
     fn turn(&mut self, now: DateTime<Utc>) {
-        let horizon = Self::horizon(now);
+        let oldest_hour = Self::oldest_hour(now);
         self.current = Some(Hour::of(now));
         for (key, rows) in &mut self.keys {
-            rows.hours = rows.hours.split_off(&horizon);
+            rows.hours = rows.hours.split_off(&oldest_hour);
             rows.settled = None;
             self.stale.insert(*key);
         }
@@ -111,7 +111,7 @@ impl Ledger {
     /// # Errors
     /// The first of the keys with a row that is not a state. They stay out of date, and their summaries what they
     /// were; those of the other keys are computed all the same.
-    pub(crate) fn update(&mut self) -> Result<(), Unusable> {
+    pub(crate) fn update(&mut self) -> Result<(), UnreadableStatistics> {
         let Self {
             keys,
             stale,
@@ -133,7 +133,7 @@ impl Ledger {
                 }
                 Err(source) => {
                     if first.is_ok() {
-                        first = Err(Unusable { key, source });
+                        first = Err(UnreadableStatistics { key, source });
                     }
                     true
                 }
@@ -143,7 +143,7 @@ impl Ledger {
     }
 
     /// Whether the summaries of a key are out of date.
-    pub(crate) fn is_stale(&self) -> bool {
+    pub(crate) fn is_outdated(&self) -> bool {
         !self.stale.is_empty()
     }
 
@@ -257,9 +257,9 @@ mod tests {
     }
 
     /// n of each window: 1h, 24h, 7d, 30d, all.
-    fn counts(ledger: &mut Ledger) -> Vec<u64> {
-        ledger.update().unwrap();
-        ledger.summaries()[&(KEY.metric, KEY.source, KEY.llm)]
+    fn counts(cache: &mut StatisticsCache) -> Vec<u64> {
+        cache.update().unwrap();
+        cache.summaries()[&(KEY.metric, KEY.source, KEY.llm)]
             .iter()
             .map(|summary| summary.as_ref().map_or(0, |summary| summary.n))
             .collect()
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn windows_hold_the_current_hour_and_the_full_hours_before_it() {
-        let mut ledger = Ledger::default();
+        let mut cache = StatisticsCache::default();
         let rows = vec![
             row(Period::AllTime, &[0.0; 100]),
             row(hours_ago(-1), &[1.0; 50]),
@@ -279,57 +279,52 @@ mod tests {
             row(hours_ago(720), &[1.0; 32]),
             row(hours_ago(721), &[1.0; 64]),
         ];
-        assert!(ledger.take(change(true, rows), noon()));
-        assert_eq!(counts(&mut ledger), [3, 15, 31, 63, 100]);
+        assert!(cache.apply(change(true, rows), noon()));
+        assert_eq!(counts(&mut cache), [3, 15, 31, 63, 100]);
         assert!(
-            !ledger.take(change(false, vec![]), noon()),
+            !cache.apply(change(false, vec![]), noon()),
             "nothing new, nothing to do"
         );
     }
 
     #[test]
     fn only_what_changed_is_computed_and_late_hours_count() {
-        let mut ledger = Ledger::default();
-        ledger.take(change(true, vec![row(hours_ago(0), &[1.0])]), noon());
-        assert_eq!(counts(&mut ledger), [1, 1, 1, 1, 0]);
-        ledger.take(change(false, vec![row(hours_ago(0), &[1.0, 2.0])]), noon());
-        assert_eq!(counts(&mut ledger), [2, 2, 2, 2, 0]);
-        ledger.take(change(false, vec![row(hours_ago(30), &[1.0; 5])]), noon());
-        assert_eq!(counts(&mut ledger), [2, 2, 7, 7, 0]);
+        let mut cache = StatisticsCache::default();
+        cache.apply(change(true, vec![row(hours_ago(0), &[1.0])]), noon());
+        assert_eq!(counts(&mut cache), [1, 1, 1, 1, 0]);
+        cache.apply(change(false, vec![row(hours_ago(0), &[1.0, 2.0])]), noon());
+        assert_eq!(counts(&mut cache), [2, 2, 2, 2, 0]);
+        cache.apply(change(false, vec![row(hours_ago(30), &[1.0; 5])]), noon());
+        assert_eq!(counts(&mut cache), [2, 2, 7, 7, 0]);
     }
 
     #[test]
     fn windows_move_on_with_the_hour() {
-        let mut ledger = Ledger::default();
-        ledger.take(change(true, vec![row(hours_ago(0), &[1.0])]), noon());
-        assert_eq!(counts(&mut ledger), [1, 1, 1, 1, 0]);
+        let mut cache = StatisticsCache::default();
+        cache.apply(change(true, vec![row(hours_ago(0), &[1.0])]), noon());
+        assert_eq!(counts(&mut cache), [1, 1, 1, 1, 0]);
         let in_hours = |hours| noon() + TimeDelta::hours(hours);
-        assert!(ledger.take(change(false, vec![]), in_hours(1)));
-        assert_eq!(counts(&mut ledger), [1, 1, 1, 1, 0]);
-        ledger.take(change(false, vec![]), in_hours(2));
-        assert_eq!(counts(&mut ledger), [0, 1, 1, 1, 0]);
-        ledger.take(change(false, vec![]), in_hours(721));
-        assert_eq!(counts(&mut ledger), [0, 0, 0, 0, 0]);
+        assert!(cache.apply(change(false, vec![]), in_hours(1)));
+        assert_eq!(counts(&mut cache), [1, 1, 1, 1, 0]);
+        cache.apply(change(false, vec![]), in_hours(2));
+        assert_eq!(counts(&mut cache), [0, 1, 1, 1, 0]);
+        cache.apply(change(false, vec![]), in_hours(721));
+        assert_eq!(counts(&mut cache), [0, 0, 0, 0, 0]);
     }
 
     #[test]
     fn an_unreadable_row_is_an_error_and_not_a_gap_and_the_other_keys_are_computed() {
-        let mut ledger = Ledger::default();
+        let mut cache = StatisticsCache::default();
         let mut broken = row(Period::AllTime, &[1.0]);
         broken.state.pop();
         let mut healthy = row(Period::AllTime, &[1.0]);
         healthy.key.llm = LlmId(2);
-        ledger.take(change(true, vec![broken, healthy]), noon());
-        assert!(ledger.update().is_err());
-        assert!(ledger.is_stale() && ledger.update().is_err());
-        assert!(
-            ledger
-                .summaries()
-                .keys()
-                .eq([&(KEY.metric, KEY.source, LlmId(2))])
-        );
-        ledger.take(change(false, vec![row(Period::AllTime, &[1.0])]), noon());
-        assert_eq!(counts(&mut ledger), [0, 0, 0, 0, 1]);
-        assert!(!ledger.is_stale());
+        cache.apply(change(true, vec![broken, healthy]), noon());
+        assert!(cache.update().is_err());
+        assert!(cache.is_outdated() && cache.update().is_err());
+        assert!(cache.summaries().keys().eq([&(KEY.metric, KEY.source, LlmId(2))]));
+        cache.apply(change(false, vec![row(Period::AllTime, &[1.0])]), noon());
+        assert_eq!(counts(&mut cache), [0, 0, 0, 0, 1]);
+        assert!(!cache.is_outdated());
     }
 }

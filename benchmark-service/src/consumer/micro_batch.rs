@@ -11,22 +11,22 @@ pub(super) struct Message {
 
 /// Messages that are counted in one transaction: their batches side by side, and how many belong to each delivery.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct MicroBatch {
     pub(super) batches: Vec<MetricBatch>,
     deliveries: Vec<(Delivery, usize)>,
 }
 
-impl Group {
+impl MicroBatch {
     pub(super) fn of(messages: Vec<Message>) -> Self {
-        let mut group = Self {
+        let mut micro_batch = Self {
             batches: Vec::with_capacity(messages.len()),
             deliveries: Vec::with_capacity(messages.len()),
         };
         for Message { delivery, batches } in messages {
-            group.deliveries.push((delivery, batches.len()));
-            group.batches.extend(batches);
+            micro_batch.deliveries.push((delivery, batches.len()));
+            micro_batch.batches.extend(batches);
         }
-        group
+        micro_batch
     }
 
     pub(super) fn is_empty(&self) -> bool {
