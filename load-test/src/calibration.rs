@@ -196,10 +196,7 @@ fn server_settings(plan: &Plan) -> Settings {
 }
 
 fn base_url(server: &MockLlm, api: Api) -> String {
-    match api {
-        Api::OpenAiChat | Api::OpenAiCompletions => server.base_url(),
-        Api::AnthropicMessages => format!("http://{}", server.addr()),
-    }
+    format!("http://{}{}", server.addr(), api.provider().base_path())
 }
 
 /// A request as long as the plan's are on the average.

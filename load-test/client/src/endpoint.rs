@@ -1,84 +1,51 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Uri,
-    header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header::HOST};
 use shared_types::Secret;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use url::Url;
 
-use crate::{Generation, tls::Tls};
+use crate::{Api, Generation, wire::Tls};
 
-/// Where Anthropic's own API is.
-pub const ANTHROPIC_BASE_URL: &str = "https://api.anthropic.com";
-
-/// The version of Anthropic's API whose events are understood here.
-const ANTHROPIC_VERSION: &str = "2023-06-01";
-
-/// An API that generates text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Api {
-    /// `POST {base}/chat/completions`, where the base ends in `/v1` as a rule (LLMPerf's `OPENAI_API_BASE`).
-    #[serde(rename = "openai-chat")]
-    OpenAiChat,
-    /// `POST {base}/completions`: a prompt, no messages.
-    #[serde(rename = "openai-completions")]
-    OpenAiCompletions,
-    /// `POST {base}/v1/messages`.
-    #[serde(rename = "anthropic-messages")]
-    AnthropicMessages,
-}
-
-impl Api {
-    fn path(self) -> &'static str {
-        match self {
-            Self::OpenAiChat => "chat/completions",
-            Self::OpenAiCompletions => "completions",
-            Self::AnthropicMessages => "v1/messages",
-        }
-    }
-}
-
-/// Where requests go, and the headers that all of them carry. Cheap to clone: make one for all threads.
+/// The address of an API, and the headers of every request. Cheap to clone: make one for all threads.
 #[derive(Clone)]
 pub struct Endpoint {
-    pub(crate) api: Api,
-    /// Path and query, as they stand in the request line.
+    api: Api,
+    /// Path and query, as the request line has them.
     pub(crate) target: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) host: Arc<str>,
     pub(crate) port: u16,
     pub(crate) tls: Option<Tls>,
-    pub(crate) asks_for_stream_usage: bool,
+    wants_stream_usage: bool,
 }
 
-/// Why something is no endpoint.
+/// Why an endpoint could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// The base URL is none that requests can go to.
+    /// Requests cannot be sent to the base URL.
     #[error("base URL {url:?}: {reason}; expected something like https://host:8000/v1")]
     Url {
-        /// What was given, without user, password and query.
+        /// The given URL, without user, password and query.
         url: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: &'static str,
     },
     /// A header's name cannot be sent.
     #[error("header name {name:?}: expected letters, digits and dashes")]
     HeaderName {
-        /// What was given.
+        /// The given name.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         source: http::header::InvalidHeaderName,
     },
-    /// A header's value, or the key, cannot be sent. It is not shown: it may be secret.
+    /// A header's value, or the key, cannot be sent. It is not shown, as it may be secret.
     #[error("the value of header {name}: expected visible ASCII characters")]
     HeaderValue {
         /// The header.
         name: HeaderName,
-        /// What is wrong with it.
+        /// The reason.
         source: http::header::InvalidHeaderValue,
     },
     /// A certificate authority cannot be read.
@@ -87,55 +54,48 @@ pub enum EndpointError {
 }
 
 impl Endpoint {
-    /// The endpoint of `api` below `base_url` (http or https, with or without a slash at the end), with `key` as the API wants
-    /// it: `authorization: Bearer …`, or Anthropic's `x-api-key`.
+    /// The endpoint of `api` below `base_url` (http or https, with or without a slash at the end), with `key` in the header that the
+    /// API defines.
     ///
     /// # Errors
     ///
-    /// Where the URL is none, or the key cannot be a header.
+    /// When the URL is invalid, or the key cannot be a header.
     pub fn new(api: Api, base_url: &str, key: Option<Secret>) -> Result<Self, EndpointError> {
-        let place = Place::parse(api, base_url)?;
-        let tls = place.name.map(Tls::new);
+        let definition = api.definition();
+        let address = Address::parse(definition.path, base_url)?;
         let mut endpoint = Self {
             api,
-            target: place.target,
+            target: address.target,
             headers: HeaderMap::new(),
-            host: place.host,
-            port: place.port,
-            tls,
-            asks_for_stream_usage: true,
+            host: address.host,
+            port: address.port,
+            tls: address.server_name.map(Tls::new),
+            wants_stream_usage: true,
         };
-        endpoint.headers.insert(HOST, place.authority);
-        let fixed = [
-            (CONTENT_TYPE, "application/json"),
-            (USER_AGENT, concat!("llm-bench/", env!("CARGO_PKG_VERSION"))),
+        endpoint.headers.insert(HOST, address.authority);
+        let headers = [
+            ("content-type", "application/json"),
+            ("user-agent", concat!("llm-bench/", env!("CARGO_PKG_VERSION"))),
         ];
-        for (name, value) in fixed {
-            endpoint.headers.insert(name, HeaderValue::from_static(value));
+        for (name, value) in headers.iter().chain(definition.headers) {
+            endpoint.headers.insert(*name, HeaderValue::from_static(value));
         }
-        if api == Api::AnthropicMessages {
-            let version = HeaderValue::from_static(ANTHROPIC_VERSION);
-            endpoint.headers.insert("anthropic-version", version);
-        }
-        let authorization = key.map(|key| match api {
-            Api::AnthropicMessages => (HeaderName::from_static("x-api-key"), key),
-            Api::OpenAiChat | Api::OpenAiCompletions => {
-                let bearer = format!("Bearer {}", key.expose());
-                (AUTHORIZATION, Secret::new(bearer))
-            }
-        });
-        if let Some((name, value)) = authorization {
-            endpoint.insert(name, value.expose())?;
+        if let Some(key) = key {
+            let (name, prefix) = definition.key_header;
+            endpoint.insert(
+                HeaderName::from_static(name),
+                &format!("{prefix}{}", key.expose()),
+            )?;
         }
         Ok(endpoint)
     }
 
-    /// Trusts these certificate authorities (DER) too, beside the platform's (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace
-    /// those). Without effect where the scheme is http.
+    /// Trusts these certificate authorities (DER) in addition to the platform's, which `SSL_CERT_FILE` and `SSL_CERT_DIR` replace.
+    /// Without effect for http.
     ///
     /// # Errors
     ///
-    /// Where one cannot be read as a certificate.
+    /// When one of them is not a certificate.
     pub fn with_roots(mut self, roots: &[Vec<u8>]) -> Result<Self, EndpointError> {
         if let Some(tls) = &mut self.tls {
             let roots = roots.iter().map(|root| CertificateDer::from(root.as_slice()));
@@ -144,11 +104,11 @@ impl Endpoint {
         Ok(self)
     }
 
-    /// Adds a header to every request; one that is there already is replaced.
+    /// Adds a header to every request, or replaces the one of that name.
     ///
     /// # Errors
     ///
-    /// Where it cannot be sent.
+    /// When the header is invalid.
     pub fn with_header(mut self, name: &str, value: &Secret) -> Result<Self, EndpointError> {
         let name = HeaderName::try_from(name).map_err(|source| EndpointError::HeaderName {
             name: name.to_owned(),
@@ -158,27 +118,27 @@ impl Endpoint {
         Ok(self)
     }
 
-    /// Does not ask for the usage in OpenAI's streams (`stream_options.include_usage`): some servers refuse the field.
+    /// Does not ask for the usage in OpenAI's streams (`stream_options.include_usage`), as some servers refuse the field.
     #[must_use]
     pub fn without_stream_usage(mut self) -> Self {
-        self.asks_for_stream_usage = false;
+        self.wants_stream_usage = false;
         self
     }
 
-    /// Where requests go, such as `https://api.openai.com:443/v1/chat/completions`; without a query, which may hold a key.
+    /// The URL of requests, such as `https://api.openai.com:443/v1/chat/completions`, without a query, which may hold a key.
     #[must_use]
     pub fn place(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}:{}{}", self.host, self.port, self.target.path())
     }
 
-    /// Which API it is.
+    /// The API of this endpoint.
     #[must_use]
     pub fn api(&self) -> Api {
         self.api
     }
 
-    /// `text` without the keys that go with every request: a server may tell back which one it refuses.
+    /// `text` without the keys of the headers, for text of the server, which may repeat a key that it refuses.
     #[must_use]
     pub fn without_keys(&self, text: Box<str>) -> Box<str> {
         let values = self.headers.values().filter(|value| value.is_sensitive());
@@ -195,10 +155,10 @@ impl Endpoint {
         })
     }
 
-    /// A request's body, to be sent by [`Client::exchange`](crate::Client::exchange).
+    /// The body of a request, to be sent by [`Client::exchange`](crate::Client::exchange).
     #[must_use]
     pub fn encode(&self, generation: &Generation<'_>) -> Bytes {
-        generation.encode(self.api, self.asks_for_stream_usage)
+        self.api.definition().encode(generation, self.wants_stream_usage)
     }
 
     fn insert(&mut self, name: HeaderName, value: &str) -> Result<(), EndpointError> {
@@ -212,10 +172,11 @@ impl Endpoint {
     }
 }
 
-/// `text` without the beginning of `key` at its end: texts are cut to what is worth showing, and the cut may go through a key.
+/// `text` without a beginning of `key` at its end: texts are shortened before they are shown, which may cut a key in two.
 fn without_cut_key(text: Box<str>, key: &str) -> Box<str> {
-    const TELLING: usize = 4;
-    let cut = (TELLING..key.len())
+    /// Shorter beginnings of a key do not reveal it.
+    const MIN_LENGTH: usize = 4;
+    let cut = (MIN_LENGTH..key.len())
         .rev()
         .filter_map(|length| key.get(..length))
         .find(|beginning| text.ends_with(beginning));
@@ -226,7 +187,7 @@ fn without_cut_key(text: Box<str>, key: &str) -> Box<str> {
 }
 
 impl fmt::Debug for Endpoint {
-    /// Without the headers: any of them may be a key.
+    /// Omits the headers, any of which may hold a key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint")
             .field("api", &self.api)
@@ -238,18 +199,18 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// What a base URL says.
-struct Place {
+/// The parts of a base URL and an API's path.
+struct Address {
     target: Uri,
     authority: HeaderValue,
     host: Arc<str>,
     port: u16,
-    /// The name that the server's certificate must have, for https.
-    name: Option<ServerName<'static>>,
+    /// For https, the name that the server's certificate must have.
+    server_name: Option<ServerName<'static>>,
 }
 
-impl Place {
-    fn parse(api: Api, base_url: &str) -> Result<Self, EndpointError> {
+impl Address {
+    fn parse(api_path: &str, base_url: &str) -> Result<Self, EndpointError> {
         let refuse = |reason| EndpointError::Url {
             url: without_secrets(base_url),
             reason,
@@ -264,7 +225,7 @@ impl Place {
             return Err(refuse("it holds a user or password, which no LLM API asks for"));
         }
         url.set_fragment(None);
-        let path = format!("{}/{}", url.path().trim_end_matches('/'), api.path());
+        let path = format!("{}/{}", url.path().trim_end_matches('/'), api_path);
         url.set_path(&path);
         let target = &url[url::Position::BeforePath..];
         let target = Uri::try_from(target).map_err(|_| refuse("its path cannot be requested"))?;
@@ -273,7 +234,7 @@ impl Place {
             HeaderValue::try_from(authority).map_err(|_| refuse("its host cannot be a header"))?;
         let host = url.host_str().ok_or_else(|| refuse("it has no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let name = if is_https {
+        let server_name = if is_https {
             let name = ServerName::try_from(host.to_owned());
             Some(name.map_err(|_| refuse("its host cannot have a certificate"))?)
         } else {
@@ -286,22 +247,21 @@ impl Place {
             port: url
                 .port_or_known_default()
                 .unwrap_or(if is_https { 443 } else { 80 }),
-            name,
+            server_name,
         })
     }
 }
 
-/// What of a URL may be shown. What cannot be taken apart is not shown at all where it might hold a password.
+/// The parts of a URL that may be shown. Text that is not a URL is hidden when it might contain a password.
 fn without_secrets(given: &str) -> String {
     let Ok(mut url) = Url::parse(given.trim()) else {
-        let harmless = !given.contains(['@', '?']);
-        return if harmless {
+        return if !given.contains(['@', '?']) {
             given.to_owned()
         } else {
             "…".to_owned()
         };
     };
-    // Refused only for URLs without a host, which have neither.
+    // Both calls fail only for URLs without a host, which have neither user nor password.
     let _ = url.set_username("");
     let _ = url.set_password(None);
     url.set_query(None);
@@ -310,6 +270,8 @@ fn without_secrets(given: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use http::header::AUTHORIZATION;
+
     use super::*;
 
     fn target(api: Api, base: &str) -> (String, String, u16) {
@@ -319,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_tells_back_is_shown_without_the_key() {
+    fn text_of_a_server_is_shown_without_the_key() {
         for api in [Api::OpenAiChat, Api::AnthropicMessages] {
             let endpoint = Endpoint::new(api, "http://h", Some(Secret::new("sk-1".to_owned())))
                 .and_then(|endpoint| endpoint.with_header("x-team", &Secret::new("blue-7".to_owned())))
@@ -331,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_is_completed() {
+    fn the_apis_path_is_added_to_the_base_url() {
         let cases = [
             (
                 Api::OpenAiChat,
@@ -357,7 +319,7 @@ mod tests {
             (Api::OpenAiChat, "http://h", "h", "/chat/completions", 80),
             (
                 Api::AnthropicMessages,
-                ANTHROPIC_BASE_URL,
+                Api::AnthropicMessages.provider().base_url,
                 "api.anthropic.com",
                 "/v1/messages",
                 443,
@@ -380,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_url_is_refused_without_its_password() {
+    fn an_invalid_base_url_is_refused_without_its_password() {
         let cases = [
             ("localhost:8000/v1", "its scheme is neither http nor https"),
             ("", "it is no URL"),
@@ -408,7 +370,7 @@ mod tests {
             .with_header("X-Proxy-Key", &Secret::new("hunter2".to_owned()))
             .unwrap();
         assert_eq!(anthropic.headers["x-api-key"], "sk-hunter2");
-        assert_eq!(anthropic.headers["anthropic-version"], ANTHROPIC_VERSION);
+        assert_eq!(anthropic.headers["anthropic-version"], "2023-06-01");
         assert!(!anthropic.headers.contains_key(AUTHORIZATION));
         for endpoint in [openai, anthropic] {
             assert!(!format!("{endpoint:?} {:?}", endpoint.headers).contains("hunter2"));
@@ -423,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_is_no_certificate_is_refused() {
+    fn an_invalid_certificate_is_refused() {
         let endpoint = Endpoint::new(Api::OpenAiChat, "https://h/v1", None).unwrap();
         let refused = endpoint.with_roots(&[b"-----BEGIN".to_vec()]).unwrap_err();
         assert!(matches!(refused, EndpointError::Root(_)));

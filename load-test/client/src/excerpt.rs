@@ -1,4 +1,4 @@
-//! What of a server's words is fit to be shown and stored.
+//! Shortens and cleans texts of a server before they are shown or stored.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,14 +13,14 @@ pub(crate) fn excerpt(text: &str) -> Box<str> {
     shown.into()
 }
 
-/// The same of bytes, whatever they are.
+/// The beginning of `bytes` as text, shortened and cleaned like [`excerpt`].
 pub(crate) fn excerpt_of_bytes(bytes: &[u8]) -> Box<str> {
-    // A character has four bytes at most, so this much is enough for all that is shown.
+    // A character has at most four bytes.
     let beginning = &bytes[..bytes.len().min(4 * MAX_CHARS)];
     excerpt(&String::from_utf8_lossy(beginning))
 }
 
-/// The message of an error that a server sent: a text, or an object with a message in it.
+/// The message of an error value, which is a text or an object with a message.
 pub(crate) fn error_message(error: &Value) -> Box<str> {
     let message = error.get("message").unwrap_or(error);
     message
@@ -28,7 +28,7 @@ pub(crate) fn error_message(error: &Value) -> Box<str> {
         .map_or_else(|| excerpt(&message.to_string()), excerpt)
 }
 
-/// What the body of a refusal says: `error.message`, `error`, `message` or `detail` of a JSON object, else its beginning.
+/// The message in the body of an error response: `error.message`, `error`, `message` or `detail` of a JSON object, else its beginning.
 pub(crate) fn refusal_message(body: &[u8]) -> Box<str> {
     let document = serde_json::from_slice::<Value>(body).ok();
     let named = document.as_ref().and_then(|document| {
@@ -40,7 +40,7 @@ pub(crate) fn refusal_message(body: &[u8]) -> Box<str> {
     named.map_or_else(|| excerpt_of_bytes(body), error_message)
 }
 
-/// A `Retry-After`: seconds, or a date seen from `now`.
+/// The delay of a `Retry-After` header, which holds seconds or a date; `now` is subtracted from a date.
 pub(crate) fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse() {
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_its_error_says() {
+    fn the_message_of_an_error_response_is_found() {
         let cases = [
             (
                 r#"{"error":{"message":"too many","type":"rate_limit"}}"#,

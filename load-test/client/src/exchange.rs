@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use precise_time::MonotonicTime;
+use serde::{Deserialize, Deserializer};
 
 use crate::Outcome;
 
-/// What a part of an answer is.
+/// The kind of a part of a response's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentKind {
     /// The answer's text.
@@ -15,13 +16,13 @@ pub enum ContentKind {
     ToolCall,
 }
 
-/// Is told every non-empty part of an answer, in its order. `()` listens to nothing.
+/// Receives every non-empty part of a response's content, in order. `()` ignores them.
 pub trait Observer {
-    /// An event with content has come, `at` that moment; what it holds follows as one or more [`Observer::content`].
+    /// An event with content was received at `at`. One or more calls of [`Observer::content`] with its texts follow.
     fn chunk(&mut self, _at: MonotonicTime) {}
 
-    /// `text` is not empty; `at` is when its last byte came. Called between two reads of the
-    /// socket: what takes long here delays every request of this thread.
+    /// Receives a non-empty text, whose last byte was received at `at`. Called between two reads of the socket, so a slow
+    /// implementation delays every request of this thread.
     fn content(&mut self, at: MonotonicTime, kind: ContentKind, text: &str);
 }
 
@@ -29,52 +30,53 @@ impl Observer for () {
     fn content(&mut self, _at: MonotonicTime, _kind: ContentKind, _text: &str) {}
 }
 
-/// Everything that is known about one request when it has ended.
+/// The record of one request.
 ///
-/// The stamps that are there are ordered: `connected` ≤ `sent` ≤ `response_head` ≤ `first_content` ≤ `last_content` ≤ `closed`.
+/// Those times that are known are ordered: `connected` ≤ `sent` ≤ `response_head` ≤ `first_content` ≤ `last_content` ≤ `closed`.
 #[derive(Debug)]
 pub struct Exchange {
-    /// When the connection stood (TLS included); `None` where an open one was used again, or none could be made.
+    /// When the connection was established (TLS included); `None` where an open one was used again or none could be established.
     pub connected: Option<MonotonicTime>,
     /// Just before the first byte of the request was written to the socket; `None` where none was.
     pub sent: Option<MonotonicTime>,
-    /// When the response's status and headers had come.
+    /// When the response's status and headers were received.
     pub response_head: Option<MonotonicTime>,
-    /// The first non-empty content of any kind. A role, an empty delta, usage and comments are none.
+    /// When the first non-empty content of any kind was received. Roles, empty deltas, usage and comments are not content.
     pub first_content: Option<MonotonicTime>,
-    /// By how much [`Self::first_content`] may be too late: zero where it is the kernel's stamp of what brought it and of nothing that
-    /// came behind before the read.
+    /// By how much [`Self::first_content`] may be too late. Zero where it is the kernel's timestamp and no later bytes were received
+    /// together with the content.
     pub first_content_uncertainty: Duration,
-    /// The first content that is [`ContentKind::Answer`].
+    /// When the first content of kind [`ContentKind::Answer`] was received.
     pub first_answer: Option<MonotonicTime>,
-    /// The last content of any kind. In an answer that is not streamed, all content comes with the body's last byte.
+    /// When the last content of any kind was received. In a response that is not streamed, all content counts as received with the body's
+    /// last byte.
     pub last_content: Option<MonotonicTime>,
-    /// When the end of the response's body had come; `None` where it never did.
+    /// When the end of the response's body was received; `None` where it never was.
     pub closed: Option<MonotonicTime>,
-    /// Whether the server told its reasoning. Where it did not, its usage may still count it.
+    /// Whether the response contained reasoning. Servers that do not send it may still count it in the usage.
     pub has_reasoning: bool,
-    /// Events that carried content; 1 for an answer that is not streamed.
+    /// Number of events with content; 1 for a response that is not streamed.
     pub content_chunks: u32,
     /// Bytes of the response's body.
     pub bytes: u64,
-    /// The tokens as the server counted them.
+    /// The server's own count of tokens.
     pub usage: Option<Usage>,
     /// Why the model stopped.
-    pub finish: Option<Finish>,
-    /// The mock server's own stamps of this request.
-    pub server_stamps: Option<ServerStamps>,
-    /// How it ended.
+    pub finish_reason: Option<FinishReason>,
+    /// The mock server's own timestamps of this request.
+    pub server_timestamps: Option<ServerTimestamps>,
+    /// How the request ended.
     pub outcome: Outcome,
-    /// Whether the request went over a connection that had served another.
+    /// Whether the request used a connection that had served another one.
     pub reused: bool,
-    /// Whether it was sent a second time, on a new connection, because the server had closed the first instead of answering. `sent` is
-    /// the second time.
+    /// Whether the request was sent a second time, on a new connection, because the server had closed the first connection without a
+    /// response. `sent` is the time of the second attempt.
     pub sent_again: bool,
 }
 
 impl Exchange {
-    /// Nothing has happened yet. It has timed out until something else is known.
-    pub(crate) fn begun() -> Self {
+    /// The record of a request that begins now. Its outcome is a timeout until another one replaces it.
+    pub(crate) fn new() -> Self {
         Self {
             connected: None,
             sent: None,
@@ -88,8 +90,8 @@ impl Exchange {
             content_chunks: 0,
             bytes: 0,
             usage: None,
-            finish: None,
-            server_stamps: None,
+            finish_reason: None,
+            server_timestamps: None,
             outcome: Outcome::TimedOut,
             reused: false,
             sent_again: false,
@@ -97,34 +99,34 @@ impl Exchange {
     }
 }
 
-/// The server's own count of tokens. In a stream the last one counts.
+/// The server's own count of tokens. Of several reports in a stream the last one counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Tokens of the prompt, with those that were read from or written to a cache.
+    /// Tokens of the prompt, cached ones included.
     pub input_tokens: Option<u64>,
-    /// Tokens of the answer, its reasoning included.
+    /// Generated tokens, reasoning included.
     pub output_tokens: Option<u64>,
-    /// Those of the output that are reasoning, where the server tells them apart.
+    /// Generated tokens that are reasoning, where the server counts them separately.
     pub reasoning_tokens: Option<u64>,
 }
 
 /// Why the model stopped (OpenAI's `finish_reason`, Anthropic's `stop_reason`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finish {
-    /// It was done (`stop`, `end_turn`, `stop_sequence`, `eos_token`).
+pub enum FinishReason {
+    /// The text was complete (`stop`, `end_turn`, `stop_sequence`, `eos_token`).
     Stop,
     /// The limit of tokens was reached (`length`, `max_tokens`).
     Length,
-    /// It calls a tool (`tool_calls`, `function_call`, `tool_use`).
+    /// The model calls a tool (`tool_calls`, `function_call`, `tool_use`).
     ToolCalls,
-    /// A filter ended it (`content_filter`, `refusal`).
+    /// A filter ended the text (`content_filter`, `refusal`).
     Filtered,
-    /// Anything else, in the server's word.
+    /// Any other reason, in the server's word.
     Other(Box<str>),
 }
 
 impl Usage {
-    /// What `later` says replaces what was known: Anthropic sends the input's count first and the output's last.
+    /// These counts with those of `later` in place of the same ones: Anthropic sends the input's count first and the output's last.
     pub(crate) fn updated(self, later: Self) -> Self {
         Self {
             input_tokens: later.input_tokens.or(self.input_tokens),
@@ -134,8 +136,8 @@ impl Usage {
     }
 }
 
-impl Finish {
-    /// What a server's word means.
+impl FinishReason {
+    /// The reason that a server's word stands for.
     pub(crate) fn from_word(word: &str) -> Self {
         match word {
             "stop" | "end_turn" | "stop_sequence" | "eos_token" => Self::Stop,
@@ -147,18 +149,27 @@ impl Finish {
     }
 }
 
-/// When the mock server received a request and wrote its tokens, by the clock that the client uses too: the field
-/// `mock_llm` of the last event. "Written" is just before the call that wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServerStamps {
+/// When the mock server received a request and wrote its tokens, by the monotonic clock that the client uses too: the field
+/// `mock_llm` of the last event, in ns. The time of a write is taken just before the system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct ServerTimestamps {
     /// When the read of the request's last byte returned.
+    #[serde(rename = "received_ns", deserialize_with = "from_nanos")]
     pub received: MonotonicTime,
     /// When the first token should have been written.
+    #[serde(rename = "first_token_due_ns", deserialize_with = "from_nanos")]
     pub first_token_due: MonotonicTime,
     /// When the first token was written.
+    #[serde(rename = "first_token_written_ns", deserialize_with = "from_nanos")]
     pub first_token_written: MonotonicTime,
     /// When the last token should have been written.
+    #[serde(rename = "last_token_due_ns", deserialize_with = "from_nanos")]
     pub last_token_due: MonotonicTime,
     /// When the last token was written.
+    #[serde(rename = "last_token_written_ns", deserialize_with = "from_nanos")]
     pub last_token_written: MonotonicTime,
+}
+
+fn from_nanos<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MonotonicTime, D::Error> {
+    u64::deserialize(deserializer).map(MonotonicTime::from_nanos)
 }

@@ -1,38 +1,33 @@
-//! The load test's client of LLM APIs: one request in, one record of what happened out.
+//! The load test's client of LLM APIs: it sends one request and returns one record of what happened.
 //!
 //! An [`Endpoint`] knows where an API is and how its requests look; [`Endpoint::encode`] writes a request's body ahead of
-//! time. A [`Client`] sends it ([`Client::exchange`]), follows the answer, streamed or not, and returns an [`Exchange`]:
-//! when what was sent and read, what the server said about it, and how it ended. Who wants the text as it comes is an
-//! [`Observer`].
+//! time. A [`Client`] sends it ([`Client::exchange`]), follows the response, streamed or not, and returns an [`Exchange`]:
+//! when it was sent and read, what the server said about it, and how it ended. An [`Observer`] receives the text as it
+//! arrives.
 //!
-//! All moments are taken at the socket, before anything is decoded: on Linux the kernel's stamps of the segments that brought the
-//! bytes, so that a busy client is not a slow server; elsewhere when the read returns.
-//! Nothing here counts tokens, computes statistics or writes files.
+//! `wire/` reads and writes sockets; `api/` has one file for each API.
+//!
+//! All times are taken at the socket, before anything is decoded. On Linux they are the kernel's timestamps of the segments that
+//! brought the bytes, so a busy client does not make the server look slow; elsewhere they are the time when the read returned.
+//! This crate does not count tokens, compute statistics or write files.
 
-mod answer;
-mod arrival;
-mod body;
+mod api;
 mod client;
-mod connect;
-mod connection;
-mod decode;
 mod endpoint;
 mod excerpt;
 mod exchange;
 mod generation;
-mod http1;
-mod inbox;
-mod lookout;
+mod limits;
 mod outcome;
-mod socket;
-mod sse;
-mod tls;
-mod transport;
+mod response_body;
+mod response_recorder;
+mod wire;
 
-pub use client::{Client, Limits};
-pub use endpoint::{ANTHROPIC_BASE_URL, Api, Endpoint, EndpointError};
-pub use exchange::{ContentKind, Exchange, Finish, Observer, ServerStamps, Usage};
+pub use api::{Api, ApiName, Provider};
+pub use client::Client;
+pub use endpoint::{Endpoint, EndpointError};
+pub use exchange::{ContentKind, Exchange, FinishReason, Observer, ServerTimestamps, Usage};
 pub use generation::{Generation, Message, Prompt, Role};
-pub use http1::TransportError;
-pub use lookout::before_sleep;
-pub use outcome::{Dropped, Outcome, StreamError};
+pub use limits::Limits;
+pub use outcome::{MissingResource, Outcome, StreamError, TransportError};
+pub use wire::before_sleep;

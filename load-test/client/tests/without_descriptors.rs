@@ -1,8 +1,8 @@
-//! A process that may open no more files: alone in its process, as the limit is the process's.
+//! A client whose process may open no more files. The test has a process of its own, because the limit applies to the process.
 
 use std::{fs::File, net::TcpListener};
 
-use llm_client::{Api, Client, Dropped, Endpoint, Limits, Outcome};
+use llm_client::{Api, Client, Endpoint, Limits, MissingResource, Outcome};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 #[tokio::test]
@@ -19,7 +19,10 @@ async fn a_request_that_cannot_be_sent_is_dropped() {
 
     let exchange = client.exchange("{}".into(), &mut ()).await;
     assert!(
-        matches!(exchange.outcome, Outcome::Dropped(Dropped::Descriptors(_))),
+        matches!(
+            exchange.outcome,
+            Outcome::Dropped(MissingResource::Descriptors(_))
+        ),
         "{exchange:?}"
     );
     assert_eq!((exchange.connected, exchange.sent), (None, None));

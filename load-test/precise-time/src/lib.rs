@@ -9,5 +9,5 @@ mod realtime;
 mod timer;
 
 pub use monotonic_time::MonotonicTime;
-pub use realtime::RealtimeStamps;
+pub use realtime::RealtimeConverter;
 pub use timer::Timer;

@@ -18,12 +18,12 @@ const TOLERANCE: Duration = Duration::from_micros(5);
 /// Both clocks run at the same rate; their difference changes only where somebody sets the wall clock. So it is read every 10 ms,
 /// and at once where a stamp would lie outside of what is possible.
 #[derive(Debug)]
-pub struct RealtimeStamps {
+pub struct RealtimeConverter {
     offset: Cell<i64>,
     read: Cell<MonotonicTime>,
 }
 
-impl RealtimeStamps {
+impl RealtimeConverter {
     /// Reads both clocks.
     #[must_use]
     pub fn new() -> Self {
@@ -62,7 +62,7 @@ impl RealtimeStamps {
     }
 }
 
-impl Default for RealtimeStamps {
+impl Default for RealtimeConverter {
     fn default() -> Self {
         Self::new()
     }
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_stamp_lies_between_the_readings_around_it() {
-        let stamps = RealtimeStamps::new();
+        let stamps = RealtimeConverter::new();
         for _ in 0..1000 {
             let before = MonotonicTime::now();
             let stamp = realtime_ns();
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_wall_clock_that_was_set_is_noticed() {
-        let stamps = RealtimeStamps::new();
+        let stamps = RealtimeConverter::new();
         let before = MonotonicTime::now();
         let hour = 3_600_000_000_000;
         // As if the clock had been set back by an hour after the offset was read.

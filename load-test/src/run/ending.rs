@@ -88,7 +88,9 @@ pub(super) fn of_exchange(
         first_answer: exchange.first_answer,
         last_content: exchange.last_content,
         closed: exchange.closed.unwrap_or(ended),
-        server_wrote_first: exchange.server_stamps.map(|stamps| stamps.first_token_written),
+        server_wrote_first: exchange
+            .server_timestamps
+            .map(|timestamps| timestamps.first_token_written),
         server_input_tokens: input_tokens.map(saturated),
         server_output_tokens: output_tokens.map(saturated),
         hidden_tokens: reasoning_tokens

@@ -1,12 +1,9 @@
-use llm_client::{ANTHROPIC_BASE_URL, Api, Endpoint};
+use llm_client::{Api, Endpoint, Provider};
 use load_test::tokens::Hub;
 use service_runtime::settings::Variables;
 use shared_types::Secret;
 
 use crate::context::{Context, UsageError, WrongInput};
-
-/// OpenAI's own API.
-const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
 
 /// What the environment says about APIs, tokenizers and tracking: variables of others, so none of them is mistaken for a
 /// misspelt one of ours.
@@ -30,25 +27,21 @@ impl Environment {
 
     /// Where requests go. LLMPerf's names; those of the newer client libraries where they are not set.
     pub(super) fn endpoint(&self, api: Api, without_stream_usage: bool) -> anyhow::Result<Endpoint> {
-        let (bases, key, default) = match api {
-            Api::OpenAiChat | Api::OpenAiCompletions => (
-                ["OPENAI_API_BASE", "OPENAI_BASE_URL"],
-                "OPENAI_API_KEY",
-                OPENAI_BASE_URL,
-            ),
-            Api::AnthropicMessages => (
-                ["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"],
-                "ANTHROPIC_API_KEY",
-                ANTHROPIC_BASE_URL,
-            ),
-        };
-        let base = bases.iter().find_map(|name| self.get(name));
-        let key_value = self.secret(key);
-        if base.is_none() && key_value.is_none() {
-            let expected = format!("{key}, or {} of a server that needs no key", bases[0]);
-            return Err(UsageError(shared_types::Invalid::new(key, "nothing", expected)).into());
+        let Provider {
+            base_url,
+            base_url_variables,
+            key_variable,
+        } = api.provider();
+        let base = base_url_variables.iter().find_map(|name| self.get(name));
+        let key = self.secret(key_variable);
+        if base.is_none() && key.is_none() {
+            let expected = format!(
+                "{key_variable}, or {} of a server that needs no key",
+                base_url_variables[0]
+            );
+            return Err(UsageError(shared_types::Invalid::new(*key_variable, "nothing", expected)).into());
         }
-        let endpoint = Endpoint::new(api, base.as_deref().unwrap_or(default), key_value)
+        let endpoint = Endpoint::new(api, base.as_deref().unwrap_or(base_url), key)
             .map_err(|error| WrongInput(error.into()))?;
         Ok(if without_stream_usage {
             endpoint.without_stream_usage()

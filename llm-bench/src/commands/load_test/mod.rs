@@ -2,6 +2,7 @@
 
 mod compare;
 mod environment;
+mod llm_api;
 mod outcome;
 mod plan;
 mod publishing;

@@ -2,11 +2,13 @@ use std::{ffi::OsString, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
+use super::llm_api::LlmApi;
+
 /// A load test of an LLM's API.
 ///
 /// The flags and their defaults are those of LLMPerf's token_benchmark_ray.py; what LLMPerf does not have follows below.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = AFTER_HELP)]
+#[command(after_help = AFTER_HELP.replace("{apis}", &LlmApi::environment_help()))]
 pub(crate) struct LoadTest {
     /// The model, as the API knows it
     #[arg(
@@ -185,19 +187,6 @@ pub(crate) struct ResultOptions {
     pub worker_name: Option<String>,
 }
 
-/// LLMPerf's names, and what LLMPerf has no name for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LlmApi {
-    /// OpenAI's chat completions: vLLM, TGI, LMDeploy, SGLang, llama.cpp and many others
-    Openai,
-    /// OpenAI's older completions
-    OpenaiCompletions,
-    /// Anthropic's messages
-    Anthropic,
-    /// A LiteLLM proxy, which speaks OpenAI's chat completions
-    Litellm,
-}
-
 /// How gaps are distributed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ArrivalKind {
@@ -210,8 +199,7 @@ pub(crate) enum ArrivalKind {
 }
 
 const AFTER_HELP: &str = "\
-Environment: OPENAI_API_BASE [https://api.openai.com/v1] and OPENAI_API_KEY for openai, openai-completions and litellm;
-ANTHROPIC_API_BASE [https://api.anthropic.com] and ANTHROPIC_API_KEY for anthropic; HF_TOKEN for tokenizers;
+Environment: {apis}; HF_TOKEN for tokenizers;
 MLFLOW_TRACKING_URI with MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, for --ml-repo.
 
 Results: {model}_{in}_{out}_summary.json and _individual_responses.json as LLMPerf writes them, report.json, report.html and

@@ -1,10 +1,9 @@
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
-use llm_client::Api;
 use load_test::plan::{Arrival, Lengths, Load, Plan, Slo, Stop, Workload};
 use shared_types::Invalid;
 
-use super::options::{ArrivalKind, LlmApi, LoadTest};
+use super::options::{ArrivalKind, LoadTest};
 
 /// LLMPerf's default of `--timeout`.
 const LLMPERF_TIMEOUT: Duration = Duration::from_secs(90);
@@ -21,7 +20,7 @@ const RAMP_PER_STREAM: Duration = Duration::from_millis(1);
 pub(super) fn plan(options: &LoadTest, seed: u64, client_cores: NonZeroU32) -> Result<Plan, Invalid> {
     Ok(Plan {
         model: options.model.clone(),
-        api: api(options.llm_api),
+        api: options.llm_api.api,
         workload: workload(options),
         load: load(options)?,
         stop: stop(options),
@@ -34,14 +33,6 @@ pub(super) fn plan(options: &LoadTest, seed: u64, client_cores: NonZeroU32) -> R
         sampling: sampling(options),
         metadata: metadata(&options.metadata)?,
     })
-}
-
-fn api(named: LlmApi) -> Api {
-    match named {
-        LlmApi::Openai | LlmApi::Litellm => Api::OpenAiChat,
-        LlmApi::OpenaiCompletions => Api::OpenAiCompletions,
-        LlmApi::Anthropic => Api::AnthropicMessages,
-    }
 }
 
 fn workload(options: &LoadTest) -> Workload {
@@ -173,6 +164,7 @@ fn pairs<'a>(flag: &str, raw: &'a str, expected: &str) -> Result<Vec<(&'a str, &
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use llm_client::Api;
 
     use super::*;
 

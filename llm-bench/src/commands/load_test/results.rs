@@ -15,7 +15,7 @@ use load_test::{
 
 use super::{
     Ready, eprint_line,
-    options::{LlmApi, LoadTest},
+    options::LoadTest,
     run::{Ended, results_dir},
 };
 use crate::context::Context;
@@ -132,7 +132,7 @@ fn correctness_files(
         model: ready.plan.model.clone(),
         num_concurrent_requests: llmperf::Parameters::of(&ready.plan, &[], now).num_concurrent_requests,
         sampling: ready.plan.sampling.clone(),
-        llm_api: llm_api(options.llm_api).to_owned(),
+        llm_api: options.llm_api.name.llmperf.to_owned(),
         metadata: ready.plan.metadata.clone(),
         timestamp_s: now,
     };
@@ -148,12 +148,4 @@ fn correctness_files(
         "correctness: {wrong} of {answered} answers do not hold the number"
     ));
     Ok(llmperf::correctness_files(&parameters, &answers))
-}
-
-fn llm_api(api: LlmApi) -> &'static str {
-    match api {
-        LlmApi::Openai | LlmApi::OpenaiCompletions => "openai",
-        LlmApi::Anthropic => "anthropic",
-        LlmApi::Litellm => "litellm",
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use llm_client::{Api, ContentKind, Exchange, Finish, Limits, Outcome, Usage};
+use llm_client::{Api, ContentKind, Exchange, FinishReason, Limits, Outcome, Usage};
 use precise_time::MonotonicTime;
 
 use crate::server::{DONE, FINISH, Heard, Peer, assert_ordered, exchanged, exchanged_within, limits, token};
@@ -59,10 +59,10 @@ async fn a_chat_as_openai_streams_it() {
     assert_eq!(heard.answer(), "Hello, \"wörld\"\n");
     assert_eq!(exchange.content_chunks, 3);
     assert_eq!(exchange.usage, usage(7, 3, Some(0)));
-    assert_eq!(exchange.finish, Some(Finish::Stop));
+    assert_eq!(exchange.finish_reason, Some(FinishReason::Stop));
     assert_eq!(exchange.first_content, exchange.first_answer);
     assert!(exchange.closed.is_some() && exchange.connected.is_some() && !exchange.reused);
-    let stamps = exchange.server_stamps.unwrap();
+    let stamps = exchange.server_timestamps.unwrap();
     assert_eq!(stamps.received, MonotonicTime::from_nanos(1));
     assert_eq!(stamps.last_token_written, MonotonicTime::from_nanos(5));
 }
@@ -94,7 +94,7 @@ async fn tool_calls_are_content() {
     .await;
     assert!(matches!(exchange.outcome, Outcome::Ok));
     assert_eq!(heard.text(ContentKind::ToolCall), "add{\"a\":1}");
-    assert_eq!(exchange.finish, Some(Finish::ToolCalls));
+    assert_eq!(exchange.finish_reason, Some(FinishReason::ToolCalls));
     assert_eq!(exchange.first_answer, None);
     assert_eq!(exchange.content_chunks, 2);
 }
@@ -111,7 +111,7 @@ async fn servers_have_their_own_ways() {
         (heard.answer().as_str(), exchange.usage),
         ("ab", usage(5, 2, Some(1)))
     );
-    assert_eq!(exchange.finish, Some(Finish::Length));
+    assert_eq!(exchange.finish_reason, Some(FinishReason::Length));
 
     let llama_cpp = [
         "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n",
@@ -167,7 +167,7 @@ async fn completions_stream_texts() {
     let last = "data: {\"choices\":[{\"text\":\"c\",\"finish_reason\":\"length\"}]}\n\n";
     let (exchange, heard) = streamed(Api::OpenAiCompletions, &[event, event, last, DONE]).await;
     assert_eq!(heard.answer(), "ababc");
-    assert_eq!(exchange.finish, Some(Finish::Length));
+    assert_eq!(exchange.finish_reason, Some(FinishReason::Length));
     assert_eq!(exchange.content_chunks, 3);
 }
 
@@ -201,7 +201,7 @@ async fn a_message_as_anthropic_streams_it() {
     assert_eq!(heard.text(ContentKind::Reasoning), "hm");
     assert_eq!(heard.text(ContentKind::ToolCall), "add{}");
     assert_eq!(exchange.usage, usage(25, 9, None));
-    assert_eq!(exchange.finish, Some(Finish::Stop));
+    assert_eq!(exchange.finish_reason, Some(FinishReason::Stop));
     assert_eq!(exchange.content_chunks, 5);
 }
 
@@ -230,7 +230,7 @@ async fn answers_that_are_not_streamed() {
         assert_eq!(heard.answer(), "Hi");
         assert_eq!(heard.text(ContentKind::Reasoning), reasoning);
         assert_eq!(exchange.usage, usage(3, 4, None));
-        assert_eq!(exchange.finish, Some(Finish::Stop));
+        assert_eq!(exchange.finish_reason, Some(FinishReason::Stop));
         assert_eq!(exchange.content_chunks, 1);
         assert_eq!(exchange.bytes, body.len() as u64);
         assert!(exchange.first_content.is_some());

@@ -1,23 +1,23 @@
-use super::TransportError;
+use crate::TransportError;
 
-/// Bytes of chunk extensions and trailers that are skipped; nobody sends more for a good reason.
-const MOST_SKIPPED: u32 = 16 << 10;
+/// The limit of chunk extensions and trailers, in bytes; no server needs more.
+const MAX_SKIPPED_BYTES: u32 = 16 << 10;
 
-/// Where a body ends, and how far it has come.
+/// How the end of a body is found, and how much of the body has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// So many bytes are missing.
+    /// The number of missing bytes.
     Length(u64),
     Chunked(Chunked),
-    /// With the connection.
+    /// The body ends with the connection.
     UntilClose,
 }
 
-/// RFC 9112, 7.1.
+/// The chunked transfer coding of RFC 9112, 7.1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Chunked {
     state: State,
-    /// Of the chunk.
+    /// The number of missing bytes of the chunk.
     missing: u64,
     skipped: u32,
 }
@@ -27,13 +27,13 @@ enum State {
     /// Before the first digit of a size.
     SizeStart,
     Size,
-    /// Behind the size, whatever stands there.
+    /// After the size, in an extension.
     Extension,
     SizeEnd,
     Data,
     DataEnd,
     DataEndLf,
-    /// At the beginning of a line behind the last chunk.
+    /// At the beginning of a line after the last chunk.
     TrailerStart,
     Trailer,
     TrailerLf,
@@ -41,14 +41,14 @@ enum State {
     End,
 }
 
-/// What a part of a message holds next.
+/// The next part of a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Piece<'a> {
+pub(crate) enum BodyPiece<'a> {
     /// Bytes of the body.
     Data(&'a [u8]),
-    /// Nothing is left of the input.
-    More,
-    /// The body is over.
+    /// The input is used up.
+    NeedsInput,
+    /// The body has ended.
     End,
 }
 
@@ -61,18 +61,18 @@ impl Framing {
         })
     }
 
-    /// Takes the next piece off `input`.
-    pub(crate) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Piece<'a>, TransportError> {
+    /// Removes the next piece from `input`.
+    pub(crate) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<BodyPiece<'a>, TransportError> {
         match self {
-            Self::Length(0) => Ok(Piece::End),
-            _ if input.is_empty() => Ok(Piece::More),
-            Self::Length(missing) => Ok(Piece::Data(take(missing, input))),
-            Self::UntilClose => Ok(Piece::Data(std::mem::take(input))),
+            Self::Length(0) => Ok(BodyPiece::End),
+            _ if input.is_empty() => Ok(BodyPiece::NeedsInput),
+            Self::Length(missing) => Ok(BodyPiece::Data(take(missing, input))),
+            Self::UntilClose => Ok(BodyPiece::Data(std::mem::take(input))),
             Self::Chunked(chunked) => chunked.next(input),
         }
     }
 
-    /// Whether the message is whole if the connection ends now.
+    /// Whether the message is complete if the connection ends now.
     pub(crate) fn may_end(&self) -> bool {
         match self {
             Self::UntilClose => true,
@@ -92,10 +92,10 @@ fn take<'a>(missing: &mut u64, input: &mut &'a [u8]) -> &'a [u8] {
 }
 
 impl Chunked {
-    fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Piece<'a>, TransportError> {
+    fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<BodyPiece<'a>, TransportError> {
         loop {
             if self.state == State::End {
-                return Ok(Piece::End);
+                return Ok(BodyPiece::End);
             }
             if self.state == State::Data {
                 let data = take(&mut self.missing, input);
@@ -103,13 +103,13 @@ impl Chunked {
                     self.state = State::DataEnd;
                 }
                 return Ok(if data.is_empty() {
-                    Piece::More
+                    BodyPiece::NeedsInput
                 } else {
-                    Piece::Data(data)
+                    BodyPiece::Data(data)
                 });
             }
             let Some((&byte, rest)) = input.split_first() else {
-                return Ok(Piece::More);
+                return Ok(BodyPiece::NeedsInput);
             };
             *input = rest;
             self.state = self.after(byte)?;
@@ -145,7 +145,7 @@ impl Chunked {
             (State::LastLf, b'\n') => State::End,
             (State::Extension | State::TrailerStart | State::Trailer, byte) if byte != b'\n' => {
                 self.skipped += 1;
-                if self.skipped > MOST_SKIPPED {
+                if self.skipped > MAX_SKIPPED_BYTES {
                     return refused("chunk extensions and trailers without end");
                 }
                 if self.state == State::Extension {
@@ -165,19 +165,19 @@ mod tests {
 
     use super::*;
 
-    /// The body, and what is left behind its end; `None` where the end is not there.
+    /// The body, and the bytes after its end; `None` where the end is missing.
     fn decoded(mut framing: Framing, parts: &[&[u8]]) -> Result<(Vec<u8>, Option<Vec<u8>>), TransportError> {
         let mut body = Vec::new();
         for (number, part) in parts.iter().enumerate() {
             let mut input = *part;
             loop {
                 match framing.next(&mut input)? {
-                    Piece::Data(data) => {
+                    BodyPiece::Data(data) => {
                         assert!(!data.is_empty());
                         body.extend_from_slice(data);
                     }
-                    Piece::More => break,
-                    Piece::End => {
+                    BodyPiece::NeedsInput => break,
+                    BodyPiece::End => {
                         let rest = [input, &parts[number + 1..].concat()].concat();
                         assert!(framing.may_end());
                         return Ok((body, Some(rest)));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_are_no_chunks_is_refused() {
+    fn invalid_chunks_are_refused() {
         let long = format!("1;{}", "x".repeat(20_000));
         let trailers = format!("0\r\n{}", "x: y\r\n".repeat(5_000));
         for message in [
@@ -260,7 +260,6 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever reads cut it.
         #[test]
         fn a_message_in_any_parts_is_the_same(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
@@ -283,7 +282,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_break_it(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Ok((body, _)) = decoded(Framing::chunked(), &[&bytes]) {
                 prop_assert!(body.len() <= bytes.len());
             }

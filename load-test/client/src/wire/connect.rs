@@ -1,5 +1,3 @@
-//! From a name to a connection.
-
 use std::{
     cell::Cell,
     io,
@@ -10,81 +8,83 @@ use std::{
 
 use tokio::{net::TcpStream, sync::Mutex, time::timeout};
 
-use crate::{
-    Dropped, Endpoint, Outcome, StreamError, lookout::Lookout, socket::Stamped, transport::Transport,
+use super::{
+    first_content_poller::FirstContentPoller, socket::TimestampedSocket, tls::Tls, transport::Transport,
 };
+use crate::{MissingResource, Outcome, StreamError};
 
-/// Connects to one server. Its name is resolved once, and again after none of its addresses answered.
+/// Connects to one server. Its name is resolved once, and again after none of its addresses accepted a connection.
 #[derive(Debug)]
 pub(crate) struct Connector {
     host: Rc<str>,
     port: u16,
-    /// Those that answer. Asynchronous, so that the thousand requests that begin at once ask the resolver once.
+    tls: Option<Tls>,
+    /// The addresses that accept connections. An asynchronous mutex, so that a thousand requests that begin together resolve the name once.
     addresses: Mutex<Option<Rc<[SocketAddr]>>>,
-    /// Where the next connection goes first.
-    turn: Cell<usize>,
-    lookout: Lookout,
+    /// The index of the address that the next connection tries first.
+    next_address: Cell<usize>,
+    first_contents: FirstContentPoller,
 }
 
 impl Connector {
-    pub(crate) fn new(endpoint: &Endpoint) -> Self {
-        let host = Rc::from(&*endpoint.host);
-        let literal = endpoint.host.parse::<IpAddr>().ok();
-        let addresses = literal.map(|ip| Rc::from([SocketAddr::new(ip, endpoint.port)]));
+    pub(crate) fn new(host: &str, port: u16, tls: Option<Tls>) -> Self {
+        let literal = host.parse::<IpAddr>().ok();
+        let addresses = literal.map(|ip| Rc::from([SocketAddr::new(ip, port)]));
         Self {
-            host,
-            port: endpoint.port,
+            host: host.into(),
+            port,
+            tls,
             addresses: Mutex::new(addresses),
-            turn: Cell::default(),
-            lookout: Lookout::new(),
+            next_address: Cell::default(),
+            first_contents: FirstContentPoller::new(),
         }
     }
 
-    /// `limit` is for all addresses together.
-    pub(crate) async fn connect(&self, endpoint: &Endpoint, limit: Duration) -> Result<Transport, Outcome> {
+    /// `limit` is the time for all addresses together.
+    pub(crate) async fn connect(&self, limit: Duration) -> Result<Transport, Outcome> {
         let socket = self.connect_tcp(limit).await?;
-        let stamped = Stamped::new(socket, self.lookout.clone());
-        let Some(tls) = &endpoint.tls else {
-            return Ok(Transport::Plain(stamped));
+        let socket = TimestampedSocket::new(socket, self.first_contents.clone());
+        let Some(tls) = &self.tls else {
+            return Ok(Transport::Plain(socket));
         };
-        // Boxed: a handshake is large, and most load tests have none.
-        let session = Box::pin(tls.connect(stamped)).await.map_err(|source| {
-            let host = self.place();
+        // Boxed because a handshake is large, and most load tests do not use TLS.
+        let session = Box::pin(tls.connect(socket)).await.map_err(|source| {
+            let host = self.host_and_port();
             Outcome::StreamError(StreamError::Tls { host, source })
         })?;
         Ok(Transport::Tls(Box::new(session)))
     }
 
     /// Host and port, for messages.
-    pub(crate) fn place(&self) -> Box<str> {
+    pub(crate) fn host_and_port(&self) -> Box<str> {
         format!("{}:{}", self.host, self.port).into()
     }
 
-    /// Connections go to all addresses in turn, as many clients' would. One that does not answer is left out from then on, until none
-    /// does (`localhost` is ::1 too, and few listen there).
+    /// Connects to all addresses in turn, as many independent clients would. An address that fails is left out from then on, until all
+    /// fail: `localhost` resolves to ::1 too, where few servers listen.
     async fn connect_tcp(&self, limit: Duration) -> Result<TcpStream, Outcome> {
         let addresses = self.resolve().await?;
         let number = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        let first = self.turn.replace(self.turn.get().wrapping_add(1)) % addresses.len();
-        let mut silent = Vec::new();
-        let mut failure = None;
+        let first = self.next_address.replace(self.next_address.get().wrapping_add(1)) % addresses.len();
+        let mut failed = Vec::new();
+        let mut last_error = None;
         for address in addresses.iter().cycle().skip(first).take(addresses.len()) {
-            // One that says nothing must leave time for the others.
+            // An address that does not respond must leave time for the others.
             let connecting = timeout(limit / number, TcpStream::connect(address));
             let connected = connecting
                 .await
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             match connected.and_then(without_delay) {
                 Ok(socket) => {
-                    self.leave_out(&silent).await;
+                    self.leave_out(&failed).await;
                     return Ok(socket);
                 }
-                Err(error) => match dropped(error) {
-                    // Another address would need a descriptor or a port too.
-                    Ok(dropped) => return Err(Outcome::Dropped(dropped)),
+                Err(error) => match missing_resource(error) {
+                    // Another address would need the same resource.
+                    Ok(missing) => return Err(Outcome::Dropped(missing)),
                     Err(error) => {
-                        silent.push(*address);
-                        failure = Some(error);
+                        failed.push(*address);
+                        last_error = Some(error);
                     }
                 },
             }
@@ -92,13 +92,13 @@ impl Connector {
         if self.host.parse::<IpAddr>().is_err() {
             *self.addresses.lock().await = None;
         }
-        let host = self.place();
-        Err(Outcome::StreamError(match failure {
+        let host = self.host_and_port();
+        Err(Outcome::StreamError(match last_error {
             Some(error) if error.kind() == io::ErrorKind::TimedOut => {
                 StreamError::ConnectTimeout { host, limit }
             }
-            failure => {
-                let source = failure.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
+            other => {
+                let source = other.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into());
                 StreamError::Connect { host, source }
             }
         }))
@@ -122,14 +122,14 @@ impl Connector {
         Ok(found)
     }
 
-    async fn leave_out(&self, silent: &[SocketAddr]) {
-        if silent.is_empty() {
+    async fn leave_out(&self, failed: &[SocketAddr]) {
+        if failed.is_empty() {
             return;
         }
         let mut known = self.addresses.lock().await;
         let answering = known.iter().flat_map(|known| known.iter());
         let answering: Vec<_> = answering
-            .filter(|address| !silent.contains(address))
+            .filter(|address| !failed.contains(address))
             .copied()
             .collect();
         *known = (!answering.is_empty()).then(|| answering.into());
@@ -141,13 +141,13 @@ fn without_delay(socket: TcpStream) -> io::Result<TcpStream> {
     Ok(socket)
 }
 
-/// Tells what this process lacks from what the server refuses.
-fn dropped(error: io::Error) -> Result<Dropped, io::Error> {
+/// The resource whose lack the error reports, or the error itself.
+fn missing_resource(error: io::Error) -> Result<MissingResource, io::Error> {
     use nix::errno::Errno;
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EMFILE | Errno::ENFILE) => Ok(Dropped::Descriptors(error)),
-        Some(Errno::EADDRNOTAVAIL) => Ok(Dropped::Ports(error)),
-        Some(Errno::ENOBUFS | Errno::ENOMEM) => Ok(Dropped::Memory(error)),
+        Some(Errno::EMFILE | Errno::ENFILE) => Ok(MissingResource::Descriptors(error)),
+        Some(Errno::EADDRNOTAVAIL) => Ok(MissingResource::Ports(error)),
+        Some(Errno::ENOBUFS | Errno::ENOMEM) => Ok(MissingResource::Memory(error)),
         _ => Err(error),
     }
 }
@@ -159,10 +159,9 @@ mod tests {
 
     use super::*;
 
-    /// Of a name with these addresses.
+    /// A connector to a name with these addresses.
     fn connector(addresses: &[SocketAddr]) -> Connector {
-        let endpoint = Endpoint::new(crate::Api::OpenAiChat, "http://several.test/v1", None).unwrap();
-        let connector = Connector::new(&endpoint);
+        let connector = Connector::new("several.test", 80, None);
         *connector.addresses.try_lock().unwrap() = Some(addresses.into());
         connector
     }
@@ -174,9 +173,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_go_to_all_addresses_that_answer_in_turn() {
+    async fn connections_go_in_turn_to_all_addresses_that_accept_them() {
         let ((_one, one), (_other, other)) = (listening(), listening());
-        // Nothing listens on tcpmux, and no test takes a port of the privileged.
+        // Nothing listens on port 1 (tcpmux), and no test may bind a privileged port.
         let refusing = SocketAddr::from(([127, 0, 0, 1], 1));
         let connector = connector(&[one, refusing, other]);
         let mut reached = Vec::new();
@@ -184,20 +183,20 @@ mod tests {
             let socket = connector.connect_tcp(patience()).await.unwrap();
             reached.push(socket.peer_addr().unwrap());
         }
-        // The second goes to the one that refuses first, which is left out from then on.
+        // The second connection tries the refusing address first, which is left out from then on.
         assert_eq!(reached, [one, other, one, other, one]);
     }
 
     #[tokio::test]
-    async fn an_address_that_says_nothing_leaves_time_for_the_next() {
-        // A full backlog leaves further connections without an answer.
+    async fn an_address_that_does_not_respond_leaves_time_for_the_next() {
+        // A full backlog leaves further connections without a response.
         let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         full.listen(0).unwrap();
         let silent = full.local_addr().unwrap().as_socket().unwrap();
         let _first = std::net::TcpStream::connect(silent).unwrap();
         let (_listener, answering) = listening();
-        // Half of it is the other's: a busy machine may need more than this half.
+        // The other address gets half of it. A busy machine may need more than the remaining half.
         let mut limit = Duration::from_millis(100);
         let (connector, first) = loop {
             let connector = connector(&[silent, answering]);
@@ -214,12 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn what_this_process_lacks_is_told_from_what_the_server_refuses() {
-        let of = |errno: Errno| dropped(io::Error::from(errno));
-        assert!(matches!(of(Errno::EMFILE), Ok(Dropped::Descriptors(_))));
-        assert!(matches!(of(Errno::ENFILE), Ok(Dropped::Descriptors(_))));
-        assert!(matches!(of(Errno::EADDRNOTAVAIL), Ok(Dropped::Ports(_))));
-        assert!(matches!(of(Errno::ENOBUFS), Ok(Dropped::Memory(_))));
+    fn a_missing_resource_is_distinguished_from_a_refusal_of_the_server() {
+        let of = |errno: Errno| missing_resource(io::Error::from(errno));
+        assert!(matches!(of(Errno::EMFILE), Ok(MissingResource::Descriptors(_))));
+        assert!(matches!(of(Errno::ENFILE), Ok(MissingResource::Descriptors(_))));
+        assert!(matches!(of(Errno::EADDRNOTAVAIL), Ok(MissingResource::Ports(_))));
+        assert!(matches!(of(Errno::ENOBUFS), Ok(MissingResource::Memory(_))));
         for refusal in [
             Errno::ECONNREFUSED,
             Errno::ECONNRESET,

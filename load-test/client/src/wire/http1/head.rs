@@ -2,14 +2,15 @@ use std::str;
 
 use httparse::{Header, Status};
 
-use super::{Framing, TransportError};
+use super::Framing;
+use crate::TransportError;
 
-/// Headers that an answer may have; hyper takes as many.
-const MOST_HEADERS: usize = 100;
+/// The most headers of a response; hyper has the same limit.
+const MAX_HEADERS: usize = 100;
 
-/// What the head of an answer says.
+/// The head of a response.
 #[derive(Debug)]
-pub(crate) struct Head {
+pub(crate) struct ResponseHead {
     pub(crate) status: u16,
     pub(crate) framing: Framing,
     /// Whether the connection may serve another request.
@@ -17,9 +18,14 @@ pub(crate) struct Head {
     pub(crate) retry_after: Option<Box<str>>,
 }
 
-impl Head {
-    /// The final answer's head at the beginning of `bytes`, and its length with those of the interim answers (1xx) before it; `None` where
-    /// it is not there to its end.
+impl ResponseHead {
+    /// Whether the status is 2xx.
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Reads the final response's head at the beginning of `bytes`. Returns it with its length, which includes interim responses (1xx)
+    /// before it; `None` where it is incomplete.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, TransportError> {
         let mut interim = 0;
         loop {
@@ -34,7 +40,7 @@ impl Head {
     }
 
     fn parse_one(bytes: &[u8]) -> Result<Option<(Self, usize)>, TransportError> {
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut headers);
         let Status::Complete(length) = response.parse(bytes).map_err(TransportError::Head)? else {
             return Ok(None);
@@ -127,9 +133,9 @@ fn length(digits: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn parsed(head: &str) -> Head {
+    fn parsed(head: &str) -> ResponseHead {
         let bytes = format!("{head}\r\n\r\nrest");
-        let (head, length) = Head::parse(bytes.as_bytes()).unwrap().unwrap();
+        let (head, length) = ResponseHead::parse(bytes.as_bytes()).unwrap().unwrap();
         assert_eq!(&bytes[length..], "rest");
         head
     }
@@ -189,7 +195,7 @@ mod tests {
         );
         assert_eq!((head.status, head.retry_after.as_deref()), (429, Some("7")));
         assert!(
-            Head::parse(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2")
+            ResponseHead::parse(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2")
                 .unwrap()
                 .is_none()
         );
@@ -204,12 +210,15 @@ mod tests {
         ] {
             let bytes = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n");
             assert!(
-                matches!(Head::parse(bytes.as_bytes()), Err(TransportError::Framing(_))),
+                matches!(
+                    ResponseHead::parse(bytes.as_bytes()),
+                    Err(TransportError::Framing(_))
+                ),
                 "{head}"
             );
         }
         assert!(matches!(
-            Head::parse(b"SSH-2.0-OpenSSH\r\n"),
+            ResponseHead::parse(b"SSH-2.0-OpenSSH\r\n"),
             Err(TransportError::Head(_))
         ));
     }

@@ -1,11 +1,11 @@
-//! Event streams, as the HTML standard has them (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), for
-//! what LLM APIs use of them: `data` and `event`; `id`, `retry` and comments are passed over.
+//! Event streams of the HTML standard (<https://html.spec.whatwg.org/multipage/server-sent-events.html>). LLM APIs use the fields
+//! `data` and `event`; `id`, `retry` and comments are ignored.
 
 use std::mem;
 
-/// One event: its name (empty where it has none) and its data.
+/// One event: its name (may be empty) and its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Event<'a> {
+pub(crate) struct StreamEvent<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) data: &'a [u8],
 }
@@ -16,49 +16,49 @@ pub(crate) struct TooLong {
     pub(crate) limit: usize,
 }
 
-/// Cuts a stream into events, whatever pieces it comes in. An event whose line of data lies within one piece is handed out
-/// where it lies; only what is cut by the end of a piece is copied.
+/// Splits a stream, which arrives in pieces of any size, into events. An event whose data is one line within one piece is borrowed from
+/// the piece; only lines that the end of a piece splits are copied.
 #[derive(Debug)]
-pub(crate) struct Scanner {
+pub(crate) struct EventScanner {
     limit: usize,
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of a line that has not ended.
     line: Vec<u8>,
-    event: Pending,
-    /// The last piece ended with CR: an LF that follows belongs to it.
+    event: IncompleteEvent,
+    /// The last piece ended with CR; an LF at the beginning of the next belongs to the same line end.
     after_cr: bool,
-    /// No line has ended yet: the first may begin with a byte order mark.
+    /// No line has ended yet. The first line may begin with a byte order mark.
     at_start: bool,
 }
 
-/// The fields of the event whose blank line has not come yet.
+/// The fields of an event whose blank line has not been received.
 #[derive(Debug, Default)]
-struct Pending {
+struct IncompleteEvent {
     name: Vec<u8>,
     data: Vec<u8>,
     has_data: bool,
 }
 
-/// Data of the pending event that lie in the current piece, not yet copied.
-type Borrowed<'a> = Option<&'a [u8]>;
+/// Data of the incomplete event that is in the current piece and not yet copied.
+type BorrowedData<'a> = Option<&'a [u8]>;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-impl Scanner {
+impl EventScanner {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
             line: Vec::new(),
-            event: Pending::default(),
+            event: IncompleteEvent::default(),
             after_cr: false,
             at_start: true,
         }
     }
 
-    /// Takes the next piece and hands out every event that it completes.
+    /// Takes the next piece and passes every event that it completes to `on_event`.
     pub(crate) fn push<E: From<TooLong>>(
         &mut self,
         mut piece: &[u8],
-        mut on_event: impl FnMut(Event<'_>) -> Result<(), E>,
+        mut on_event: impl FnMut(StreamEvent<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if mem::take(&mut self.after_cr) {
             if piece.is_empty() {
@@ -87,11 +87,11 @@ impl Scanner {
         Ok(())
     }
 
-    /// The stream has ended; hands out the event whose blank line is missing, if there is one. The standard would drop it,
-    /// but servers leave out the last blank line, and the message around the stream shows that nothing is missing.
+    /// Ends the stream. An event without its blank line is passed to `on_event` too. The standard would drop it, but servers leave out
+    /// the last blank line, and the end of the HTTP message shows that nothing is missing.
     pub(crate) fn finish<E: From<TooLong>>(
         mut self,
-        mut on_event: impl FnMut(Event<'_>) -> Result<(), E>,
+        mut on_event: impl FnMut(StreamEvent<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut borrowed = None;
         let last = mem::take(&mut self.line);
@@ -104,8 +104,8 @@ impl Scanner {
     fn line_ended<'a, E: From<TooLong>>(
         &mut self,
         end: &'a [u8],
-        borrowed: &mut Borrowed<'a>,
-        on_event: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+        borrowed: &mut BorrowedData<'a>,
+        on_event: &mut impl FnMut(StreamEvent<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.line.len() + end.len() > self.limit {
             return Err(TooLong { limit: self.limit }.into());
@@ -131,19 +131,19 @@ impl Scanner {
                 .field(whole, borrowed, |_| None, self.limit)
                 .map_err(E::from)
         };
-        // The next line that is cut finds the memory again.
+        // Keeps the allocation for the next line that a piece's end splits.
         line.clear();
         self.line = line;
         done
     }
 }
 
-impl Pending {
-    /// `lend` tells whether the line lives as long as the piece, so that its data need no copy.
+impl IncompleteEvent {
+    /// Adds a line to the event. `lend` returns the value where it lives as long as the piece, so that it need not be copied.
     fn field<'a, 'l>(
         &mut self,
         line: &'l [u8],
-        borrowed: &mut Borrowed<'a>,
+        borrowed: &mut BorrowedData<'a>,
         lend: impl FnOnce(&'l [u8]) -> Option<&'a [u8]>,
         limit: usize,
     ) -> Result<(), TooLong> {
@@ -164,8 +164,8 @@ impl Pending {
     fn data<'a>(
         &mut self,
         value: &[u8],
-        borrowed: &mut Borrowed<'a>,
-        lent: Borrowed<'a>,
+        borrowed: &mut BorrowedData<'a>,
+        lent: BorrowedData<'a>,
         limit: usize,
     ) -> Result<(), TooLong> {
         if !self.has_data {
@@ -185,7 +185,7 @@ impl Pending {
         Ok(())
     }
 
-    fn keep(&mut self, borrowed: Borrowed<'_>) {
+    fn keep(&mut self, borrowed: BorrowedData<'_>) {
         if let Some(data) = borrowed {
             self.data.extend_from_slice(data);
         }
@@ -193,15 +193,15 @@ impl Pending {
 
     fn dispatch<E>(
         &mut self,
-        borrowed: &mut Borrowed<'_>,
-        on_event: &mut impl FnMut(Event<'_>) -> Result<(), E>,
+        borrowed: &mut BorrowedData<'_>,
+        on_event: &mut impl FnMut(StreamEvent<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let data = borrowed.take().unwrap_or(&self.data);
-        // The standard: an event without data is none.
+        // The standard ignores events without data.
         let done = if data.is_empty() {
             Ok(())
         } else {
-            on_event(Event {
+            on_event(StreamEvent {
                 name: &self.name,
                 data,
             })

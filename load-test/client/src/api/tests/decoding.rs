@@ -1,6 +1,9 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use super::*;
+use crate::{
+    Api,
+    api::{DecodedEvent, EventDecoder, ResponseData, json_text::JsonText},
+};
 
 /// Events around a text, `@`.
 const FRAMES: [(Api, &str); 12] = [
@@ -82,21 +85,21 @@ const TEXTS: [&[u8]; 24] = [
     b"x\"}}]}",
 ];
 
-/// What was found, in a form that can be compared. A short way to it says the same as a long one.
-fn shown(decoded: serde_json::Result<Decoded<'_>>) -> String {
+/// What was read, in a form that can be compared, whether a template or the parser read it.
+fn shown(decoded: serde_json::Result<DecodedEvent<'_>>) -> String {
     let mut found = match decoded {
         Err(_) => return "refused".to_owned(),
-        Ok(Decoded::Text(kind, text)) => {
-            let mut found = Found::default();
-            found.text(kind, Text(text));
+        Ok(DecodedEvent::Text(kind, text)) => {
+            let mut found = ResponseData::default();
+            found.push_text(kind, JsonText(text));
             found
         }
-        Ok(Decoded::Found(found)) => *found,
+        Ok(DecodedEvent::Full(found)) => *found,
     };
-    // Of interest in documents only; no template says it.
-    found.is_answer = false;
-    // A mark for templates, nothing that is found.
-    found.ambiguous = false;
+    // Used for documents only; a template does not set it.
+    found.is_generation = false;
+    // It says something about templates, not about the event.
+    found.is_no_template = false;
     let owned = found.texts.iter().map(|(kind, text)| (*kind, text.to_string()));
     format!("{:?} {found:?}", owned.collect::<Vec<_>>())
 }
@@ -109,19 +112,19 @@ fn filled(frame: &str, text: &[u8]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
 
-    /// Whatever came before, an event says what it says on its own.
+    /// Events before it do not change how an event is read.
     #[test]
-    fn the_short_way_ends_where_the_long_one_does(
+    fn a_template_reads_what_the_parser_reads(
         api in select(&[Api::OpenAiChat, Api::AnthropicMessages][..]),
         events in vec((select(&FRAMES[..]), select(&TEXTS[..]), any::<bool>()), 1..12),
     ) {
-        let mut decoder = Decoder::new(api);
+        let mut decoder = EventDecoder::new(api);
         let mut last = events[0].0;
         for (frame, text, again) in events {
-            // The same frame many times over, or no template would ever match.
+            // The same frame several times in a row, or no template would ever match.
             last = if again { last } else { frame };
             let event = filled(last.1, text);
-            let alone = Decoder::new(api).event_in_full(&event).map(|found| Decoded::Found(Box::new(found)));
+            let alone = EventDecoder::new(api).parse_event(&event).map(|found| DecodedEvent::Full(Box::new(found)));
             prop_assert_eq!(
                 shown(decoder.event(&event)),
                 shown(alone),
@@ -131,8 +134,8 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_do_harm(bytes in vec(any::<u8>(), 0..80), api in select(&[Api::OpenAiChat, Api::AnthropicMessages][..])) {
-        let mut decoder = Decoder::new(api);
+    fn no_bytes_panic(bytes in vec(any::<u8>(), 0..80), api in select(&[Api::OpenAiChat, Api::AnthropicMessages][..])) {
+        let mut decoder = EventDecoder::new(api);
         let _ = decoder.event(&filled(FRAMES[0].1, b"a"));
         let _ = decoder.event(&bytes);
         let _ = decoder.event(&filled(FRAMES[0].1, &bytes));
@@ -141,16 +144,16 @@ proptest! {
 }
 
 #[test]
-fn the_short_way_is_taken() {
+fn events_that_differ_in_the_text_are_read_by_the_template() {
     for nth in [0, 2, 8, 10] {
         let (api, frame) = FRAMES[nth];
-        let mut decoder = Decoder::new(api);
+        let mut decoder = EventDecoder::new(api);
         let first = filled(frame, b"a");
-        assert!(matches!(decoder.event(&first), Ok(Decoded::Found(_))));
+        assert!(matches!(decoder.event(&first), Ok(DecodedEvent::Full(_))));
         for text in ["b", "", "a \\\"quote\\\"\\n", "😀"] {
             let event = filled(frame, text.as_bytes());
             assert!(
-                matches!(decoder.event(&event), Ok(Decoded::Text(..))),
+                matches!(decoder.event(&event), Ok(DecodedEvent::Text(..))),
                 "{frame} {text}"
             );
         }
@@ -158,13 +161,16 @@ fn the_short_way_is_taken() {
 }
 
 #[test]
-fn what_says_more_than_a_text_is_no_example() {
+fn an_event_with_more_than_a_text_is_no_template() {
     for nth in [1, 4, 5, 6] {
         let (api, frame) = FRAMES[nth];
-        let mut decoder = Decoder::new(api);
+        let mut decoder = EventDecoder::new(api);
         for text in ["a", "b"] {
             let event = filled(frame, text.as_bytes());
-            assert!(matches!(decoder.event(&event), Ok(Decoded::Found(_))), "{frame}");
+            assert!(
+                matches!(decoder.event(&event), Ok(DecodedEvent::Full(_))),
+                "{frame}"
+            );
         }
     }
 }

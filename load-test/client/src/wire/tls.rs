@@ -1,5 +1,3 @@
-//! Whom to trust.
-
 use std::{fmt, io, sync::Arc};
 
 use tokio_rustls::{
@@ -11,10 +9,10 @@ use tokio_rustls::{
     },
 };
 
-/// The one protocol that is spoken here.
+/// The only protocol that this client speaks.
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// TLS with one server. Made once for all threads: it holds the platform's certificates.
+/// The TLS configuration for one server. Shared by all threads, as it holds the platform's certificates.
 #[derive(Clone)]
 pub(crate) struct Tls {
     name: ServerName<'static>,
@@ -23,8 +21,8 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Trusts the platform's certificate authorities. Those that cannot be read are left out: a server whose authority is
-    /// missing then fails with a reason.
+    /// Trusts the platform's certificate authorities. Unreadable ones are left out; a connection to a server that needs one of them fails
+    /// with a reason.
     pub(crate) fn new(name: ServerName<'static>) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -63,7 +61,7 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// The provider is named, not taken from the process: nobody has to install one first.
+/// Names the crypto provider, so that no process-wide provider has to be installed.
 fn config(roots: &Arc<RootCertStore>) -> Arc<ClientConfig> {
     #[expect(clippy::expect_used, reason = "cannot fail: ring supports TLS 1.2 and 1.3")]
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

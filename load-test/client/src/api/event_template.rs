@@ -1,24 +1,23 @@
-//! The short way through an event that differs from the one before in its text only.
-
 use std::{borrow::Cow, str};
 
 use crate::ContentKind;
 
-/// The last event that was read in full and held one text and nothing else.
+/// The last event that was parsed and held one text and nothing else. It reads events that differ only in the text, without
+/// parsing them.
 ///
-/// Most events of a stream are the same bytes around another text. JSON is read from left to right: what begins with the same
-/// bytes up to the string, has a string there, and goes on with the same bytes after it, has the same fields. So this is no
-/// guess, and where it does not hold the event is read in full.
+/// Most events of a stream have the same bytes around the text. JSON is read from left to right: an event that begins with the same
+/// bytes up to the string, has a string there, and continues with the same bytes has the same fields. So the result is exact,
+/// and every other event is parsed.
 #[derive(Debug, Default)]
-pub(super) struct Template {
+pub(super) struct EventTemplate {
     event: Vec<u8>,
-    /// Where the string's content begins and ends in `event`; its quotes are around that.
+    /// Where the text begins and ends in `event`, without its quotes.
     text: (usize, usize),
     kind: Option<ContentKind>,
 }
 
-impl Template {
-    /// Takes `event` as the example. `text` is the one text in it, and borrowed from it.
+impl EventTemplate {
+    /// Makes `event` the template. `text` is its only text and must be borrowed from it.
     pub(super) fn learn(&mut self, event: &[u8], text: &str, kind: ContentKind) {
         let start = text.as_ptr().addr() - event.as_ptr().addr();
         self.event.clear();
@@ -27,8 +26,8 @@ impl Template {
         self.kind = Some(kind);
     }
 
-    /// The text of `event`, where it has the example's bytes around it.
-    pub(super) fn matched<'a>(&self, event: &'a [u8]) -> Option<(ContentKind, Cow<'a, str>)> {
+    /// The text of `event`, where the bytes around it equal the template's.
+    pub(super) fn text_of<'a>(&self, event: &'a [u8]) -> Option<(ContentKind, Cow<'a, str>)> {
         let kind = self.kind?;
         let (start, end) = self.text;
         let from_text = event.strip_prefix(&self.event[..start])?;
@@ -37,7 +36,7 @@ impl Template {
             return None;
         }
         let text = if escaped {
-            // With its quotes it is a JSON string of its own.
+            // With its quotes the text is a JSON string.
             let quoted = &event[start - 1..start + length + 1];
             Cow::Owned(serde_json::from_slice(quoted).ok()?)
         } else {
@@ -47,7 +46,7 @@ impl Template {
     }
 }
 
-/// How many bytes come before the quote that ends the string, and whether any of them is an escape. None for what JSON does
+/// The number of bytes before the quote that ends the string, and whether they contain an escape. `None` for bytes that JSON does
 /// not allow in a string.
 fn string_length(from_text: &[u8]) -> Option<(usize, bool)> {
     let (mut at, mut escaped) = (0, false);

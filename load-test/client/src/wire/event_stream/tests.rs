@@ -13,8 +13,8 @@ struct Read {
 /// What the scanner makes of these pieces.
 fn scanned<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Read {
     let mut events = Vec::new();
-    let mut scanner = Scanner::new(limit);
-    let mut take = |event: Event<'_>| {
+    let mut scanner = EventScanner::new(limit);
+    let mut take = |event: StreamEvent<'_>| {
         events.push((event.name.to_vec(), event.data.to_vec()));
         Ok(())
     };
@@ -151,7 +151,7 @@ proptest! {
 #[test]
 fn an_event_that_lies_in_one_piece_is_not_copied() {
     let piece = b"data: 1\n\ndata: 2\r\n\r\n";
-    let mut scanner = Scanner::new(100);
+    let mut scanner = EventScanner::new(100);
     let mut seen = 0;
     scanner
         .push::<TooLong>(piece, |event| {
@@ -175,7 +175,7 @@ fn a_line_of_the_limit_is_taken_and_one_byte_more_is_not() {
 
 #[test]
 fn memory_is_bounded_by_the_limit() {
-    let mut scanner = Scanner::new(1_000);
+    let mut scanner = EventScanner::new(1_000);
     let piece = [b'x'; 100];
     let refused = (0..20).find(|_| scanner.push::<TooLong>(&piece, |_| Ok(())).is_err());
     assert_eq!(refused, Some(10));

@@ -1,5 +1,3 @@
-//! The socket, or TLS over it.
-
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -9,25 +7,25 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::client::TlsStream;
 
-use crate::socket::Stamped;
+use super::socket::TimestampedSocket;
 
-/// What HTTP is spoken over.
+/// The connection below HTTP: the socket, or TLS over it.
 #[derive(Debug)]
 pub(crate) enum Transport {
-    Plain(Stamped),
-    /// Boxed: a session is some hundred bytes, and most load tests have none.
-    Tls(Box<TlsStream<Stamped>>),
+    Plain(TimestampedSocket),
+    /// Boxed because a session takes some hundred bytes, and most load tests do not use TLS.
+    Tls(Box<TlsStream<TimestampedSocket>>),
 }
 
 impl Transport {
-    pub(crate) fn socket(&self) -> &Stamped {
+    pub(crate) fn socket(&self) -> &TimestampedSocket {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(session) => session.get_ref().0,
         }
     }
 
-    /// Bytes read into `buffer`; 0 at the end of the stream.
+    /// The number of bytes that were read into `buffer`; 0 at the end of the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         ready!(match self {
