@@ -1,9 +1,9 @@
 //! What llm-bench asks of a message broker, as ports: publish with confirmation, consume with acknowledgement,
 //! and look after dead letters.
 //!
-//! The backends are `broker-rabbitmq` and `broker-in-process`; both pass the suite in `conformance` (feature
-//! `conformance`). Both rebuild whatever they lose by themselves: a caller never reconnects, it only sees
-//! [`PublishError::Unavailable`] or a [`Subscription`] that is silent for a while.
+//! The backends are `broker-rabbitmq` and `broker-in-process`; both pass the tests of `broker-conformance`. A backend
+//! reconnects by itself: its caller only sees [`PublishError::Unavailable`], or a [`Subscription`] that delivers nothing
+//! for a while.
 
 mod dead_letters;
 mod delivery;
@@ -12,9 +12,6 @@ mod message;
 mod prefetch;
 mod publisher;
 mod shares;
-
-#[cfg(feature = "conformance")]
-pub mod conformance;
 
 pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Selection, Wanted};
 pub use delivery::{Delivery, Receipt, SettleError, Subscription};

@@ -2,4 +2,4 @@
 
 use broker_in_process::InProcessBroker;
 
-broker::conformance_tests!(async { InProcessBroker::new(64) });
+broker_conformance::conformance_tests!(async { InProcessBroker::new(64) });

@@ -1,3 +1,3 @@
 use crate::servers::connected;
 
-broker::conformance_tests!(connected());
+broker_conformance::conformance_tests!(connected());

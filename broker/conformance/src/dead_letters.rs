@@ -1,5 +1,5 @@
 use super::messages::{message, next, nothing_left, number_of, prefetch, publishing, until_dead};
-use crate::{Broker, OutgoingMessage, Selection};
+use broker::{Broker, OutgoingMessage, Selection};
 
 /// A message that can never be processed is kept aside, with the reason and unchanged; its publisher need not care.
 pub async fn rejected_message_becomes_a_dead_letter(broker: &dyn Broker) {

@@ -1,7 +1,7 @@
-//! The suite that every backend passes.
+//! The tests that every backend of the `broker` port must pass.
 //!
 //! Each case takes a broker of its own, whose queues are empty and which nobody else uses, and panics where a promise
-//! of the ports is broken. A backend's tests instantiate all of them by [`conformance_tests!`](crate::conformance_tests).
+//! of the ports is broken. A backend's tests instantiate all of them by [`conformance_tests!`].
 //!
 //! The limit of the window is not among them: how it is seen from outside differs by what a confirmation means.
 
@@ -30,7 +30,7 @@ pub use publishing::{
 /// Makes a test of every case. Takes the expression of a future that gives an empty broker of one's own.
 ///
 /// ```ignore
-/// broker::conformance_tests!(async { MyBroker::start() });
+/// broker_conformance::conformance_tests!(async { MyBroker::start() });
 /// ```
 #[macro_export]
 macro_rules! conformance_tests {
@@ -61,8 +61,8 @@ macro_rules! conformance_tests {
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 let broker = $broker.await;
-                $crate::conformance::$case(&broker).await;
-                $crate::Broker::close(&broker).await;
+                $crate::$case(&broker).await;
+                ::broker::Broker::close(&broker).await;
             }
         )*
     };

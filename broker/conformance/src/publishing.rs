@@ -8,7 +8,7 @@ use test_patience::until;
 use super::messages::{
     info, message, message_of, next, nothing_left, number_of, prefetch, publishing, ready,
 };
-use crate::Broker;
+use broker::Broker;
 
 /// A message is delivered once, unmarked, and leaves nothing behind when it is acknowledged.
 pub async fn acknowledged_message_is_gone(broker: &dyn Broker) {

@@ -5,7 +5,7 @@ use chrono::DateTime;
 use shared_types::{BatchId, message};
 use test_patience::{found, soon, until};
 
-use crate::{Broker, BrokerInfo, Delivery, OutgoingMessage, Prefetch, Subscription};
+use broker::{Broker, BrokerInfo, Delivery, OutgoingMessage, Prefetch, Subscription};
 
 /// Waits until the broker can be published to.
 pub(super) async fn ready(broker: &dyn Broker) {

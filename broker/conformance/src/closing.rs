@@ -1,7 +1,7 @@
 use test_patience::soon;
 
 use super::messages::{message, next, prefetch, publishing, ready};
-use crate::{Broker, PublishError};
+use broker::{Broker, PublishError};
 
 /// After `close` a subscription ends, a new one is at its end, and publishing is refused.
 pub async fn close_ends_subscriptions_and_publishing(broker: &dyn Broker) {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use test_patience::until;
 
 use super::messages::{message, message_of, next, nothing_left, number_of, prefetch, publishing};
-use crate::{Broker, Holdings, Prefetch};
+use broker::{Broker, Holdings, Prefetch};
 
 /// A message that could not be processed now comes again, and is marked.
 pub async fn retried_message_comes_again(broker: &dyn Broker) {
