@@ -9,8 +9,8 @@ use lapin::{
 };
 
 use crate::{
-    consuming::Received,
     outgoing::{Outgoing, PERSISTENT, short, text},
+    received_message::ReceivedMessage,
     topology::{DEAD_EXCHANGE, EXCHANGE, ROUTING_KEY_PREFIX, Topology},
 };
 
@@ -26,7 +26,7 @@ const DEATHS: &str = "x-death";
 const MAX_REASON_BYTES: usize = 4096;
 
 /// The dead letter of a message: the same body and properties, with the reason in the headers.
-pub(crate) fn of(message: &Received, reason: &str, rejected_at: DateTime<Utc>) -> Outgoing {
+pub(crate) fn of(message: &ReceivedMessage, reason: &str, rejected_at: DateTime<Utc>) -> Outgoing {
     let mut headers = headers_without(&message.properties, &ROUTING_HEADERS);
     headers
         .insert(
@@ -48,7 +48,7 @@ pub(crate) fn of(message: &Received, reason: &str, rejected_at: DateTime<Utc>) -
 }
 
 /// The message of a dead letter, on its way back to the queue of batches.
-pub(crate) fn replayed(letter: &Received, topology: &Topology) -> Outgoing {
+pub(crate) fn replayed(letter: &ReceivedMessage, topology: &Topology) -> Outgoing {
     let routing_key = original_routing_key(letter);
     let headers = headers_without(
         &letter.properties,
@@ -69,7 +69,7 @@ pub(crate) fn replayed(letter: &Received, topology: &Topology) -> Outgoing {
 }
 
 /// A dead letter as it is shown.
-pub(crate) fn describe(letter: Received) -> DeadLetter {
+pub(crate) fn describe(letter: ReceivedMessage) -> DeadLetter {
     let rejected_at = header_text(&letter.properties, REJECTED_AT)
         .and_then(|time| DateTime::parse_from_rfc3339(&time).ok())
         .map(|time| time.to_utc());
@@ -144,7 +144,7 @@ fn reason(properties: &BasicProperties) -> String {
     }
 }
 
-fn original_routing_key(letter: &Received) -> String {
+fn original_routing_key(letter: &ReceivedMessage) -> String {
     let by_the_broker = || match last_death(&letter.properties)?.inner().get("routing-keys")? {
         AMQPValue::FieldArray(keys) => value_text(keys.as_slice().first()?),
         _ => None,
@@ -193,8 +193,8 @@ mod tests {
         Topology::of(&RabbitMqSettings::new("amqp://host", "batches").unwrap())
     }
 
-    fn received(routing_key: &str, properties: BasicProperties) -> Received {
-        Received {
+    fn received(routing_key: &str, properties: BasicProperties) -> ReceivedMessage {
+        ReceivedMessage {
             exchange: EXCHANGE.into(),
             routing_key: routing_key.into(),
             properties,
@@ -202,9 +202,9 @@ mod tests {
         }
     }
 
-    fn buried(message: &Received) -> Received {
+    fn buried(message: &ReceivedMessage) -> ReceivedMessage {
         let letter = of(message, "an empty array", DateTime::UNIX_EPOCH);
-        Received {
+        ReceivedMessage {
             exchange: letter.exchange,
             routing_key: letter.routing_key,
             properties: letter.properties,

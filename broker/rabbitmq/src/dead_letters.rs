@@ -12,10 +12,10 @@ use tokio::sync::Mutex;
 use crate::{
     RabbitMqSettings,
     confirmed::{NotConfirmed, publish_confirmed},
-    consuming::Received,
     dead_letter,
     error::{LinkError, answered},
     link::Link,
+    received_message::ReceivedMessage,
     topology::Topology,
 };
 
@@ -100,7 +100,7 @@ impl RabbitMqDeadLetters {
         &self,
         channel: &Channel,
         id: &str,
-        letter: &Received,
+        letter: &ReceivedMessage,
     ) -> Result<(), OperationError> {
         let message = dead_letter::replayed(letter, &self.topology);
         let after = self.settings.publish_timeout;
@@ -158,7 +158,7 @@ struct Walk {
 
 impl Walk {
     async fn begin(settings: &RabbitMqSettings, topology: &Topology) -> Result<Self, LinkError> {
-        let link = Link::open_declared(settings, topology, "dead letters").await?;
+        let link = topology.open_link(settings, "dead letters").await?;
         let begin = async {
             let left = topology.depth(&link, &topology.dead_queue).await?;
             Ok((left, link.confirming_channel().await?))
@@ -174,7 +174,7 @@ impl Walk {
         })
     }
 
-    async fn next(&mut self) -> lapin::Result<Option<(DeliveryTag, Received)>> {
+    async fn next(&mut self) -> lapin::Result<Option<(DeliveryTag, ReceivedMessage)>> {
         let Some(left) = self.left.checked_sub(1) else {
             return Ok(None);
         };
@@ -183,7 +183,7 @@ impl Walk {
             .channel
             .basic_get(self.queue.clone(), BasicGetOptions { no_ack: false })
             .await?;
-        Ok(letter.map(|letter| (letter.delivery_tag, Received::from(letter.delivery))))
+        Ok(letter.map(|letter| (letter.delivery_tag, ReceivedMessage::from(letter.delivery))))
     }
 
     async fn remove(&self, tag: DeliveryTag) -> lapin::Result<()> {

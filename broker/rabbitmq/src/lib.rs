@@ -23,6 +23,7 @@ mod error;
 mod link;
 mod outgoing;
 mod publishing;
+mod received_message;
 mod record;
 mod server_version;
 mod settings;

@@ -12,7 +12,6 @@ use crate::{
     error::{LinkError, answered},
     server_version,
     socket::{Socket, SocketHold},
-    topology::Topology,
     transport,
 };
 
@@ -50,23 +49,6 @@ impl Link {
             server_version: OnceCell::new(),
             _hold: hold,
         })
-    }
-
-    /// Connects, and makes sure that the topology exists.
-    pub(crate) async fn open_declared(
-        settings: &RabbitMqSettings,
-        topology: &Topology,
-        purpose: &str,
-    ) -> Result<Self, LinkError> {
-        let link = Self::open(settings, purpose).await?;
-        let patience = settings.connect_timeout;
-        answered(
-            "declaring exchanges and queues",
-            patience,
-            topology.declare(&link),
-        )
-        .await?;
-        Ok(link)
     }
 
     pub(crate) async fn channel(&self) -> Result<Channel, LinkError> {

@@ -5,7 +5,11 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use crate::{RabbitMqSettings, error::LinkError, link::Link};
+use crate::{
+    RabbitMqSettings,
+    error::{LinkError, answered},
+    link::Link,
+};
 
 /// Where batches are published.
 pub(crate) const EXCHANGE: &str = "llm.batches";
@@ -30,6 +34,18 @@ impl Topology {
             queue: settings.queue.as_str().into(),
             dead_queue: format!("{}.dead", settings.queue).into(),
         }
+    }
+
+    /// Opens a link and declares the topology over it. `purpose` is shown in the management UI.
+    pub(crate) async fn open_link(
+        &self,
+        settings: &RabbitMqSettings,
+        purpose: &str,
+    ) -> Result<Link, LinkError> {
+        let link = Link::open(settings, purpose).await?;
+        let timeout = settings.connect_timeout;
+        answered("declaring exchanges and queues", timeout, self.declare(&link)).await?;
+        Ok(link)
     }
 
     /// Makes sure that everything exists. Where the user may not configure (producers and consumers of least

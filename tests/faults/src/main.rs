@@ -6,8 +6,8 @@
 
 mod database;
 mod disk;
+mod fault;
 mod faults;
-mod matrix;
 mod namespace;
 mod oracle;
 mod pipeline;
@@ -15,6 +15,7 @@ mod process;
 mod proxy;
 mod queue;
 mod report;
+mod selection;
 mod servers;
 mod verdict;
 mod watch;
@@ -31,7 +32,7 @@ use tokio::time::{Instant, timeout};
 struct Options {
     /// Only these faults, by number, such as 7,12-14
     #[arg(value_name = "FAULTS", value_delimiter = ',')]
-    only: Vec<matrix::Range>,
+    only: Vec<selection::Range>,
     /// The part that fits into ten minutes
     #[arg(long)]
     quick: bool,
@@ -39,7 +40,7 @@ struct Options {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[command(flatten)]
-    required: matrix::Required,
+    required: selection::Required,
     /// Names the faults and ends
     #[arg(long)]
     list: bool,
@@ -48,7 +49,7 @@ struct Options {
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    let chosen = matrix::chosen(&options.only, options.quick);
+    let chosen = selection::chosen(&options.only, options.quick);
     let expected = chosen.len();
     if options.list {
         report::list(&chosen);

@@ -5,7 +5,8 @@
 use std::{process::ExitCode, time::Duration};
 
 use crate::{
-    matrix::{Fault, Required},
+    fault::Fault,
+    selection::Required,
     verdict::{Miscounted, Outcome, Verdict},
 };
 

@@ -2,7 +2,9 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use crate::installation::INSTALL_COMMAND;
+/// Installs both servers on Debian and its relatives.
+pub const INSTALL_COMMAND: &str =
+    "sudo apt-get install -y --no-install-recommends postgresql rabbitmq-server";
 
 /// A server could not be started, reached or controlled.
 #[derive(Debug, thiserror::Error)]

@@ -8,10 +8,6 @@ use std::{
 
 use crate::Error;
 
-/// Installs both servers on Debian and its relatives.
-pub const INSTALL_COMMAND: &str =
-    "sudo apt-get install -y --no-install-recommends postgresql rabbitmq-server";
-
 const OLDEST_POSTGRESQL: u32 = 15;
 
 /// The directory of the newest PostgreSQL's `initdb` and `postgres`.

@@ -25,8 +25,7 @@ mod server_process;
 mod shared;
 mod watchdog;
 
-pub use error::Error;
-pub use installation::INSTALL_COMMAND;
+pub use error::{Error, INSTALL_COMMAND};
 pub use ports::free_port;
 pub use postgres::{PostgresOptions, PostgresServer};
 pub use rabbitmq::{RabbitMqOptions, RabbitMqServer};

@@ -74,7 +74,7 @@ impl ConsumingLink {
 
     async fn connect(&self) -> Result<(Link, Channel, Consumer), LinkError> {
         let topology = &self.subscriber.topology;
-        let link = Link::open_declared(&self.settings, topology, "consuming").await?;
+        let link = topology.open_link(&self.settings, "consuming").await?;
         let after = self.settings.connect_timeout;
         let silent = |error| match error {
             LinkError::Silent { after, .. } => LinkError::SilentQueue {

@@ -11,7 +11,6 @@ mod window;
 
 pub(crate) use holdings::HoldingsRecord;
 pub(crate) use link::ConsumingLink;
-pub(crate) use receipt::Received;
 
 use async_trait::async_trait;
 use broker::{Delivery, Subscription};

@@ -3,10 +3,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use broker::{BoxError, Receipt, SettleError};
 use bytes::Bytes;
-use lapin::{
-    BasicProperties,
-    types::{DeliveryTag, ShortString},
-};
+use lapin::types::DeliveryTag;
 use shared_types::Clock;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -17,7 +14,7 @@ use super::{
     holdings::{Held, HoldingsRecord},
     unsettled::Verdict,
 };
-use crate::{dead_letter, error::LinkLost, publishing::Lane};
+use crate::{dead_letter, error::LinkLost, publishing::Lane, received_message::ReceivedMessage};
 
 /// How long a message that could become no dead letter is kept from its queue: without this it would come back at
 /// once, to be rejected again.
@@ -39,21 +36,12 @@ pub(super) struct Undertaker {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// A message as the broker delivered it.
-#[derive(Debug)]
-pub(crate) struct Received {
-    pub(crate) exchange: ShortString,
-    pub(crate) routing_key: ShortString,
-    pub(crate) properties: BasicProperties,
-    pub(crate) body: Bytes,
-}
-
 /// Settles one delivery over the channel that delivered it, or never.
 #[derive(Debug)]
 pub(super) struct AmqpReceipt {
     tag: DeliveryTag,
     redelivered: bool,
-    message: Received,
+    message: ReceivedMessage,
     /// To the generation that delivered it; closed when its link is lost.
     settlements: mpsc::Sender<Settlement>,
     undertaker: Arc<Undertaker>,
@@ -72,7 +60,7 @@ impl AmqpReceipt {
             _held: record.hold(delivery.data.len()),
             tag: delivery.delivery_tag,
             redelivered: delivery.redelivered,
-            message: Received::from(delivery),
+            message: ReceivedMessage::from(delivery),
             settlements,
             undertaker,
             is_settled: false,
@@ -146,19 +134,6 @@ impl Drop for AmqpReceipt {
         if !self.is_settled {
             // Where the link is lost, the broker has put it back already.
             let _ = self.send(Verdict::Requeue);
-        }
-    }
-}
-
-impl From<lapin::message::Delivery> for Received {
-    fn from(mut delivery: lapin::message::Delivery) -> Self {
-        // The client lets it grow to up to twice the body.
-        delivery.data.shrink_to_fit();
-        Self {
-            exchange: delivery.exchange,
-            routing_key: delivery.routing_key,
-            properties: delivery.properties,
-            body: delivery.data.into(),
         }
     }
 }

@@ -58,7 +58,7 @@ impl PublishingLink {
     }
 
     async fn connect(&self) -> Result<(Arc<Link>, Channel), LinkError> {
-        let link = Link::open_declared(&self.settings, &self.topology, "publishing").await?;
+        let link = self.topology.open_link(&self.settings, "publishing").await?;
         let patience = self.settings.connect_timeout;
         let channel = answered("asking for confirms", patience, link.confirming_channel()).await?;
         Ok((Arc::new(link), channel))

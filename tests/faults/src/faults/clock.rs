@@ -7,7 +7,7 @@ use futures::FutureExt;
 use sqlx::Connection;
 
 use crate::{
-    matrix::Fault,
+    fault::Fault,
     pipeline::{Expected, Ground, Options, Pipeline, Service},
     servers::Bench,
     verdict::Verdict,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{disk_full, network::Detour};
 use crate::{
     database::Database,
-    matrix::Fault,
+    fault::Fault,
     pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
     proxy::Behaviour,
     servers::Bench,

@@ -11,7 +11,7 @@ use super::{REJECTED, disk_full::refuses_for_lack_of_space, processes::abort_at}
 use crate::{
     database::Database,
     disk::SmallDisk,
-    matrix::Fault,
+    fault::Fault,
     pipeline::{Expected, Ground, Options, Pipeline, Service},
     servers::Bench,
     verdict::{Verdict, ensure_happened},

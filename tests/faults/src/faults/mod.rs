@@ -9,7 +9,7 @@ mod network;
 mod processes;
 mod shutdown;
 
-use crate::matrix::Fault;
+use crate::fault::Fault;
 
 /// Batches that the consumer gave up, to the dead letters.
 const REJECTED: &str = "llm_bench_batches_rejected_total";

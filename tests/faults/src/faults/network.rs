@@ -9,7 +9,7 @@ use futures::FutureExt;
 use rand::RngExt;
 
 use crate::{
-    matrix::Fault,
+    fault::Fault,
     namespace::{Cut, Namespace},
     pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
     proxy::{Behaviour, Proxy},

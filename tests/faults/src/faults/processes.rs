@@ -9,7 +9,7 @@ use rand::RngExt;
 use test_patience::patience;
 
 use crate::{
-    matrix::Fault,
+    fault::Fault,
     pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
     servers::Bench,
     verdict::{Verdict, ensure_happened},

@@ -7,7 +7,7 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::{
-    matrix::Fault,
+    fault::Fault,
     pipeline::{CONSUMED, Expected, Ground, Options, Pipeline, Service, free_address},
     servers::Bench,
     verdict::{Verdict, ensure_happened},

@@ -10,7 +10,7 @@ mod topology;
 
 use futures::FutureExt;
 
-use crate::{matrix::Fault, pipeline::Options};
+use crate::{fault::Fault, pipeline::Options};
 
 /// Publishes that the broker did not confirm, for whatever reason.
 const FAILURES: &str = "llm_bench_outbox_publish_failures_total";

@@ -1,24 +1,10 @@
-//! The faults by number. The numbers are those of the design's fault matrix.
+//! Which faults a run injects, and which of them the machine must be able to inject.
 
 use std::str::FromStr;
 
 use anyhow::Context as _;
-use futures::future::LocalBoxFuture;
 
-use crate::{faults, servers::Bench, verdict::Verdict};
-
-/// Injects a fault and judges what came of it.
-pub(crate) type Inject = fn(&mut Bench) -> LocalBoxFuture<'_, anyhow::Result<Verdict>>;
-
-/// One line of the matrix.
-#[derive(Clone, Copy)]
-pub(crate) struct Fault {
-    pub(crate) number: u8,
-    pub(crate) name: &'static str,
-    /// Part of the ten minutes of CI.
-    pub(crate) quick: bool,
-    pub(crate) inject: Inject,
-}
+use crate::{fault::Fault, faults};
 
 /// Numbers from the command line: `7` or `12-14`.
 #[derive(Debug, Clone, Copy)]
