@@ -1,10 +1,10 @@
 //! The one place that knows which backends there are: the URL's scheme selects, everything else sees ports.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use broker::{Broker, Shares};
+use broker::Broker;
 use broker_in_process::InProcessBroker;
-use broker_rabbitmq::{RabbitMqBroker, RabbitMqSettings, RabbitMqShares};
+use broker_rabbitmq::{RabbitMqBroker, RabbitMqSettings};
 use service_runtime::settings::{BrokerKind, BrokerSettings, DatabaseKind, DatabaseSettings};
 use shared_types::Clock;
 use storage::{Storage, StorageError};
@@ -26,9 +26,6 @@ pub enum BackendError {
     /// `AMQP_URL`, its parts or `RABBITMQ_QUEUE` are refused by the client.
     #[error("AMQP_URL or RABBITMQ_QUEUE: {0}")]
     BrokerSettings(#[from] broker_rabbitmq::InvalidSettings),
-    /// Processes cannot meet over a broker in the memory of one of them.
-    #[error("AMQP_URL: found none, expected that of a RabbitMQ that all workers of a load test reach")]
-    SharesNeedRabbitMq,
 }
 
 /// The database that the settings name. PostgreSQL may be away: it is connected to when it is first needed.
@@ -67,20 +64,4 @@ pub fn broker(settings: &BrokerSettings, clock: Arc<dyn Clock>) -> Result<Arc<dy
         )?)),
         BrokerKind::InProcess => Arc::new(InProcessBroker::with_clock(IN_PROCESS_CAPACITY, clock)),
     })
-}
-
-/// Where runs are shared out among processes: the RabbitMQ that the settings name, connected to when it is first needed.
-///
-/// # Errors
-/// The settings name none, or the client refuses the URL.
-pub fn shares(settings: &BrokerSettings) -> Result<Arc<dyn Shares>, BackendError> {
-    match &settings.kind {
-        BrokerKind::RabbitMq { url } => {
-            let mut settings = RabbitMqSettings::new(url.expose(), &settings.queue)?;
-            // A run is not given up because the broker is busy for some seconds. One that is not there refuses at once.
-            settings.connect_timeout = Duration::from_secs(60);
-            Ok(Arc::new(RabbitMqShares::new(settings)))
-        }
-        BrokerKind::InProcess => Err(BackendError::SharesNeedRabbitMq),
-    }
 }

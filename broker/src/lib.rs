@@ -11,7 +11,6 @@ mod link;
 mod message;
 mod prefetch;
 mod publisher;
-mod shares;
 
 pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Selection, Wanted};
 pub use delivery::{Delivery, Receipt, SettleError, Subscription};
@@ -19,7 +18,6 @@ pub use link::{BrokerInfo, LinkState, LinkStatistics};
 pub use message::OutgoingMessage;
 pub use prefetch::{Holdings, Prefetch};
 pub use publisher::{BoxError, PublishError, Publisher};
-pub use shares::{FromWorker, OfferedShares, ShareError, Shares, TakenShare, WorkerAddress};
 
 use std::sync::Arc;
 

@@ -49,6 +49,10 @@ pub(crate) enum Command {
     ///
     /// Exit status: 0 nothing is worse, 1 something is, 2 the reports cannot be compared.
     Compare(Compare),
+    /// Make one report of the shares of a load test (`load-test --share`)
+    ///
+    /// Exit status: as that of a run.
+    Merge(Merge),
     /// Publish what a load test has measured and its process did not live to publish; safe to repeat
     Publish(Publish),
     /// Exit with 0 if a URL answers with a 2xx status: a health check for images without curl
@@ -105,6 +109,29 @@ pub(crate) struct Publish {
     /// To a running service, with API_KEY [default: to where DATABASE_URL and AMQP_URL say, embedded where they say nothing]
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Merge {
+    /// The results directories of all shares of the run
+    #[arg(required = true, value_name = "DIRECTORY")]
+    pub directories: Vec<PathBuf>,
+    /// Where the results of the whole run are written; nothing is without it
+    #[arg(long, value_name = "DIRECTORY")]
+    pub results_dir: Option<PathBuf>,
+    /// Print the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 0 although the figures are not valid
+    #[arg(long)]
+    pub allow_invalid: bool,
+    /// Send the measured values of all shares into the pipeline: to a service at URL (with API_KEY), or without URL to where
+    /// DATABASE_URL and AMQP_URL say (embedded where they say nothing); safe to repeat
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
+    pub publish: Option<Option<String>>,
+    /// Tells this run from others of the same plan: published again under the same name, it counts once [default: the shares' own ids]
+    #[arg(long, value_name = "NAME")]
+    pub run_id: Option<String>,
 }
 
 #[derive(Debug, Args)]

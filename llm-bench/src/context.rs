@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{anyhow, ensure};
-use broker::{Broker, BrokerInfo, Shares};
+use broker::{Broker, BrokerInfo};
 use service_runtime::settings::{BrokerKind, CommonSettings, DatabaseKind, Variables};
 use shared_types::{Clock, Invalid, SystemClock};
 use storage::Storage;
@@ -131,12 +131,6 @@ impl Context {
                 Err(why.context("RabbitMQ is not usable"))
             }
         }
-    }
-
-    /// Where runs are shared out among workers.
-    pub(crate) fn shares(&self) -> anyhow::Result<Arc<dyn Shares>> {
-        // What is wrong is in the settings.
-        backends::shares(&self.settings.broker).map_err(|error| WrongInput(error.into()).into())
     }
 
     /// Whether the broker lives only within one process.

@@ -47,6 +47,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::MockLlm(options) => commands::mock_llm::run(options).await,
         Command::LoadTest(options) => commands::load_test::run(*options, Context::read()?).await,
         Command::Compare(options) => commands::load_test::compare(&options),
+        Command::Merge(options) => commands::load_test::merge(&options, &Context::read()?).await,
         Command::Publish(options) => commands::load_test::publish(&options, &Context::read()?).await,
         Command::Probe(options) => commands::probe::run(options).await,
     }

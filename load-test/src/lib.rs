@@ -17,6 +17,7 @@ pub mod display;
 pub mod html;
 pub mod http;
 pub mod journal;
+pub mod merge;
 pub mod plan;
 pub mod publish;
 pub mod record;
@@ -24,8 +25,9 @@ pub mod report;
 pub mod run;
 #[cfg(test)]
 mod scripted_server;
+pub mod share;
+pub mod share_file;
 pub mod tokens;
 pub mod tracking;
 pub mod verdict;
-pub mod workers;
 pub mod workload;

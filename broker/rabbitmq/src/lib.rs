@@ -9,9 +9,6 @@
 //! settings; durable exchange `llm.batches.dead`, bound to the queue `<queue>.dead`. Older producers publish to the
 //! queue by its name.
 //!
-//! [`RabbitMqShares`] shares out load tests, over connections of its own: durable queue `llm.load-test.shares` for offers, and an
-//! exclusive queue named by the broker for each side of a conversation.
-//!
 //! TLS (`amqps://`) uses ring, the only provider that is compiled in, and the machine's root certificates.
 
 mod broker;
@@ -27,7 +24,6 @@ mod received_message;
 mod record;
 mod server_version;
 mod settings;
-mod shares;
 mod socket;
 mod supervisor;
 mod topology;
@@ -36,5 +32,4 @@ mod transport;
 pub use crate::{
     broker::RabbitMqBroker,
     settings::{InvalidSettings, RabbitMqSettings},
-    shares::RabbitMqShares,
 };

@@ -11,7 +11,6 @@ mod hostile_text;
 mod least_privilege;
 mod load;
 mod load_test;
-mod load_test_workers;
 mod mock_llm;
 mod oracle;
 mod process;

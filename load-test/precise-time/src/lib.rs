@@ -7,7 +7,9 @@
 mod monotonic_time;
 mod realtime;
 mod timer;
+mod wall_clock;
 
 pub use monotonic_time::MonotonicTime;
 pub use realtime::RealtimeConverter;
 pub use timer::Timer;
+pub use wall_clock::WallClockError;

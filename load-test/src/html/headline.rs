@@ -12,14 +12,14 @@ use crate::report::{
 };
 
 pub(super) fn header(report: &Report) -> Markup {
-    let generators = report.client.workers;
+    let shares = report.client.shares;
     html! {
         header {
             h1 { "Load test of " (text(&report.model)) }
             p {
                 time datetime=(report.started_at.to_rfc3339()) { (report.started_at.format("%Y-%m-%d %H:%M:%S UTC")) }
                 " · run " (text(&report.run_id)) " · llm-bench " (text(&report.client.version)) " on " (text(&report.client.host))
-                @if generators > 1 { " · " (generators) " load generators" }
+                @if shares > 1 { " · " (shares) " shares" }
             }
         }
     }

@@ -35,7 +35,7 @@ use plotted::PlottedRun;
 /// relative to ([`Recorded::started`](crate::journal::Recorded)).
 ///
 /// Takes a few passes over the records and makes at most some hundred kilobytes, however many there are. Figures are the
-/// report's; where it was merged from several load generators and `records` are only some of them, the histograms say so.
+/// report's.
 #[must_use]
 pub fn render(report: &Report, records: &[RequestRecord], started: MonotonicTime) -> String {
     let run = PlottedRun::new(report, records, started);

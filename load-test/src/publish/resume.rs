@@ -30,6 +30,7 @@ pub async fn resume(
     patience: Duration,
 ) -> Result<Published, PublishError> {
     let run = RunFile::read(directory)?;
+    let now = run.batches_dated.unwrap_or(now);
     // Before anything is read: another process would make other cuts of the same requests.
     let log = Log::open(Some(directory))?;
     let left_out = sink.register_metrics().await?;

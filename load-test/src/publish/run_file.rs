@@ -8,7 +8,7 @@ use super::{
     cuts::{Cut, Portion},
     log::lines,
 };
-use crate::{journal::REQUESTS_FILE, plan::Plan};
+use crate::{journal::REQUESTS_FILE, plan::Plan, share::Share, share_file::SHARE_FILE};
 
 /// What a run is, written before its first request: what is left of a run that was killed can be read with it.
 pub const RUN_FILE: &str = "run.json";
@@ -22,6 +22,13 @@ pub struct RunFile {
     pub started_at: DateTime<Utc>,
     /// What it was to do.
     pub plan: Plan,
+    /// Which share of the plan it was; null for a whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
+    /// The date of batches that are made of its requests after the run; null: the time at which they are made. A run that was merged
+    /// from shares has one, so that whoever merges the shares again makes the same batches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batches_dated: Option<DateTime<Utc>>,
 }
 
 impl RunFile {
@@ -36,7 +43,7 @@ impl RunFile {
             });
         }
         // The run's own file first: without it nothing of the rest passes for a run.
-        for name in [RUN_FILE, PUBLISHED_FILE, REQUESTS_FILE] {
+        for name in [RUN_FILE, SHARE_FILE, PUBLISHED_FILE, REQUESTS_FILE] {
             remove(&directory.join(name))?;
         }
         let path = directory.join(RUN_FILE);

@@ -50,7 +50,7 @@ pub struct Inputs<'a> {
     pub limits: ErrorLimits,
 }
 
-/// The report of a run on one load generator.
+/// The report of a run of one process.
 #[must_use]
 pub fn build(inputs: Inputs<'_>) -> Report {
     let plan = &inputs.header.workload.plan;
@@ -59,7 +59,7 @@ pub fn build(inputs: Inputs<'_>) -> Report {
     of_part(inputs.header, &part)
 }
 
-/// The part of a run, for a report of several load generators.
+/// The part of a run, to be merged with others.
 #[must_use]
 pub fn part(inputs: &Inputs<'_>, window: &Window) -> RunPart {
     let plan = &inputs.header.workload.plan;
@@ -108,7 +108,7 @@ pub fn of_part(header: Header, part: &RunPart) -> Report {
             version: header.version,
             cores: header.workload.plan.client_cores.get(),
             host: header.host,
-            workers: part.windows.parts,
+            shares: part.windows.parts,
             busiest_thread_cpu_share: part.busiest_thread_cpu_share,
         },
         workload: header.workload,
@@ -146,7 +146,7 @@ pub fn of_part(header: Header, part: &RunPart) -> Report {
         client_error,
         calibration: header.calibration,
         problems: part.problems.clone(),
-        workers: Vec::new(),
+        shares: Vec::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Verdicts of several load generators, and of a report that does not add up.
+//! Verdicts of several shares of a run, and of a report that does not add up.
 
 use crate::verdict::{ClientError, Verdict};
 
@@ -11,7 +11,7 @@ impl ClientError {
         }
     }
 
-    /// The worse of both in everything: what one load generator did wrong is in the common figures.
+    /// The worse of both in everything: what one share did wrong is in the common figures.
     pub(super) fn merge(&mut self, other: &Self) {
         if other.verdict == Verdict::Invalid {
             self.verdict = Verdict::Invalid;

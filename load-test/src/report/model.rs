@@ -12,8 +12,8 @@ use crate::{
     calibration::Calibration,
     plan::{Plan, Slo},
     record::Class,
+    share::Share,
     verdict::ClientError,
-    workers::Share,
 };
 
 /// The version of the format. It grows when a field changes its meaning or goes; new fields do not count.
@@ -82,53 +82,38 @@ pub struct Report {
     pub calibration: Option<Calibration>,
     /// What could not be written, kept or counted.
     pub problems: Vec<String>,
-    /// Who contributed what, where several load generators did; in the order of their shares.
+    /// The shares that the report was merged from, in their order; empty for a run of one process.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub workers: Vec<WorkerSection>,
+    pub shares: Vec<ShareSection>,
 }
 
-/// One of several load generators.
+/// One of the shares that a report was merged from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WorkerSection {
-    /// Its name.
-    pub name: String,
+pub struct ShareSection {
+    /// Which one.
+    pub share: Share,
+    /// The id of its own run.
+    pub run_id: String,
     /// Its machine.
     pub host: String,
     /// Version of its program.
     pub version: String,
     /// Its worker threads.
     pub cores: u32,
-    /// Which share of the run it had.
-    pub share: Share,
-    /// What became of it.
-    #[serde(flatten)]
-    pub outcome: WorkerOutcome,
-    /// Workers that had taken this share before and went away before the run began: nothing of it was done twice.
-    pub left_before_start: Vec<String>,
-    /// Its run began at most so long after the moment at which all were to begin, s. Measured without comparing clocks: the way of
-    /// "start" there and of "began" back by the coordinator's clock, and from there on by the worker's.
-    pub began_within_s: Option<f64>,
-    /// How its requests ended; null where it was lost.
-    pub requests: Option<RequestTotals>,
+    /// The first moment of the window that its figures are about, by its wall clock.
+    pub window_start: DateTime<Utc>,
+    /// The last moment of that window.
+    pub window_end: DateTime<Utc>,
+    /// How far its wall clock may have been off, s; null where that is unknown.
+    pub clock_error_s: Option<f64>,
+    /// How its requests ended, the warm-up's left out.
+    pub requests: RequestTotals,
     /// Its requests of the warm-up.
     pub warmup_requests: u64,
-    /// Its own error; null where it was lost.
-    pub client_error: Option<ClientError>,
-    /// What it measured of a server with known timings.
+    /// Its client's own error.
+    pub client_error: ClientError,
+    /// What its client measured of a server with known timings; null where it was not asked to.
     pub calibration: Option<Calibration>,
-}
-
-/// What became of a load generator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub enum WorkerOutcome {
-    /// Its part is in the figures.
-    Done,
-    /// Nothing came of it: its share is missing in all figures.
-    Lost {
-        /// Why.
-        reason: String,
-    },
 }
 
 /// What was asked, and when.
@@ -152,8 +137,9 @@ pub struct ClientSection {
     pub cores: u32,
     /// The machine.
     pub host: String,
-    /// Load generators whose figures are merged here.
-    pub workers: u32,
+    /// Shares whose figures are merged here; 1 for a run of one process.
+    #[serde(rename = "workers")]
+    pub shares: u32,
     /// Share of a core that the busiest worker thread used while requests were sent.
     pub busiest_thread_cpu_share: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! What one load generator contributes to a report, so that the parts of many make one.
+//! What one process contributes to a report, so that the parts of all shares of a run make one.
 
 use std::collections::BTreeMap;
 
@@ -25,11 +25,12 @@ use crate::{
     verdict::{ClientError, ErrorLimits, judge},
 };
 
-/// What one load generator contributes to a report.
+/// What one process contributes to a report: a whole run, or a share of one.
 ///
-/// Merging is associative and commutative: parts may be put together in any order and any tree. It crosses the network as
+/// Merging is associative and commutative: parts may be put together in any order and any tree. It is written as
 /// JSON; histograms are in HdrHistogram's V2 format, moments in that of [`statistics`], both in Base64.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RunPart {
     /// Figures of requests that were sent in the window and answered in full.
     pub samples: SampleSet,
@@ -66,9 +67,10 @@ pub struct RunPart {
     pub problems: Vec<String>,
 }
 
-/// The windows of one or more parts. Load generators that work together have about the same one; rates are over its mean
+/// The windows of one or more parts. Shares of a run have about the same one; rates are over its mean
 /// length, because their clocks differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Windows {
     /// Parts.
     pub parts: u32,
@@ -128,6 +130,7 @@ macro_rules! sample_set {
     ($($(#[$doc:meta])* $name:ident: $unit:ident,)*) => {
         /// The figures of which a report has distributions, as [`model::Report`](super::model::Report) names them.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
         pub struct SampleSet {
             $($(#[$doc])* pub $name: Samples,)*
         }
@@ -230,7 +233,7 @@ impl RunPart {
             is_streamed,
             ..
         } = *inputs;
-        // Counted, because of the schedule's first requests another load generator may have sent some.
+        // Counted, because of the schedule's first requests another share may have sent some.
         let is_warmup = |record: &&RequestRecord| record.index < window.first_index;
         let warmup_requests = records.iter().filter(is_warmup).count() as u64;
         let mut part = Self::empty(inputs, warmup_requests);

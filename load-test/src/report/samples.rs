@@ -67,18 +67,6 @@ impl Samples {
         samples
     }
 
-    /// The value of the histogram at `q`, between the exact extremes; `None` without values.
-    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
-        let (min, max) = (self.moments.min()?, self.moments.max()?);
-        let value = self.histogram.value_at_quantile(q) as f64 / self.unit.ticks();
-        Some(value.clamp(min, max))
-    }
-
-    /// Count, sum, mean, deviation and extremes, all exact.
-    pub(super) fn moments(&self) -> &RunningStatistics {
-        &self.moments
-    }
-
     /// Adds non-negative values, in the unit.
     ///
     /// # Errors

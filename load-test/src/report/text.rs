@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
 use super::{
     distribution::Distribution,
-    model::{ErrorSummary, Report, TokenAccounting, WorkerOutcome, WorkerSection},
+    model::{ErrorSummary, Report, ShareSection, TokenAccounting},
     tokens::CountedBy,
     window::TooShort,
 };
@@ -26,7 +26,7 @@ pub fn summary(report: &Report) -> String {
         ));
     }
     lines.push(tokens(&report.token_accounting));
-    lines.extend(report.workers.iter().map(worker));
+    lines.extend(report.shares.iter().map(share));
     lines.extend(
         report
             .problems
@@ -148,31 +148,18 @@ fn row(name: &str, figures: &Distribution, show: &dyn Fn(f64) -> String) -> [Str
     ]
 }
 
-fn worker(worker: &WorkerSection) -> String {
-    let share = worker.share;
-    let who = format!(
-        "worker    {} on {} ({} cores), share {} of {}",
-        worker.name,
-        worker.host,
-        worker.cores,
-        share.number() + 1,
-        share.of()
-    );
-    let (requests, client_error) = match (&worker.outcome, worker.requests, &worker.client_error) {
-        (WorkerOutcome::Done, Some(requests), Some(client_error)) => (requests, client_error),
-        (WorkerOutcome::Lost { reason }, ..) => return format!("{who}: LOST: {reason}"),
-        (WorkerOutcome::Done, ..) => return who,
-    };
-    let began = worker.began_within_s.map_or_else(String::new, |within| {
-        format!(", began within {}", duration(within))
-    });
-    let verdict = match client_error.verdict {
+fn share(section: &ShareSection) -> String {
+    let verdict = match section.client_error.verdict {
         Verdict::Valid => "VALID",
         Verdict::Invalid => "INVALID",
     };
+    let clock = section.clock_error_s.map_or_else(
+        || "clock not known to be right".to_owned(),
+        |error| format!("clock ± {}", duration(error)),
+    );
     format!(
-        "{who}: {} scheduled, {} ok{began}, {verdict}",
-        requests.scheduled, requests.ok
+        "share     {} on {} ({} cores): {} scheduled, {} ok, {clock}, {verdict}",
+        section.share, section.host, section.cores, section.requests.scheduled, section.requests.ok
     )
 }
 

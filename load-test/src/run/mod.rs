@@ -52,7 +52,7 @@ use crate::{
     arrivals::{Arrivals, ArrivalsError, TraceArrivals, TraceArrivalsError},
     plan::{Load, Plan},
     record::Finished,
-    workers::Share,
+    share::Share,
 };
 
 /// What a run needs.
@@ -180,7 +180,7 @@ pub fn run(inputs: RunInputs) -> Result<RunFacts, RunError> {
 /// As [`run`].
 pub fn run_share(inputs: RunInputs, share: Share) -> Result<RunFacts, RunError> {
     let limit = raise_file_limit()?;
-    let most = share.count_of_streams(inputs.plan.load.most_in_flight());
+    let most = share.streams(inputs.plan.load.most_in_flight());
     if !inputs.plan.load.is_open_loop() {
         file_limit::check(u64::from(most), 1, limit)?;
     }

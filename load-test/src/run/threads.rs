@@ -168,7 +168,7 @@ fn held(shared: &Shared, workers: &[WorkerFacts]) -> Option<HeldStreams> {
         .map(|worker| worker.held.unwrap_or(worker.held_at_ramp_end));
     let held: Vec<_> = held.collect();
     Some(HeldStreams {
-        asked: shared.share.count_of_streams(concurrency.get()),
+        asked: shared.share.streams(concurrency.get()),
         in_flight: held.iter().map(|held| held.in_flight).sum(),
         waiting: held.iter().map(|held| held.waiting).sum(),
     })

@@ -86,7 +86,7 @@ impl Worker {
         let share = self.shared.share;
         let own = self.shared.tickets.fetch_add(1, Relaxed);
         if let Some(max) = self.shared.plan.stop.max_requests {
-            let max = share.count(max);
+            let max = share.requests(max);
             if own + 1 >= max {
                 self.shared.over.cancel();
             }

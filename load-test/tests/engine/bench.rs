@@ -9,7 +9,11 @@ use llm_client::{Api, Endpoint, Prompt};
 use load_test::{
     plan::{Lengths, Load, Plan, Slo, Stop, Workload},
     record::{Class, Finished, RequestRecord},
-    run::{EncodedRequest, Progress, ProgressSnapshot, Recording, RunError, RunFacts, RunInputs, Texts, run},
+    run::{
+        EncodedRequest, Progress, ProgressSnapshot, Recording, RunError, RunFacts, RunInputs, Texts,
+        run_share,
+    },
+    share::Share,
 };
 use mock_llm::{MockLlm, Settings};
 use shared_types::SystemClock;
@@ -26,10 +30,12 @@ pub(crate) struct Bench {
     pub(crate) recording: Recording,
     pub(crate) cancel: CancellationToken,
     pub(crate) progress: Arc<Progress>,
+    pub(crate) share: Share,
 }
 
 /// A run that is under way.
 struct Running {
+    share: Share,
     ended: mpsc::Receiver<Result<RunFacts, RunError>>,
     collector: thread::JoinHandle<Vec<Finished>>,
     progress: Arc<Progress>,
@@ -106,6 +112,7 @@ impl Bench {
                 chunk_stamps: false,
             },
             cancel: CancellationToken::new(),
+            share: Share::WHOLE,
         }
     }
 
@@ -151,11 +158,13 @@ impl Bench {
         let (journal, batches) = mpsc::sync_channel(1);
         let inputs = self.inputs(journal);
         let (done, ended) = mpsc::channel();
+        let share = self.share;
         thread::spawn(move || {
             // Nobody listens any more where the test has failed.
-            let _ = done.send(run(inputs));
+            let _ = done.send(run_share(inputs, share));
         });
         Running {
+            share,
             ended,
             collector: thread::spawn(move || batches.into_iter().flatten().collect()),
             progress: Arc::clone(&self.progress),
@@ -169,7 +178,7 @@ impl Running {
         let mut finished = self.collector.join().unwrap();
         finished.sort_by_key(|finished| finished.record.index);
         let ran = Ran { facts, finished };
-        ran.check(&self.progress);
+        ran.check(&self.progress, self.share);
         Ok(ran)
     }
 }
@@ -186,10 +195,11 @@ pub(crate) fn given_time<T>(mut time: Duration, mut attempt: impl FnMut(Duration
 }
 
 impl Ran {
-    fn check(&self, progress: &Progress) {
+    fn check(&self, progress: &Progress, share: Share) {
         let scheduled = self.facts.scheduled;
         let indices: Vec<u64> = self.records().map(|record| record.index).collect();
-        assert_eq!(indices, (0..scheduled).collect::<Vec<_>>(), "each exactly once");
+        let expected: Vec<_> = (0..scheduled).map(|own| share.position(own)).collect();
+        assert_eq!(indices, expected, "each exactly once");
         assert_eq!(self.facts.classes.total(), scheduled);
         for class in Class::ALL {
             let records = self.records().filter(|record| record.class == class).count();

@@ -8,3 +8,4 @@ mod closed_loop;
 mod conservation;
 mod open_loop;
 mod recording;
+mod shares;

@@ -8,7 +8,6 @@ mod faults;
 mod messages;
 mod routing;
 mod servers;
-mod shares;
 mod sizes;
 mod unavailable_queues;
 mod waiting;

@@ -3,17 +3,19 @@
 mod compare;
 mod environment;
 mod llm_api;
+mod merge;
 mod outcome;
 mod plan;
 mod publishing;
 mod results;
 mod run;
+mod share;
 mod tracking;
-mod workers;
 
 pub(crate) mod options;
 
 pub(crate) use compare::run as compare;
+pub(crate) use merge::run as merge;
 pub(crate) use publishing::again as publish;
 
 use std::{num::NonZeroU32, sync::Arc};
@@ -23,9 +25,9 @@ use load_test::{
     calibration::{Calibration, calibrate},
     plan::Plan,
     run::EncodedRequest,
+    share::{Share, load_of},
     tokens::{self, Tokenizer, TokenizerError},
     verdict::ErrorLimits,
-    workers::Share,
     workload::{self, Prepared, WorkloadError},
 };
 use rand::TryRng;
@@ -42,13 +44,8 @@ pub(crate) async fn run(options: LoadTest, context: Context) -> anyhow::Result<(
     let environment = Environment::of(&context);
     let tracking = Tracking::asked_for(&options, &environment)?;
     let stop = stop_at_signal()?;
-    if options.results.worker {
-        return workers::serve(&options, &context, &environment, stop).await;
-    }
     let plan = plan::plan(&options, drawn_seed()?, spare_cores()).map_err(UsageError)?;
-    if let Some(number) = options.results.workers {
-        return workers::coordinate(&options, &context, plan, number, stop).await;
-    }
+    share::check(&options, &plan, context.clock.now())?;
     let ready = tokio::select! {
         biased;
         ready = prepare(&options, plan, &environment) => ready?,
@@ -102,6 +99,7 @@ async fn prepare(options: &LoadTest, plan: Plan, environment: &Environment) -> a
     let endpoint = environment.endpoint(plan.api, options.workload.no_stream_usage)?;
     eprint_line(&format!("load test of {} at {}", plan.model, endpoint.place()));
     let (named, hub) = (options.tokenizer_id.clone(), environment.hub());
+    let share = options.sharing.share.unwrap_or(Share::WHOLE);
     let made = spawn_blocking(move || {
         let tokenizer = tokens::choose(named.as_deref(), &plan.model, &hub).map_err(of_tokenizer)?;
         let prepared = workload::prepare(&plan, &tokenizer).map_err(of_workload)?;
@@ -118,7 +116,7 @@ async fn prepare(options: &LoadTest, plan: Plan, environment: &Environment) -> a
             tokenizer: Arc::new(tokenizer),
             prepared,
             requests,
-            share: Share::WHOLE,
+            share,
         })
     });
     made.await.context("preparing the workload")?
@@ -147,10 +145,7 @@ async fn calibrated(
     context: &Context,
     stop: CancellationToken,
 ) -> anyhow::Result<Calibration> {
-    let (plan, requests) = (
-        load_test::workers::slice(&ready.plan, ready.share),
-        Arc::clone(&ready.requests),
-    );
+    let (plan, requests) = (load_of(&ready.plan, ready.share), Arc::clone(&ready.requests));
     let (trace, clock) = (ready.offsets(), Arc::clone(&context.clock));
     let calibrating = spawn_blocking(move || calibrate(&plan, &requests, &trace, clock, stop));
     calibrating
@@ -204,7 +199,7 @@ pub(super) fn say_text(text: &str) {
     say!("{}", printable(text.trim_end()));
 }
 
-/// Servers and workers say some of it: their control characters are none of this terminal's.
+/// Servers say some of it: their control characters are none of this terminal's.
 fn printable(text: &str) -> String {
     let shown = |c: char| {
         if c.is_control() && c != '\n' {

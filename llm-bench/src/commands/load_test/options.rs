@@ -1,6 +1,8 @@
 use std::{ffi::OsString, num::NonZeroU32, path::PathBuf, time::Duration};
 
+use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
+use load_test::share::Share;
 
 use super::llm_api::LlmApi;
 
@@ -11,13 +13,7 @@ use super::llm_api::LlmApi;
 #[command(after_help = AFTER_HELP.replace("{apis}", &LlmApi::environment_help()))]
 pub(crate) struct LoadTest {
     /// The model, as the API knows it
-    #[arg(
-        long,
-        value_name = "NAME",
-        required_unless_present = "worker",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "NAME")]
     pub model: String,
     /// Which API is spoken; its address and its key come from the environment, see below
     #[arg(long, value_name = "API", default_value = "openai")]
@@ -56,7 +52,7 @@ pub(crate) struct LoadTest {
     #[arg(long, value_name = "TOKENIZER")]
     pub tokenizer_id: Option<String>,
     /// Log the run to this experiment of the MLflow server at MLFLOW_TRACKING_URI
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["worker", "workers", "calibrate"])]
+    #[arg(long, value_name = "NAME", conflicts_with = "calibrate")]
     pub ml_repo: Option<String>,
     /// The run's name there
     #[arg(long, value_name = "NAME", requires = "ml_repo")]
@@ -70,6 +66,8 @@ pub(crate) struct LoadTest {
     pub client: ClientOptions,
     #[command(flatten)]
     pub results: ResultOptions,
+    #[command(flatten)]
+    pub sharing: ShareOptions,
 }
 
 /// When requests are sent.
@@ -173,18 +171,19 @@ pub(crate) struct ResultOptions {
     /// and AMQP_URL say (embedded where they say nothing)
     #[arg(long, value_name = "URL", num_args = 0..=1, conflicts_with = "calibrate")]
     pub publish: Option<Option<String>>,
-    /// Take shares of runs from the broker at AMQP_URL until Ctrl+C
-    #[arg(long, conflicts_with_all = ["workers", "publish"])]
-    pub worker: bool,
-    /// Share the run among so many workers (`llm-bench load-test --worker` elsewhere, with the same AMQP_URL)
-    #[arg(long, value_name = "N", conflicts_with_all = ["publish", "correctness", "calibrate", "record_chunks"])]
-    pub workers: Option<NonZeroU32>,
-    /// They have to come within so many seconds
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    pub worker_timeout: Duration,
-    /// This worker's name in the report [default: the host's and the process's number]
-    #[arg(long, value_name = "NAME", requires = "worker")]
-    pub worker_name: Option<String>,
+}
+
+/// A run that is more than one machine can send.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "More than one machine")]
+pub(crate) struct ShareOptions {
+    /// Carry out one share of the run, such as 0/3, 1/3 or 2/3: start each on a machine of its own, with the same options;
+    /// `llm-bench merge` makes one report of their results
+    #[arg(long, value_name = "INDEX/COUNT", requires_all = ["seed", "results_dir"])]
+    pub share: Option<Share>,
+    /// Prepare, and send the first request at this time, such as 2026-11-22T12:00:00Z: the same for all shares
+    #[arg(long, value_name = "TIME", requires = "share", value_parser = time)]
+    pub start_at: Option<DateTime<Utc>>,
 }
 
 /// How gaps are distributed.
@@ -235,6 +234,11 @@ fn seconds(raw: &str) -> Result<Duration, String> {
         .ok()
         .filter(|_| seconds <= LONGEST_S)
         .ok_or_else(|| "expected seconds, from 0 to a year".to_owned())
+}
+
+fn time(raw: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(raw).map(DateTime::into);
+    time.map_err(|error| format!("expected a time of RFC 3339 such as 2026-11-22T12:00:00Z: {error}"))
 }
 
 fn json_object(raw: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {

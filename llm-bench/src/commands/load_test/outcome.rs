@@ -5,7 +5,6 @@ use load_test::{
     calibration::Calibration,
     report::{self, Inputs, Report, build::Header, model::WorkloadSection, text},
     verdict::{Verdict, judge_calibration},
-    workers::Merged,
 };
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
     options::LoadTest,
     results,
     run::{Ended, results_dir},
-    say_text,
+    say_text, share,
     tracking::Tracking,
 };
 use crate::context::Context;
@@ -30,9 +29,11 @@ pub(super) async fn conclude(
     calibration: Option<Calibration>,
     ended: Ended,
 ) -> anyhow::Result<()> {
-    let report = report::build(report_inputs(ready, calibration, &ended)?);
-    let written = results::write(options, context, ready, &ended, &report);
-    show(options, &report)?;
+    let inputs = report_inputs(ready, calibration, &ended)?;
+    let share_file = share::file(options, ready, &ended, &inputs);
+    let report = report::build(inputs);
+    let written = results::write(options, context, ready, &ended, &report, share_file.as_ref());
+    show(&report, options.results.json)?;
     written?;
     let directory = results_dir(options)?;
     if let Some(directory) = directory {
@@ -43,23 +44,11 @@ pub(super) async fn conclude(
         tracking.log(&report, context.clock.now(), directory).await?;
     }
     published?;
-    judged(options, &report)
+    judged(&report, options.client.allow_invalid)
 }
 
-/// The same of a run on several machines.
-///
-/// # Errors
-/// As [`conclude`]; and lost workers.
-pub(super) fn conclude_merged(options: &LoadTest, context: &Context, merged: &Merged) -> anyhow::Result<()> {
-    let report = merged.report(env!("CARGO_PKG_VERSION"));
-    let written = results::write_merged(options, context, merged, &report);
-    show(options, &report)?;
-    written?;
-    judged(options, &report)
-}
-
-fn show(options: &LoadTest, report: &Report) -> anyhow::Result<()> {
-    if options.results.json {
+pub(super) fn show(report: &Report, as_json: bool) -> anyhow::Result<()> {
+    if as_json {
         say_text(&serde_json::to_string_pretty(report)?);
     } else {
         say_text(&text::summary(report));
@@ -68,20 +57,20 @@ fn show(options: &LoadTest, report: &Report) -> anyhow::Result<()> {
 }
 
 /// Figures that are partly the client's are a failure, unless the user says otherwise; a run that is not complete always is.
-fn judged(options: &LoadTest, report: &Report) -> anyhow::Result<()> {
+pub(super) fn judged(report: &Report, allow_invalid: bool) -> anyhow::Result<()> {
     if let Some(problem) = report.problems.first() {
         bail!("the run is not complete: {problem}");
     }
     if report.requests.ok == 0 {
         bail!("no request was answered: there are no figures");
     }
-    if report.client_error.verdict == Verdict::Valid || options.client.allow_invalid {
+    if report.client_error.verdict == Verdict::Valid || allow_invalid {
         return Ok(());
     }
     bail!("INVALID: {}", report.client_error.reasons.join("; "));
 }
 
-pub(super) fn report_inputs<'a>(
+fn report_inputs<'a>(
     ready: &Ready,
     calibration: Option<Calibration>,
     ended: &'a Ended,
@@ -145,7 +134,7 @@ pub(super) fn calibration_only(options: &LoadTest, calibration: Option<&Calibrat
 }
 
 /// The machine's name, or nothing where it has none that can be read.
-pub(super) fn host() -> String {
+fn host() -> String {
     nix::unistd::gethostname()
         .ok()
         .and_then(|name| name.into_string().ok())

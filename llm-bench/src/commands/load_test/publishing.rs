@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use benchmark_service::{Service as BenchmarkService, Settings as BenchmarkSettings};
@@ -6,8 +6,8 @@ use load_test::{
     journal,
     plan::Plan,
     publish::{
-        Feed, FeedEnd, FeedSettings, HttpSink, Origin, OutboxSink, PublishError, RUN_FILE, Sink, feed,
-        resume, run_metadata,
+        Feed, FeedEnd, FeedSettings, HttpSink, Origin, OutboxSink, PublishError, Published, RUN_FILE,
+        RunFile, Sink, feed, resume, run_metadata,
     },
 };
 use service_runtime::settings::registry_seed;
@@ -121,7 +121,7 @@ impl Publisher {
                 }
                 .map_err(anyhow::Error::from)
             }
-            _ => Ok(load_test::publish::Published::default()),
+            _ => Ok(Published::default()),
         };
         let left = match self.assembly {
             Some(assembly) => leave(assembly).await,
@@ -180,15 +180,29 @@ pub(crate) async fn again(options: &crate::cli::Publish, context: &Context) -> a
         let expected = "the results directory of a load test";
         return Err(UsageError(Invalid::new("RESULTS_DIR", found, expected)).into());
     }
-    let (sink, assembly) = sink(options.url.as_deref(), context).await?;
-    let resumed = resume(&options.results_dir, sink.as_ref(), context.clock.now(), PATIENCE).await;
-    if let Some(assembly) = assembly {
-        leave(assembly).await?;
+    if let Some(share) = RunFile::read(&options.results_dir).ok().and_then(|run| run.share) {
+        let found = format!("share {share} of a run in {}", options.results_dir.display());
+        let expected = "a whole run: `llm-bench merge --publish` with the results of all shares makes one";
+        return Err(UsageError(Invalid::new("RESULTS_DIR", found, expected)).into());
     }
-    let published = resumed?;
+    let published = directory(&options.results_dir, options.url.as_deref(), context).await?;
     super::say_text(&format!(
         "published {} values in {} batches; what had arrived before counts once",
         published.values, published.batches
     ));
     Ok(())
+}
+
+/// Publishes what a results directory holds and is not published yet.
+pub(super) async fn directory(
+    results_dir: &Path,
+    url: Option<&str>,
+    context: &Context,
+) -> anyhow::Result<Published> {
+    let (sink, assembly) = sink(url, context).await?;
+    let resumed = resume(results_dir, sink.as_ref(), context.clock.now(), PATIENCE).await;
+    if let Some(assembly) = assembly {
+        leave(assembly).await?;
+    }
+    Ok(resumed?)
 }

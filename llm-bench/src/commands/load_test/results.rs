@@ -1,17 +1,27 @@
-use std::{collections::HashMap, fs, path::Path};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::Path,
+};
 
 use anyhow::Context as _;
+use chrono::{DateTime, Utc};
 use load_test::{
     correctness, html,
-    plan::Workload,
+    journal::{ErrorMessages, REQUESTS_FILE, RequestLine},
+    merge::Merged,
+    plan::{Plan, Workload},
+    publish::{RUN_FILE, RunFile},
     record::{Class, RequestRecord},
     report::{
         Report,
         llmperf::{self, CorrectnessAnswer, CorrectnessParameters, ResultFile},
     },
-    workers::Merged,
+    share_file::{SHARE_FILE, ShareFile},
     workload::PromptText,
 };
+use precise_time::MonotonicTime;
 
 use super::{
     Ready, eprint_line,
@@ -27,19 +37,24 @@ pub(super) fn write(
     ready: &Ready,
     ended: &Ended,
     report: &Report,
+    share_file: Option<&ShareFile>,
 ) -> anyhow::Result<()> {
     let now = context.clock.now().timestamp();
     let recorded = &ended.recorded;
-    let page = ResultFile {
-        name: "report.html".to_owned(),
-        content: html::render(report, &recorded.records, recorded.started),
-    };
+    let page = page(report, &recorded.records, recorded.started);
     let mut files = vec![report_file(report)?, page];
     if ready.plan.workload == Workload::Correctness {
         files.extend(correctness_files(options, ready, ended, now)?);
     } else {
-        files.extend(llmperf_files(ready, ended, now));
+        files.extend(llmperf_files(
+            &ready.plan,
+            &recorded.records,
+            &recorded.errors,
+            now,
+        ));
     }
+    // Last: where it is, all others are.
+    files.extend(share_file.map(share_file_of).transpose()?);
     let Some(directory) = results_dir(options)? else {
         return Ok(());
     };
@@ -49,26 +64,49 @@ pub(super) fn write(
     Ok(())
 }
 
-/// The same of a run on several machines; individual responses stay with each worker.
-pub(super) fn write_merged(
-    options: &LoadTest,
-    context: &Context,
-    merged: &Merged,
-    report: &Report,
-) -> anyhow::Result<()> {
-    let Some(directory) = results_dir(options)? else {
-        return Ok(());
+/// The same of a run that was merged from its shares, and what is needed to publish it where all of them are there.
+pub(super) fn write_merged(merged: &Merged, now: DateTime<Utc>, directory: &Path) -> anyhow::Result<()> {
+    let (plan, report) = (merged.plan(), &merged.report);
+    let run = RunFile {
+        run_id: report.run_id.clone(),
+        started_at: report.started_at,
+        plan: plan.clone(),
+        share: None,
+        batches_dated: Some(merged.ended_at),
     };
-    // Of an earlier run: what is per request stays with the workers.
-    for name in ["run.json", "requests.jsonl", "published.jsonl", "report.html"] {
-        let path = directory.join(name);
-        if path.exists() {
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
+    run.write(directory)?;
+    if !merged.is_complete {
+        let path = directory.join(RUN_FILE);
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
     }
-    let now = context.clock.now().timestamp();
+    let path = directory.join(REQUESTS_FILE);
+    write_requests(merged, &path).with_context(|| format!("cannot write {}", path.display()))?;
     write_file(directory, &report_file(report)?)?;
-    write_file(directory, &merged.llmperf().summary(merged.plan(), now))
+    write_file(directory, &page(report, &merged.records, merged.started))?;
+    for file in llmperf_files(plan, &merged.records, &merged.errors, now.timestamp()) {
+        write_file(directory, &file)?;
+    }
+    Ok(())
+}
+
+/// Writes the requests in the order in which they ended.
+fn write_requests(merged: &Merged, path: &Path) -> anyhow::Result<()> {
+    let mut records: Vec<_> = merged.records.iter().collect();
+    records.sort_by_key(|record| (record.closed, record.index));
+    let mut file = BufWriter::new(File::create(path)?);
+    for record in records {
+        let line = RequestLine::new(record, merged.errors.of(record.index), merged.started);
+        serde_json::to_writer(&mut file, &line)?;
+        file.write_all(b"\n")?;
+    }
+    Ok(file.flush()?)
+}
+
+fn page(report: &Report, records: &[RequestRecord], started: MonotonicTime) -> ResultFile {
+    ResultFile {
+        name: "report.html".to_owned(),
+        content: html::render(report, records, started),
+    }
 }
 
 fn report_file(report: &Report) -> anyhow::Result<ResultFile> {
@@ -78,21 +116,32 @@ fn report_file(report: &Report) -> anyhow::Result<ResultFile> {
     })
 }
 
+fn share_file_of(share: &ShareFile) -> anyhow::Result<ResultFile> {
+    Ok(ResultFile {
+        name: SHARE_FILE.to_owned(),
+        content: serde_json::to_string_pretty(share)? + "\n",
+    })
+}
+
 fn write_file(directory: &Path, file: &ResultFile) -> anyhow::Result<()> {
     let path = directory.join(&file.name);
     fs::write(&path, &file.content).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn llmperf_files(ready: &Ready, ended: &Ended, now: i64) -> [ResultFile; 2] {
-    let counted = counted(ready, ended);
-    let parameters = llmperf::Parameters::of(&ready.plan, counted, now);
-    llmperf::files(&parameters, counted, |index| ended.recorded.errors.of(index))
+fn llmperf_files(
+    plan: &Plan,
+    records: &[RequestRecord],
+    errors: &ErrorMessages,
+    now: i64,
+) -> [ResultFile; 2] {
+    let counted = counted(plan, records);
+    let parameters = llmperf::Parameters::of(plan, counted, now);
+    llmperf::files(&parameters, counted, |index| errors.of(index))
 }
 
 /// The warm-up's requests are in no figure.
-fn counted<'a>(ready: &Ready, ended: &'a Ended) -> &'a [RequestRecord] {
-    let records = &ended.recorded.records;
-    let warm = records.partition_point(|record| record.index < ready.plan.warmup_requests);
+fn counted<'a>(plan: &Plan, records: &'a [RequestRecord]) -> &'a [RequestRecord] {
+    let warm = records.partition_point(|record| record.index < plan.warmup_requests);
     &records[warm..]
 }
 
@@ -108,7 +157,7 @@ fn correctness_files(
         .texts()
         .collect::<Result<HashMap<_, _>, _>>()?;
     let requests = &ready.prepared.requests;
-    let answers: Vec<CorrectnessAnswer<'_>> = counted(ready, ended)
+    let answers: Vec<CorrectnessAnswer<'_>> = counted(&ready.plan, &ended.recorded.records)
         .iter()
         .filter_map(|record| {
             let asked = usize::try_from(record.index)

@@ -7,12 +7,13 @@ use load_test::{
     plan::Workload,
     publish::{Feed, RunFile},
     run::{Progress, Recording, RunFacts, RunInputs, Texts, run_share},
+    share_file::{ClockReading, ClockReadings},
 };
 use precise_time::MonotonicTime;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ready, options::LoadTest, publishing::Publisher};
+use super::{Ready, options::LoadTest, publishing::Publisher, share};
 use crate::context::Context;
 
 /// What is left of a run.
@@ -20,6 +21,8 @@ pub(super) struct Ended {
     pub(super) run_id: String,
     pub(super) facts: RunFacts,
     pub(super) recorded: Recorded,
+    /// The wall clock before and after the run.
+    pub(super) clock: ClockReadings,
     /// What did not get into the pipeline, where that was asked for.
     pub(super) publication: Option<anyhow::Result<load_test::publish::Published>>,
 }
@@ -39,9 +42,15 @@ pub(super) async fn carry_out(
             run_id: run_id.clone(),
             started_at: context.clock.now(),
             plan: ready.plan.clone(),
+            share: options.sharing.share,
+            batches_dated: None,
         };
         file.write(directory)?;
     }
+    if let Some(start_at) = options.sharing.start_at {
+        share::wait_until(start_at, context, &stop).await?;
+    }
+    let clock_at_start = ClockReading::now();
     let settings = Settings {
         directory: results_dir.map(Path::to_owned),
         record_chunks: options.results.record_chunks,
@@ -70,13 +79,17 @@ pub(super) async fn carry_out(
         clock: Arc::clone(&context.clock),
     };
     let target = Target {
-        requests: ready.plan.stop.max_requests,
+        requests: ready.plan.stop.max_requests.map(|all| ready.share.requests(all)),
         send_for: ready.plan.stop.send_for,
     };
     let display = Display::start(progress, target, Style::of(&std::io::stderr()))?;
-    let share = ready.share;
-    let facts = spawn_blocking(move || run_share(inputs, share)).await?;
+    let ready_share = ready.share;
+    let facts = spawn_blocking(move || run_share(inputs, ready_share)).await?;
     display.finish();
+    let clock = ClockReadings {
+        at_start: clock_at_start,
+        at_end: ClockReading::now(),
+    };
     let finished = spawn_blocking(move || journalling.finish()).await?;
     let (facts, (recorded, _)) = (facts?, finished?);
     let recorded = counted(recorded, ready).await?;
@@ -84,6 +97,7 @@ pub(super) async fn carry_out(
         run_id,
         facts,
         recorded,
+        clock,
         publication: None,
     })
 }

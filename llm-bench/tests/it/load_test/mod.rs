@@ -6,6 +6,7 @@ mod llmperf;
 mod measured;
 mod published;
 mod secrets;
+mod shares;
 mod verdict;
 mod workloads;
 mod wrong_usage;

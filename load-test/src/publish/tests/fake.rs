@@ -190,6 +190,8 @@ impl Run {
             run_id: "run-1".to_owned(),
             started_at: "2026-11-22T12:00:00Z".parse().unwrap(),
             plan: self.plan.clone(),
+            share: None,
+            batches_dated: None,
         };
         file.write(self.path()).unwrap();
     }

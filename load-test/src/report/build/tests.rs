@@ -111,7 +111,7 @@ fn what_could_not_be_written_is_in_the_report() {
 }
 
 #[test]
-fn parts_of_two_workers_make_one_report() {
+fn parts_of_two_shares_make_one_report() {
     let halves = [run(), run()].map(|records| {
         let facts = facts(&records);
         let window = Window::choose(&records, 0, &facts);
@@ -127,7 +127,7 @@ fn parts_of_two_workers_make_one_report() {
     let mut both = halves[0].clone();
     both.merge(&halves[1]);
     let report = of_part(header(), &both);
-    assert_eq!((report.client.workers, report.requests.scheduled), (2, 200));
+    assert_eq!((report.client.shares, report.requests.scheduled), (2, 200));
     assert_eq!(report.steady_window_s, 9.9);
     assert_eq!(report.requests_per_s, Some(194.0 / 9.9));
 }

@@ -10,14 +10,9 @@
 //! Two things differ. Where LLMPerf writes the bare word `NaN` (a mean over no request, a standard deviation over one), which
 //! is no JSON, these files have `null`; Python reads it as `None`. And no request is forgotten: LLMPerf knows no timeouts,
 //! drops and cancellations, which are errors with code −1 here, as its own failures without a status are.
-//!
-//! A run on several machines ([`LlmPerfPart`]) has a summary alone, whose quantiles are those of merged histograms: three significant digits,
-//! not interpolated. Individual responses stay with the workers.
 
 mod correctness;
-mod figures;
 mod object;
-mod part;
 mod series;
 
 use std::collections::BTreeMap;
@@ -27,11 +22,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use correctness::{CorrectnessAnswer, CorrectnessParameters, correctness_files};
-use figures::{Figures, Measured};
 use object::Object;
-pub use part::LlmPerfPart;
 use series::Series;
-use statistics::RunningStatistics;
 
 use super::definitions::{end_to_end, output_tokens, time_to_first_token};
 use crate::{
@@ -77,17 +69,6 @@ impl Parameters {
     #[must_use]
     pub fn of(plan: &Plan, records: &[RequestRecord], timestamp_s: i64) -> Self {
         let prompts = || lengths(records.iter().map(|record| Some(record.prompt_tokens)));
-        let answers = || lengths(records.iter().map(output_tokens_of_answer));
-        Self::with(plan, prompts, answers, timestamp_s)
-    }
-
-    /// The lengths of prompts and answers are asked for where the plan does not say.
-    fn with(
-        plan: &Plan,
-        prompts: impl FnOnce() -> Lengths,
-        answers: impl FnOnce() -> Lengths,
-        timestamp_s: i64,
-    ) -> Self {
         let (input_tokens, output_tokens) = match &plan.workload {
             Workload::Sonnets {
                 input_tokens,
@@ -95,7 +76,9 @@ impl Parameters {
                 ..
             } => (*input_tokens, *output_tokens),
             Workload::Dataset { output_tokens, .. } => (prompts(), *output_tokens),
-            Workload::Trace { .. } | Workload::Correctness => (prompts(), answers()),
+            Workload::Trace { .. } | Workload::Correctness => {
+                (prompts(), lengths(records.iter().map(output_tokens_of_answer)))
+            }
         };
         Self {
             model: plan.model.clone(),
@@ -119,13 +102,10 @@ fn output_tokens_of_answer(record: &RequestRecord) -> Option<u32> {
 }
 
 fn lengths(tokens: impl Iterator<Item = Option<u32>>) -> Lengths {
-    lengths_of(Series::new(tokens.map(|tokens| tokens.map(f64::from))).moments())
-}
-
-fn lengths_of(moments: &RunningStatistics) -> Lengths {
+    let series = Series::new(tokens.map(|tokens| tokens.map(f64::from)));
     Lengths {
-        mean: moments.mean().unwrap_or(0.0).round(),
-        stddev: moments.stddev().unwrap_or(0.0).round(),
+        mean: series.mean().unwrap_or(0.0).round(),
+        stddev: series.stddev().unwrap_or(0.0).round(),
     }
 }
 
@@ -143,24 +123,16 @@ pub fn files<'m>(
         .iter()
         .map(|record| Response::new(record, message(record.index)))
         .collect();
-    let name = summary_name(parameters);
-    let figures = Figures::exact(&responses, span_s(&records));
-    let summary = summary(&name, parameters, &figures);
-    [
-        json_file(name, &summary),
-        json_file(format!("{}_individual_responses", stem(parameters)), &responses),
-    ]
-}
-
-fn summary_name(parameters: &Parameters) -> String {
-    format!("{}_summary", stem(parameters))
-}
-
-fn stem(parameters: &Parameters) -> String {
-    file_stem(&format!(
+    let stem = file_stem(&format!(
         "{}_{}_{}",
         parameters.model, parameters.input_tokens.mean, parameters.output_tokens.mean
-    ))
+    ));
+    let name = format!("{stem}_summary");
+    let summary = summary(&name, parameters, &responses, span_s(&records));
+    [
+        json_file(name, &summary),
+        json_file(format!("{stem}_individual_responses"), &responses),
+    ]
 }
 
 /// `re.sub(r"[^\w\d-]+", "-", name)` and then `re.sub(r"-{2,}", "-", name)`.
@@ -281,7 +253,7 @@ impl Response {
     }
 }
 
-fn summary(name: &str, parameters: &Parameters, figures: &Figures<impl Measured>) -> Object {
+fn summary(name: &str, parameters: &Parameters, responses: &[Response], span_s: Option<f64>) -> Object {
     let mut object = Object::default();
     object.set("version", RESULTS_VERSION);
     object.set("name", name);
@@ -292,7 +264,7 @@ fn summary(name: &str, parameters: &Parameters, figures: &Figures<impl Measured>
     object.set("stddev_output_tokens", number(parameters.output_tokens.stddev));
     object.set("num_concurrent_requests", parameters.num_concurrent_requests);
     object.set_flattened("additional_sampling_params", &parameters.sampling);
-    figures.write(&mut object);
+    results(&mut object, responses, span_s);
     for (key, value) in &parameters.metadata {
         object.set(key, value.as_str());
     }
@@ -309,6 +281,82 @@ fn number(value: f64) -> Value {
     } else {
         value.into()
     }
+}
+
+fn results(object: &mut Object, responses: &[Response], span_s: Option<f64>) {
+    let answered: Vec<_> = responses
+        .iter()
+        .filter(|response| response.error_code.is_none())
+        .collect();
+    let series = |value: &dyn Fn(&Response) -> Option<f64>| Series::new(answered.iter().map(|r| value(r)));
+    let tokens = |tokens: Option<u32>| tokens.map(f64::from);
+    let output_tokens = series(&|r| tokens(r.number_output_tokens));
+    for (key, series) in [
+        ("inter_token_latency_s", series(&|r| r.inter_token_latency_s)),
+        ("ttft_s", series(&|r| r.ttft_s)),
+        ("end_to_end_latency_s", series(&|r| r.end_to_end_latency_s)),
+        (
+            "request_output_throughput_token_per_s",
+            series(&|r| r.request_output_throughput_token_per_s),
+        ),
+    ] {
+        summarise(object, key, &series, &|extreme| extreme.into());
+    }
+    let input_tokens = series(&|r| tokens(Some(r.number_input_tokens)));
+    for (key, series) in [
+        ("number_input_tokens", &input_tokens),
+        ("number_output_tokens", &output_tokens),
+    ] {
+        let as_text = |extreme: Option<f64>| extreme.map(|tokens| tokens.to_string()).into();
+        summarise(object, key, series, &as_text);
+    }
+
+    let errors = responses.len() - answered.len();
+    let rate = if responses.is_empty() {
+        0.0
+    } else {
+        errors as f64 / responses.len() as f64
+    };
+    object.set("results_num_requests_started", responses.len());
+    object.set("results_error_rate", rate);
+    object.set("results_number_errors", errors);
+    object.set("results_error_code_frequency", error_code_frequency(responses));
+    let throughput = span_s.map(|span| output_tokens.sum() / span);
+    object.set("results_mean_output_throughput_token_per_s", throughput);
+    object.set("results_num_completed_requests", answered.len());
+    let per_minute = span_s.map(|span| answered.len() as f64 / span * 60.0);
+    object.set("results_num_completed_requests_per_min", per_minute);
+}
+
+fn summarise(object: &mut Object, key: &str, series: &Series, extreme: &dyn Fn(Option<f64>) -> Value) {
+    for percent in [25, 50, 75, 90, 95, 99] {
+        let quantile = series.quantile(f64::from(percent) / 100.0);
+        object.set(&format!("results_{key}_quantiles_p{percent}"), quantile);
+    }
+    object.set(&format!("results_{key}_mean"), series.mean());
+    object.set(&format!("results_{key}_min"), extreme(series.min()));
+    object.set(&format!("results_{key}_max"), extreme(series.max()));
+    object.set(&format!("results_{key}_stddev"), series.stddev());
+}
+
+/// `str(dict(error_codes.value_counts()))`: the most frequent first, ties in the order of appearance. The codes are floats
+/// where some request has none, because pandas has no missing integers.
+fn error_code_frequency(responses: &[Response]) -> String {
+    let mut counts: Vec<(i32, u64)> = Vec::new();
+    for code in responses.iter().filter_map(|response| response.error_code) {
+        match counts.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((code, 1)),
+        }
+    }
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let all_failed = responses.iter().all(|response| response.error_code.is_some());
+    let point = if all_failed { "" } else { ".0" };
+    let entries: Vec<_> = counts
+        .iter()
+        .map(|(code, count)| format!("{code}{point}: {count}"))
+        .collect();
+    format!("{{{}}}", entries.join(", "))
 }
 
 #[cfg(test)]

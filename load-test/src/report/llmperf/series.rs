@@ -2,8 +2,6 @@
 
 use statistics::RunningStatistics;
 
-use super::figures::Measured;
-
 /// A series of finite numbers, those that are missing left out (`dropna`).
 #[derive(Debug, Clone)]
 pub(super) struct Series {
@@ -22,11 +20,9 @@ impl Series {
         let moments = RunningStatistics::try_from(sorted.as_slice()).expect("finite values");
         Self { sorted, moments }
     }
-}
 
-impl Measured for Series {
-    /// Linear interpolation between the neighbours of `q·(n − 1)`, with numpy's formula.
-    fn quantile(&self, q: f64) -> Option<f64> {
+    /// Linear interpolation between the neighbours of `q·(n − 1)`, with numpy's formula; `None` without values.
+    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
         let position = q * self.sorted.len().checked_sub(1)? as f64;
         #[expect(
             clippy::cast_possible_truncation,
@@ -48,8 +44,24 @@ impl Measured for Series {
         })
     }
 
-    fn moments(&self) -> &RunningStatistics {
-        &self.moments
+    pub(super) fn mean(&self) -> Option<f64> {
+        self.moments.mean()
+    }
+
+    pub(super) fn stddev(&self) -> Option<f64> {
+        self.moments.stddev()
+    }
+
+    pub(super) fn min(&self) -> Option<f64> {
+        self.moments.min()
+    }
+
+    pub(super) fn max(&self) -> Option<f64> {
+        self.moments.max()
+    }
+
+    pub(super) fn sum(&self) -> f64 {
+        self.moments.sum().unwrap_or(f64::INFINITY)
     }
 }
 
@@ -69,17 +81,14 @@ mod tests {
             (series.quantile(0.0), series.quantile(1.0)),
             (Some(1.0), Some(8.0))
         );
-        assert_eq!(
-            (series.moments().mean(), series.moments().sum()),
-            (Some(3.75), Some(15.0))
-        );
+        assert_eq!((series.mean(), series.sum()), (Some(3.75), 15.0));
     }
 
     #[test]
     fn one_value_has_quantiles_and_no_deviation() {
         let one = Series::new([Some(3.0)].into_iter());
-        assert_eq!((one.quantile(0.99), one.moments().stddev()), (Some(3.0), None));
+        assert_eq!((one.quantile(0.99), one.stddev()), (Some(3.0), None));
         let none = Series::new(std::iter::empty());
-        assert_eq!((none.quantile(0.5), none.moments().mean()), (None, None));
+        assert_eq!((none.quantile(0.5), none.mean()), (None, None));
     }
 }
