@@ -23,13 +23,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     arrivals::{TraceArrivals, TraceArrivalsError},
+    histograms::{duration_histogram, nanos, p99_s, seconds_at},
     plan::{Load, Plan, Stop},
     record::{Finished, RequestRecord},
     run::{
-        self, EncodedRequest, FileLimitError, HeldStreams, Progress, Recording, RunError, RunFacts,
-        RunInputs, Texts,
-        durations::{durations, nanos, p99_s, seconds_at},
-        raise_file_limit,
+        self, EncodedRequest, FileLimitError, HeldStreams, Progress, Recording, RunError, RunInputs,
+        RunMeasurements, Texts, raise_file_limit,
     },
 };
 
@@ -143,7 +142,7 @@ pub fn calibrate(
         requests: Arc::new([request]),
         recording: Recording {
             texts: Texts::ToCount,
-            chunk_stamps: false,
+            chunk_timestamps: false,
         },
         journal,
         progress: Arc::new(Progress::new(plan.client_cores.get() as usize)),
@@ -226,9 +225,13 @@ fn busiest(trace: &[Duration], plan: &Plan) -> Result<Arc<[Duration]>, TraceArri
         .collect())
 }
 
-fn summarise(plan: &Plan, facts: &RunFacts, finished: &[Finished]) -> Result<Calibration, CalibrationError> {
+fn summarise(
+    plan: &Plan,
+    facts: &RunMeasurements,
+    finished: &[Finished],
+) -> Result<Calibration, CalibrationError> {
     let errors_from = |from: MonotonicTime| {
-        let mut errors = durations();
+        let mut errors = duration_histogram();
         for record in finished.iter().map(|finished| &finished.record) {
             let (Some(first), Some(written)) = (record.first_content, record.server_wrote_first) else {
                 continue;
@@ -275,7 +278,7 @@ fn quantiles(nanos: &Histogram<u64>) -> ErrorQuantiles {
 
 /// In the steady window: what would have come with the server's times alone, and what came. The tokens of a request are
 /// taken as spread evenly from its first to its last.
-fn tokens_per_s(plan: &Plan, facts: &RunFacts, finished: &[Finished]) -> (f64, f64) {
+fn tokens_per_s(plan: &Plan, facts: &RunMeasurements, finished: &[Finished]) -> (f64, f64) {
     let window = (facts.ramp_end, facts.last_begun.unwrap_or(facts.ramp_end));
     let window_s = window.1.saturating_since(window.0).as_secs_f64();
     if window_s == 0.0 {

@@ -14,6 +14,8 @@ pub mod calibration;
 pub mod compare;
 pub mod correctness;
 pub mod display;
+pub mod error_chain;
+mod histograms;
 pub mod html;
 pub mod http;
 pub mod journal;

@@ -92,5 +92,5 @@ pub struct Finished {
     /// The answer's text, where it is to be counted or checked after the run.
     pub text: Option<Box<str>>,
     /// Stamps of all deltas, where they were asked for.
-    pub chunk_stamps: Option<Box<[MonotonicTime]>>,
+    pub chunk_timestamps: Option<Box<[MonotonicTime]>>,
 }

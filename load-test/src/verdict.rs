@@ -32,8 +32,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     calibration::Calibration,
+    histograms::p99_s,
     record::Class,
-    run::{HeldStreams, RunFacts, durations::p99_s},
+    run::{HeldStreams, RunMeasurements},
 };
 
 const LEAST_HELD: f64 = 0.98;
@@ -99,7 +100,7 @@ impl ErrorLimits {
 /// Judges a run. `ttft_p50_s` is the measured median; `None` where there is none.
 #[must_use]
 pub fn judge(
-    facts: &RunFacts,
+    facts: &RunMeasurements,
     calibration: Option<&Calibration>,
     ttft_p50_s: Option<f64>,
     limits: &ErrorLimits,

@@ -11,7 +11,7 @@ use llm_client::{Api, Endpoint, Prompt};
 use load_test::{
     plan::{Lengths, Load, Plan, Slo, Stop, Workload},
     record::{Class, Finished, RequestRecord},
-    run::{EncodedRequest, Progress, Recording, RunFacts, RunInputs, Texts, run as run_plan},
+    run::{EncodedRequest, Progress, Recording, RunInputs, RunMeasurements, Texts, run as run_plan},
     verdict::{ErrorLimits, Verdict, judge},
 };
 use shared_types::SystemClock;
@@ -57,7 +57,7 @@ pub(crate) fn run(scenario: &Scenario, base_url: &str) -> anyhow::Result<Ran> {
         trace: Arc::default(),
         recording: Recording {
             texts: Texts::ToCount,
-            chunk_stamps: false,
+            chunk_timestamps: false,
         },
         journal,
         progress: Arc::new(Progress::new(1)),
@@ -115,7 +115,7 @@ fn plan(scenario: &Scenario) -> anyhow::Result<Plan> {
 }
 
 /// The verdict without a calibration, which would need a server on the client's only core.
-fn self_report(facts: &RunFacts, records: &[RequestRecord]) -> SelfReport {
+fn self_report(facts: &RunMeasurements, records: &[RequestRecord]) -> SelfReport {
     let mut ttfts: Vec<_> = records
         .iter()
         .filter(|record| record.intended >= facts.ramp_end)

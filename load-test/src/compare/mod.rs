@@ -12,14 +12,14 @@
 //! What this cannot know: whether the server was the same otherwise. Requests of one run share its minute; a difference between
 //! two runs may lie in what else the server had to do. Runs that alternate and are repeated answer that.
 
-mod tests_of_significance;
+mod significance;
 mod text;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::report::{Report, distribution::Distribution, window::WindowKind};
-use tests_of_significance::{Estimate, fisher_exact, holm, two_estimates, welch};
+use significance::{Estimate, fisher_exact, holm, two_estimates, welch};
 
 /// A difference is called where chance would bring it about less often.
 const SIGNIFICANCE: f64 = 0.05;

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::Target;
 use crate::{
+    histograms::seconds_at,
     record::Class,
     report::{
         distribution::FEWEST_FOR_P99,
         text::{class_name, duration, number},
     },
-    run::{ProgressSnapshot, durations::seconds_at},
+    run::ProgressSnapshot,
 };
 
 /// What is known at one moment of a run.

@@ -19,7 +19,7 @@ fn ended(record: RequestRecord) -> Finished {
         record,
         error: (record.class != Class::Ok).then(|| "too busy".into()),
         text: Some("to be or not to be".into()),
-        chunk_stamps: Some([at(record.index), at(record.index + 1)].into()),
+        chunk_timestamps: Some([at(record.index), at(record.index + 1)].into()),
     }
 }
 

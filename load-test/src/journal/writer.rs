@@ -55,7 +55,7 @@ impl Writer {
         }
         if let Some(file) = &mut self.chunks {
             file.append(finished.iter().filter_map(|ended| {
-                let stamps = ended.chunk_stamps.as_deref()?;
+                let stamps = ended.chunk_timestamps.as_deref()?;
                 Some(ChunksLine::new(ended.record.index, stamps, started))
             }));
         }

@@ -14,9 +14,10 @@ use super::{
 };
 use crate::{
     calibration::Calibration,
+    error_chain::describe,
     journal::Recorded,
     plan::{Load, Plan, Slo},
-    run::RunFacts,
+    run::RunMeasurements,
     verdict::{ClientError, ErrorLimits, Verdict},
 };
 
@@ -43,7 +44,7 @@ pub struct Inputs<'a> {
     /// What it says beside its figures.
     pub header: Header,
     /// What the engine knows.
-    pub facts: &'a RunFacts,
+    pub facts: &'a RunMeasurements,
     /// What the journal recorded.
     pub recorded: &'a Recorded,
     /// How large the client's own error may be.
@@ -87,7 +88,7 @@ pub fn part(inputs: &Inputs<'_>, window: &Window) -> RunPart {
     part.problems = recorded
         .problems
         .iter()
-        .map(|problem| with_sources(problem))
+        .map(|problem| describe(problem))
         .collect();
     part
 }
@@ -205,19 +206,6 @@ impl Report {
     pub fn is_valid(&self) -> bool {
         self.client_error.verdict == Verdict::Valid
     }
-}
-
-/// An error with all its causes.
-#[must_use]
-pub fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

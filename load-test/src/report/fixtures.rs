@@ -4,10 +4,11 @@ use precise_time::MonotonicTime;
 
 use super::{build::Header, model::WorkloadSection};
 use crate::{
+    histograms::duration_histogram,
     journal::{self, Journal, Recorded},
     plan::Plan,
     record::{Class, Finished, RequestRecord},
-    run::{ClassCounts, RunFacts, Waits, durations::durations},
+    run::{BackoffWaits, ClassCounts, RunMeasurements},
 };
 
 /// The moment `millis` milliseconds after the tests' runs started.
@@ -58,14 +59,14 @@ pub(crate) fn refused(index: u64, status: u16) -> RequestRecord {
 }
 
 /// The facts of a run with these records and without a ramp, whose loops were up to 0.6 ms late.
-pub(crate) fn facts(records: &[RequestRecord]) -> RunFacts {
+pub(crate) fn facts(records: &[RequestRecord]) -> RunMeasurements {
     let mut classes = ClassCounts::default();
     for record in records {
         classes.count(record.class, 1);
     }
-    let mut loop_lag = durations();
+    let mut loop_lag = duration_histogram();
     loop_lag.record_n(600_000, 1000).unwrap();
-    RunFacts {
+    RunMeasurements {
         started_at: "2026-11-22T12:00:00Z".parse().unwrap(),
         started: at(0),
         ramp_end: at(0),
@@ -73,13 +74,13 @@ pub(crate) fn facts(records: &[RequestRecord]) -> RunFacts {
         ended: records.iter().map(|record| record.closed).max().unwrap_or(at(0)),
         scheduled: records.len() as u64,
         classes,
-        icl_ramp: durations(),
-        icl_steady: durations(),
+        icl_ramp: duration_histogram(),
+        icl_steady: duration_histogram(),
         loop_lag,
-        stamp_uncertainty: durations(),
-        late_sends: durations(),
+        stamp_uncertainty: duration_histogram(),
+        late_sends: duration_histogram(),
         streams: None,
-        waits: Waits::default(),
+        backoff_waits: BackoffWaits::default(),
         cpu_shares: vec![0.25],
         interrupted: false,
     }
@@ -139,7 +140,7 @@ pub(crate) fn recorded(records: Vec<RequestRecord>) -> Recorded {
         record,
         error: (record.class != Class::Ok).then(|| format!("status {}", record.status).into()),
         text: None,
-        chunk_stamps: None,
+        chunk_timestamps: None,
     });
     sender.send(finished.collect()).unwrap();
     drop(sender);

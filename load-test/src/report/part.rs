@@ -13,15 +13,16 @@ use super::{
         tokens_per_second,
     },
     model::{BackoffSection, ErrorSummary, RequestTotals},
-    samples::{Samples, Unit, hdr_v2, histogram},
+    samples::{Samples, Unit},
     tokens::TokenCounts,
     window::{TooShort, Window},
 };
 use crate::{
     calibration::Calibration,
+    histograms::{self, growing_histogram},
     plan::Slo,
     record::{Class, RequestRecord},
-    run::RunFacts,
+    run::RunMeasurements,
     verdict::{ClientError, ErrorLimits, judge},
 };
 
@@ -35,7 +36,7 @@ pub struct RunPart {
     /// Figures of requests that were sent in the window and answered in full.
     pub samples: SampleSet,
     /// Gaps between chunks with content, ns.
-    #[serde(with = "hdr_v2")]
+    #[serde(with = "histograms::base64_v2")]
     pub icl: Histogram<u64>,
     /// How all requests after the warm-up ended.
     pub requests: RequestTotals,
@@ -201,7 +202,7 @@ impl Values {
 #[derive(Debug, Clone, Copy)]
 pub struct PartInputs<'a> {
     /// The run.
-    pub facts: &'a RunFacts,
+    pub facts: &'a RunMeasurements,
     /// The moment that the report's times are relative to.
     pub started: MonotonicTime,
     /// Its window.
@@ -264,10 +265,10 @@ impl RunPart {
 
     fn empty(inputs: &PartInputs<'_>, warmup_requests: u64) -> Self {
         let (facts, window) = (inputs.facts, inputs.window);
-        let mut icl = histogram();
-        merge_histograms(&mut icl, &facts.icl_steady);
+        let mut icl = growing_histogram();
+        histograms::merge(&mut icl, &facts.icl_steady);
         if window.too_short.is_some() {
-            merge_histograms(&mut icl, &facts.icl_ramp);
+            histograms::merge(&mut icl, &facts.icl_ramp);
         }
         Self {
             samples: SampleSet::of(&Values::default()),
@@ -283,8 +284,8 @@ impl RunPart {
             completed: 0,
             completed_tokens: 0,
             windows: Windows::of(window, inputs.started),
-            backoff_ns: u64::try_from(facts.waits.total.as_nanos()).unwrap_or(u64::MAX),
-            backoff_waits: facts.waits.count,
+            backoff_ns: u64::try_from(facts.backoff_waits.total.as_nanos()).unwrap_or(u64::MAX),
+            backoff_waits: facts.backoff_waits.count,
             client_error: judge(facts, inputs.calibration, None, inputs.limits),
             busiest_thread_cpu_share: facts.cpu_shares.iter().copied().reduce(f64::max),
             interrupted: facts.interrupted,
@@ -305,7 +306,7 @@ impl RunPart {
     /// Adds another part.
     pub fn merge(&mut self, other: &Self) {
         self.samples.merge(&other.samples);
-        merge_histograms(&mut self.icl, &other.icl);
+        histograms::merge(&mut self.icl, &other.icl);
         self.requests.merge(&other.requests);
         self.warmup_requests += other.warmup_requests;
         self.good += other.good;
@@ -333,11 +334,6 @@ impl RunPart {
             total_s: self.backoff_ns as f64 / 1e9,
         }
     }
-}
-
-fn merge_histograms(sum: &mut Histogram<u64>, other: &Histogram<u64>) {
-    #[expect(clippy::expect_used, reason = "the sum grows, and every value has 64 bits")]
-    sum.add(other).expect("histograms grow");
 }
 
 /// Failures of one kind are one; the first message in the alphabet stays, so that the order does not matter.

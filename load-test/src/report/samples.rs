@@ -1,17 +1,12 @@
 //! The values of one figure, in bounded memory and mergeable.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
-use hdrhistogram::{
-    Histogram,
-    serialization::{Deserializer, Serializer, V2Serializer},
-};
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize, de};
 use statistics::{ExtendError, RunningStatistics};
 
 use super::distribution::Distribution;
-
-/// Significant decimal digits of every histogram.
-pub const SIGNIFICANT_DIGITS: u8 = 3;
+use crate::histograms::{self, growing_histogram};
 
 /// The unit of values, and how fine the histogram sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +48,7 @@ impl Samples {
     pub fn new(unit: Unit) -> Self {
         Self {
             unit,
-            histogram: histogram(),
+            histogram: growing_histogram(),
             moments: RunningStatistics::new(),
         }
     }
@@ -104,7 +99,7 @@ impl Samples {
         self.moments
             .merge(&other.moments)
             .expect("fewer than 2^63 values");
-        self.histogram.add(&other.histogram).expect("histograms grow");
+        histograms::merge(&mut self.histogram, &other.histogram);
     }
 
     /// The figures of the values.
@@ -124,21 +119,11 @@ impl Samples {
     }
 }
 
-/// An empty histogram that grows with its values.
-#[must_use]
-pub fn histogram() -> Histogram<u64> {
-    #[expect(
-        clippy::expect_used,
-        reason = "three digits are among those that histograms can have"
-    )]
-    Histogram::new(SIGNIFICANT_DIGITS).expect("a valid precision")
-}
-
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
     unit: Unit,
-    #[serde(with = "hdr_v2")]
+    #[serde(with = "histograms::base64_v2")]
     histogram: Histogram<u64>,
     moments: String,
 }
@@ -171,37 +156,6 @@ impl<'de> Deserialize<'de> for Samples {
             histogram: wire.histogram,
             moments,
         })
-    }
-}
-
-/// A histogram as Base64 of HdrHistogram's V2 format.
-pub(super) mod hdr_v2 {
-    use super::{
-        BASE64_STANDARD, Deserialize, Deserializer, Engine, Histogram, Serializer, V2Serializer, de,
-    };
-
-    pub(in super::super) fn serialize<S: serde::Serializer>(
-        histogram: &Histogram<u64>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let mut bytes = Vec::new();
-        V2Serializer::new()
-            .serialize(histogram, &mut bytes)
-            .map_err(serde::ser::Error::custom)?;
-        serializer.serialize_str(&BASE64_STANDARD.encode(bytes))
-    }
-
-    pub(in super::super) fn deserialize<'de, D: serde::Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Histogram<u64>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = BASE64_STANDARD.decode(text).map_err(de::Error::custom)?;
-        let mut histogram: Histogram<u64> = Deserializer::new()
-            .deserialize(&mut bytes.as_slice())
-            .map_err(de::Error::custom)?;
-        // The format does not say that it grew, and it must go on to when others are merged into it.
-        histogram.auto(true);
-        Ok(histogram)
     }
 }
 

@@ -330,11 +330,11 @@ mod tests {
             Inputs, build,
             fixtures::{facts, header, record, recorded, refused},
         },
-        run::RunFacts,
+        run::RunMeasurements,
         verdict::ErrorLimits,
     };
 
-    fn report(n: u64, change: impl FnOnce(&mut RunFacts)) -> Report {
+    fn report(n: u64, change: impl FnOnce(&mut RunMeasurements)) -> Report {
         let mut records: Vec<_> = (0..n).map(record).collect();
         for record in records.iter_mut().take(10) {
             record.client_output_tokens = Some(4);
@@ -378,8 +378,8 @@ mod tests {
             facts.cpu_shares = vec![0.99];
             facts.scheduled += 1;
             facts.interrupted = true;
-            facts.waits.count = 2;
-            facts.waits.total = std::time::Duration::from_millis(1500);
+            facts.backoff_waits.count = 2;
+            facts.backoff_waits.total = std::time::Duration::from_millis(1500);
         });
         insta::assert_snapshot!(summary(&report));
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::definitions::end_to_end;
 use crate::{
     record::{Class, RequestRecord},
-    run::RunFacts,
+    run::RunMeasurements,
 };
 
 /// What the window is.
@@ -54,7 +54,7 @@ pub struct Window {
 impl Window {
     /// The window of a run with these records.
     #[must_use]
-    pub fn choose(records: &[RequestRecord], warmup_requests: u64, facts: &RunFacts) -> Self {
+    pub fn choose(records: &[RequestRecord], warmup_requests: u64, facts: &RunMeasurements) -> Self {
         let counted = || {
             records
                 .iter()

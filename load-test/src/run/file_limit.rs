@@ -6,7 +6,7 @@ const RESERVE: u64 = 128;
 /// Too few files may be open.
 #[derive(Debug, thiserror::Error)]
 pub enum FileLimitError {
-    /// The operating system does not say or take the limit.
+    /// The operating system refuses to read or to raise the limit.
     #[error("the limit of open files (RLIMIT_NOFILE) cannot be raised to its hard limit")]
     Unreadable(#[source] io::Error),
     /// The hard limit is too low.
@@ -15,11 +15,11 @@ pub enum FileLimitError {
          raise it (`ulimit -Hn`, LimitNOFILE, --ulimit nofile) or lower the concurrency"
     )]
     TooLow {
-        /// Streams that were asked for.
+        /// Concurrent streams of the plan.
         streams: u64,
-        /// What they and the run itself need.
+        /// Files that the streams and the run itself need.
         needed: u64,
-        /// What there may be.
+        /// Files that the process may open.
         limit: u64,
     },
 }
@@ -30,7 +30,7 @@ pub enum FileLimitError {
 ///
 /// Where the operating system refuses.
 pub fn raise_file_limit() -> Result<u64, FileLimitError> {
-    mock_llm::raise_open_files_limit().map_err(FileLimitError::Unreadable)
+    rlimit::increase_nofile_limit(u64::MAX).map_err(FileLimitError::Unreadable)
 }
 
 /// Whether `limit` suffices for so many streams with so many descriptors each.

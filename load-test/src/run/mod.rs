@@ -3,11 +3,11 @@
 //! ```text
 //!                 ┌─ thread 0: runtime, connections ─ streams or arrivals ─► records ─┐ every 100 ms
 //! plan, bodies ───┼─ thread 1 ...                                                     ├──────────────► journal
-//!                 └─ thread N-1                          histograms ──► RunFacts      ┘
+//!                 └─ thread N-1                          histograms ──► RunMeasurements      ┘
 //! ```
 //!
 //! Threads share nothing per token. A **closed loop** holds its streams: each sends its next request the moment one ends, and
-//! rests only after failures ([`Waits`]). An **open loop** sends what is due when it is due, whether or not the server keeps up; all
+//! rests only after failures ([`BackoffWaits`]). An **open loop** sends what is due when it is due, whether or not the server keeps up; all
 //! threads go through the same arrivals, and thread t sends numbers t, t + N, …. Of a [`Share`] of a run it sends those of the share.
 //!
 //! Every scheduled request ends in exactly one [`Class`](crate::record::Class).
@@ -16,20 +16,20 @@ mod backoff;
 mod class_counts;
 mod closed_loop;
 mod cpu;
-mod cutoff;
 mod drive;
-pub(crate) mod durations;
-mod ending;
-mod facts;
 pub(crate) mod file_limit;
-mod listener;
+mod local_cancellation;
 mod loop_lag;
-mod measured;
-mod occupancy;
 mod open_loop;
 mod progress;
+mod request_record;
+mod response_observer;
+mod run_measurements;
+mod stream_meter;
+mod tasks;
+mod thread_measurements;
 mod threads;
-mod worker;
+mod worker_thread;
 
 use std::{
     io,
@@ -44,9 +44,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     class_counts::ClassCounts,
-    facts::{HeldStreams, RunFacts, Waits},
     file_limit::{FileLimitError, raise_file_limit},
     progress::{Progress, ProgressSnapshot},
+    run_measurements::{BackoffWaits, HeldStreams, RunMeasurements},
 };
 use crate::{
     arrivals::{Arrivals, ArrivalsError, TraceArrivals, TraceArrivalsError},
@@ -116,7 +116,7 @@ pub struct Recording {
     /// Which texts.
     pub texts: Texts,
     /// Whether the stamps of all content chunks are.
-    pub chunk_stamps: bool,
+    pub chunk_timestamps: bool,
 }
 
 /// Which texts are kept.
@@ -168,7 +168,7 @@ pub enum RunError {
 ///
 /// Where the plan cannot be carried out, known before the first request; or where the journal's receiver or the operating system
 /// fails during the run.
-pub fn run(inputs: RunInputs) -> Result<RunFacts, RunError> {
+pub fn run(inputs: RunInputs) -> Result<RunMeasurements, RunError> {
     run_share(inputs, Share::WHOLE)
 }
 
@@ -178,7 +178,7 @@ pub fn run(inputs: RunInputs) -> Result<RunFacts, RunError> {
 /// # Errors
 ///
 /// As [`run`].
-pub fn run_share(inputs: RunInputs, share: Share) -> Result<RunFacts, RunError> {
+pub fn run_share(inputs: RunInputs, share: Share) -> Result<RunMeasurements, RunError> {
     let limit = raise_file_limit()?;
     let most = share.streams(inputs.plan.load.most_in_flight());
     if !inputs.plan.load.is_open_loop() {
@@ -205,10 +205,10 @@ struct Shared {
     journal: SyncSender<Vec<Finished>>,
     progress: Arc<Progress>,
     threads: usize,
-    /// Requests of this share that a closed loop has begun.
-    tickets: AtomicU64,
-    /// A closed loop's last ticket is taken.
-    over: CancellationToken,
+    /// Number of the closed loop's next request, within this share.
+    next_request: AtomicU64,
+    /// Cancelled when a closed loop has begun its last request.
+    all_begun: CancellationToken,
     /// Ends all threads: the caller's, or that of a thread that failed.
     cancel: CancellationToken,
 }
@@ -224,8 +224,8 @@ impl Shared {
             journal: inputs.journal,
             progress: inputs.progress,
             threads,
-            tickets: AtomicU64::new(0),
-            over: CancellationToken::new(),
+            next_request: AtomicU64::new(0),
+            all_begun: CancellationToken::new(),
             cancel: inputs.cancel.child_token(),
         }
     }

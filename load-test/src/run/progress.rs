@@ -5,20 +5,20 @@ use std::sync::{
 
 use hdrhistogram::Histogram;
 
-use super::{
-    ClassCounts,
-    durations::{durations, merge, nanos},
+use super::ClassCounts;
+use crate::{
+    histograms::{duration_histogram, merge, nanos},
+    record::{Class, RequestRecord},
 };
-use crate::record::{Class, RequestRecord};
 
-/// What a run has done so far, for a display. Written once per request and ten times a second, never per token.
+/// The progress of a run, for a display. Written once per request and ten times a second, never per token.
 #[derive(Debug)]
 pub struct Progress {
     scheduled: AtomicU64,
     in_flight: AtomicU64,
     chunks: AtomicU64,
     classes: [AtomicU64; Class::ALL.len()],
-    /// One for each thread, so that only the display ever waits.
+    /// One for each thread, so that only the display ever waits for a lock.
     ttft: Box<[Mutex<Histogram<u64>>]>,
 }
 
@@ -29,7 +29,7 @@ pub struct ProgressSnapshot {
     pub scheduled: u64,
     /// Requests that have not ended.
     pub in_flight: u64,
-    /// Content chunks that came.
+    /// Content chunks that were received.
     pub chunks: u64,
     /// How requests ended.
     pub classes: ClassCounts,
@@ -38,7 +38,7 @@ pub struct ProgressSnapshot {
 }
 
 impl Progress {
-    /// Of a run with so many worker threads (more do not harm).
+    /// For a run with this many worker threads or fewer.
     #[must_use]
     pub fn new(threads: usize) -> Self {
         Self {
@@ -46,18 +46,20 @@ impl Progress {
             in_flight: AtomicU64::default(),
             chunks: AtomicU64::default(),
             classes: Default::default(),
-            ttft: (0..threads.max(1)).map(|_| Mutex::new(durations())).collect(),
+            ttft: (0..threads.max(1))
+                .map(|_| Mutex::new(duration_histogram()))
+                .collect(),
         }
     }
 
-    /// What there is now.
+    /// The present figures.
     #[must_use]
     pub fn snapshot(&self) -> ProgressSnapshot {
         let mut classes = ClassCounts::default();
         for class in Class::ALL {
             classes.count(class, self.classes[class as usize].load(Relaxed));
         }
-        let mut ttft = durations();
+        let mut ttft = duration_histogram();
         for thread in &self.ttft {
             merge(&mut ttft, &lock(thread));
         }
@@ -89,7 +91,7 @@ impl Progress {
     }
 }
 
-/// A histogram is whole after every call, so one that a panicking thread held is too.
+/// A panic cannot leave a histogram inconsistent, so a poisoned lock is used as it is.
 fn lock(histogram: &Mutex<Histogram<u64>>) -> MutexGuard<'_, Histogram<u64>> {
     histogram.lock().unwrap_or_else(PoisonError::into_inner)
 }

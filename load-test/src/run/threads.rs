@@ -10,30 +10,32 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use hdrhistogram::Histogram;
 use llm_client::{Client, Endpoint};
 use precise_time::MonotonicTime;
 use shared_types::Clock;
 use tokio::runtime::{self, LocalOptions};
 
 use super::{
-    ClassCounts, HeldStreams, RunError, RunFacts, Shared, Waits,
+    BackoffWaits, ClassCounts, HeldStreams, RunError, RunMeasurements, Shared,
     drive::drive,
-    durations::{durations, merge},
-    measured::WorkerFacts,
-    worker::Worker,
+    thread_measurements::{PhasedHistogram, ThreadResult},
+    worker_thread::WorkerThread,
 };
-use crate::{plan::Load, record::Class};
+use crate::{
+    histograms::{duration_histogram, merge},
+    plan::Load,
+    record::Class,
+};
 
-/// `None`: it was never started, because another thread could not be.
-type Work = Result<Option<WorkerFacts>, RunError>;
+/// `None` where the thread sent nothing, because another thread could not be started.
+type Ended = Result<Option<ThreadResult>, RunError>;
 
 /// Starts all threads at one moment and waits for them.
 pub(super) fn run(
     shared: &Arc<Shared>,
     endpoint: &Endpoint,
     clock: &dyn Clock,
-) -> Result<RunFacts, RunError> {
+) -> Result<RunMeasurements, RunError> {
     thread::scope(|scope| {
         let (ready, readiness) = sync_channel(shared.threads);
         let mut start = Vec::new();
@@ -43,7 +45,7 @@ pub(super) fn run(
             start.push(sender);
             let ready = ready.clone();
             let thread = thread::Builder::new().name(format!("load-{number}"));
-            let work = move || work(shared, number, endpoint, ready, &started);
+            let work = move || run_thread(shared, number, endpoint, ready, &started);
             handles.push(thread.spawn_scoped(scope, work).map_err(RunError::Thread)?);
         }
         drop(ready);
@@ -52,7 +54,7 @@ pub(super) fn run(
         let started = MonotonicTime::now();
         if are_all_ready {
             for sender in &start {
-                // Who has gone meanwhile has panicked, and joining it tells.
+                // A thread that does not receive has panicked; joining it resumes the panic.
                 let _ = sender.send(started);
             }
         }
@@ -61,37 +63,37 @@ pub(super) fn run(
     })
 }
 
-fn work(
+fn run_thread(
     shared: &Arc<Shared>,
     number: u16,
     endpoint: &Endpoint,
     ready: SyncSender<()>,
     started: &Receiver<MonotonicTime>,
-) -> Work {
-    // Whatever happens to this thread, the others do not go on without it.
+) -> Ended {
+    // Where this thread fails or panics, the others end too.
     let end_others = shared.cancel.clone().drop_guard();
-    // Not a `LocalSet`, which is woken through a lock and a system call each time that a socket is ready.
+    // A `LocalSet` would be woken through a lock and a system call each time that a socket is ready.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_park(llm_client::before_sleep)
         .build_local(LocalOptions::default())
         .map_err(RunError::Thread)?;
     let client = Client::new(endpoint.clone(), shared.limits());
-    // The starting thread listens until all have told or gone.
+    // The starting thread receives until all senders are used or dropped.
     let _ = ready.send(());
     drop(ready);
     let Ok(started) = started.recv() else {
         return Ok(None);
     };
-    let worker = Rc::new(Worker::new(shared.clone(), number, client, started)?);
-    runtime.block_on(drive(worker.clone()))?;
-    let facts = worker.end()?;
+    let thread = Rc::new(WorkerThread::new(shared.clone(), number, client, started)?);
+    runtime.block_on(drive(thread.clone()))?;
+    let result = thread.end()?;
     end_others.disarm();
-    Ok(Some(facts))
+    Ok(Some(result))
 }
 
-fn join(handles: Vec<ScopedJoinHandle<'_, Work>>) -> Result<Vec<WorkerFacts>, RunError> {
-    let ended: Vec<Work> = handles
+fn join(handles: Vec<ScopedJoinHandle<'_, Ended>>) -> Result<Vec<ThreadResult>, RunError> {
+    let ended: Vec<Ended> = handles
         .into_iter()
         .map(|handle| handle.join().unwrap_or_else(|panic| panic::resume_unwind(panic)))
         .collect();
@@ -102,9 +104,9 @@ fn sum(
     shared: &Shared,
     started_at: DateTime<Utc>,
     started: MonotonicTime,
-    workers: Vec<WorkerFacts>,
-) -> RunFacts {
-    let mut facts = RunFacts {
+    threads: Vec<ThreadResult>,
+) -> RunMeasurements {
+    let mut run = RunMeasurements {
         started_at,
         started,
         ramp_end: started + shared.plan.load.ramp_up(),
@@ -112,64 +114,67 @@ fn sum(
         ended: MonotonicTime::now(),
         scheduled: 0,
         classes: ClassCounts::default(),
-        icl_ramp: durations(),
-        icl_steady: durations(),
-        loop_lag: durations(),
-        stamp_uncertainty: stamp_uncertainty(&workers),
-        late_sends: durations(),
-        streams: held(shared, &workers),
-        waits: Waits::default(),
-        cpu_shares: workers.iter().map(|worker| worker.cpu_share).collect(),
+        icl_ramp: duration_histogram(),
+        icl_steady: duration_histogram(),
+        loop_lag: duration_histogram(),
+        stamp_uncertainty: duration_histogram(),
+        late_sends: duration_histogram(),
+        streams: held_streams(shared, &threads),
+        backoff_waits: BackoffWaits::default(),
+        cpu_shares: threads.iter().map(|thread| thread.cpu_share).collect(),
         interrupted: shared.cancel.is_cancelled(),
     };
-    for WorkerFacts {
-        measured, loop_lag, ..
-    } in workers
+    let mut uncertainty = PhasedHistogram::new();
+    for ThreadResult {
+        measurements,
+        loop_lag,
+        ..
+    } in threads
     {
-        facts.last_begun = facts.last_begun.max(measured.last_begun);
-        facts.scheduled += measured.scheduled;
+        run.last_begun = run.last_begun.max(measurements.last_begun);
+        run.scheduled += measurements.scheduled;
         for class in Class::ALL {
-            facts.classes.count(class, measured.classes.of(class));
+            run.classes.count(class, measurements.classes.of(class));
         }
-        merge(&mut facts.icl_ramp, &measured.icl_ramp);
-        merge(&mut facts.icl_steady, &measured.icl_steady);
-        merge(&mut facts.loop_lag, &loop_lag);
-        merge(&mut facts.late_sends, &measured.late_sends);
-        facts.waits.count += measured.waits.count;
-        facts.waits.total += measured.waits.total;
+        merge(&mut run.icl_ramp, &measurements.chunk_gaps.ramp);
+        merge(&mut run.icl_steady, &measurements.chunk_gaps.steady);
+        merge(&mut run.loop_lag, &loop_lag);
+        merge(&mut run.late_sends, &measurements.late_sends);
+        uncertainty.merge(&measurements.first_content_uncertainty);
+        run.backoff_waits.count += measurements.backoff_waits.count;
+        run.backoff_waits.total += measurements.backoff_waits.total;
     }
-    facts
+    run.stamp_uncertainty = if uncertainty.steady.is_empty() {
+        uncertainty.ramp
+    } else {
+        uncertainty.steady
+    };
+    run
 }
 
-fn stamp_uncertainty(workers: &[WorkerFacts]) -> Histogram<u64> {
-    let (mut ramp, mut steady) = (durations(), durations());
-    for WorkerFacts { measured, .. } in workers {
-        merge(&mut ramp, &measured.uncertainty_ramp);
-        merge(&mut steady, &measured.uncertainty_steady);
-    }
-    if steady.is_empty() { ramp } else { steady }
-}
-
-/// Of less time an average says nothing: a run of as many requests as streams sends all of them within microseconds.
+/// An average over less time says nothing: a run of as many requests as streams sends all of them within microseconds.
 const SHORTEST_WINDOW: Duration = Duration::from_millis(500);
 
-/// `None` for an open loop, and where no thread began anything well after the ramp: there is no window then. A single thread that began
-/// nothing held what it had at its beginning, as its streams were longer than the window.
-fn held(shared: &Shared, workers: &[WorkerFacts]) -> Option<HeldStreams> {
+/// `None` for an open loop, and where no thread began a request well after the ramp: then there is no window. A single thread
+/// that began none held the streams of its ramp, because its requests were longer than the window.
+fn held_streams(shared: &Shared, threads: &[ThreadResult]) -> Option<HeldStreams> {
     let Load::Closed { concurrency, .. } = shared.plan.load else {
         return None;
     };
-    let windows = workers.iter().filter_map(|worker| Some(worker.held?.window));
+    let windows = threads
+        .iter()
+        .filter_map(|thread| Some(thread.mean_streams?.window));
     if windows.max()? < SHORTEST_WINDOW {
         return None;
     }
-    let held = workers
-        .iter()
-        .map(|worker| worker.held.unwrap_or(worker.held_at_ramp_end));
-    let held: Vec<_> = held.collect();
+    let means = || {
+        threads
+            .iter()
+            .map(|thread| thread.mean_streams.unwrap_or(thread.streams_at_ramp_end))
+    };
     Some(HeldStreams {
         asked: shared.share.streams(concurrency.get()),
-        in_flight: held.iter().map(|held| held.in_flight).sum(),
-        waiting: held.iter().map(|held| held.waiting).sum(),
+        in_flight: means().map(|mean| mean.in_flight).sum(),
+        waiting: means().map(|mean| mean.waiting).sum(),
     })
 }

@@ -1,8 +1,13 @@
 //! Which tokenizer a run counts with.
 
-use std::{error::Error, path::Path};
+use std::path::Path;
 
-use super::{Hub, Tokenizer, TokenizerError, TokenizerSource, hub::is_hub_id};
+use super::{
+    TokenizerError,
+    hub::{Hub, is_hub_id},
+    tokenizer::{Tokenizer, TokenizerSource},
+};
+use crate::error_chain::describe;
 
 /// What is counted with where nothing says or shows which tokenizer the model has.
 pub const DEFAULT_VOCABULARY: &str = "o200k_base";
@@ -27,7 +32,7 @@ pub fn choose(id: Option<&str>, model: &str, hub: &Hub) -> Result<Tokenizer, Tok
     let names_more_than_itself = model.contains('/');
     let why = match names_more_than_itself.then(|| named(model, hub)) {
         Some(Ok(tokenizer)) => return Ok(tokenizer),
-        Some(Err(error)) => with_causes(&error),
+        Some(Err(error)) => describe(&error),
         None => format!("the name {model:?} does not say which tokenizer the model has"),
     };
     let note = format!("not the model's own tokenizer: {why}; name it with --tokenizer-id");
@@ -50,14 +55,4 @@ fn named(id: &str, hub: &Hub) -> Result<Tokenizer, TokenizerError> {
         return Err(TokenizerError::Unknown { id: id.to_owned() });
     }
     hub.tokenizer(id)
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

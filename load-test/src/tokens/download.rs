@@ -11,7 +11,7 @@ use ureq::{
 };
 use url::Url;
 
-use super::{FILE_NAME, Hub, TokenizerError};
+use super::TokenizerError;
 use crate::http;
 
 /// The largest of today's (Gemma's, with 262 144 entries) have 33 MB.
@@ -28,12 +28,15 @@ pub(super) struct Downloaded {
     pub(super) commit: Option<String>,
 }
 
-pub(super) fn fetch(hub: &Hub, id: &str) -> Result<Downloaded, TokenizerError> {
-    let url = format!(
-        "{}/{id}/resolve/main/{FILE_NAME}",
-        hub.endpoint.trim_end_matches('/')
-    );
-    match get(hub, &url) {
+/// Downloads the file `name` of the repository `id` from the hub at `endpoint`.
+pub(super) fn fetch(
+    endpoint: &str,
+    token: Option<&str>,
+    id: &str,
+    name: &str,
+) -> Result<Downloaded, TokenizerError> {
+    let url = format!("{}/{id}/resolve/main/{name}", endpoint.trim_end_matches('/'));
+    match get(token, &url) {
         Ok(Answer::Found(downloaded)) => Ok(downloaded),
         Ok(Answer::Refused(status)) => Err(TokenizerError::Status {
             id: id.to_owned(),
@@ -65,7 +68,7 @@ fn advice(status: StatusCode) -> &'static str {
     }
 }
 
-fn get(hub: &Hub, url: &str) -> Result<Answer, Cause> {
+fn get(token: Option<&str>, url: &str) -> Result<Answer, Cause> {
     let agent = http::agent(TIMEOUT);
     let origin = Url::parse(url)?;
     let mut url = origin.clone();
@@ -73,7 +76,7 @@ fn get(hub: &Hub, url: &str) -> Result<Answer, Cause> {
     for _ in 0..=MOST_REDIRECTS {
         let mut request = agent.get(url.as_str());
         // The token is for the hub alone, not for whom it sends us to.
-        if let Some(token) = hub.token.as_ref().filter(|_| url.origin() == origin.origin()) {
+        if let Some(token) = token.filter(|_| url.origin() == origin.origin()) {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let response = request.call()?;

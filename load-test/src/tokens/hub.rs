@@ -6,12 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{FILE_NAME, Tokenizer, TokenizerError, TokenizerSource, download};
+use super::{
+    TokenizerError, download,
+    tokenizer::{FILE_NAME, Tokenizer, TokenizerSource},
+};
 
 /// Where tokenizers are looked up by their hub's id: the cache on this machine, then the hub.
 #[derive(Clone)]
 pub struct Hub {
-    pub(super) endpoint: String,
+    endpoint: String,
     pub(super) token: Option<String>,
     cache: Option<PathBuf>,
     is_offline: bool,
@@ -63,7 +66,7 @@ impl Hub {
                     .map_or("none".to_owned(), |cache| cache.display().to_string()),
             });
         }
-        let downloaded = download::fetch(self, id)?;
+        let downloaded = download::fetch(&self.endpoint, self.token.as_deref(), id, FILE_NAME)?;
         let source = TokenizerSource::HubDownload;
         let tokenizer = Tokenizer::from_json(&downloaded.json, id.to_owned(), source)?;
         let note = match self.keep(id, &downloaded) {

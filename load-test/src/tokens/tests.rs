@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 
+use std::path::Path;
+
 use super::*;
 
 /// Llama 3's, character by character; GPT-4's and Qwen's differ in the lengths of numbers only.

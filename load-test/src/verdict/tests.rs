@@ -6,17 +6,18 @@ use precise_time::MonotonicTime;
 use super::*;
 use crate::{
     calibration::ErrorQuantiles,
-    run::{ClassCounts, Waits, durations::durations},
+    histograms::duration_histogram,
+    run::{BackoffWaits, ClassCounts},
 };
 
 /// A run that kept up: a loop lag of 0.1 ms, nothing late, nothing dropped.
-fn good() -> RunFacts {
+fn good() -> RunMeasurements {
     let started = MonotonicTime::from_nanos(1);
-    let mut loop_lag = durations();
+    let mut loop_lag = duration_histogram();
     loop_lag.record_n(100_000, 1000).unwrap();
     let mut classes = ClassCounts::default();
     classes.count(Class::Ok, 5000);
-    RunFacts {
+    RunMeasurements {
         started_at: DateTime::UNIX_EPOCH,
         started,
         ramp_end: started,
@@ -24,17 +25,17 @@ fn good() -> RunFacts {
         ended: started + Duration::from_secs(11),
         scheduled: 5000,
         classes,
-        icl_ramp: durations(),
-        icl_steady: durations(),
+        icl_ramp: duration_histogram(),
+        icl_steady: duration_histogram(),
         loop_lag,
-        stamp_uncertainty: durations(),
-        late_sends: durations(),
+        stamp_uncertainty: duration_histogram(),
+        late_sends: duration_histogram(),
         streams: Some(HeldStreams {
             asked: 100,
             in_flight: 99.9,
             waiting: 0.0,
         }),
-        waits: Waits::default(),
+        backoff_waits: BackoffWaits::default(),
         cpu_shares: vec![0.5, 0.6],
         interrupted: false,
     }
@@ -58,7 +59,7 @@ fn calibration(p99_s: f64) -> Calibration {
     }
 }
 
-fn judged(facts: &RunFacts, calibration: Option<&Calibration>, ttft_p50_s: f64) -> ClientError {
+fn judged(facts: &RunMeasurements, calibration: Option<&Calibration>, ttft_p50_s: f64) -> ClientError {
     judge(facts, calibration, Some(ttft_p50_s), &ErrorLimits::default())
 }
 
@@ -169,7 +170,7 @@ fn a_calibration_alone_is_judged_by_all_it_measured() {
 #[test]
 fn an_error_that_nothing_measured_is_no_error_of_zero() {
     let mut facts = good();
-    facts.loop_lag = durations();
+    facts.loop_lag = duration_histogram();
     let error = judged(&facts, None, 0.2);
     assert!(the_reason(&error).contains("unknown"));
     assert_eq!(error.ttft_p99_s, None);

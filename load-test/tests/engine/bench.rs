@@ -10,7 +10,7 @@ use load_test::{
     plan::{Lengths, Load, Plan, Slo, Stop, Workload},
     record::{Class, Finished, RequestRecord},
     run::{
-        EncodedRequest, Progress, ProgressSnapshot, Recording, RunError, RunFacts, RunInputs, Texts,
+        EncodedRequest, Progress, ProgressSnapshot, Recording, RunError, RunInputs, RunMeasurements, Texts,
         run_share,
     },
     share::Share,
@@ -36,14 +36,14 @@ pub(crate) struct Bench {
 /// A run that is under way.
 struct Running {
     share: Share,
-    ended: mpsc::Receiver<Result<RunFacts, RunError>>,
+    ended: mpsc::Receiver<Result<RunMeasurements, RunError>>,
     collector: thread::JoinHandle<Vec<Finished>>,
     progress: Arc<Progress>,
 }
 
 /// A run that was made.
 pub(crate) struct Ran {
-    pub(crate) facts: RunFacts,
+    pub(crate) facts: RunMeasurements,
     /// In the order of the schedule.
     pub(crate) finished: Vec<Finished>,
 }
@@ -109,7 +109,7 @@ impl Bench {
             trace: Vec::new(),
             recording: Recording {
                 texts: Texts::ToCount,
-                chunk_stamps: false,
+                chunk_timestamps: false,
             },
             cancel: CancellationToken::new(),
             share: Share::WHOLE,

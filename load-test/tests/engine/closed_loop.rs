@@ -86,7 +86,7 @@ fn the_streams_that_are_asked_for_are_held() {
     // Nearly ten, as far as the machine let them.
     let least = least_in_flight(&ran, 0) + least_in_flight(&ran, 1);
     assert!((least..=10.001).contains(&held.in_flight), "{held:?}, {least}");
-    assert_eq!(ran.facts.waits.count, 0);
+    assert_eq!(ran.facts.backoff_waits.count, 0);
 }
 
 /// How many requests of this thread were in flight at least, on the average until the last one was begun: each from its first byte to its end.

@@ -78,7 +78,7 @@ fn a_server_that_is_not_there_is_not_asked_in_a_busy_loop() {
             assert!(rest >= expected, "{rest:?} after {failures} failures before");
         }
     }
-    assert_eq!(ran.facts.waits.count, 10);
+    assert_eq!(ran.facts.backoff_waits.count, 10);
 }
 
 /// The times between this thread's requests.
@@ -99,7 +99,7 @@ fn a_server_that_asks_to_wait_is_obeyed() {
     // Retry-After: 1. Without it there would be 10 ms.
     assert!(rests(&ran, 0)[0] >= Duration::from_secs(1));
     assert!(ran.records().all(|record| record.status == 429));
-    assert!(ran.facts.waits.total > Duration::ZERO);
+    assert!(ran.facts.backoff_waits.total > Duration::ZERO);
 }
 
 #[test]

@@ -72,12 +72,12 @@ fn every_gap_between_chunks_is_recorded_in_the_ramp_or_after_it() {
     plan.stop.max_requests = Some(40);
     let mut bench = Bench::new(&server, plan);
     bench.max_tokens = vec![20];
-    bench.recording.chunk_stamps = true;
+    bench.recording.chunk_timestamps = true;
     let ran = bench.run();
     assert_eq!(ran.count(Class::Ok), 40);
     let mut after_ramp = 0;
     for finished in &ran.finished {
-        let stamps = finished.chunk_stamps.as_deref().unwrap();
+        let stamps = finished.chunk_timestamps.as_deref().unwrap();
         assert_eq!(stamps.len(), 20);
         assert_eq!(stamps.first().copied(), finished.record.first_content);
         assert_eq!(stamps.last().copied(), finished.record.last_content);

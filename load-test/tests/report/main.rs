@@ -89,7 +89,7 @@ fn run_inputs(
         trace: [].into(),
         recording: Recording {
             texts: Texts::ToCount,
-            chunk_stamps: true,
+            chunk_timestamps: true,
         },
         journal,
         progress: Arc::new(Progress::new(1)),

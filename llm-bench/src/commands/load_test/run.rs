@@ -6,7 +6,7 @@ use load_test::{
     journal::{Journal, Recorded, Settings},
     plan::Workload,
     publish::{Feed, RunFile},
-    run::{Progress, Recording, RunFacts, RunInputs, Texts, run_share},
+    run::{Progress, Recording, RunInputs, RunMeasurements, Texts, run_share},
     share_file::{ClockReading, ClockReadings},
 };
 use precise_time::MonotonicTime;
@@ -19,7 +19,7 @@ use crate::context::Context;
 /// What is left of a run.
 pub(super) struct Ended {
     pub(super) run_id: String,
-    pub(super) facts: RunFacts,
+    pub(super) facts: RunMeasurements,
     pub(super) recorded: Recorded,
     /// The wall clock before and after the run.
     pub(super) clock: ClockReadings,
@@ -71,7 +71,7 @@ pub(super) async fn carry_out(
                 Workload::Correctness => Texts::Answers,
                 _ => Texts::ToCount,
             },
-            chunk_stamps: options.results.record_chunks,
+            chunk_timestamps: options.results.record_chunks,
         },
         journal,
         progress: Arc::clone(&progress),

@@ -246,7 +246,7 @@ fn finished(record: &RequestRecord) -> Finished {
         record: *record,
         error: None,
         text: None,
-        chunk_stamps: None,
+        chunk_timestamps: None,
     }
 }
 

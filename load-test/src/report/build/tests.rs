@@ -4,7 +4,7 @@ use crate::{
     report::fixtures::{at, facts, header, record, recorded, refused},
 };
 
-fn report(records: Vec<RequestRecord>, change: impl FnOnce(&mut RunFacts, &mut Header)) -> Report {
+fn report(records: Vec<RequestRecord>, change: impl FnOnce(&mut RunMeasurements, &mut Header)) -> Report {
     let mut facts = facts(&records);
     let mut header = header();
     change(&mut facts, &mut header);

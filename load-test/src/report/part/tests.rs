@@ -39,7 +39,7 @@ fn any_run() -> impl Strategy<Value = Vec<RequestRecord>> {
     (0..60_u64).prop_flat_map(|n| (0..n).map(any_record).collect::<Vec<_>>())
 }
 
-fn part_of(window: &Window, facts: &RunFacts, records: &[RequestRecord]) -> RunPart {
+fn part_of(window: &Window, facts: &RunMeasurements, records: &[RequestRecord]) -> RunPart {
     let inputs = PartInputs {
         facts,
         started: at(0),
@@ -121,7 +121,7 @@ fn gaps_of_the_ramp_count_only_for_the_whole_run() {
     facts.icl_ramp.record(1_000_000).unwrap();
     facts.icl_steady.record(2_000_000).unwrap();
     let icl = |ramp_ms| {
-        let facts = RunFacts {
+        let facts = RunMeasurements {
             ramp_end: at(ramp_ms),
             ..facts.clone()
         };

@@ -7,10 +7,10 @@
 //! - Shares: Fisher's exact test.
 //! - Several together: S. Holm, Scandinavian Journal of Statistics 6, 1979.
 
-use libm::{erfc, exp, lgamma, log, sqrt};
-
-/// The 0.975 quantile of the normal distribution.
-const Z_975: f64 = 1.959_963_984_540_054_3;
+use statrs::{
+    distribution::{ContinuousCDF, Normal},
+    function::{beta::beta_reg, erf::erfc, factorial::ln_binomial},
+};
 
 /// A percentile with its 95 % confidence interval.
 #[derive(Debug, Clone, Copy)]
@@ -42,15 +42,21 @@ pub(super) fn welch(
 
 /// Two-sided, of two percentiles.
 pub(super) fn two_estimates(a: Estimate, b: Estimate) -> f64 {
-    let variance = |estimate: Estimate| ((estimate.ci95.1 - estimate.ci95.0) / (2.0 * Z_975)).powi(2);
+    let width_in_errors = 2.0 * z_975();
+    let variance = |estimate: Estimate| ((estimate.ci95.1 - estimate.ci95.0) / width_in_errors).powi(2);
     let error = variance(a) + variance(b);
     if error == 0.0 {
         return certain(a.value, b.value);
     }
-    erfc((a.value - b.value).abs() / sqrt(2.0 * error))
+    erfc((a.value - b.value).abs() / (2.0 * error).sqrt())
 }
 
-/// Values without any spread differ or they do not.
+/// The 0.975 quantile of the standard normal distribution.
+fn z_975() -> f64 {
+    Normal::standard().inverse_cdf(0.975)
+}
+
+/// The probability for values without any spread: they are equal or they differ.
 fn certain(a: f64, b: f64) -> f64 {
     if a == b { 1.0 } else { 0.0 }
 }
@@ -58,64 +64,17 @@ fn certain(a: f64, b: f64) -> f64 {
 /// P(|T| ≥ t) with the given degrees of freedom: the regularised incomplete beta function at ν/(ν + t²) (NIST Digital Library of
 /// Mathematical Functions, 8.17 and Abramowitz and Stegun, 26.7.1).
 fn student_t_two_sided(t_squared: f64, degrees: f64) -> f64 {
-    incomplete_beta(degrees / (degrees + t_squared), degrees / 2.0, 0.5)
-}
-
-/// The regularised incomplete beta function I_x(a, b), by the continued fraction DLMF 8.17.22 where it converges fast and by
-/// I_x(a, b) = 1 − I_{1−x}(b, a) elsewhere.
-fn incomplete_beta(x: f64, a: f64, b: f64) -> f64 {
-    if x <= 0.0 {
-        return 0.0;
-    }
-    if x >= 1.0 {
-        return 1.0;
-    }
-    let front = exp(lgamma(a + b) - lgamma(a) - lgamma(b) + a * log(x) + b * log(1.0 - x));
-    if x < (a + 1.0) / (a + b + 2.0) {
-        front * continued_fraction(x, a, b) / a
-    } else {
-        1.0 - front * continued_fraction(1.0 - x, b, a) / b
-    }
-}
-
-/// The fraction of 8.17.22, evaluated by Lentz's method.
-fn continued_fraction(x: f64, a: f64, b: f64) -> f64 {
-    const TINY: f64 = 1e-300;
-    const MOST_TERMS: u32 = 10_000;
-    let away_from_zero = |value: f64| if value.abs() < TINY { TINY } else { value };
-    let mut c = 1.0;
-    let mut d = 1.0 / away_from_zero(1.0 - (a + b) * x / (a + 1.0));
-    let mut fraction = d;
-    for term in 1..MOST_TERMS {
-        let m = f64::from(term);
-        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
-        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
-        let mut step = 1.0;
-        for coefficient in [even, odd] {
-            d = 1.0 / away_from_zero(1.0 + coefficient * d);
-            c = away_from_zero(1.0 + coefficient / c);
-            step = c * d;
-            fraction *= step;
-        }
-        if (step - 1.0).abs() < f64::EPSILON {
-            break;
-        }
-    }
-    fraction
+    beta_reg(degrees / 2.0, 0.5, degrees / (degrees + t_squared))
 }
 
 /// Fisher's exact test of two shares, two-sided: the sum of the probabilities of all tables with the same margins that are not
 /// more probable than this one.
 pub(super) fn fisher_exact((part_a, whole_a): (u64, u64), (part_b, whole_b): (u64, u64)) -> f64 {
-    /// Tables that are equally probable differ in their last digits.
+    /// Equally probable tables differ in their last digits.
     const ROUNDING: f64 = 1e-7;
     let parts = part_a + part_b;
-    let ln_choose = |n: u64, k: u64| {
-        let ln_factorial = |value: u64| lgamma(value as f64 + 1.0);
-        ln_factorial(n) - ln_factorial(k) - ln_factorial(n - k)
-    };
-    let total = ln_choose(whole_a + whole_b, parts);
-    let probability = |k: u64| exp(ln_choose(whole_a, k) + ln_choose(whole_b, parts - k) - total);
+    let total = ln_binomial(whole_a + whole_b, parts);
+    let probability = |k: u64| (ln_binomial(whole_a, k) + ln_binomial(whole_b, parts - k) - total).exp();
     let observed = probability(part_a);
     let tables = parts.saturating_sub(whole_b)..=parts.min(whole_a);
     let as_rare: f64 = tables
@@ -182,10 +141,10 @@ mod tests {
         // Standard errors of 3 and 4 make one of 5; a difference of 5 · 1.96 has a probability of 5 %.
         let estimate = |value: f64, error: f64| Estimate {
             value,
-            ci95: (value - error * Z_975, value + error * Z_975),
+            ci95: (value - error * z_975(), value + error * z_975()),
         };
         close(
-            two_estimates(estimate(100.0, 3.0), estimate(100.0 + 5.0 * Z_975, 4.0)),
+            two_estimates(estimate(100.0, 3.0), estimate(100.0 + 5.0 * z_975(), 4.0)),
             0.05,
             1e-9,
         );

@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use precise_time::MonotonicTime;
 
-/// How many streams one thread held, on the average of a window from the end of the ramp to the last request that it began.
+/// Measures how many streams one thread held on average, in a window from the end of the ramp to the last request that it began.
 ///
-/// The window ends with a beginning because from then on streams end and are meant to.
+/// The window ends when a request begins, because afterwards streams end as planned.
 #[derive(Debug)]
-pub(super) struct Occupancy {
+pub(super) struct StreamMeter {
     from: MonotonicTime,
-    in_flight: Level,
-    waiting: Level,
+    in_flight: TimeWeightedCount,
+    waiting: TimeWeightedCount,
     at_ramp_end: (u32, u32),
     window: Option<Window>,
 }
@@ -23,7 +23,7 @@ struct Window {
 
 /// The mean number of streams over a window.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Held {
+pub(super) struct MeanStreams {
     pub(super) in_flight: f64,
     pub(super) waiting: f64,
     pub(super) window: Duration,
@@ -31,13 +31,13 @@ pub(super) struct Held {
 
 /// A count and its integral over time.
 #[derive(Debug)]
-struct Level {
+struct TimeWeightedCount {
     count: u32,
     since: MonotonicTime,
     integral_ns: u128,
 }
 
-impl Level {
+impl TimeWeightedCount {
     fn new(from: MonotonicTime) -> Self {
         Self {
             count: 0,
@@ -56,24 +56,24 @@ impl Level {
         self.count += 1;
     }
 
-    fn take(&mut self, now: MonotonicTime) {
+    fn remove(&mut self, now: MonotonicTime) {
         self.integrate(now);
         self.count -= 1;
     }
 }
 
-impl Occupancy {
+impl StreamMeter {
     pub(super) fn new(from: MonotonicTime) -> Self {
         Self {
             from,
-            in_flight: Level::new(from),
-            waiting: Level::new(from),
+            in_flight: TimeWeightedCount::new(from),
+            waiting: TimeWeightedCount::new(from),
             at_ramp_end: (0, 0),
             window: None,
         }
     }
 
-    pub(super) fn begin(&mut self, now: MonotonicTime) {
+    pub(super) fn begin_request(&mut self, now: MonotonicTime) {
         self.in_flight.add(now);
         self.waiting.integrate(now);
         self.count_ramp(now);
@@ -84,18 +84,18 @@ impl Occupancy {
         });
     }
 
-    pub(super) fn end(&mut self, now: MonotonicTime) {
-        self.in_flight.take(now);
+    pub(super) fn end_request(&mut self, now: MonotonicTime) {
+        self.in_flight.remove(now);
         self.count_ramp(now);
     }
 
-    pub(super) fn begin_waiting(&mut self, now: MonotonicTime) {
+    pub(super) fn begin_pause(&mut self, now: MonotonicTime) {
         self.waiting.add(now);
         self.count_ramp(now);
     }
 
-    pub(super) fn end_waiting(&mut self, now: MonotonicTime) {
-        self.waiting.take(now);
+    pub(super) fn end_pause(&mut self, now: MonotonicTime) {
+        self.waiting.remove(now);
         self.count_ramp(now);
     }
 
@@ -105,10 +105,10 @@ impl Occupancy {
         }
     }
 
-    /// Streams in flight and waiting when the ramp was over: what was held afterwards where none of them ended.
-    pub(super) fn at_ramp_end(&self) -> Held {
+    /// The streams when the ramp was over; also the mean afterwards where none of them ended.
+    pub(super) fn at_ramp_end(&self) -> MeanStreams {
         let (in_flight, waiting) = self.at_ramp_end;
-        Held {
+        MeanStreams {
             in_flight: in_flight.into(),
             waiting: waiting.into(),
             window: Duration::ZERO,
@@ -117,7 +117,7 @@ impl Occupancy {
 
     /// `None` where no request began after the ramp.
     #[expect(clippy::cast_precision_loss, reason = "a mean needs no more than 53 bits")]
-    pub(super) fn held(&self) -> Option<Held> {
+    pub(super) fn mean(&self) -> Option<MeanStreams> {
         let Window {
             to,
             in_flight_ns,
@@ -125,7 +125,7 @@ impl Occupancy {
         } = self.window?;
         let window = to.saturating_since(self.from);
         let window_ns = window.as_nanos() as f64;
-        Some(Held {
+        Some(MeanStreams {
             in_flight: in_flight_ns as f64 / window_ns,
             waiting: waiting_ns as f64 / window_ns,
             window,
@@ -142,20 +142,20 @@ mod tests {
     }
 
     #[test]
-    fn what_began_in_the_ramp_is_held_from_its_end() {
-        let mut occupancy = Occupancy::new(at(100));
-        occupancy.begin(at(10));
-        occupancy.begin(at(60));
-        assert_eq!(occupancy.held(), None);
-        assert_eq!(occupancy.at_ramp_end().in_flight, 2.0);
-        occupancy.end(at(200));
-        occupancy.begin_waiting(at(200));
-        occupancy.end_waiting(at(300));
-        occupancy.begin(at(300));
-        occupancy.end(at(1_000));
-        let held = occupancy.held().unwrap();
-        // Two for 100 ns, then one in flight and one waiting for 100 ns; what comes after the last beginning is the drain.
-        assert_eq!((held.in_flight, held.waiting), (1.5, 0.5));
-        assert_eq!(held.window, Duration::from_nanos(200));
+    fn streams_that_began_in_the_ramp_count_from_its_end() {
+        let mut meter = StreamMeter::new(at(100));
+        meter.begin_request(at(10));
+        meter.begin_request(at(60));
+        assert_eq!(meter.mean(), None);
+        assert_eq!(meter.at_ramp_end().in_flight, 2.0);
+        meter.end_request(at(200));
+        meter.begin_pause(at(200));
+        meter.end_pause(at(300));
+        meter.begin_request(at(300));
+        meter.end_request(at(1_000));
+        let mean = meter.mean().unwrap();
+        // Two for 100 ns, then one in flight and one waiting for 100 ns; everything after the last beginning is the drain.
+        assert_eq!((mean.in_flight, mean.waiting), (1.5, 0.5));
+        assert_eq!(mean.window, Duration::from_nanos(200));
     }
 }

@@ -1,10 +1,11 @@
-use std::error::Error;
-
 use llm_client::{Exchange, Outcome, Usage};
 use precise_time::MonotonicTime;
 
-use super::listener::Heard;
-use crate::record::{Class, RequestRecord};
+use super::response_observer::ReceivedContent;
+use crate::{
+    error_chain::describe,
+    record::{Class, RequestRecord},
+};
 
 /// The class of an outcome, the HTTP status, and what went wrong, in words.
 fn classify(exchange: &Exchange) -> (Class, u16, Option<Box<str>>) {
@@ -15,7 +16,7 @@ fn classify(exchange: &Exchange) -> (Class, u16, Option<Box<str>>) {
             let text = format!("HTTP {status}: {message}");
             (Class::HttpError, *status, Some(text.into()))
         }
-        Outcome::StreamError(error) => (Class::StreamError, status, Some(chain(error))),
+        Outcome::StreamError(error) => (Class::StreamError, status, Some(describe(error).into())),
         Outcome::Truncated => (
             Class::Truncated,
             status,
@@ -26,24 +27,12 @@ fn classify(exchange: &Exchange) -> (Class, u16, Option<Box<str>>) {
             status,
             Some("the request's timeout passed".into()),
         ),
-        Outcome::Dropped(error) => (Class::Dropped, status, Some(chain(error))),
+        Outcome::Dropped(error) => (Class::Dropped, status, Some(describe(error).into())),
     }
 }
 
-/// An error with its sources, outermost first.
-fn chain(error: &dyn Error) -> Box<str> {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text.into()
-}
-
-/// A record of a request that has no facts yet.
-pub(super) fn blank(index: u64, intended: MonotonicTime, thread: u16, prompt_tokens: u32) -> RequestRecord {
+/// The record of a request of which nothing has happened yet.
+pub(super) fn unsent(index: u64, intended: MonotonicTime, thread: u16, prompt_tokens: u32) -> RequestRecord {
     RequestRecord {
         index,
         intended,
@@ -70,7 +59,7 @@ pub(super) fn blank(index: u64, intended: MonotonicTime, thread: u16, prompt_tok
 
 /// The record of an exchange that ended by itself at `ended`.
 pub(super) fn of_exchange(
-    blank: RequestRecord,
+    unsent: RequestRecord,
     exchange: &Exchange,
     ended: MonotonicTime,
 ) -> (RequestRecord, Option<Box<str>>) {
@@ -100,30 +89,30 @@ pub(super) fn of_exchange(
         sent_again: exchange.sent_again,
         status,
         class,
-        ..blank
+        ..unsent
     };
     (record, error)
 }
 
-/// The record of an exchange that was cut off: what the listener heard. `sent` is when it was begun: when exactly its first byte
-/// went out is lost with the exchange.
+/// The record of an exchange that was cancelled, made of the content that was received. `sent` is when the request was begun:
+/// the time of its first byte is lost with the exchange.
 pub(super) fn of_cancelled(
-    blank: RequestRecord,
-    heard: Heard,
+    unsent: RequestRecord,
+    received: ReceivedContent,
     sent: Option<MonotonicTime>,
     ended: MonotonicTime,
     is_interrupted: bool,
 ) -> (RequestRecord, Option<Box<str>>) {
     let record = RequestRecord {
         sent,
-        first_content: heard.first,
-        first_answer: heard.first_answer,
-        last_content: heard.last,
+        first_content: received.first,
+        first_answer: received.first_answer,
+        last_content: received.last,
         closed: ended,
-        chunks: heard.chunks,
-        status: if heard.first.is_some() { 200 } else { 0 },
+        chunks: received.chunks,
+        status: if received.first.is_some() { 200 } else { 0 },
         class: Class::Cancelled,
-        ..blank
+        ..unsent
     };
     let reason = if is_interrupted {
         "still in flight when the run was stopped"
