@@ -262,7 +262,7 @@ mod tests {
     fn read(text: &[u8]) -> Result<ShareFile, String> {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(SHARE_FILE), text).unwrap();
-        ShareFile::read(directory.path()).map_err(|error| build::with_sources(&error))
+        ShareFile::read(directory.path()).map_err(|error| crate::error_chain::describe(&error))
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
         assert!(torn.contains("in version 1: EOF"), "{torn}");
         let missing = ShareFile::read(Path::new("/nonexistent")).unwrap_err();
         assert!(
-            build::with_sources(&missing).contains("/nonexistent/share.json: expected the file"),
+            crate::error_chain::describe(&missing).contains("/nonexistent/share.json: expected the file"),
             "{missing}"
         );
     }

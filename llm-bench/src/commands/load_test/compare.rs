@@ -7,7 +7,7 @@ use load_test::{
 };
 use shared_types::Invalid;
 
-use super::say_text;
+use super::terminal::print_result;
 use crate::{
     cli::Compare,
     context::{UsageError, WrongInput},
@@ -28,9 +28,9 @@ pub(crate) fn run(options: &Compare) -> anyhow::Result<()> {
     };
     let comparison = compare::compare(&a, &b, &settings).map_err(|error| WrongInput(error.into()))?;
     if options.json {
-        say_text(&serde_json::to_string_pretty(&comparison)?);
+        print_result(&serde_json::to_string_pretty(&comparison)?);
     } else {
-        say_text(&comparison.to_text());
+        print_result(&comparison.to_text());
     }
     if comparison.is_worse() {
         bail!("{} is worse than {}", options.b.display(), options.a.display());

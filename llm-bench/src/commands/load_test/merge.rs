@@ -12,7 +12,7 @@ use load_test::{
 };
 use shared_types::Invalid;
 
-use super::{eprint_line, outcome, publishing, results};
+use super::{outcome, publishing, results, terminal::note};
 use crate::{
     cli::Merge,
     context::{Context, UsageError, WrongInput},
@@ -41,7 +41,7 @@ pub(crate) async fn run(options: &Merge, context: &Context) -> anyhow::Result<()
     outcome::show(&merged.report, options.json)?;
     written?;
     if options.results_dir.is_some() {
-        eprint_line(&format!("results: {}", directory.join("report.html").display()));
+        note(&format!("results: {}", directory.join("report.html").display()));
     }
     if let Some(url) = &options.publish {
         publish(&merged, directory, url.as_deref(), context).await?;
@@ -89,7 +89,7 @@ async fn publish(
         );
     }
     let published = publishing::directory(directory, url, context).await?;
-    eprint_line(&format!(
+    note(&format!(
         "published {} values in {} batches as run {}; what had arrived before counts once: llm-bench rankings --source measured",
         published.values, published.batches, merged.report.run_id
     ));

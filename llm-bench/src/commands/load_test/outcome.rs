@@ -1,18 +1,21 @@
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use load_test::{
     calibration::Calibration,
+    publish::Published as PublishedTotals,
     report::{self, Inputs, Report, build::Header, model::WorkloadSection, text},
-    verdict::{Verdict, judge_calibration},
+    verdict::{ErrorLimits, Verdict},
 };
 
 use super::{
-    Ready, eprint_line, error_limits,
     options::LoadTest,
+    prepare::PreparedRun,
     results,
-    run::{Ended, results_dir},
-    say_text, share,
+    results_dir::results_dir,
+    run::CompletedRun,
+    share,
+    terminal::{note, print_result},
     tracking::Tracking,
 };
 use crate::context::Context;
@@ -25,21 +28,22 @@ pub(super) async fn conclude(
     options: &LoadTest,
     context: &Context,
     tracking: Option<&Tracking>,
-    ready: &Ready,
+    prepared: &PreparedRun,
     calibration: Option<Calibration>,
-    ended: Ended,
+    run: CompletedRun,
+    publication: Option<anyhow::Result<PublishedTotals>>,
 ) -> anyhow::Result<()> {
-    let inputs = report_inputs(ready, calibration, &ended)?;
-    let share_file = share::file(options, ready, &ended, &inputs);
+    let inputs = report_inputs(prepared, calibration, &run)?;
+    let share_file = share::file(options, prepared, &run, &inputs);
     let report = report::build(inputs);
-    let written = results::write(options, context, ready, &ended, &report, share_file.as_ref());
+    let written = results::write(options, context, prepared, &run, &report, share_file.as_ref());
     show(&report, options.results.json)?;
     written?;
     let directory = results_dir(options)?;
     if let Some(directory) = directory {
-        eprint_line(&format!("results: {}", directory.join("report.html").display()));
+        note(&format!("results: {}", directory.join("report.html").display()));
     }
-    let published = published(&ended, directory);
+    let published = report_publication(&run.run_id, publication, directory);
     if let Some(tracking) = tracking {
         tracking.log(&report, context.clock.now(), directory).await?;
     }
@@ -49,9 +53,9 @@ pub(super) async fn conclude(
 
 pub(super) fn show(report: &Report, as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        say_text(&serde_json::to_string_pretty(report)?);
+        print_result(&serde_json::to_string_pretty(report)?);
     } else {
-        say_text(&text::summary(report));
+        print_result(&text::summary(report));
     }
     Ok(())
 }
@@ -71,38 +75,43 @@ pub(super) fn judged(report: &Report, allow_invalid: bool) -> anyhow::Result<()>
 }
 
 fn report_inputs<'a>(
-    ready: &Ready,
+    prepared: &PreparedRun,
     calibration: Option<Calibration>,
-    ended: &'a Ended,
+    run: &'a CompletedRun,
 ) -> anyhow::Result<Inputs<'a>> {
-    let facts = serde_json::to_value(&ready.prepared.facts)?;
+    let facts = serde_json::to_value(&prepared.prepared.facts)?;
     let header = Header {
-        run_id: ended.run_id.clone(),
+        run_id: run.run_id.clone(),
         workload: WorkloadSection {
-            plan: ready.plan.clone(),
-            tokenizer: ready.tokenizer.describe().id.clone(),
+            plan: prepared.plan.clone(),
+            tokenizer: prepared.tokenizer.describe().id.clone(),
             facts: facts.as_object().cloned().unwrap_or_default(),
         },
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host(),
-        started_at: ended.facts.started_at,
+        started_at: run.facts.started_at,
         calibration,
     };
     Ok(Inputs {
         header,
-        facts: &ended.facts,
-        recorded: &ended.recorded,
-        limits: error_limits(),
+        facts: &run.facts,
+        recorded: &run.recorded,
+        limits: ErrorLimits::default(),
     })
 }
 
-fn published(ended: &Ended, directory: Option<&Path>) -> anyhow::Result<()> {
-    match &ended.publication {
+/// Says what was published; what was not is an error.
+fn report_publication(
+    run_id: &str,
+    publication: Option<anyhow::Result<PublishedTotals>>,
+    directory: Option<&Path>,
+) -> anyhow::Result<()> {
+    match publication {
         None => Ok(()),
         Some(Ok(published)) => {
-            eprint_line(&format!(
-                "published {} values in {} batches as run {}: llm-bench rankings --source measured",
-                published.values, published.batches, ended.run_id
+            note(&format!(
+                "published {} values in {} batches as run {run_id}: llm-bench rankings --source measured",
+                published.values, published.batches
             ));
             Ok(())
         }
@@ -112,25 +121,10 @@ fn published(ended: &Ended, directory: Option<&Path>) -> anyhow::Result<()> {
                 |directory| format!("`llm-bench publish {}` goes on", directory.display()),
             );
             let message = format!("not everything was published ({rest}): {error:#}");
-            eprint_line(&message);
+            note(&message);
             bail!(message)
         }
     }
-}
-
-/// What `--calibrate` says.
-pub(super) fn calibration_only(options: &LoadTest, calibration: Option<&Calibration>) -> anyhow::Result<()> {
-    let calibration = calibration.context("no calibration")?;
-    if options.results.json {
-        say_text(&serde_json::to_string_pretty(calibration)?);
-    } else {
-        say_text(&text::calibration(calibration));
-    }
-    let reasons = judge_calibration(calibration, &error_limits());
-    if !reasons.is_empty() && !options.client.allow_invalid {
-        bail!("INVALID: {}", reasons.join(" "));
-    }
-    Ok(())
 }
 
 /// The machine's name, or nothing where it has none that can be read.

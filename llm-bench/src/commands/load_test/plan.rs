@@ -1,6 +1,12 @@
-use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+use std::{
+    collections::BTreeMap,
+    num::{NonZero, NonZeroU32},
+    time::Duration,
+};
 
+use anyhow::Context as _;
 use load_test::plan::{Arrival, Lengths, Load, Plan, Slo, Stop, Workload};
+use rand::{TryRng as _, rngs::SysRng};
 use shared_types::Invalid;
 
 use super::options::{ArrivalKind, LoadTest};
@@ -111,6 +117,18 @@ fn stop(options: &LoadTest) -> Stop {
             .or((!unlimited).then_some(LLMPERF_REQUESTS)),
         drain: asked.drain,
     }
+}
+
+/// One core is left to the rest of the machine, such as a server under test.
+pub(super) fn spare_cores() -> NonZeroU32 {
+    let all = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let spared = u32::try_from(all.saturating_sub(1)).unwrap_or(u32::MAX);
+    NonZeroU32::new(spared).unwrap_or(NonZeroU32::MIN)
+}
+
+/// The seed of a run without `--seed`.
+pub(super) fn draw_seed() -> anyhow::Result<u64> {
+    SysRng.try_next_u64().context("drawing a seed")
 }
 
 /// LLMPerf asks for numbers at temperature 0.

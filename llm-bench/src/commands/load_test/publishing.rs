@@ -9,6 +9,7 @@ use load_test::{
         Feed, FeedEnd, FeedSettings, HttpSink, Origin, OutboxSink, PublishError, Published, RUN_FILE,
         RunFile, Sink, feed, resume, run_metadata,
     },
+    record::RequestRecord,
 };
 use service_runtime::settings::registry_seed;
 use shared_types::{Invalid, LlmName, RunId};
@@ -16,9 +17,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    eprint_line,
     options::LoadTest,
-    run::{Ended, new_run_id},
+    terminal::{note, print_result},
 };
 use crate::{
     assembly::Assembly,
@@ -49,12 +49,13 @@ impl Publisher {
         options: &LoadTest,
         context: &Context,
         plan: &Plan,
+        run_id: &str,
     ) -> anyhow::Result<Option<Self>> {
         let Some(target) = &options.results.publish else {
             return Ok(None);
         };
         if options.results_dir.is_empty() {
-            eprint_line(
+            note(
                 "without --results-dir, what is measured and not published yet is lost if this process is killed",
             );
         }
@@ -67,7 +68,7 @@ impl Publisher {
             .context("registering the metrics of a load test")?;
         let origin = Origin {
             llm,
-            run_id: RunId::new(&new_run_id(context)?).map_err(UsageError)?,
+            run_id: RunId::new(run_id).map_err(UsageError)?,
             metadata,
             left_out,
         };
@@ -80,10 +81,6 @@ impl Publisher {
             following: None,
             clock: Arc::clone(&context.clock),
         }))
-    }
-
-    pub(super) fn run_id(&self) -> &str {
-        self.origin.run_id.as_str()
     }
 
     /// Publishes from now on what the journal sees end.
@@ -106,38 +103,33 @@ impl Publisher {
         Ok(feed)
     }
 
-    /// Publishes the rest and lets go of the servers, also after a run that failed.
-    pub(super) async fn end(self, run: anyhow::Result<Ended>) -> anyhow::Result<Ended> {
+    /// Publishes the rest and disconnects. `records` are all of the run's; `None` where the run failed.
+    pub(super) async fn finish(self, records: Option<&[RequestRecord]>) -> anyhow::Result<Published> {
         self.ended.cancel();
-        let published = match (self.following, &run) {
-            (Some(following), Ok(ended)) => {
-                let (end, followed) = following.await?;
-                match followed {
-                    Ok(()) => {
-                        end.finish(self.sink.as_ref(), &ended.recorded.records, PATIENCE)
-                            .await
-                    }
-                    Err(error) => Err(error),
-                }
-                .map_err(anyhow::Error::from)
-            }
+        let published = match (self.following, records) {
+            (Some(following), Some(records)) => publish_rest(following, self.sink.as_ref(), records).await,
             _ => Ok(Published::default()),
         };
-        let left = match self.assembly {
-            Some(assembly) => leave(assembly).await,
+        let disconnected = match self.assembly {
+            Some(assembly) => disconnect(assembly).await,
             None => Ok(()),
         };
-        let mut ended = run?;
-        ended.publication = Some(published.and_then(|published| left.map(|()| published)));
-        Ok(ended)
+        published.and_then(|published| disconnected.map(|()| published))
     }
 }
 
+async fn publish_rest(
+    following: Following,
+    sink: &dyn Sink,
+    records: &[RequestRecord],
+) -> anyhow::Result<Published> {
+    let (end, followed) = following.await?;
+    followed?;
+    Ok(end.finish(sink, records, PATIENCE).await?)
+}
+
 /// To a service at a URL, or to where DATABASE_URL and AMQP_URL say. Where everything is embedded, this process counts, too.
-pub(super) async fn sink(
-    url: Option<&str>,
-    context: &Context,
-) -> anyhow::Result<(Arc<dyn Sink>, Option<Assembly>)> {
+async fn sink(url: Option<&str>, context: &Context) -> anyhow::Result<(Arc<dyn Sink>, Option<Assembly>)> {
     if let Some(url) = url {
         let key = context.variables.secret("API_KEY", 1).map_err(UsageError)?;
         return match HttpSink::new(url, key) {
@@ -166,7 +158,7 @@ pub(super) async fn sink(
 }
 
 /// Waits until everything that was stored is on its way, then ends.
-pub(super) async fn leave(assembly: Assembly) -> anyhow::Result<()> {
+async fn disconnect(assembly: Assembly) -> anyhow::Result<()> {
     let storage = Arc::clone(&assembly.storage);
     let sent = tokio::time::timeout(PATIENCE, crate::commands::simulate::until_sent(storage.as_ref())).await;
     assembly.end().await?;
@@ -174,7 +166,10 @@ pub(super) async fn leave(assembly: Assembly) -> anyhow::Result<()> {
 }
 
 /// `llm-bench publish`: what a run that was killed had measured and had not published.
-pub(crate) async fn again(options: &crate::cli::Publish, context: &Context) -> anyhow::Result<()> {
+pub(crate) async fn resume_publishing(
+    options: &crate::cli::Publish,
+    context: &Context,
+) -> anyhow::Result<()> {
     if !options.results_dir.join(RUN_FILE).is_file() {
         let found = format!("{} without {RUN_FILE}", options.results_dir.display());
         let expected = "the results directory of a load test";
@@ -186,7 +181,7 @@ pub(crate) async fn again(options: &crate::cli::Publish, context: &Context) -> a
         return Err(UsageError(Invalid::new("RESULTS_DIR", found, expected)).into());
     }
     let published = directory(&options.results_dir, options.url.as_deref(), context).await?;
-    super::say_text(&format!(
+    print_result(&format!(
         "published {} values in {} batches; what had arrived before counts once",
         published.values, published.batches
     ));
@@ -202,7 +197,7 @@ pub(super) async fn directory(
     let (sink, assembly) = sink(url, context).await?;
     let resumed = resume(results_dir, sink.as_ref(), context.clock.now(), PATIENCE).await;
     if let Some(assembly) = assembly {
-        leave(assembly).await?;
+        disconnect(assembly).await?;
     }
     Ok(resumed?)
 }

@@ -24,9 +24,7 @@ use load_test::{
 use precise_time::MonotonicTime;
 
 use super::{
-    Ready, eprint_line,
-    options::LoadTest,
-    run::{Ended, results_dir},
+    options::LoadTest, prepare::PreparedRun, results_dir::results_dir, run::CompletedRun, terminal::note,
 };
 use crate::context::Context;
 
@@ -34,20 +32,20 @@ use crate::context::Context;
 pub(super) fn write(
     options: &LoadTest,
     context: &Context,
-    ready: &Ready,
-    ended: &Ended,
+    prepared: &PreparedRun,
+    run: &CompletedRun,
     report: &Report,
     share_file: Option<&ShareFile>,
 ) -> anyhow::Result<()> {
     let now = context.clock.now().timestamp();
-    let recorded = &ended.recorded;
+    let recorded = &run.recorded;
     let page = page(report, &recorded.records, recorded.started);
     let mut files = vec![report_file(report)?, page];
-    if ready.plan.workload == Workload::Correctness {
-        files.extend(correctness_files(options, ready, ended, now)?);
+    if prepared.plan.workload == Workload::Correctness {
+        files.extend(correctness_files(options, prepared, run, now)?);
     } else {
         files.extend(llmperf_files(
-            &ready.plan,
+            &prepared.plan,
             &recorded.records,
             &recorded.errors,
             now,
@@ -147,17 +145,13 @@ fn counted<'a>(plan: &Plan, records: &'a [RequestRecord]) -> &'a [RequestRecord]
 
 fn correctness_files(
     options: &LoadTest,
-    ready: &Ready,
-    ended: &Ended,
+    prepared: &PreparedRun,
+    run: &CompletedRun,
     now: i64,
 ) -> anyhow::Result<[ResultFile; 2]> {
-    let texts = ended
-        .recorded
-        .texts
-        .texts()
-        .collect::<Result<HashMap<_, _>, _>>()?;
-    let requests = &ready.prepared.requests;
-    let answers: Vec<CorrectnessAnswer<'_>> = counted(&ready.plan, &ended.recorded.records)
+    let texts = run.recorded.texts.texts().collect::<Result<HashMap<_, _>, _>>()?;
+    let requests = &prepared.prepared.requests;
+    let answers: Vec<CorrectnessAnswer<'_>> = counted(&prepared.plan, &run.recorded.records)
         .iter()
         .filter_map(|record| {
             let asked = usize::try_from(record.index)
@@ -169,7 +163,7 @@ fn correctness_files(
             let text = texts.get(&record.index).map_or("", String::as_str);
             Some(CorrectnessAnswer {
                 record,
-                error: ended.recorded.errors.of(record.index),
+                error: run.recorded.errors.of(record.index),
                 prompt,
                 expected,
                 text,
@@ -178,11 +172,11 @@ fn correctness_files(
         })
         .collect();
     let parameters = CorrectnessParameters {
-        model: ready.plan.model.clone(),
-        num_concurrent_requests: llmperf::Parameters::of(&ready.plan, &[], now).num_concurrent_requests,
-        sampling: ready.plan.sampling.clone(),
+        model: prepared.plan.model.clone(),
+        num_concurrent_requests: llmperf::Parameters::of(&prepared.plan, &[], now).num_concurrent_requests,
+        sampling: prepared.plan.sampling.clone(),
         llm_api: options.llm_api.name.llmperf.to_owned(),
-        metadata: ready.plan.metadata.clone(),
+        metadata: prepared.plan.metadata.clone(),
         timestamp_s: now,
     };
     let wrong = answers
@@ -193,7 +187,7 @@ fn correctness_files(
         .iter()
         .filter(|answer| answer.record.class == Class::Ok)
         .count();
-    eprint_line(&format!(
+    note(&format!(
         "correctness: {wrong} of {answered} answers do not hold the number"
     ));
     Ok(llmperf::correctness_files(&parameters, &answers))

@@ -6,6 +6,7 @@ use load_test::{
     journal::{Journal, Recorded, Settings},
     plan::Workload,
     publish::{Feed, RunFile},
+    record::RequestRecord,
     run::{Progress, Recording, RunInputs, RunMeasurements, Texts, run_share},
     share_file::{ClockReading, ClockReadings},
 };
@@ -13,35 +14,42 @@ use precise_time::MonotonicTime;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ready, options::LoadTest, publishing::Publisher, share};
+use super::{
+    options::LoadTest, prepare::PreparedRun, publishing::Publisher, results_dir::results_dir, share,
+};
 use crate::context::Context;
 
 /// What is left of a run.
-pub(super) struct Ended {
+pub(super) struct CompletedRun {
     pub(super) run_id: String,
     pub(super) facts: RunMeasurements,
     pub(super) recorded: Recorded,
     /// The wall clock before and after the run.
     pub(super) clock: ClockReadings,
-    /// What did not get into the pipeline, where that was asked for.
-    pub(super) publication: Option<anyhow::Result<load_test::publish::Published>>,
+}
+
+impl CompletedRun {
+    /// All requests, in the order of the schedule.
+    pub(super) fn records(&self) -> &[RequestRecord] {
+        &self.recorded.records
+    }
 }
 
 /// Sends, records and counts.
 pub(super) async fn carry_out(
     options: &LoadTest,
     context: &Context,
-    ready: &Ready,
+    prepared: &PreparedRun,
     run_id: String,
     publisher: Option<&mut Publisher>,
     stop: CancellationToken,
-) -> anyhow::Result<Ended> {
+) -> anyhow::Result<CompletedRun> {
     let results_dir = results_dir(options)?;
     if let Some(directory) = results_dir {
         let file = RunFile {
             run_id: run_id.clone(),
             started_at: context.clock.now(),
-            plan: ready.plan.clone(),
+            plan: prepared.plan.clone(),
             share: options.sharing.share,
             batches_dated: None,
         };
@@ -60,14 +68,14 @@ pub(super) async fn carry_out(
         .map(|publisher| publisher.begin(&settings))
         .transpose()?;
     let (journal, journalling) = Journal::start(settings, feed)?;
-    let progress = Arc::new(Progress::new(ready.plan.client_cores.get() as usize));
+    let progress = Arc::new(Progress::new(prepared.plan.client_cores.get() as usize));
     let inputs = RunInputs {
-        plan: ready.plan.clone(),
-        endpoint: ready.endpoint.clone(),
-        requests: Arc::clone(&ready.requests),
-        trace: ready.offsets(),
+        plan: prepared.plan.clone(),
+        endpoint: prepared.endpoint.clone(),
+        requests: Arc::clone(&prepared.requests),
+        trace: prepared.offsets(),
         recording: Recording {
-            texts: match ready.plan.workload {
+            texts: match prepared.plan.workload {
                 Workload::Correctness => Texts::Answers,
                 _ => Texts::ToCount,
             },
@@ -79,12 +87,16 @@ pub(super) async fn carry_out(
         clock: Arc::clone(&context.clock),
     };
     let target = Target {
-        requests: ready.plan.stop.max_requests.map(|all| ready.share.requests(all)),
-        send_for: ready.plan.stop.send_for,
+        requests: prepared
+            .plan
+            .stop
+            .max_requests
+            .map(|all| prepared.share.requests(all)),
+        send_for: prepared.plan.stop.send_for,
     };
     let display = Display::start(progress, target, Style::of(&std::io::stderr()))?;
-    let ready_share = ready.share;
-    let facts = spawn_blocking(move || run_share(inputs, ready_share)).await?;
+    let prepared_share = prepared.share;
+    let facts = spawn_blocking(move || run_share(inputs, prepared_share)).await?;
     display.finish();
     let clock = ClockReadings {
         at_start: clock_at_start,
@@ -92,22 +104,21 @@ pub(super) async fn carry_out(
     };
     let finished = spawn_blocking(move || journalling.finish()).await?;
     let (facts, (recorded, _)) = (facts?, finished?);
-    let recorded = counted(recorded, ready).await?;
-    Ok(Ended {
+    let recorded = counted(recorded, prepared).await?;
+    Ok(CompletedRun {
         run_id,
         facts,
         recorded,
         clock,
-        publication: None,
     })
 }
 
 /// Counts the tokens that no server counted, and those of the sample.
-async fn counted(mut recorded: Recorded, ready: &Ready) -> anyhow::Result<Recorded> {
-    if ready.plan.workload == Workload::Correctness {
+async fn counted(mut recorded: Recorded, prepared: &PreparedRun) -> anyhow::Result<Recorded> {
+    if prepared.plan.workload == Workload::Correctness {
         return Ok(recorded);
     }
-    let tokenizer = Arc::clone(&ready.tokenizer);
+    let tokenizer = Arc::clone(&prepared.tokenizer);
     let threads = std::thread::available_parallelism()?;
     let counting = spawn_blocking(move || {
         // A text that the vocabulary refuses stays uncounted: the report says how many are.
@@ -115,25 +126,4 @@ async fn counted(mut recorded: Recorded, ready: &Ready) -> anyhow::Result<Record
         recorded
     });
     counting.await.context("counting tokens")
-}
-
-/// The directory for the results, made where it is missing; `None` where nothing is to be written.
-pub(super) fn results_dir(options: &LoadTest) -> anyhow::Result<Option<&Path>> {
-    let directory = Path::new(&options.results_dir);
-    if directory.as_os_str().is_empty() {
-        return Ok(None);
-    }
-    std::fs::create_dir_all(directory)
-        .with_context(|| format!("--results-dir: cannot make {}", directory.display()))?;
-    Ok(Some(directory))
-}
-
-/// A UUIDv7: runs sort by their start.
-pub(super) fn new_run_id(context: &Context) -> anyhow::Result<String> {
-    use rand::TryRng as _;
-    let mut random = [0; 10];
-    rand::rngs::SysRng
-        .try_fill_bytes(&mut random)
-        .context("drawing the run's id")?;
-    Ok(shared_types::BatchId::new(context.clock.now(), random).to_string())
 }

@@ -14,7 +14,7 @@ use shared_types::Invalid;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ready, eprint_line, options::LoadTest, run::Ended};
+use super::{options::LoadTest, prepare::PreparedRun, run::CompletedRun, terminal::note};
 use crate::context::{Context, UsageError, WrongInput};
 
 /// The wall clock is read again so often while the start is waited for, because it may be set meanwhile.
@@ -69,7 +69,7 @@ pub(super) async fn wait_until(
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let mut left = until(start_at, context.clock.now())?;
-    eprint_line(&format!("ready; sending begins at {}", start_at.to_rfc3339()));
+    note(&format!("ready; sending begins at {}", start_at.to_rfc3339()));
     while !left.is_zero() {
         tokio::select! {
             biased;
@@ -96,11 +96,11 @@ fn until(start_at: DateTime<Utc>, now: DateTime<Utc>) -> Result<Duration, UsageE
 /// What the share leaves for the report of the whole run; `None` where this is the whole run.
 pub(super) fn file(
     options: &LoadTest,
-    ready: &Ready,
-    ended: &Ended,
+    prepared: &PreparedRun,
+    run: &CompletedRun,
     inputs: &Inputs<'_>,
 ) -> Option<ShareFile> {
     let share = options.sharing.share?;
-    let prompts = prompts_digest(ready.requests.iter().map(|request| &*request.body));
-    Some(ShareFile::new(inputs, share, prompts, ended.clock))
+    let prompts = prompts_digest(prepared.requests.iter().map(|request| &*request.body));
+    Some(ShareFile::new(inputs, share, prompts, run.clock))
 }

@@ -8,10 +8,10 @@ use load_test::{
 };
 use tokio::task::spawn_blocking;
 
-use super::{environment::Environment, eprint_line, options::LoadTest};
+use super::{environment::Environment, options::LoadTest, terminal::note};
 use crate::context::UsageError;
 
-/// What of the results directory goes with the run.
+/// Files of the results directory that are uploaded with the run.
 const FILES: [&str; 2] = ["report.json", "report.html"];
 
 /// Where a run is to be logged, and under which names.
@@ -22,8 +22,11 @@ pub(super) struct Tracking {
 }
 
 impl Tracking {
-    /// Before the run: what is missing in the environment is said before it takes its time.
-    pub(super) fn asked_for(options: &LoadTest, environment: &Environment) -> anyhow::Result<Option<Self>> {
+    /// `None` without `--ml-repo`. Called before the run, so that missing settings are reported before time is spent.
+    pub(super) fn from_options(
+        options: &LoadTest,
+        environment: &Environment,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(experiment) = options.ml_repo.clone() else {
             return Ok(None);
         };
@@ -49,9 +52,9 @@ impl Tracking {
         let logged = logging
             .await?
             .context("the run is not in MLflow, or not in full")?;
-        eprint_line(&format!("logged to {}", logged.page));
+        note(&format!("logged to {}", logged.page));
         if let (Some(_), Uploaded::NotProxied { artifact_uri }) = (directory, logged.artifacts) {
-            eprint_line(&format!(
+            note(&format!(
                 "its report was not uploaded: the server expects files at {artifact_uri} and does not take them itself"
             ));
         }
