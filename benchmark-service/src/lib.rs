@@ -12,6 +12,7 @@
 
 mod api;
 pub mod auth;
+mod choice;
 mod consumer;
 mod dependencies;
 mod housekeeping;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     auth::{Allowed, Read, Write},
-    problem::{Problem, ProblemBody},
+    problem::Problem,
 };
 
 /// A stored batch.
@@ -185,12 +185,7 @@ fn values_wanted(parameters: &mut Parameters) -> bool {
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
         ("values" = Option<bool>, Query, description = "true includes the arrays"),
     ),
-    responses(
-        (status = 200, description = "a page", body = BatchPage),
-        (status = 400, description = "a parameter was refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
-    ),
+    responses((status = 200, description = "a page", body = BatchPage)),
 )]
 pub(super) async fn list(
     _: Allowed<Read>,
@@ -250,10 +245,8 @@ async fn page(
     ),
     responses(
         (status = 200, description = "the batch", body = Success<BatchView>),
-        (status = 400, description = "not an id", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "no such batch", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "not an id"),
+        (status = 404, description = "no such batch"),
     ),
 )]
 pub(super) async fn one(
@@ -298,16 +291,11 @@ pub(super) struct Accepted {
     ),
     responses(
         (status = 202, description = "stored; one outcome per batch, in order", body = Success<Vec<Accepted>>),
-        (status = 400, description = "not JSON of the right form", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "the key lacks the scope write", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 408, description = "the body did not arrive in time", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "another batch is stored under the same id", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 413, description = "the body is too large", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 415, description = "not uncompressed JSON", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "a batch was refused, each named in errors; the others are stored", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "too many requests", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away: the batches may or may not be stored; send the same request again later, which is safe", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "not JSON of the right form"),
+        (status = 403, description = "the key lacks the scope write"),
+        (status = 409, description = "another batch is stored under the same id"),
+        (status = 422, description = "a batch was refused, each named in errors; the others are stored"),
+        (status = 503, description = "the database is away: the batches may or may not be stored; send the same request again later, which is safe"),
     ),
 )]
 pub(super) async fn submit(

@@ -21,7 +21,7 @@ impl DatabaseDeadline {
     ) -> Result<T, Problem> {
         match tokio::time::timeout(self.0, work).await {
             Ok(done) => done.map_err(Problem::from),
-            Err(_elapsed) => Err(Problem::database_silent(
+            Err(_elapsed) => Err(Problem::database_unavailable(
                 "the database did not answer in time; send the request again later",
             )),
         }
@@ -35,16 +35,14 @@ impl DatabaseDeadline {
         unknown: &'static str,
     ) -> Result<T, Problem> {
         match tokio::time::timeout(self.0, work).await {
-            Ok(Err(error)) if error.is_transient() => Err(Problem::database_silent(unknown).caused_by(error)),
+            Ok(Err(error)) if error.is_transient() => {
+                Err(Problem::database_unavailable(unknown).caused_by(error))
+            }
             Ok(done) => done.map_err(Problem::from),
-            Err(_elapsed) => Err(Problem::database_silent(unknown)),
+            Err(_elapsed) => Err(Problem::database_unavailable(unknown)),
         }
     }
 }
-
-/// What an unknown outcome means for a change of the registry.
-pub(super) const REGISTRY_UNKNOWN: &str =
-    "the change may or may not have been made; read before sending it again";
 
 #[cfg(test)]
 mod tests {
@@ -60,7 +58,8 @@ mod tests {
         let deadline = Timing::default().database_deadline;
         let asked = Instant::now();
         let read = DatabaseDeadline(deadline).reading(pending::<Result<(), _>>());
-        let written = DatabaseDeadline(deadline).writing(pending::<Result<(), _>>(), REGISTRY_UNKNOWN);
+        let written =
+            DatabaseDeadline(deadline).writing(pending::<Result<(), _>>(), "read before sending it again");
         let (read, written) = tokio::join!(read, written);
         assert_eq!(asked.elapsed(), deadline);
         assert!(read.is_err() && written.is_err());

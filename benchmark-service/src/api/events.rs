@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 use super::State;
 use crate::{
     auth::{Allowed, Read},
-    problem::{Problem, ProblemBody},
+    problem::Problem,
     projector::Rankings,
 };
 
@@ -44,8 +44,7 @@ pub(super) struct RankingChanged<'a> {
     params(("Last-Event-ID" = Option<String>, Header, description = "the id of the last event received")),
     responses(
         (status = 200, description = "events, and a comment every 15 seconds of silence", body = RankingChanged, content_type = "text/event-stream"),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "too many streams are open", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "too many streams are open"),
     ),
 )]
 pub(super) async fn events(

@@ -1,6 +1,6 @@
 //! Statistics over time.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::collections::BTreeMap;
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -14,11 +14,12 @@ use super::{
     State,
     request::{Parameters, is_of_a_batch},
     response::{Success, success},
-    schemas::{BucketName, Text},
+    schemas::Text,
 };
 use crate::{
     auth::{Allowed, Read},
-    problem::{Problem, ProblemBody},
+    choice::choice,
+    problem::Problem,
     snapshot::{SourceFilter, unknown_metric},
 };
 
@@ -42,12 +43,14 @@ pub(super) struct HistoryRow {
     p99: Option<f64>,
 }
 
-/// How long a bucket is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bucket {
-    Hour,
-    Day,
-}
+choice!(
+    /// How long a bucket is.
+    Bucket, "bucket", "1h or 1d", default Hour,
+    /// An hour.
+    Hour = "1h",
+    /// A day of UTC.
+    Day = "1d"
+);
 
 impl Bucket {
     fn hours(self) -> i64 {
@@ -60,18 +63,6 @@ impl Bucket {
     /// The first hour of the bucket that holds `hour`; days are those of UTC.
     fn start(self, hour: Hour) -> Hour {
         Hour(hour.0.div_euclid(self.hours()) * self.hours())
-    }
-}
-
-impl FromStr for Bucket {
-    type Err = Invalid;
-
-    fn from_str(raw: &str) -> Result<Self, Invalid> {
-        match raw {
-            "1h" => Ok(Self::Hour),
-            "1d" => Ok(Self::Day),
-            _ => Err(Invalid::new("bucket", raw, "1h or 1d")),
-        }
     }
 }
 
@@ -97,7 +88,7 @@ impl HistoryQuery {
         let metric = parameters.take("metric");
         let metric = parameters.require("metric", metric);
         let source = parameters.take("source").unwrap_or(default);
-        let bucket = parameters.take("bucket").unwrap_or(Bucket::Hour);
+        let bucket: Bucket = parameters.take("bucket").unwrap_or_default();
         let to = parameters.take_as("to", Self::TIME, is_of_a_batch).unwrap_or(now);
         let from = parameters
             .take_as("from", Self::TIME, is_of_a_batch)
@@ -134,16 +125,13 @@ impl HistoryQuery {
         ("llm" = inline(Text), Query, description = "the LLM's name"),
         ("metric" = inline(Text), Query, description = "the metric's title, in any case"),
         ("source" = inline(Option<SourceFilter>), Query, description = "whose values; the service's default where it is not given"),
-        ("bucket" = inline(Option<BucketName>), Query, description = "1h (default) or 1d"),
+        ("bucket" = inline(Option<Bucket>), Query, description = "1h (default) or 1d"),
         ("from" = Option<DateTime<Utc>>, Query, description = "buckets from the one that holds this time (default 48 buckets before `to`)"),
         ("to" = Option<DateTime<Utc>>, Query, description = "to the one that holds this time (default now)"),
     ),
     responses(
         (status = 200, description = "oldest first", body = Success<Vec<HistoryRow>>),
-        (status = 400, description = "a parameter was refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "no such LLM or metric", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "no such LLM or metric"),
     ),
 )]
 pub(super) async fn history(

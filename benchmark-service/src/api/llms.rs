@@ -13,15 +13,14 @@ use utoipa::ToSchema;
 
 use super::{
     State,
-    deadline::REGISTRY_UNKNOWN,
     request::read_json,
     response::{Success, success},
     row_id,
-    schemas::{RowId, Text},
+    schemas::{RowPath, Text},
 };
 use crate::{
     auth::{Administer, Allowed, Read},
-    problem::{Problem, ProblemBody},
+    problem::Problem,
 };
 
 /// An LLM.
@@ -78,11 +77,7 @@ pub(super) struct LlmPatch {
 /// The LLMs, in the order of their registration.
 #[utoipa::path(
     get, path = "/api/v1/llms", tag = "registry", operation_id = "list_llms",
-    responses(
-        (status = 200, description = "the LLMs", body = Success<Vec<LlmView>>),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
-    ),
+    responses((status = 200, description = "the LLMs", body = Success<Vec<LlmView>>)),
 )]
 pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
     let llms = state.database.reading(state.storage.llms()).await?;
@@ -97,11 +92,8 @@ pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpRes
     post, path = "/api/v1/llms", tag = "registry", operation_id = "create_llm", request_body = LlmInput,
     responses(
         (status = 201, description = "the LLM", body = Success<LlmView>),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "the name exists", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "a field was refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "the name exists"),
+        (status = 422, description = "a field was refused"),
     ),
 )]
 pub(super) async fn create(
@@ -111,75 +103,52 @@ pub(super) async fn create(
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
     let LlmInput { name, creator } = read_json(&request, &state, payload).await?;
-    let created = state
-        .database
-        .writing(
-            state
-                .storage
-                .create_llm(&NewLlm { name, creator }, state.clock.now()),
-            REGISTRY_UNKNOWN,
-        )
-        .await?;
-    state.rankings.refresh_soon();
+    let new = NewLlm { name, creator };
+    let change = state.storage.create_llm(&new, state.clock.now());
+    let created = state.change_registry(change).await?;
     Ok(success(StatusCode::CREATED, LlmView::from(created)))
 }
 
 /// Changes an LLM.
 #[utoipa::path(
     patch, path = "/api/v1/llms/{id}", tag = "registry", operation_id = "update_llm", request_body = LlmPatch,
-    params(("id" = inline(RowId), Path, description = "the LLM's row")),
+    params(RowPath),
     responses(
         (status = 200, description = "the LLM as it is now", body = Success<LlmView>),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "no such LLM", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "no such LLM"),
     ),
 )]
 pub(super) async fn update(
     _: Allowed<Administer>,
     request: HttpRequest,
     state: Data<State>,
-    id: Path<String>,
+    path: Path<RowPath>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let id = LlmId(row_id(&id)?);
+    let id = LlmId(row_id(&path.id)?);
     let LlmPatch { creator } = read_json(&request, &state, payload).await?;
-    let updated = state
-        .database
-        .writing(
-            state
-                .storage
-                .update_llm(id, &LlmChange { creator }, state.clock.now()),
-            REGISTRY_UNKNOWN,
-        )
-        .await?;
-    state.rankings.refresh_soon();
+    let patch = LlmChange { creator };
+    let change = state.storage.update_llm(id, &patch, state.clock.now());
+    let updated = state.change_registry(change).await?;
     Ok(success(StatusCode::OK, LlmView::from(updated)))
 }
 
 /// Archives an LLM: it leaves the rankings and the simulation, its batches stay.
 #[utoipa::path(
     delete, path = "/api/v1/llms/{id}", tag = "registry", operation_id = "archive_llm",
-    params(("id" = inline(RowId), Path, description = "the LLM's row")),
+    params(RowPath),
     responses(
         (status = 204, description = "archived"),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "no such LLM", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "no such LLM"),
     ),
 )]
 pub(super) async fn archive(
     _: Allowed<Administer>,
     state: Data<State>,
-    id: Path<String>,
+    path: Path<RowPath>,
 ) -> Result<HttpResponse, Problem> {
-    let id = LlmId(row_id(&id)?);
-    state
-        .database
-        .writing(state.storage.archive_llm(id, state.clock.now()), REGISTRY_UNKNOWN)
-        .await?;
-    state.rankings.refresh_soon();
+    let id = LlmId(row_id(&path.id)?);
+    let change = state.storage.archive_llm(id, state.clock.now());
+    state.change_registry(change).await?;
     Ok(HttpResponse::NoContent().finish())
 }

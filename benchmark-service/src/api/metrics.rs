@@ -13,15 +13,14 @@ use utoipa::ToSchema;
 
 use super::{
     State,
-    deadline::REGISTRY_UNKNOWN,
     request::read_json,
     response::{Success, success},
     row_id,
-    schemas::{Better, RowId, Text},
+    schemas::{Better, RowPath, Text},
 };
 use crate::{
     auth::{Administer, Allowed, Read},
-    problem::{Problem, ProblemBody},
+    problem::Problem,
 };
 
 /// A metric.
@@ -118,11 +117,7 @@ pub(super) struct MetricPatch {
 /// The metrics, in the order of their registration.
 #[utoipa::path(
     get, path = "/api/v1/metrics", tag = "registry", operation_id = "list_metrics",
-    responses(
-        (status = 200, description = "the metrics", body = Success<Vec<MetricView>>),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
-    ),
+    responses((status = 200, description = "the metrics", body = Success<Vec<MetricView>>)),
 )]
 pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
     let metrics = state.database.reading(state.storage.metrics()).await?;
@@ -137,11 +132,8 @@ pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpRes
     post, path = "/api/v1/metrics", tag = "registry", operation_id = "create_metric", request_body = MetricInput,
     responses(
         (status = 201, description = "the metric", body = Success<MetricView>),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "the title exists", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "a field was refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "the title exists"),
+        (status = 422, description = "a field was refused"),
     ),
 )]
 pub(super) async fn create(
@@ -154,38 +146,29 @@ pub(super) async fn create(
     let new = input
         .checked()
         .map_err(|refused| Problem::unprocessable(vec![refused]))?;
-    let created = state
-        .database
-        .writing(
-            state.storage.create_metric(&new, state.clock.now()),
-            REGISTRY_UNKNOWN,
-        )
-        .await?;
-    state.rankings.refresh_soon();
+    let change = state.storage.create_metric(&new, state.clock.now());
+    let created = state.change_registry(change).await?;
     Ok(success(StatusCode::CREATED, MetricView::from(created)))
 }
 
 /// Changes a metric.
 #[utoipa::path(
     patch, path = "/api/v1/metrics/{id}", tag = "registry", operation_id = "update_metric", request_body = MetricPatch,
-    params(("id" = inline(RowId), Path, description = "the metric's row")),
+    params(RowPath),
     responses(
         (status = 200, description = "the metric as it is now", body = Success<MetricView>),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "no such metric", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 422, description = "a field was refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "no such metric"),
+        (status = 422, description = "a field was refused"),
     ),
 )]
 pub(super) async fn update(
     _: Allowed<Administer>,
     request: HttpRequest,
     state: Data<State>,
-    id: Path<String>,
+    path: Path<RowPath>,
     payload: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let id = MetricId(row_id(&id)?);
+    let id = MetricId(row_id(&path.id)?);
     let MetricPatch {
         lower_bound,
         upper_bound,
@@ -198,42 +181,27 @@ pub(super) async fn update(
         unit,
         better,
     };
-    let updated = state
-        .database
-        .writing(
-            state.storage.update_metric(id, &change, state.clock.now()),
-            REGISTRY_UNKNOWN,
-        )
-        .await?;
-    state.rankings.refresh_soon();
+    let change = state.storage.update_metric(id, &change, state.clock.now());
+    let updated = state.change_registry(change).await?;
     Ok(success(StatusCode::OK, MetricView::from(updated)))
 }
 
 /// Archives a metric: it leaves the rankings and the simulation, its batches stay.
 #[utoipa::path(
     delete, path = "/api/v1/metrics/{id}", tag = "registry", operation_id = "archive_metric",
-    params(("id" = inline(RowId), Path, description = "the metric's row")),
+    params(RowPath),
     responses(
         (status = 204, description = "archived"),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 403, description = "the key lacks the scope admin", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "no such metric", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 503, description = "the database is away", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "no such metric"),
     ),
 )]
 pub(super) async fn archive(
     _: Allowed<Administer>,
     state: Data<State>,
-    id: Path<String>,
+    path: Path<RowPath>,
 ) -> Result<HttpResponse, Problem> {
-    let id = MetricId(row_id(&id)?);
-    state
-        .database
-        .writing(
-            state.storage.archive_metric(id, state.clock.now()),
-            REGISTRY_UNKNOWN,
-        )
-        .await?;
-    state.rankings.refresh_soon();
+    let id = MetricId(row_id(&path.id)?);
+    let change = state.storage.archive_metric(id, state.clock.now());
+    state.change_registry(change).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -33,7 +33,7 @@ use outbox::Outbox;
 use prometheus::Registry;
 use service_runtime::health::Health;
 use shared_types::{Clock, Invalid};
-use storage::Storage;
+use storage::{Storage, StorageError};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
@@ -64,6 +64,19 @@ pub(crate) struct State {
     /// From then on every connection is closed after its answer, and event streams end, so that clients come back to
     /// another process and the server can end.
     pub(crate) leaving: CancellationToken,
+}
+
+impl State {
+    /// Changes the registry, and has the rankings show it soon.
+    async fn change_registry<T>(
+        &self,
+        change: impl Future<Output = Result<T, StorageError>>,
+    ) -> Result<T, Problem> {
+        const UNKNOWN: &str = "the change may or may not have been made; read before sending it again";
+        let changed = self.database.writing(change, UNKNOWN).await?;
+        self.rankings.refresh_soon();
+        Ok(changed)
+    }
 }
 
 /// The API, to be mounted in every worker's app.

@@ -3,8 +3,9 @@
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder,
-        path::{Operation, ParameterIn, PathItem},
+        ContentBuilder, HeaderBuilder, KnownFormat, ObjectBuilder, OpenApi as Document, Ref, RefOr,
+        ResponseBuilder, SchemaFormat, Type,
+        path::{Operation, ParameterIn},
         security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme},
     },
 };
@@ -38,13 +39,14 @@ use crate::problem;
         (name = "operation", description = "Health and description of the service; no key needed"),
     ),
     security(("api-key" = []), ("x-api-key" = []), ("bearer" = [])),
-    modifiers(&Keys, &Answers),
+    components(schemas(problem::ProblemBody)),
+    modifiers(&SecuritySchemes, &CommonResponses),
 )]
 pub(super) struct ApiDocument;
 
-struct Keys;
+struct SecuritySchemes;
 
-impl Modify for Keys {
+impl Modify for SecuritySchemes {
     fn modify(&self, document: &mut Document) {
         let components = document.components.get_or_insert_default();
         for (name, header) in [("api-key", "api-key"), ("x-api-key", "X-API-KEY")] {
@@ -56,58 +58,106 @@ impl Modify for Keys {
     }
 }
 
-/// Adds the answers that follow from what an operation takes, which no handler has to repeat: whatever is behind a key
-/// may be refused for want of one and for too many requests, and whatever reads a part of the request may refuse it.
-struct Answers;
+/// Adds what follows from the kind of an operation and no handler has to repeat.
+struct CommonResponses;
 
-impl Modify for Answers {
+impl Modify for CommonResponses {
     fn modify(&self, document: &mut Document) {
-        for operation in document.paths.paths.values_mut().flat_map(operations) {
-            let open = operation
-                .security
-                .as_ref()
-                .is_some_and(|ways| ways.contains(&SecurityRequirement::default()));
-            let reads_parameters = operation.parameters.iter().flatten().any(|parameter| {
-                matches!(parameter, RefOr::T(parameter) if parameter.parameter_in != ParameterIn::Header)
-            });
-            let reads_body = operation.request_body.is_some();
-            for (applies, status, description) in [
-                (!open, "401", "no or wrong key"),
-                (!open, "429", "too many requests"),
-                (reads_parameters, "400", "a parameter was refused"),
-                (reads_body, "400", "the body cannot be read"),
-                (reads_body, "408", "the body did not arrive in time"),
-                (reads_body, "413", "the body is too large"),
-                (reads_body, "415", "not uncompressed JSON"),
-                (reads_body, "422", "the content is not acceptable"),
+        for item in document.paths.paths.values_mut() {
+            for (operation, writes) in [
+                (&mut item.get, false),
+                (&mut item.post, true),
+                (&mut item.patch, true),
+                (&mut item.delete, true),
             ] {
-                if applies {
-                    let answers = &mut operation.responses.responses;
-                    let answer = answers.entry(status.to_owned());
-                    answer.or_insert_with(|| refusal(description).into());
+                if let Some(operation) = operation {
+                    add_refusals(operation, writes);
+                    add_freshness(operation);
                 }
             }
         }
     }
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem {
-        get,
-        post,
-        patch,
-        delete,
-        ..
-    } = item;
-    [get, post, patch, delete].into_iter().flatten()
+/// An operation that needs a key may be refused without one and after too many requests; an operation that reads a part
+/// of the request may refuse it. Every refusal has a problem as its body.
+fn add_refusals(operation: &mut Operation, writes: bool) {
+    let has_tag = |name: &str| operation.tags.iter().flatten().any(|tag| tag.starts_with(name));
+    let security = operation.security.as_ref();
+    let needs_key = !security.is_some_and(|ways| ways.contains(&SecurityRequirement::default()));
+    let reads_parameters = operation.parameters.iter().flatten().any(
+        |parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in != ParameterIn::Header),
+    );
+    let reads_body = operation.request_body.is_some();
+    let responses = &mut operation.responses.responses;
+    for (applies, status, description) in [
+        (needs_key, "401", "no or wrong key"),
+        (needs_key, "429", "too many requests"),
+        (
+            writes && has_tag("registry"),
+            "403",
+            "the key lacks the scope admin",
+        ),
+        (needs_key && !has_tag("rankings"), "503", "the database is away"),
+        (reads_parameters, "400", "a parameter was refused"),
+        (reads_body, "400", "the body cannot be read"),
+        (reads_body, "408", "the body did not arrive in time"),
+        (reads_body, "413", "the body is too large"),
+        (reads_body, "415", "not uncompressed JSON"),
+        (reads_body, "422", "the content is not acceptable"),
+    ] {
+        if applies {
+            let refusal = || ResponseBuilder::new().description(description).build().into();
+            responses.entry(status.to_owned()).or_insert_with(refusal);
+        }
+    }
+    for (status, response) in responses {
+        if let RefOr::T(response) = response
+            && status.as_str() >= "400"
+            && response.content.is_empty()
+        {
+            let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
+            response
+                .content
+                .insert(problem::MEDIA_TYPE.to_owned(), problem.build().into());
+        }
+    }
 }
 
-fn refusal(description: &str) -> Response {
-    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
-    ResponseBuilder::new()
-        .description(description)
-        .content(problem::MEDIA_TYPE, problem.build())
-        .build()
+/// Every ranking says how fresh it is.
+fn add_freshness(operation: &mut Operation) {
+    let is_ranking = operation
+        .operation_id
+        .as_ref()
+        .is_some_and(|id| id.contains("ranking"));
+    let Some(RefOr::T(response)) = operation
+        .responses
+        .responses
+        .get_mut("200")
+        .filter(|_| is_ranking)
+    else {
+        return;
+    };
+    let date_time = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+    for (name, schema, description) in [
+        (
+            "X-Data-As-Of",
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .format(Some(date_time)),
+            "everything that was counted until then is known to be in the answer",
+        ),
+        (
+            "X-Data-Stale",
+            ObjectBuilder::new().schema_type(Type::Boolean),
+            "true while the database or the consumer is away: newer values may be missing",
+        ),
+    ] {
+        let header = HeaderBuilder::new()
+            .schema(Some(schema))
+            .description(Some(description));
+        response.headers.insert(name.to_owned(), header.build().into());
+    }
 }
 
 #[cfg(test)]

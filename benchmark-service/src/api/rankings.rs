@@ -2,23 +2,23 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::HeaderValue,
     web::{Data, Path},
 };
-use shared_types::{Invalid, MetricTitle};
+use shared_types::MetricTitle;
 
 use super::{
     State,
     request::Parameters,
     response::{CSV, JSON, ready_made, with_freshness},
-    schemas::{FormatName, Text},
+    schemas::MetricPath,
 };
 use crate::{
     auth::{Allowed, ReadRankings},
-    problem::{Problem, ProblemBody},
+    choice::choice,
+    problem::Problem,
     snapshot::{
-        AllRankings, Body, MetricRanking, NumberedRanking, PlainRow, Rounding, Selection, Shape,
-        SourceFilter, Statistic, Window,
+        AllRankings, Body, MetricRanking, NumberedRanking, PlainRow, Selection, Shape, SourceFilter,
+        Statistic, Window,
     },
 };
 
@@ -27,24 +27,11 @@ type Permit = Allowed<ReadRankings>;
 /// Every metric's ranking.
 #[utoipa::path(
     get, path = "/api/v1/benchmarks/rankings", tag = "rankings", operation_id = "rankings",
-    params(
-        ("source" = inline(Option<SourceFilter>), Query, description = "whose values; the service's default where it is not given"),
-        ("window" = inline(Option<Window>), Query, description = "how far back values count (default all)"),
-        ("statistic" = inline(Option<Statistic>), Query, description = "what is ranked by (default mean)"),
-        ("format" = inline(Option<FormatName>), Query, description = "json (default) or csv"),
-        ("round" = Option<u8>, Query, maximum = 15, description = "digits after the decimal point, 0 to 15; without it numbers keep full precision"),
-    ),
+    params(RankingParameters),
     responses(
         (status = 200, description = "the rankings, with a strong ETag",
-            content((AllRankings = "application/json"), (String = "text/csv")),
-            headers(
-                ("X-Data-As-Of" = DateTime<Utc>, description = "everything that was counted until then is known to be in the answer"),
-                ("X-Data-Stale" = bool, description = "true while the database or the consumer is away: newer values may be missing"),
-            )),
+            content((AllRankings = "application/json"), (String = "text/csv"))),
         (status = 304, description = "the client has this state already (If-None-Match)"),
-        (status = 400, description = "a parameter was refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "too many requests", body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn all(
@@ -58,105 +45,76 @@ pub(super) async fn all(
 /// One metric's ranking. A metric without values yet has an empty list.
 #[utoipa::path(
     get, path = "/api/v1/benchmarks/rankings/{metric}", tag = "rankings", operation_id = "ranking",
-    params(
-        ("metric" = inline(Text), Path, description = "the metric's title, in any case"),
-        ("source" = inline(Option<SourceFilter>), Query, description = "whose values"),
-        ("window" = inline(Option<Window>), Query, description = "how far back values count"),
-        ("statistic" = inline(Option<Statistic>), Query, description = "what is ranked by"),
-        ("format" = inline(Option<FormatName>), Query, description = "json (default) or csv"),
-        ("round" = Option<u8>, Query, maximum = 15, description = "digits after the decimal point, 0 to 15"),
-    ),
+    params(MetricPath, RankingParameters),
     responses(
         (status = 200, description = "the ranking, with a strong ETag",
-            content((MetricRanking = "application/json"), (String = "text/csv")),
-            headers(
-                ("X-Data-As-Of" = DateTime<Utc>, description = "everything that was counted until then is known to be in the answer"),
-                ("X-Data-Stale" = bool, description = "true while the database or the consumer is away: newer values may be missing"),
-            )),
+            content((MetricRanking = "application/json"), (String = "text/csv"))),
         (status = 304, description = "the client has this state already (If-None-Match)"),
-        (status = 400, description = "a parameter was refused", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "no such metric; names the known ones", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "too many requests", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "no such metric; names the known ones"),
     ),
 )]
 pub(super) async fn one(
     _: Permit,
     request: HttpRequest,
     state: Data<State>,
-    metric: Path<String>,
+    path: Path<MetricPath>,
 ) -> Result<HttpResponse, Problem> {
-    serve(&request, &state, Some(&metric), Shape::Json)
+    serve(&request, &state, Some(&path.metric), Shape::Json)
 }
 
 /// One metric's ranking, under the shorter path.
 #[utoipa::path(
     get, path = "/api/v1/rankings/{metric}", tag = "rankings", operation_id = "ranking_short_path",
-    params(("metric" = inline(Text), Path, description = "the metric's title, in any case")),
+    params(MetricPath),
     responses(
         (status = 200, description = "as /api/v1/benchmarks/rankings/{metric}, with the same parameters",
-            content((MetricRanking = "application/json"), (String = "text/csv")),
-            headers(
-                ("X-Data-As-Of" = DateTime<Utc>, description = "everything that was counted until then is known to be in the answer"),
-                ("X-Data-Stale" = bool, description = "true while the database or the consumer is away: newer values may be missing"),
-            )),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "no such metric", body = ProblemBody, content_type = "application/problem+json"),
+            content((MetricRanking = "application/json"), (String = "text/csv"))),
+        (status = 404, description = "no such metric"),
     ),
 )]
 pub(super) async fn one_shorter(
     permit: Permit,
     request: HttpRequest,
     state: Data<State>,
-    metric: Path<String>,
+    path: Path<MetricPath>,
 ) -> Result<HttpResponse, Problem> {
-    one(permit, request, state, metric).await
+    one(permit, request, state, path).await
 }
 
 /// One metric's ranking as a plain array, for older clients.
 #[utoipa::path(
     get, path = "/ranking/{metric}", tag = "rankings for older clients", operation_id = "plain_ranking",
-    params(("metric" = inline(Text), Path, description = "the metric's title, in any case")),
+    params(MetricPath),
     responses(
-        (status = 200, description = "best first; the same parameters as the other rankings", body = Vec<PlainRow>,
-            headers(
-                ("X-Data-As-Of" = DateTime<Utc>, description = "everything that was counted until then is known to be in the answer"),
-                ("X-Data-Stale" = bool, description = "true while the database or the consumer is away: newer values may be missing"),
-            )),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "no such metric", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "best first; the same parameters as the other rankings", body = Vec<PlainRow>),
+        (status = 404, description = "no such metric"),
     ),
 )]
 pub(super) async fn plain(
     _: Permit,
     request: HttpRequest,
     state: Data<State>,
-    metric: Path<String>,
+    path: Path<MetricPath>,
 ) -> Result<HttpResponse, Problem> {
-    serve(&request, &state, Some(&metric), Shape::Plain)
+    serve(&request, &state, Some(&path.metric), Shape::Plain)
 }
 
 /// One metric's ranking with numbered rows, for older clients.
 #[utoipa::path(
     get, path = "/api/v1/benchmark/{metric}", tag = "rankings for older clients", operation_id = "numbered_ranking",
-    params(("metric" = inline(Text), Path, description = "the metric's title, in any case")),
+    params(MetricPath),
     responses(
-        (status = 200, description = "best first; the same parameters as the other rankings", body = NumberedRanking,
-            headers(
-                ("X-Data-As-Of" = DateTime<Utc>, description = "everything that was counted until then is known to be in the answer"),
-                ("X-Data-Stale" = bool, description = "true while the database or the consumer is away: newer values may be missing"),
-            )),
-        (status = 401, description = "no or wrong key", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "no such metric", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 200, description = "best first; the same parameters as the other rankings", body = NumberedRanking),
+        (status = 404, description = "no such metric"),
     ),
 )]
 pub(super) async fn numbered(
     _: Permit,
     request: HttpRequest,
     state: Data<State>,
-    metric: Path<String>,
+    path: Path<MetricPath>,
 ) -> Result<HttpResponse, Problem> {
-    serve(&request, &state, Some(&metric), Shape::Numbered)
+    serve(&request, &state, Some(&path.metric), Shape::Numbered)
 }
 
 fn serve(
@@ -165,83 +123,87 @@ fn serve(
     metric: Option<&str>,
     shape: Shape,
 ) -> Result<HttpResponse, Problem> {
-    let asked = if request.query_string().is_empty() {
-        Asked {
-            selection: state.default_selection,
-            shape,
-            rounding: None,
-        }
-    } else {
-        Asked::read(request, state.default_selection, shape)?
+    let parameters = RankingParameters::read(request)?;
+    let selection = parameters.selection(state.default_selection);
+    let shape = match parameters.format {
+        Some(Format::Csv) => Shape::Csv,
+        Some(Format::Json) | None => shape,
     };
     // In this order: a confirmation that comes in between is of a later snapshot.
     let as_of = state.rankings.confirmed().header.clone();
     let snapshot = state.rankings.load();
     let title = metric.map(MetricTitle::new).transpose()?;
     let target = snapshot.target(title.as_ref()).map_err(Problem::unknown_metric)?;
-    let Asked {
-        selection,
-        shape,
-        rounding,
-    } = asked;
-    let content_type = content_type(shape);
-    let answer = match rounding {
+    let content_type = match shape {
+        Shape::Csv => CSV,
+        Shape::Json | Shape::Plain | Shape::Numbered => JSON,
+    };
+    let response = match parameters.round {
         None => ready_made(request, snapshot.body(selection, target, shape), content_type),
         Some(_) => {
-            let body = Body::new(snapshot.render(selection, target, shape, rounding));
+            let body = Body::new(snapshot.render(selection, target, shape, parameters.round));
             ready_made(request, &body, content_type)
         }
     };
-    Ok(with_freshness(answer, as_of, &snapshot))
+    Ok(with_freshness(response, as_of, &snapshot))
 }
 
-fn content_type(shape: Shape) -> HeaderValue {
-    match shape {
-        Shape::Csv => CSV,
-        Shape::Json | Shape::Plain | Shape::Numbered => JSON,
-    }
+/// What a request for a ranking may say.
+#[derive(Default, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RankingParameters {
+    /// whose values; the service's default where it is not given
+    #[param(inline)]
+    source: Option<SourceFilter>,
+    /// how far back values count (default all)
+    #[param(inline)]
+    window: Option<Window>,
+    /// what is ranked by (default mean)
+    #[param(inline)]
+    statistic: Option<Statistic>,
+    /// json (default) or csv
+    #[param(inline)]
+    format: Option<Format>,
+    /// digits after the decimal point, 0 to 15; without it numbers keep full precision
+    #[param(maximum = 15)]
+    round: Option<u8>,
 }
 
-struct Asked {
-    selection: Selection,
-    shape: Shape,
-    rounding: Rounding,
-}
+impl RankingParameters {
+    const MAX_DIGITS: u8 = 15;
 
-impl Asked {
-    fn read(request: &HttpRequest, default: Selection, shape: Shape) -> Result<Self, Problem> {
-        const MOST_DIGITS: u8 = 15;
+    fn read(request: &HttpRequest) -> Result<Self, Problem> {
+        if request.query_string().is_empty() {
+            return Ok(Self::default());
+        }
         let mut parameters = Parameters::of(request)?;
-        let asked = Self {
-            selection: Selection {
-                source: parameters.take("source").unwrap_or(default.source),
-                window: parameters.take("window").unwrap_or(default.window),
-                statistic: parameters.take("statistic").unwrap_or(default.statistic),
-            },
-            shape: match parameters.take("format") {
-                Some(Format::Csv) => Shape::Csv,
-                Some(Format::Json) | None => shape,
-            },
-            rounding: parameters.take_as("round", "digits from 0 to 15", |digits| *digits <= MOST_DIGITS),
+        let read = Self {
+            source: parameters.take("source"),
+            window: parameters.take("window"),
+            statistic: parameters.take("statistic"),
+            format: parameters.take("format"),
+            round: parameters.take_as("round", "digits from 0 to 15", |digits| {
+                *digits <= Self::MAX_DIGITS
+            }),
         };
         parameters.finish()?;
-        Ok(asked)
+        Ok(read)
     }
-}
 
-enum Format {
-    Json,
-    Csv,
-}
-
-impl std::str::FromStr for Format {
-    type Err = Invalid;
-
-    fn from_str(raw: &str) -> Result<Self, Invalid> {
-        match raw {
-            "json" => Ok(Self::Json),
-            "csv" => Ok(Self::Csv),
-            _ => Err(Invalid::new("format", raw, "json or csv")),
+    fn selection(&self, default: Selection) -> Selection {
+        Selection {
+            source: self.source.unwrap_or(default.source),
+            window: self.window.unwrap_or(default.window),
+            statistic: self.statistic.unwrap_or(default.statistic),
         }
     }
 }
+
+choice!(
+    /// The form of a ranking.
+    Format, "format", "json or csv", default Json,
+    /// The API's own.
+    Json = "json",
+    /// Comma-separated values.
+    Csv = "csv"
+);

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 /// 1 to 200 characters after trimming, without control characters.
@@ -34,27 +34,28 @@ pub(super) enum Better {
     Higher,
 }
 
-/// The form of a ranking.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum FormatName {
-    Json,
-    Csv,
-}
-
-/// How long a bucket is.
-#[derive(Deserialize, ToSchema)]
-pub(super) enum BucketName {
-    #[serde(rename = "1h")]
-    Hour,
-    #[serde(rename = "1d")]
-    Day,
-}
-
 /// A row's number in the registry.
 #[derive(Deserialize, ToSchema)]
 #[schema(minimum = 1)]
 pub(super) struct RowId(i64);
+
+/// The path of one LLM or one metric of the registry.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct RowPath {
+    /// the row's number
+    #[param(inline, value_type = RowId)]
+    pub(super) id: String,
+}
+
+/// The path of one metric's ranking.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct MetricPath {
+    /// the metric's title, in any case
+    #[param(inline, value_type = Text)]
+    pub(super) metric: String,
+}
 
 /// Names a request in every retry of it.
 #[derive(Deserialize, ToSchema)]

@@ -1,10 +1,10 @@
 //! What the errors of other layers mean to a client.
 
-use actix_web::http::StatusCode;
-use shared_types::{Invalid, MetricTitle, message};
+use shared_types::{Invalid, message};
 use storage::{Refusal, StorageError};
 
-use super::{FieldError, Problem, printable};
+use super::{FieldError, ID_TAKEN, NAME_TAKEN, Problem, REFUSED_BATCHES, UNPROCESSABLE, printable};
+use crate::snapshot::unknown_metric;
 
 impl Problem {
     /// Batches that were refused: 409 where an id is taken, else 422.
@@ -12,24 +12,12 @@ impl Problem {
         let conflict = refusals
             .iter()
             .any(|(_, refusal)| matches!(refusal, Refusal::OtherContent { .. }));
-        let (status, kind, title) = if conflict {
-            (
-                StatusCode::CONFLICT,
-                "id-taken",
-                "Another batch is stored under the same id",
-            )
-        } else {
-            (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "refused-batches",
-                "Batches were refused",
-            )
-        };
+        let kind = if conflict { ID_TAKEN } else { REFUSED_BATCHES };
         let refused = refusals
             .into_iter()
             .map(|(index, refusal)| invalid_of(refusal).within(&format!("[{index}]")))
             .collect();
-        let mut problem = Self::refused(status, kind, title, refused);
+        let mut problem = Self::refused(kind, refused);
         if others_stored > 0 {
             let detail = format!(
                 "{}; other batches of the request, stored: {others_stored}",
@@ -43,14 +31,7 @@ impl Problem {
 
 fn invalid_of(refusal: Refusal) -> Invalid {
     match refusal {
-        Refusal::UnknownMetric { found, known } => {
-            let known = known
-                .iter()
-                .map(MetricTitle::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
-            Invalid::new("metric", found, format!("one of {known}"))
-        }
+        Refusal::UnknownMetric { found, known } => unknown_metric(&found, known.iter()),
         Refusal::OtherUnit {
             metric,
             found,
@@ -96,15 +77,10 @@ impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         let problem = match &error {
             StorageError::Unavailable { .. } => {
-                Self::database_silent("nothing is wrong with the request; send it again later")
+                Self::database_unavailable("nothing is wrong with the request; send it again later")
             }
             StorageError::Fault { .. } => return Self::internal(error),
-            StorageError::NameTaken { .. } => Self::new(
-                StatusCode::CONFLICT,
-                "name-taken",
-                "The name is taken",
-                error.to_string(),
-            ),
+            StorageError::NameTaken { .. } => Self::new(NAME_TAKEN, error.to_string()),
             StorageError::NotFound { .. } => Self::not_found(error.to_string()),
             StorageError::Invalid(refused) => Self::unprocessable(vec![refused.clone()]),
         };
@@ -118,12 +94,9 @@ impl From<message::DecodeError> for Problem {
             message::DecodeError::TooLarge { .. } => Self::too_large(message::MAX_BODY_BYTES),
             message::DecodeError::Json { .. } => Self::malformed(error.to_string()),
             message::DecodeError::Invalid(refused) => Self::unprocessable(vec![refused]),
-            message::DecodeError::NoBatches | message::DecodeError::TooManyBatches { .. } => Self::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "unprocessable",
-                "The content is not acceptable",
-                error.to_string(),
-            ),
+            message::DecodeError::NoBatches | message::DecodeError::TooManyBatches { .. } => {
+                Self::new(UNPROCESSABLE, error.to_string())
+            }
         }
     }
 }

@@ -65,13 +65,84 @@ pub(crate) struct ProblemBody<'a> {
     errors: &'a [FieldError],
 }
 
+/// A kind of problem: its status, the end of its URN, and the kind in words.
+#[derive(Clone, Copy)]
+struct Kind(StatusCode, &'static str, &'static str);
+
+const INVALID: Kind = Kind(
+    StatusCode::BAD_REQUEST,
+    "invalid-request",
+    "The request is not valid",
+);
+const MALFORMED: Kind = Kind(
+    StatusCode::BAD_REQUEST,
+    "malformed-body",
+    "The body cannot be read",
+);
+const UNAUTHORIZED: Kind = Kind(StatusCode::UNAUTHORIZED, "unauthorized", "An API key is needed");
+const FORBIDDEN: Kind = Kind(StatusCode::FORBIDDEN, "forbidden", "The API key lacks the scope");
+const NOT_FOUND: Kind = Kind(StatusCode::NOT_FOUND, "not-found", "Not found");
+const UNKNOWN_METRIC: Kind = Kind(StatusCode::NOT_FOUND, "unknown-metric", "There is no such metric");
+const METHOD_NOT_ALLOWED: Kind = Kind(
+    StatusCode::METHOD_NOT_ALLOWED,
+    "method-not-allowed",
+    "The method is not allowed here",
+);
+const TIMEOUT: Kind = Kind(
+    StatusCode::REQUEST_TIMEOUT,
+    "timeout",
+    "The body did not arrive in time",
+);
+const NAME_TAKEN: Kind = Kind(StatusCode::CONFLICT, "name-taken", "The name is taken");
+const ID_TAKEN: Kind = Kind(
+    StatusCode::CONFLICT,
+    "id-taken",
+    "Another batch is stored under the same id",
+);
+const TOO_LARGE: Kind = Kind(
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "too-large",
+    "The body is too large",
+);
+const UNSUPPORTED_MEDIA_TYPE: Kind = Kind(
+    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+    "unsupported-media-type",
+    "The body's form is not supported",
+);
+const UNPROCESSABLE: Kind = Kind(
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "unprocessable",
+    "The content is not acceptable",
+);
+const REFUSED_BATCHES: Kind = Kind(
+    StatusCode::UNPROCESSABLE_ENTITY,
+    "refused-batches",
+    "Batches were refused",
+);
+const TOO_MANY_REQUESTS: Kind = Kind(
+    StatusCode::TOO_MANY_REQUESTS,
+    "too-many-requests",
+    "Too many requests",
+);
+const INTERNAL: Kind = Kind(
+    StatusCode::INTERNAL_SERVER_ERROR,
+    "internal",
+    "The service failed",
+);
+const OVERLOADED: Kind = Kind(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "overloaded",
+    "The service is at its limit",
+);
+const DATABASE_UNAVAILABLE: Kind = Kind(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "database-unavailable",
+    "The database is unavailable",
+);
+
 impl Problem {
-    fn new(
-        status: StatusCode,
-        kind: &'static str,
-        title: &'static str,
-        detail: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        let Kind(status, kind, title) = kind;
         Self(Box::new(Inner {
             status,
             kind,
@@ -83,180 +154,104 @@ impl Problem {
         }))
     }
 
-    /// A part of the request is malformed: 400.
-    pub(crate) fn invalid(refused: Vec<Invalid>) -> Self {
-        Self::refused(
-            StatusCode::BAD_REQUEST,
-            "invalid-request",
-            "The request is not valid",
-            refused,
-        )
-    }
-
-    /// The request is well-formed and says what cannot be: 422.
-    pub(crate) fn unprocessable(refused: Vec<Invalid>) -> Self {
-        Self::refused(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "unprocessable",
-            "The content is not acceptable",
-            refused,
-        )
-    }
-
-    fn refused(status: StatusCode, kind: &'static str, title: &'static str, refused: Vec<Invalid>) -> Self {
-        let detail = refused
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("; ");
-        let mut problem = Self::new(status, kind, title, detail);
+    fn refused(kind: Kind, refused: Vec<Invalid>) -> Self {
+        let details: Vec<_> = refused.iter().map(ToString::to_string).collect();
+        let mut problem = Self::new(kind, details.join("; "));
         problem.0.errors = refused.into_iter().map(FieldError::from).collect();
         problem
     }
 
+    /// A part of the request is malformed: 400.
+    pub(crate) fn invalid(refused: Vec<Invalid>) -> Self {
+        Self::refused(INVALID, refused)
+    }
+
+    /// The request is well-formed and its content cannot be accepted: 422.
+    pub(crate) fn unprocessable(refused: Vec<Invalid>) -> Self {
+        Self::refused(UNPROCESSABLE, refused)
+    }
+
     /// The body cannot be read as JSON: 400.
     pub(crate) fn malformed(detail: String) -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "malformed-body",
-            "The body cannot be read",
-            detail,
-        )
+        Self::new(MALFORMED, detail)
     }
 
     /// What was asked for does not exist: 404.
     pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+        Self::new(NOT_FOUND, detail)
     }
 
-    /// No metric has this title: 404, with the titles there are.
+    /// No metric has this title: 404, with the titles that are known.
     pub(crate) fn unknown_metric(refused: Invalid) -> Self {
-        Self::refused(
-            StatusCode::NOT_FOUND,
-            "unknown-metric",
-            "There is no such metric",
-            vec![refused],
-        )
+        Self::refused(UNKNOWN_METRIC, vec![refused])
     }
 
     /// The route exists, for other methods: 405.
     pub(crate) fn method_not_allowed(allowed: HeaderValue) -> Self {
         Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method-not-allowed",
-            "The method is not allowed here",
+            METHOD_NOT_ALLOWED,
             "the header Allow names the methods of this route",
         )
         .with_header(header::ALLOW, allowed)
     }
 
-    /// No key, or not one of ours: 401.
+    /// No key, or an unknown one: 401.
     pub(crate) fn unauthorized(detail: &'static str) -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "An API key is needed",
-            detail,
-        )
-        .with_header(
-            header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer realm=\"llm-bench\""),
-        )
+        let challenge = HeaderValue::from_static("Bearer realm=\"llm-bench\"");
+        Self::new(UNAUTHORIZED, detail).with_header(header::WWW_AUTHENTICATE, challenge)
     }
 
-    /// The key may not do this: 403.
+    /// The key's scope does not allow this: 403.
     pub(crate) fn forbidden(needed: &'static str) -> Self {
-        let detail = format!("this needs a key with the scope {needed}");
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "forbidden",
-            "The API key lacks the scope",
-            detail,
-        )
+        Self::new(FORBIDDEN, format!("this needs a key with the scope {needed}"))
     }
 
     /// Too many requests of one caller: 429.
     pub(crate) fn too_many_requests(wait: Duration) -> Self {
         Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many-requests",
-            "Too many requests",
+            TOO_MANY_REQUESTS,
             "the header Retry-After says when to come again",
         )
         .with_retry_after(wait)
     }
 
-    /// The service has as many of these as it can bear: 503.
+    /// A limit of the whole service is reached: 503.
     pub(crate) fn overloaded(detail: &'static str) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "overloaded",
-            "The service is at its limit",
-            detail,
-        )
-        .with_retry_after(Duration::from_secs(5))
+        Self::new(OVERLOADED, detail).with_retry_after(Duration::from_secs(5))
     }
 
     /// The database is away, or does not answer in time: 503.
-    pub(crate) fn database_silent(detail: &'static str) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "database-unavailable",
-            "The database is unavailable",
-            detail,
-        )
-        .with_retry_after(Duration::from_secs(2))
+    pub(crate) fn database_unavailable(detail: &'static str) -> Self {
+        Self::new(DATABASE_UNAVAILABLE, detail).with_retry_after(Duration::from_secs(2))
     }
 
     /// The body is over the route's limit: 413.
     pub(crate) fn too_large(limit: usize) -> Self {
-        let detail = format!("the body may have at most {limit} bytes");
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "too-large",
-            "The body is too large",
-            detail,
-        )
+        Self::new(TOO_LARGE, format!("the body may have at most {limit} bytes"))
     }
 
-    /// The body is not in a form that is read: 415.
+    /// The body's media type or encoding is not supported: 415.
     pub(crate) fn unsupported_media_type(detail: &'static str) -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported-media-type",
-            "The body's form is not supported",
-            detail,
-        )
+        Self::new(UNSUPPORTED_MEDIA_TYPE, detail)
     }
 
     /// The body did not arrive in time: 408.
     pub(crate) fn body_timeout() -> Self {
-        Self::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "timeout",
-            "The body did not arrive in time",
-            "the whole body must arrive within the deadline",
-        )
+        Self::new(TIMEOUT, "the whole body must arrive within the deadline")
     }
 
-    /// A fault of ours: 500. The cause goes to the log.
+    /// A fault of the service: 500. The log shows the cause.
     pub(crate) fn internal(cause: impl Into<BoxError>) -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "The service failed",
-            "the fault is in the service's log",
-        )
-        .caused_by(cause)
+        Self::new(INTERNAL, "the fault is in the service's log").caused_by(cause)
     }
 
-    /// What another layer answered, in our form.
+    /// The framework's error response, as a problem.
     pub(crate) fn of_status(status: StatusCode, detail: String) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
-        Self::new(status, "http", title, detail)
+        Self::new(Kind(status, "http", title), detail)
     }
 
-    /// With the error that the log is to show.
+    /// Adds the error that the log is to show.
     pub(crate) fn caused_by(mut self, cause: impl Into<BoxError>) -> Self {
         self.0.source = Some(cause.into());
         self

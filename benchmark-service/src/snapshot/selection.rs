@@ -1,55 +1,11 @@
-use std::str::FromStr;
+use shared_types::Source;
 
-use serde::Serialize;
-use shared_types::{Invalid, Source};
-use utoipa::ToSchema;
-
-/// A choice of a fixed list, by its name on the wire.
-macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident, $field:literal, $expected:literal, default $default:ident,
-     $($(#[$variant_doc:meta])* $variant:ident = $wire:tt),+) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, ToSchema)]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $wire)] $variant),+
-        }
-
-        impl $name {
-            /// Every choice, in the order of the wire names' documentation.
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-            /// The choices in words.
-            pub const EXPECTED: &str = $expected;
-
-            /// The name on the wire.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $wire),+ }
-            }
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self::$default
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = Invalid;
-
-            fn from_str(raw: &str) -> Result<Self, Invalid> {
-                match raw {
-                    $($wire => Ok(Self::$variant),)+
-                    _ => Err(Invalid::new($field, raw, Self::EXPECTED)),
-                }
-            }
-        }
-    };
-}
+use crate::choice::choice;
 
 choice!(
     /// Whose values are ranked. Values of different sources are never merged nor ranked against each other: `all`
     /// gives the rankings of every source one after the other, each row labelled with its source.
-    SourceFilter, "source", "simulated, measured, imported or all", default Simulated,
+    pub SourceFilter, "source", "simulated, measured, imported or all", default Simulated,
     /// The simulation's.
     Simulated = "simulated",
     /// The load tests'.
@@ -85,7 +41,7 @@ choice!(
     /// How far back values count. A window of N hours holds the N full hours before the current one and the current
     /// hour so far, so it spans at least N hours and less than one more. Batches dated in later hours than the
     /// current one count in `all` only, until their hour comes.
-    Window, "window", "1h, 24h, 7d, 30d or all", default All,
+    pub Window, "window", "1h, 24h, 7d, 30d or all", default All,
     /// One hour.
     Hour = "1h",
     /// 24 hours.
@@ -113,7 +69,7 @@ impl Window {
 
 choice!(
     /// What is ranked by.
-    Statistic, "statistic", "mean, p50, p90, p95 or p99", default Mean,
+    pub Statistic, "statistic", "mean, p50, p90, p95 or p99", default Mean,
     /// The arithmetic mean.
     Mean = "mean",
     /// The median.
