@@ -3,8 +3,8 @@
 macro_rules! choice {
     ($(#[$doc:meta])* $visibility:vis $name:ident, $field:literal, $expected:literal, default $default:ident,
      $($(#[$variant_doc:meta])* $variant:ident = $wire:tt),+) => {
-        $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, utoipa::ToSchema)]
+        $(#[$doc])*
         $visibility enum $name {
             $($(#[$variant_doc])* #[serde(rename = $wire)] $variant),+
         }

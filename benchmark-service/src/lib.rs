@@ -30,4 +30,6 @@ pub use housekeeping::HousekeepingSettings;
 pub use projector::{RefreshError, UnreadableStatistics, current_snapshot};
 pub use service::{BuildError, Service};
 pub use settings::{ClientLimits, Settings, Timing};
-pub use snapshot::{Rounding, Selection, Shape, Snapshot, SourceFilter, Statistic, Target, Window};
+pub use snapshot::{
+    BodyFormat, RankingSelection, Rounding, Snapshot, SourceFilter, Statistic, Target, TimeWindow,
+};

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     api::{self, Api, DatabaseDeadline, HttpTelemetry},
-    auth::{Gatekeeper, KeyRing, Limiter},
+    auth::{AccessControl, KeyRing, Limiter},
     consumer::Consumer,
     dependencies::Dependencies,
     housekeeping::{self, HousekeepingTelemetry},
@@ -106,10 +106,13 @@ impl Service {
             settings.timing.stale_after,
         );
         let http_telemetry = HttpTelemetry::register(registry)?;
-        let gatekeeper = Gatekeeper::new(&settings.access, settings.rate_limit, Arc::clone(clock));
-        let (keys, limiter) = (Arc::clone(&gatekeeper.ring), Arc::clone(&gatekeeper.limiter));
+        let access_control = AccessControl::new(&settings.access, settings.rate_limit, Arc::clone(clock));
+        let (keys, limiter) = (
+            Arc::clone(&access_control.ring),
+            Arc::clone(&access_control.limiter),
+        );
         let state = state(&settings, &dependencies, rankings, &http_telemetry, life);
-        let api = Api::new(state, gatekeeper, http_telemetry, health, registry.clone())?;
+        let api = Api::new(state, access_control, http_telemetry, health, registry.clone())?;
         let (server, address) = listen(settings.http_addr, settings.client_limits, api)?;
         let consume_link = Arc::clone(broker);
         outbox::register_link(registry, "consuming", move || consume_link.consume_statistics())?;

@@ -6,7 +6,7 @@ use shared_types::{Invalid, RegistrySeed};
 use crate::{
     auth::{AccessPolicy, RateLimit},
     housekeeping::HousekeepingSettings,
-    snapshot::{Selection, SourceFilter},
+    snapshot::{RankingSelection, SourceFilter},
 };
 
 /// What a client may take of the service before it is cut off. Fixed where the service is deployed; tests set less.
@@ -75,7 +75,7 @@ pub struct Settings {
     /// Who may do what.
     pub access: AccessPolicy,
     /// What the rankings show where a request does not say.
-    pub default_selection: Selection,
+    pub default_selection: RankingSelection,
     /// How many requests a caller may make.
     pub rate_limit: RateLimit,
     /// When slow clients are cut off.
@@ -107,11 +107,11 @@ impl Settings {
                 bootstrap_key: variables.secret("API_KEY", SHORTEST_KEY)?,
                 pepper: variables.secret("API_KEY_PEPPER", SHORTEST_PEPPER)?,
             },
-            default_selection: Selection {
+            default_selection: RankingSelection {
                 source: variables
                     .parsed::<SourceFilter>("RANKING_SOURCE", SourceFilter::EXPECTED, |_| true)?
                     .unwrap_or_default(),
-                ..Selection::default()
+                ..RankingSelection::default()
             },
             rate_limit: rate_limit(variables)?,
             client_limits: ClientLimits::default(),
@@ -149,7 +149,7 @@ mod tests {
     fn without_variables_reading_needs_a_key_and_rankings_are_simulated() {
         let settings = read(&[]).unwrap();
         assert!(!settings.access.anonymous_read);
-        assert_eq!(settings.default_selection, Selection::default());
+        assert_eq!(settings.default_selection, RankingSelection::default());
         assert_eq!(settings.http_addr.to_string(), "127.0.0.1:8000");
     }
 

@@ -16,12 +16,12 @@ use uuid::Uuid;
 
 use super::{
     State, idempotency,
-    request::{Parameters, is_of_a_batch, read_body},
+    request::{Parameters, is_valid_batch_time, read_body},
     response::{Success, success},
     schemas::{Batches, IdempotencyKey, SourceName, Text},
 };
 use crate::{
-    auth::{Allowed, Read, Write},
+    auth::{Authorized, Read, Write},
     problem::Problem,
 };
 
@@ -128,7 +128,7 @@ impl FromStr for Cursor {
         let parsed = raw.split_at_checked(16).and_then(|(micros, id)| {
             let timestamp = DateTime::from_timestamp_micros(i64::from_str_radix(micros, 16).ok()?)?;
             let id = Uuid::try_parse(id).ok()?.into();
-            is_of_a_batch(&timestamp).then_some(BatchCursor { timestamp, id })
+            is_valid_batch_time(&timestamp).then_some(BatchCursor { timestamp, id })
         });
         parsed
             .map(Self)
@@ -188,15 +188,12 @@ fn values_wanted(parameters: &mut Parameters) -> bool {
     responses((status = 200, description = "a page", body = BatchPage)),
 )]
 pub(super) async fn list(
-    _: Allowed<Read>,
+    _: Authorized<Read>,
     request: HttpRequest,
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let query = ListQuery::read(&request)?;
-    let (data, next) = state
-        .database
-        .reading(page(state.storage.as_ref(), query))
-        .await?;
+    let (data, next) = state.database.read(page(state.storage.as_ref(), query)).await?;
     Ok(HttpResponse::Ok().json(BatchPage {
         status: "success",
         data,
@@ -250,7 +247,7 @@ async fn page(
     ),
 )]
 pub(super) async fn one(
-    _: Allowed<Read>,
+    _: Authorized<Read>,
     request: HttpRequest,
     state: Data<State>,
     id: Path<String>,
@@ -262,7 +259,7 @@ pub(super) async fn one(
     let mut parameters = Parameters::of(&request)?;
     let with_values = values_wanted(&mut parameters);
     parameters.finish()?;
-    let stored = state.database.reading(state.storage.batch(id)).await?;
+    let stored = state.database.read(state.storage.batch(id)).await?;
     let stored = stored.ok_or_else(|| Problem::not_found(format!("there is no batch {id}")))?;
     Ok(success(StatusCode::OK, BatchView::of(&stored, with_values)))
 }
@@ -299,7 +296,7 @@ pub(super) struct Accepted {
     ),
 )]
 pub(super) async fn submit(
-    permit: Allowed<Write>,
+    permit: Authorized<Write>,
     request: HttpRequest,
     state: Data<State>,
     payload: Payload,
@@ -317,13 +314,13 @@ pub(super) async fn submit(
     if let Some(key) = key {
         batches = (0..)
             .zip(batches)
-            .map(|(index, batch)| idempotency::named_by(permit.namespace(), key, index, batch))
+            .map(|(index, batch)| idempotency::with_derived_id(permit.namespace(), key, index, batch))
             .collect();
     }
     let ids: Vec<BatchId> = batches.iter().map(MetricBatch::id).collect();
     let outcomes = state
         .database
-        .writing(state.outbox.submit_without_waiting(batches), UNKNOWN)
+        .write(state.outbox.submit_without_waiting(batches), UNKNOWN)
         .await?;
     accepted(&ids, outcomes).map(|accepted| success(StatusCode::ACCEPTED, accepted))
 }

@@ -38,8 +38,11 @@ impl ChunkedBody {
     }
 
     /// The answer's body, which keeps this one.
-    pub(super) fn kept_by(self, body: BoxBody) -> BoxBody {
-        BoxBody::new(Keeping { body, _kept: self })
+    pub(super) fn held_by_response(self, body: BoxBody) -> BoxBody {
+        BoxBody::new(ResponseWithRequestBody {
+            body,
+            _request_body: self,
+        })
     }
 }
 
@@ -51,12 +54,12 @@ impl Stream for ChunkedBody {
     }
 }
 
-struct Keeping {
+struct ResponseWithRequestBody {
     body: BoxBody,
-    _kept: ChunkedBody,
+    _request_body: ChunkedBody,
 }
 
-impl MessageBody for Keeping {
+impl MessageBody for ResponseWithRequestBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {

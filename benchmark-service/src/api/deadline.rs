@@ -15,7 +15,7 @@ pub(crate) struct DatabaseDeadline(pub(crate) Duration);
 
 impl DatabaseDeadline {
     /// Work that changes nothing; past the deadline 503.
-    pub(super) async fn reading<T>(
+    pub(super) async fn read<T>(
         self,
         work: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, Problem> {
@@ -29,7 +29,7 @@ impl DatabaseDeadline {
 
     /// Work that changes something. If the deadline passes or the connection breaks, nobody knows whether the change was
     /// made. The answer is 503 then, and `unknown` tells the caller what to do.
-    pub(super) async fn writing<T>(
+    pub(super) async fn write<T>(
         self,
         work: impl Future<Output = Result<T, StorageError>>,
         unknown: &'static str,
@@ -57,9 +57,9 @@ mod tests {
     async fn whoever_waits_for_a_silent_database_is_answered_at_the_deadline() {
         let deadline = Timing::default().database_deadline;
         let asked = Instant::now();
-        let read = DatabaseDeadline(deadline).reading(pending::<Result<(), _>>());
+        let read = DatabaseDeadline(deadline).read(pending::<Result<(), _>>());
         let written =
-            DatabaseDeadline(deadline).writing(pending::<Result<(), _>>(), "read before sending it again");
+            DatabaseDeadline(deadline).write(pending::<Result<(), _>>(), "read before sending it again");
         let (read, written) = tokio::join!(read, written);
         assert_eq!(asked.elapsed(), deadline);
         assert!(read.is_err() && written.is_err());

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::State;
 use crate::{
-    auth::{Allowed, Read},
+    auth::{Authorized, Read},
     problem::Problem,
     projector::Rankings,
 };
@@ -48,7 +48,7 @@ pub(super) struct RankingChanged<'a> {
     ),
 )]
 pub(super) async fn events(
-    _: Allowed<Read>,
+    _: Authorized<Read>,
     request: HttpRequest,
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {

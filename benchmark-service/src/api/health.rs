@@ -33,11 +33,11 @@ pub(crate) fn components(
         })
         .with("broker_publish", move || {
             let link = publisher.link();
-            async move { state_of(link) }
+            async move { component_state(link) }
         })
         .with("broker_consume", move || {
             let link = consume.consume_link();
-            async move { state_of(link) }
+            async move { component_state(link) }
         })
         .with("consumer", move || {
             let reason = consumer.unready_reason();
@@ -57,7 +57,7 @@ pub(crate) fn components(
         })
 }
 
-fn state_of(link: LinkState) -> ComponentState {
+fn component_state(link: LinkState) -> ComponentState {
     match link {
         LinkState::Ready => ComponentState::Ready,
         LinkState::Blocked { reason } => ComponentState::missing(format!("blocked: {reason}")),
@@ -73,8 +73,8 @@ struct CachedPing {
 }
 
 impl CachedPing {
-    const FRESH: Duration = Duration::from_secs(1);
-    const PATIENCE: Duration = Duration::from_secs(2);
+    const MAX_AGE: Duration = Duration::from_secs(1);
+    const TIMEOUT: Duration = Duration::from_secs(2);
 
     fn new(storage: Arc<dyn Storage>) -> Self {
         Self {
@@ -86,11 +86,11 @@ impl CachedPing {
     async fn state(&self) -> ComponentState {
         let mut last = self.last.lock().await;
         if let Some((asked, state)) = last.as_ref()
-            && asked.elapsed() < Self::FRESH
+            && asked.elapsed() < Self::MAX_AGE
         {
             return state.clone();
         }
-        let state = match tokio::time::timeout(Self::PATIENCE, self.storage.ping()).await {
+        let state = match tokio::time::timeout(Self::TIMEOUT, self.storage.ping()).await {
             Ok(Ok(())) => ComponentState::Ready,
             // The driver's error may name hosts and users; who asks here needs no key.
             Ok(Err(error)) => ComponentState::missing(error.to_string()),

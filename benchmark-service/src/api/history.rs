@@ -12,12 +12,12 @@ use utoipa::ToSchema;
 
 use super::{
     State,
-    request::{Parameters, is_of_a_batch},
+    request::{Parameters, is_valid_batch_time},
     response::{Success, success},
     schemas::Text,
 };
 use crate::{
-    auth::{Allowed, Read},
+    auth::{Authorized, Read},
     choice::choice,
     problem::Problem,
     snapshot::{SourceFilter, unknown_metric},
@@ -89,9 +89,11 @@ impl HistoryQuery {
         let metric = parameters.require("metric", metric);
         let source = parameters.take("source").unwrap_or(default);
         let bucket: Bucket = parameters.take("bucket").unwrap_or_default();
-        let to = parameters.take_as("to", Self::TIME, is_of_a_batch).unwrap_or(now);
+        let to = parameters
+            .take_as("to", Self::TIME, is_valid_batch_time)
+            .unwrap_or(now);
         let from = parameters
-            .take_as("from", Self::TIME, is_of_a_batch)
+            .take_as("from", Self::TIME, is_valid_batch_time)
             .unwrap_or_else(|| to - TimeDelta::hours(Self::DEFAULT_BUCKETS * bucket.hours()));
         parameters.finish()?;
         let (Some(llm), Some(metric)) = (llm, metric) else {
@@ -135,14 +137,14 @@ impl HistoryQuery {
     ),
 )]
 pub(super) async fn history(
-    _: Allowed<Read>,
+    _: Authorized<Read>,
     request: HttpRequest,
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
     let query = HistoryQuery::read(&request, state.clock.now(), state.default_selection.source)?;
     let (llms, metrics) = state
         .database
-        .reading(async { Ok((state.storage.llms().await?, state.storage.metrics().await?)) })
+        .read(async { Ok((state.storage.llms().await?, state.storage.metrics().await?)) })
         .await?;
     let llm = llms.iter().find(|llm| llm.name == query.llm);
     let llm = llm.ok_or_else(|| Problem::not_found(format!("there is no LLM {}", query.llm)))?;
@@ -158,7 +160,7 @@ pub(super) async fn history(
         from: query.from,
         until: query.until,
     };
-    let rows = state.database.reading(state.storage.history(&filter)).await?;
+    let rows = state.database.read(state.storage.history(&filter)).await?;
     let buckets = merged(rows, query.bucket).map_err(|source| StorageError::Fault {
         operation: "read history",
         source,

@@ -29,7 +29,7 @@ pub(super) fn key(value: &HeaderValue) -> Result<&str, Invalid> {
 
 /// Gives a batch that came without an id one that follows from the request's key: the same on every retry, and
 /// another than that of an equal batch in another request.
-pub(super) fn named_by(namespace: &str, key: &str, index: u64, batch: MetricBatch) -> MetricBatch {
+pub(super) fn with_derived_id(namespace: &str, key: &str, index: u64, batch: MetricBatch) -> MetricBatch {
     if batch.id() != BatchId::from_content(&batch.checksum()) {
         return batch;
     }
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn a_key_names_batches_without_an_id() {
         let json = r#"{"llm_name":"a","metric":"ttft","values":[1],"timestamp":"2026-01-01T00:00:00Z"}"#;
-        let named = |namespace, key, index| named_by(namespace, key, index, batch(json)).id();
+        let named = |namespace, key, index| with_derived_id(namespace, key, index, batch(json)).id();
         let first = named("caller", "key", 0);
         assert_eq!(named("caller", "key", 0), first, "a retry");
         for other in [
@@ -67,6 +67,9 @@ mod tests {
             assert_ne!(other, first);
         }
         let with_id = json.replacen('{', r#"{"id":"00000000-0000-7000-8000-000000000001","#, 1);
-        assert_eq!(named_by("", "key", 0, batch(&with_id)).id(), batch(&with_id).id());
+        assert_eq!(
+            with_derived_id("", "key", 0, batch(&with_id)).id(),
+            batch(&with_id).id()
+        );
     }
 }

@@ -19,7 +19,7 @@ use super::{
     schemas::{RowPath, Text},
 };
 use crate::{
-    auth::{Administer, Allowed, Read},
+    auth::{Administer, Authorized, Read},
     problem::Problem,
 };
 
@@ -79,8 +79,8 @@ pub(super) struct LlmPatch {
     get, path = "/api/v1/llms", tag = "registry", operation_id = "list_llms",
     responses((status = 200, description = "the LLMs", body = Success<Vec<LlmView>>)),
 )]
-pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let llms = state.database.reading(state.storage.llms()).await?;
+pub(super) async fn list(_: Authorized<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let llms = state.database.read(state.storage.llms()).await?;
     Ok(success(
         StatusCode::OK,
         llms.into_iter().map(LlmView::from).collect::<Vec<_>>(),
@@ -97,7 +97,7 @@ pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpRes
     ),
 )]
 pub(super) async fn create(
-    _: Allowed<Administer>,
+    _: Authorized<Administer>,
     request: HttpRequest,
     state: Data<State>,
     payload: Payload,
@@ -119,7 +119,7 @@ pub(super) async fn create(
     ),
 )]
 pub(super) async fn update(
-    _: Allowed<Administer>,
+    _: Authorized<Administer>,
     request: HttpRequest,
     state: Data<State>,
     path: Path<RowPath>,
@@ -143,7 +143,7 @@ pub(super) async fn update(
     ),
 )]
 pub(super) async fn archive(
-    _: Allowed<Administer>,
+    _: Authorized<Administer>,
     state: Data<State>,
     path: Path<RowPath>,
 ) -> Result<HttpResponse, Problem> {

@@ -19,7 +19,7 @@ use super::{
     schemas::{Better, RowPath, Text},
 };
 use crate::{
-    auth::{Administer, Allowed, Read},
+    auth::{Administer, Authorized, Read},
     problem::Problem,
 };
 
@@ -119,8 +119,8 @@ pub(super) struct MetricPatch {
     get, path = "/api/v1/metrics", tag = "registry", operation_id = "list_metrics",
     responses((status = 200, description = "the metrics", body = Success<Vec<MetricView>>)),
 )]
-pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let metrics = state.database.reading(state.storage.metrics()).await?;
+pub(super) async fn list(_: Authorized<Read>, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let metrics = state.database.read(state.storage.metrics()).await?;
     Ok(success(
         StatusCode::OK,
         metrics.into_iter().map(MetricView::from).collect::<Vec<_>>(),
@@ -137,7 +137,7 @@ pub(super) async fn list(_: Allowed<Read>, state: Data<State>) -> Result<HttpRes
     ),
 )]
 pub(super) async fn create(
-    _: Allowed<Administer>,
+    _: Authorized<Administer>,
     request: HttpRequest,
     state: Data<State>,
     payload: Payload,
@@ -162,7 +162,7 @@ pub(super) async fn create(
     ),
 )]
 pub(super) async fn update(
-    _: Allowed<Administer>,
+    _: Authorized<Administer>,
     request: HttpRequest,
     state: Data<State>,
     path: Path<RowPath>,
@@ -196,7 +196,7 @@ pub(super) async fn update(
     ),
 )]
 pub(super) async fn archive(
-    _: Allowed<Administer>,
+    _: Authorized<Administer>,
     state: Data<State>,
     path: Path<RowPath>,
 ) -> Result<HttpResponse, Problem> {

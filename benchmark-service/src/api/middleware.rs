@@ -30,7 +30,7 @@ pub(crate) async fn around_every_request(
     let chunked = ChunkedBody::of(&mut request);
     let mut response = next.call(request).await?.map_into_boxed_body();
     let status = response.status();
-    if (status.is_client_error() || status.is_server_error()) && !describes_itself(&response) {
+    if (status.is_client_error() || status.is_server_error()) && !has_json_body(&response) {
         response = as_problem(response, status).await;
     }
     if leaving(&response) {
@@ -38,7 +38,7 @@ pub(crate) async fn around_every_request(
         head.set_connection_type(ConnectionType::Close);
     }
     if let Some(chunked) = chunked {
-        response = response.map_body(|_, body| chunked.kept_by(body));
+        response = response.map_body(|_, body| chunked.held_by_response(body));
     }
     let request = response.request();
     if let Some(telemetry) = request.app_data::<RouteTelemetry>() {
@@ -81,7 +81,7 @@ fn with_path(uri: &Uri, path: &str) -> Result<Uri, HttpError> {
 }
 
 /// Problems, and the JSON report of `/readyz`.
-fn describes_itself(response: &ServiceResponse<BoxBody>) -> bool {
+fn has_json_body(response: &ServiceResponse<BoxBody>) -> bool {
     response
         .headers()
         .get(header::CONTENT_TYPE)

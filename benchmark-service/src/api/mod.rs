@@ -42,7 +42,7 @@ pub(crate) use deadline::DatabaseDeadline;
 pub(crate) use middleware::around_every_request;
 pub(crate) use telemetry::HttpTelemetry;
 
-use crate::{auth::Gatekeeper, problem::Problem, projector::Rankings, snapshot::Selection};
+use crate::{auth::AccessControl, problem::Problem, projector::Rankings, snapshot::RankingSelection};
 use openapi::ApiDocument;
 use pages::Pages;
 
@@ -53,7 +53,7 @@ pub(crate) struct State {
     pub(crate) outbox: Outbox,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) rankings: Arc<Rankings>,
-    pub(crate) default_selection: Selection,
+    pub(crate) default_selection: RankingSelection,
     /// How long the body of a request may take to arrive.
     pub(crate) body_deadline: Duration,
     /// How long it may wait for the database.
@@ -73,7 +73,7 @@ impl State {
         change: impl Future<Output = Result<T, StorageError>>,
     ) -> Result<T, Problem> {
         const UNKNOWN: &str = "the change may or may not have been made; read before sending it again";
-        let changed = self.database.writing(change, UNKNOWN).await?;
+        let changed = self.database.write(change, UNKNOWN).await?;
         self.rankings.refresh_soon();
         Ok(changed)
     }
@@ -83,7 +83,7 @@ impl State {
 #[derive(Clone)]
 pub(crate) struct Api {
     state: Data<State>,
-    gatekeeper: Data<Gatekeeper>,
+    access_control: Data<AccessControl>,
     pages: Data<Pages>,
     telemetry: HttpTelemetry,
     health: Data<Health>,
@@ -95,7 +95,7 @@ impl Api {
     /// The OpenAPI document cannot be serialised.
     pub(crate) fn new(
         state: State,
-        gatekeeper: Gatekeeper,
+        access_control: AccessControl,
         telemetry: HttpTelemetry,
         health: Health,
         registry: Registry,
@@ -103,7 +103,7 @@ impl Api {
         let document = ApiDocument::openapi().to_pretty_json()?;
         Ok(Self {
             state: Data::new(state),
-            gatekeeper: Data::new(gatekeeper),
+            access_control: Data::new(access_control),
             pages: Data::new(Pages::new(document)),
             telemetry,
             health: Data::new(health),
@@ -116,7 +116,7 @@ impl Api {
         let route = |path: &'static str| ApiRoute::new(path, &self.telemetry);
         config
             .app_data(self.state.clone())
-            .app_data(self.gatekeeper.clone())
+            .app_data(self.access_control.clone())
             .app_data(self.pages.clone())
             .app_data(self.health.clone())
             .app_data(self.registry.clone())

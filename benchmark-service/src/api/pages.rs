@@ -12,7 +12,7 @@ use actix_web::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::response::{JSON, Success, ready_made, success};
+use super::response::{JSON, Success, prepared_body, success};
 use crate::{problem::Problem, snapshot::Body};
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
@@ -112,7 +112,7 @@ pub(super) async fn index(request: HttpRequest, pages: Data<Pages>) -> HttpRespo
     responses((status = 200, description = "OpenAPI 3.1", body = Value)),
 )]
 pub(super) async fn document(request: HttpRequest, pages: Data<Pages>) -> HttpResponse {
-    ready_made(&request, &pages.document, JSON)
+    prepared_body(&request, &pages.document, JSON)
 }
 
 pub(super) async fn redoc(request: HttpRequest, pages: Data<Pages>) -> HttpResponse {
@@ -124,7 +124,7 @@ pub(super) async fn redoc_script(request: HttpRequest, pages: Data<Pages>) -> Ht
 }
 
 fn page(request: &HttpRequest, body: &Body, content_type: HeaderValue) -> HttpResponse {
-    let mut response = ready_made(request, body, content_type);
+    let mut response = prepared_body(request, body, content_type);
     if let Ok(policy) = HeaderValue::from_str(POLICY.1) {
         response
             .headers_mut()

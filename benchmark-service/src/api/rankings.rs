@@ -9,20 +9,18 @@ use shared_types::MetricTitle;
 use super::{
     State,
     request::Parameters,
-    response::{CSV, JSON, ready_made, with_freshness},
+    response::{CSV, JSON, prepared_body, with_freshness_headers},
     schemas::MetricPath,
 };
 use crate::{
-    auth::{Allowed, ReadRankings},
+    auth::{Authorized, ReadRankings},
     choice::choice,
     problem::Problem,
     snapshot::{
-        AllRankings, Body, MetricRanking, NumberedRanking, PlainRow, Selection, Shape, SourceFilter,
-        Statistic, Window,
+        AllRankings, Body, BodyFormat, MetricRanking, NumberedRanking, PlainRow, RankingSelection,
+        SourceFilter, Statistic, TimeWindow,
     },
 };
-
-type Permit = Allowed<ReadRankings>;
 
 /// Every metric's ranking.
 #[utoipa::path(
@@ -35,11 +33,11 @@ type Permit = Allowed<ReadRankings>;
     ),
 )]
 pub(super) async fn all(
-    _: Permit,
+    _: Authorized<ReadRankings>,
     request: HttpRequest,
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    serve(&request, &state, None, Shape::Json)
+    serve(&request, &state, None, BodyFormat::Json)
 }
 
 /// One metric's ranking. A metric without values yet has an empty list.
@@ -54,12 +52,12 @@ pub(super) async fn all(
     ),
 )]
 pub(super) async fn one(
-    _: Permit,
+    _: Authorized<ReadRankings>,
     request: HttpRequest,
     state: Data<State>,
     path: Path<MetricPath>,
 ) -> Result<HttpResponse, Problem> {
-    serve(&request, &state, Some(&path.metric), Shape::Json)
+    serve(&request, &state, Some(&path.metric), BodyFormat::Json)
 }
 
 /// One metric's ranking, under the shorter path.
@@ -73,7 +71,7 @@ pub(super) async fn one(
     ),
 )]
 pub(super) async fn one_shorter(
-    permit: Permit,
+    permit: Authorized<ReadRankings>,
     request: HttpRequest,
     state: Data<State>,
     path: Path<MetricPath>,
@@ -91,12 +89,12 @@ pub(super) async fn one_shorter(
     ),
 )]
 pub(super) async fn plain(
-    _: Permit,
+    _: Authorized<ReadRankings>,
     request: HttpRequest,
     state: Data<State>,
     path: Path<MetricPath>,
 ) -> Result<HttpResponse, Problem> {
-    serve(&request, &state, Some(&path.metric), Shape::Plain)
+    serve(&request, &state, Some(&path.metric), BodyFormat::Plain)
 }
 
 /// One metric's ranking with numbered rows, for older clients.
@@ -109,43 +107,47 @@ pub(super) async fn plain(
     ),
 )]
 pub(super) async fn numbered(
-    _: Permit,
+    _: Authorized<ReadRankings>,
     request: HttpRequest,
     state: Data<State>,
     path: Path<MetricPath>,
 ) -> Result<HttpResponse, Problem> {
-    serve(&request, &state, Some(&path.metric), Shape::Numbered)
+    serve(&request, &state, Some(&path.metric), BodyFormat::Numbered)
 }
 
 fn serve(
     request: &HttpRequest,
     state: &State,
     metric: Option<&str>,
-    shape: Shape,
+    body_format: BodyFormat,
 ) -> Result<HttpResponse, Problem> {
     let parameters = RankingParameters::read(request)?;
     let selection = parameters.selection(state.default_selection);
-    let shape = match parameters.format {
-        Some(Format::Csv) => Shape::Csv,
-        Some(Format::Json) | None => shape,
+    let body_format = match parameters.format {
+        Some(Format::Csv) => BodyFormat::Csv,
+        Some(Format::Json) | None => body_format,
     };
     // In this order: a confirmation that comes in between is of a later snapshot.
     let as_of = state.rankings.confirmed().header.clone();
     let snapshot = state.rankings.load();
     let title = metric.map(MetricTitle::new).transpose()?;
     let target = snapshot.target(title.as_ref()).map_err(Problem::unknown_metric)?;
-    let content_type = match shape {
-        Shape::Csv => CSV,
-        Shape::Json | Shape::Plain | Shape::Numbered => JSON,
+    let content_type = match body_format {
+        BodyFormat::Csv => CSV,
+        BodyFormat::Json | BodyFormat::Plain | BodyFormat::Numbered => JSON,
     };
     let response = match parameters.round {
-        None => ready_made(request, snapshot.body(selection, target, shape), content_type),
+        None => prepared_body(
+            request,
+            snapshot.body(selection, target, body_format),
+            content_type,
+        ),
         Some(_) => {
-            let body = Body::new(snapshot.render(selection, target, shape, parameters.round));
-            ready_made(request, &body, content_type)
+            let body = Body::new(snapshot.render(selection, target, body_format, parameters.round));
+            prepared_body(request, &body, content_type)
         }
     };
-    Ok(with_freshness(response, as_of, &snapshot))
+    Ok(with_freshness_headers(response, as_of, &snapshot))
 }
 
 /// What a request for a ranking may say.
@@ -157,7 +159,7 @@ struct RankingParameters {
     source: Option<SourceFilter>,
     /// how far back values count (default all)
     #[param(inline)]
-    window: Option<Window>,
+    window: Option<TimeWindow>,
     /// what is ranked by (default mean)
     #[param(inline)]
     statistic: Option<Statistic>,
@@ -190,8 +192,8 @@ impl RankingParameters {
         Ok(read)
     }
 
-    fn selection(&self, default: Selection) -> Selection {
-        Selection {
+    fn selection(&self, default: RankingSelection) -> RankingSelection {
+        RankingSelection {
             source: self.source.unwrap_or(default.source),
             window: self.window.unwrap_or(default.window),
             statistic: self.statistic.unwrap_or(default.statistic),

@@ -104,7 +104,7 @@ pub(super) async fn read_json<T: DeserializeOwned>(
 
 /// Whether a batch can be of this time: those of other years are refused when they arrive, and databases do not know all
 /// of them.
-pub(super) fn is_of_a_batch(time: &DateTime<Utc>) -> bool {
+pub(super) fn is_valid_batch_time(time: &DateTime<Utc>) -> bool {
     /// The start of the year 10000, in seconds.
     const END: i64 = 253_402_300_800;
     (0..END).contains(&time.timestamp())

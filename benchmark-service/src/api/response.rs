@@ -44,7 +44,7 @@ pub(super) fn success<T: Serialize>(status: StatusCode, data: T) -> HttpResponse
 }
 
 /// A ready body, or 304 where the client has it already.
-pub(super) fn ready_made(request: &HttpRequest, body: &Body, content_type: HeaderValue) -> HttpResponse {
+pub(super) fn prepared_body(request: &HttpRequest, body: &Body, content_type: HeaderValue) -> HttpResponse {
     let known = request
         .headers()
         .get_all(header::IF_NONE_MATCH)
@@ -64,7 +64,7 @@ pub(super) fn ready_made(request: &HttpRequest, body: &Body, content_type: Heade
 
 /// Adds how fresh the snapshot's data is. `X-Data-As-Of` moves on with every confirmation by the database, while the
 /// body (and with it the entity tag) stays.
-pub(super) fn with_freshness(
+pub(super) fn with_freshness_headers(
     mut response: HttpResponse,
     as_of: HeaderValue,
     snapshot: &Snapshot,

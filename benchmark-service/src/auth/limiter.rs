@@ -51,7 +51,7 @@ impl Caller {
 /// Counts the requests of each caller: as many a second as the setting says, and as many at once after a pause.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    counts_ready_made: bool,
+    counts_cached: bool,
     buckets: Option<DefaultKeyedRateLimiter<Caller>>,
     clock: DefaultClock,
 }
@@ -66,7 +66,7 @@ impl Limiter {
             RateLimit::Queries(per_second) | RateLimit::Everything(per_second) => Some(per_second),
         };
         Self {
-            counts_ready_made: matches!(limit, RateLimit::Everything(_)),
+            counts_cached: matches!(limit, RateLimit::Everything(_)),
             buckets: per_second.map(|per_second| RateLimiter::keyed(Quota::per_second(per_second))),
             clock: DefaultClock::default(),
         }
@@ -74,7 +74,7 @@ impl Limiter {
 
     /// Whether a request of this cost is counted.
     pub(crate) fn counts(&self, cost: Cost) -> bool {
-        self.buckets.is_some() && (cost == Cost::Query || self.counts_ready_made)
+        self.buckets.is_some() && (cost == Cost::Query || self.counts_cached)
     }
 
     /// Counts a request.
@@ -137,7 +137,7 @@ mod tests {
         assert!(limiter.check(&a).is_ok() && limiter.check(&a).is_ok());
         assert!(limiter.check(&a).is_err());
         assert!(limiter.check(&b).is_ok());
-        assert!(!Limiter::new(RateLimit::Queries(limit)).counts(Cost::ReadyMade));
+        assert!(!Limiter::new(RateLimit::Queries(limit)).counts(Cost::Cached));
         assert!(!Limiter::new(RateLimit::Off).counts(Cost::Query));
     }
 }

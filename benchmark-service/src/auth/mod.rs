@@ -37,21 +37,21 @@ pub struct AccessPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cost {
     /// A ready-made body.
-    ReadyMade,
+    Cached,
     /// A query to the database.
     Query,
 }
 
 /// Decides about every request that needs a scope.
 #[derive(Debug)]
-pub(crate) struct Gatekeeper {
+pub(crate) struct AccessControl {
     pub(crate) ring: Arc<KeyRing>,
     pub(crate) limiter: Arc<Limiter>,
     anonymous_read: bool,
     clock: Arc<dyn Clock>,
 }
 
-impl Gatekeeper {
+impl AccessControl {
     pub(crate) fn new(policy: &AccessPolicy, rate_limit: RateLimit, clock: Arc<dyn Clock>) -> Self {
         Self {
             ring: Arc::new(KeyRing::new(policy)),
@@ -61,7 +61,7 @@ impl Gatekeeper {
         }
     }
 
-    fn admit(&self, request: &HttpRequest, needed: Scope, cost: Cost) -> Result<Option<Caller>, Problem> {
+    fn authorize(&self, request: &HttpRequest, needed: Scope, cost: Cost) -> Result<Option<Caller>, Problem> {
         let needs_no_key = needed == Scope::Read && self.anonymous_read;
         if needs_no_key && !self.limiter.counts(cost) {
             return Ok(None);
@@ -108,7 +108,7 @@ fn presented_key(request: &HttpRequest) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// What a handler asks for by naming an [`Allowed`] among its arguments.
+/// What a handler asks for by naming an [`Authorized`] among its arguments.
 pub(crate) trait Permission {
     const SCOPE: Scope;
     const COST: Cost;
@@ -131,7 +131,7 @@ macro_rules! permission {
 
 permission! {
     /// To read what is in memory.
-    ReadRankings = Read, ReadyMade;
+    ReadRankings = Read, Cached;
     /// To read the database.
     Read = Read, Query;
     /// To send batches.
@@ -143,12 +143,12 @@ permission! {
 /// Proof that the request may do what `P` says. Extracted first, so that nothing is read of a body that will be
 /// refused.
 #[derive(Debug)]
-pub(crate) struct Allowed<P> {
+pub(crate) struct Authorized<P> {
     caller: Option<Caller>,
     permission: PhantomData<P>,
 }
 
-impl<P> Allowed<P> {
+impl<P> Authorized<P> {
     /// Separates what different callers call by the same name.
     pub(crate) fn namespace(&self) -> &str {
         match &self.caller {
@@ -158,17 +158,26 @@ impl<P> Allowed<P> {
     }
 }
 
-impl<P: Permission> FromRequest for Allowed<P> {
+impl<P: Permission> FromRequest for Authorized<P> {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        #[expect(clippy::expect_used, reason = "every app is configured with its gatekeeper")]
-        let gatekeeper = request.app_data::<Data<Gatekeeper>>().expect("a gatekeeper");
-        ready(gatekeeper.admit(request, P::SCOPE, P::COST).map(|caller| Self {
-            caller,
-            permission: PhantomData,
-        }))
+        #[expect(
+            clippy::expect_used,
+            reason = "every app is configured with its access_control"
+        )]
+        let access_control = request
+            .app_data::<Data<AccessControl>>()
+            .expect("a access_control");
+        ready(
+            access_control
+                .authorize(request, P::SCOPE, P::COST)
+                .map(|caller| Self {
+                    caller,
+                    permission: PhantomData,
+                }),
+        )
     }
 }
 

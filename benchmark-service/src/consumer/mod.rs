@@ -167,12 +167,12 @@ impl Consumer {
     ) -> Result<(), ShuttingDown> {
         let mut pause = Self::SHORTEST_PAUSE;
         loop {
-            let (failed, writable) = self.narrow_down(micro_batch, shutdown).await?;
+            let (failed, writable) = self.bisect(micro_batch, shutdown).await?;
             let Some(first) = failed.first() else {
                 return Ok(());
             };
             if writable {
-                return self.dispose(failed, shutdown).await;
+                return self.reject_failed(failed, shutdown).await;
             }
             if !self.hold(true) {
                 tracing::error!(
@@ -188,7 +188,7 @@ impl Consumer {
 
     /// Counts and settles what can be, splitting the micro_batch where a fault hides in it. Gives the messages that fail on
     /// their own, and whether the database counted anything after the first fault.
-    async fn narrow_down(
+    async fn bisect(
         &self,
         micro_batch: MicroBatch,
         shutdown: &CancellationToken,
@@ -285,7 +285,7 @@ impl Consumer {
         self.telemetry
             .micro_batch_messages
             .observe(f64::from(u32::try_from(micro_batch.len()).unwrap_or(u32::MAX)));
-        self.tally(&micro_batch.batches, &applied);
+        self.record_outcomes(&micro_batch.batches, &applied);
         // All at once: the broker's client turns acknowledgements that come together into one frame.
         join_all(
             micro_batch
@@ -301,12 +301,12 @@ impl Consumer {
             Applied::Counted | Applied::Duplicate => None,
         });
         match refusal {
-            None => self.note(delivery.ack().await),
+            None => self.record_settlement(delivery.ack().await),
             Some(refusal) => self.send_to_dead_letters(delivery, &refusal.to_string()).await,
         }
     }
 
-    fn tally(&self, batches: &[MetricBatch], applied: &[Applied]) {
+    fn record_outcomes(&self, batches: &[MetricBatch], applied: &[Applied]) {
         let now = self.clock.now();
         for (batch, applied) in batches.iter().zip(applied) {
             match applied {
@@ -324,7 +324,7 @@ impl Consumer {
 
     /// Messages that a database which accepts writes refuses. Each gets one more attempt: the fault may have passed
     /// only after the message's turn.
-    async fn dispose(
+    async fn reject_failed(
         &self,
         failed: Vec<FailedMessage>,
         shutdown: &CancellationToken,
@@ -359,11 +359,11 @@ impl Consumer {
             bytes = delivery.body.len(),
             "a message goes to the dead letters"
         );
-        self.note(delivery.reject(reason).await);
+        self.record_settlement(delivery.reject(reason).await);
     }
 
     /// A delivery that could not be settled comes again; its effect is in the ledger.
-    fn note(&self, settled: Result<(), SettleError>) {
+    fn record_settlement(&self, settled: Result<(), SettleError>) {
         if let Err(error) = settled {
             self.telemetry.unsettled.inc();
             tracing::debug!(

@@ -60,12 +60,12 @@ impl Retention {
         }
         // Whoever was not let near the limit does not know.
         if !last.more {
-            self.tell_held_back(&last);
+            self.report_held_back(&last);
         }
         Ok(())
     }
 
-    fn tell_held_back(&self, pruned: &Pruned) {
+    fn report_held_back(&self, pruned: &Pruned) {
         let hours = pruned.held_back_hours;
         self.telemetry
             .held_back

@@ -14,7 +14,7 @@ use storage::{Revision, Storage, StorageError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::snapshot::{Selection, Shape, Snapshot};
+use crate::snapshot::{BodyFormat, RankingSelection, Snapshot};
 use statistics_cache::StatisticsCache;
 
 pub(crate) use freshness::Freshness;
@@ -56,8 +56,8 @@ pub(crate) struct Projector {
     rankings: Arc<Rankings>,
     freshness: Arc<Freshness>,
     /// How long other processes' commits and changes of the registry may go unnoticed.
-    longest_pause: Duration,
-    default_selection: Selection,
+    refresh_interval: Duration,
+    default_selection: RankingSelection,
     failures: IntCounter,
     since: Option<Revision>,
     cache: StatisticsCache,
@@ -68,7 +68,7 @@ impl Projector {
     const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
     /// The longest pause after a refresh that was much work. Together with the longest pause it leaves the refresh
     /// itself a second until the rankings are stale.
-    const LONGEST_REST: Duration = Duration::from_secs(2);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(2);
     /// How often it is asked whether the rankings have become stale or fresh.
     const FRESHNESS_PAUSE: Duration = Duration::from_millis(250);
 
@@ -77,8 +77,8 @@ impl Projector {
         clock: Arc<dyn Clock>,
         rankings: Arc<Rankings>,
         freshness: Freshness,
-        longest_pause: Duration,
-        default_selection: Selection,
+        refresh_interval: Duration,
+        default_selection: RankingSelection,
         registry: &Registry,
     ) -> prometheus::Result<Self> {
         Ok(Self {
@@ -87,7 +87,7 @@ impl Projector {
             clock,
             rankings,
             freshness: Arc::new(freshness),
-            longest_pause,
+            refresh_interval,
             default_selection,
             since: None,
             cache: StatisticsCache::default(),
@@ -136,12 +136,12 @@ impl Projector {
             // Nine times as long as the work took, so that refreshing takes a tenth of a core; but a database that was
             // long in failing is asked again soon.
             let pause = if failing {
-                self.longest_pause
+                self.refresh_interval
             } else {
-                (started.elapsed() * 9).clamp(Self::SHORTEST_PAUSE, Self::LONGEST_REST)
+                (started.elapsed() * 9).clamp(Self::SHORTEST_PAUSE, Self::LONGEST_PAUSE)
             };
             tokio::time::sleep(pause).await;
-            tokio::time::timeout(self.longest_pause, rankings.refresh_requests().notified())
+            tokio::time::timeout(self.refresh_interval, rankings.refresh_requests().notified())
                 .await
                 .ok();
         }
@@ -166,7 +166,7 @@ impl Projector {
         }
         // A panic loses the cache: the next refresh then reads everything again.
         self.since = None;
-        let work = Recomputation {
+        let work = SnapshotUpdate {
             rankings: Arc::clone(&self.rankings),
             freshness: Arc::clone(&self.freshness),
             cache: std::mem::take(&mut self.cache),
@@ -183,17 +183,17 @@ impl Projector {
 }
 
 /// The part of a refresh that computes, on a thread for such work.
-struct Recomputation {
+struct SnapshotUpdate {
     rankings: Arc<Rankings>,
     freshness: Arc<Freshness>,
     cache: StatisticsCache,
-    selection: Selection,
+    selection: RankingSelection,
     previous: Arc<Snapshot>,
     asked_at: Instant,
     now: DateTime<Utc>,
 }
 
-impl Recomputation {
+impl SnapshotUpdate {
     /// Computes what is out of date and, where the rankings may look different, publishes a snapshot. What can be
     /// shown is shown; that something cannot is still an error, and confirms nothing.
     fn run(
@@ -209,7 +209,7 @@ impl Recomputation {
                 (before, self.freshness.is_stale(&self.rankings))
             };
             let snapshot = Snapshot::next(&self.previous, self.now, llms, metrics, self.cache.summaries())
-                .stated(as_of, stale);
+                .with_freshness(as_of, stale);
             prepare_default_bodies(&snapshot, self.selection);
             self.rankings.publish(snapshot);
         }
@@ -222,12 +222,12 @@ impl Recomputation {
 }
 
 /// Restates the snapshot whenever the rankings become stale, or fresh again.
-async fn watch_freshness(rankings: Arc<Rankings>, freshness: Arc<Freshness>, selection: Selection) {
+async fn watch_freshness(rankings: Arc<Rankings>, freshness: Arc<Freshness>, selection: RankingSelection) {
     loop {
         let (current, stale) = (rankings.load_full(), freshness.is_stale(&rankings));
         // Before anything is known there is nothing to restate.
         if rankings.age().is_some() && current.stale != stale {
-            let restated = current.stated(rankings.confirmed().as_of, stale);
+            let restated = current.with_freshness(rankings.confirmed().as_of, stale);
             let prepared = tokio::task::spawn_blocking(move || {
                 prepare_default_bodies(&restated, selection);
                 restated
@@ -249,9 +249,9 @@ async fn watch_freshness(rankings: Arc<Rankings>, freshness: Arc<Freshness>, sel
 }
 
 /// What is asked for most is ready before the snapshot is seen; the rest is serialised on first use.
-fn prepare_default_bodies(snapshot: &Snapshot, selection: Selection) {
+fn prepare_default_bodies(snapshot: &Snapshot, selection: RankingSelection) {
     for target in snapshot.targets() {
-        snapshot.body(selection, target, Shape::Json);
+        snapshot.body(selection, target, BodyFormat::Json);
     }
 }
 
@@ -269,6 +269,6 @@ mod tests {
             ..
         } = Timing::default();
         let two_refreshes = Duration::from_secs(2);
-        assert!(Projector::LONGEST_REST + rankings_refresh + two_refreshes <= stale_after);
+        assert!(Projector::LONGEST_PAUSE + rankings_refresh + two_refreshes <= stale_after);
     }
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use statistics::{CountOverflow, DecodeError, RunningStatistics};
 use storage::{Hour, Period, StatisticsChange, StatisticsKey};
 
-use crate::snapshot::{Summaries, SummariesByKey, Summary, Window};
+use crate::snapshot::{Summaries, SummariesByKey, Summary, TimeWindow};
 
 /// The longest window, in full hours before the current one: older hours are not needed.
 const LONGEST_WINDOW: i64 = 30 * 24;
@@ -37,7 +37,7 @@ enum StateError {
 pub(crate) struct StatisticsCache {
     keys: BTreeMap<StatisticsKey, KeyRows>,
     /// Keys whose summaries are out of date.
-    stale: BTreeSet<StatisticsKey>,
+    outdated: BTreeSet<StatisticsKey>,
     summaries: SummariesByKey,
     current: Option<Hour>,
 }
@@ -48,7 +48,7 @@ struct KeyRows {
     hours: BTreeMap<Hour, Row>,
     /// The merge of the full hours before the current one, by window: what stays the same for an hour, so that a
     /// new batch costs one decoded row and not 720.
-    settled: Option<[Merged; Window::ALL.len()]>,
+    full_hours: Option<[Merged; TimeWindow::ALL.len()]>,
 }
 
 #[derive(Debug)]
@@ -68,9 +68,9 @@ impl StatisticsCache {
         if change.complete {
             *self = Self::default();
         }
-        let turned = self.current != Some(Hour::of(now));
-        if turned {
-            self.turn(now);
+        let new_hour = self.current != Some(Hour::of(now));
+        if new_hour {
+            self.begin_hour(now);
         }
         let changed = !change.rows.is_empty();
         for row in change.rows {
@@ -86,23 +86,23 @@ impl StatisticsCache {
                 Period::Hour(hour) => {
                     rows.hours.insert(hour, row);
                     if Some(hour) != self.current {
-                        rows.settled = None;
+                        rows.full_hours = None;
                     }
                 }
             }
-            self.stale.insert(row_key);
+            self.outdated.insert(row_key);
         }
-        turned || changed || change.complete
+        new_hour || changed || change.complete
     }
 
     /// A new hour has begun (or the clock was set back): every window has moved.
-    fn turn(&mut self, now: DateTime<Utc>) {
+    fn begin_hour(&mut self, now: DateTime<Utc>) {
         let oldest_hour = Self::oldest_hour(now);
         self.current = Some(Hour::of(now));
         for (key, rows) in &mut self.keys {
             rows.hours = rows.hours.split_off(&oldest_hour);
-            rows.settled = None;
-            self.stale.insert(*key);
+            rows.full_hours = None;
+            self.outdated.insert(*key);
         }
     }
 
@@ -114,20 +114,20 @@ impl StatisticsCache {
     pub(crate) fn update(&mut self) -> Result<(), UnreadableStatistics> {
         let Self {
             keys,
-            stale,
+            outdated,
             summaries,
             current,
         } = self;
         let mut first = Ok(());
-        stale.retain(|&key| {
+        outdated.retain(|&key| {
             let (Some(rows), Some(current)) = (keys.get_mut(&key), *current) else {
                 return false;
             };
             match rows.summaries(current) {
                 Ok(computed) => {
-                    let place = (key.metric, key.source, key.llm);
-                    if summaries.get(&place).is_none_or(|known| **known != computed) {
-                        summaries.insert(place, Arc::new(computed));
+                    let cached_key = (key.metric, key.source, key.llm);
+                    if summaries.get(&cached_key).is_none_or(|known| **known != computed) {
+                        summaries.insert(cached_key, Arc::new(computed));
                     }
                     false
                 }
@@ -144,7 +144,7 @@ impl StatisticsCache {
 
     /// Whether the summaries of a key are out of date.
     pub(crate) fn is_outdated(&self) -> bool {
-        !self.stale.is_empty()
+        !self.outdated.is_empty()
     }
 
     /// The summaries of every key, as of the last update.
@@ -155,15 +155,15 @@ impl StatisticsCache {
 
 impl KeyRows {
     fn summaries(&mut self, current: Hour) -> Result<Summaries, StateError> {
-        if self.settled.is_none() {
-            self.settled = Some(self.settle(current)?);
+        if self.full_hours.is_none() {
+            self.full_hours = Some(self.merge_full_hours(current)?);
         }
         let now = self.hours.get(&current).map(Row::decode).transpose()?;
         let all_time = self.all_time.as_ref().map(Row::decode).transpose()?;
         let mut summaries = Summaries::default();
-        for (&window, settled) in Window::ALL.iter().zip(self.settled.iter().flatten()) {
+        for (&window, before) in TimeWindow::ALL.iter().zip(self.full_hours.iter().flatten()) {
             let merged = match window.full_hours() {
-                Some(_) => settled.clone().and(now.as_ref())?,
+                Some(_) => before.clone().and(now.as_ref())?,
                 None => Merged(all_time.clone()),
             };
             summaries[window as usize] = merged
@@ -174,20 +174,20 @@ impl KeyRows {
     }
 
     /// One pass from the newest hour to the oldest: each window is the one before it and more.
-    fn settle(&self, current: Hour) -> Result<[Merged; Window::ALL.len()], StateError> {
-        let mut settled: [Merged; Window::ALL.len()] = Default::default();
+    fn merge_full_hours(&self, current: Hour) -> Result<[Merged; TimeWindow::ALL.len()], StateError> {
+        let mut by_window: [Merged; TimeWindow::ALL.len()] = Default::default();
         let mut merged = Merged::default();
         let mut hours = self.hours.range(..current).rev().peekable();
-        for &window in Window::ALL {
+        for &window in TimeWindow::ALL {
             let Some(full_hours) = window.full_hours() else {
                 continue;
             };
             while let Some((_, row)) = hours.next_if(|(hour, _)| hour.0 >= current.0 - full_hours) {
                 merged = merged.and(Some(&row.decode()?))?;
             }
-            settled[window as usize] = merged.clone();
+            by_window[window as usize] = merged.clone();
         }
-        Ok(settled)
+        Ok(by_window)
     }
 }
 

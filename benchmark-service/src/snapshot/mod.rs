@@ -17,20 +17,20 @@ pub(crate) use body::{Body, names_tag};
 pub(crate) use ranking::Summary;
 pub use rows::Rounding;
 pub(crate) use rows::{AllRankings, MetricRanking, NumberedRanking, PlainRow};
-pub use selection::{Selection, SourceFilter, Statistic, Window};
+pub use selection::{RankingSelection, SourceFilter, Statistic, TimeWindow};
 
 use ranking::ranked;
-use rows::{CSV_COLUMNS, Place, Titled, csv_cells, rfc3339};
+use rows::{CSV_COLUMNS, MetricRows, RankedLlm, csv_record, rfc3339};
 
 /// The summaries of one key, by window; `None` where a window holds no values.
-pub(crate) type Summaries = [Option<Summary>; Window::ALL.len()];
+pub(crate) type Summaries = [Option<Summary>; TimeWindow::ALL.len()];
 
 /// The summaries of every key, ordered by metric, then source, then LLM.
 pub(crate) type SummariesByKey = BTreeMap<(MetricId, Source, LlmId), Arc<Summaries>>;
 
 /// The forms in which rankings are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum BodyFormat {
     /// The API's own.
     Json,
     /// Comma-separated values.
@@ -41,14 +41,14 @@ pub enum Shape {
     Numbered,
 }
 
-const SHAPES: usize = 4;
+const BODY_FORMATS: usize = 4;
 
 /// What a body covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// Every metric.
     All,
-    /// The metric at this place of the registry.
+    /// The metric with this index in the registry.
     Metric(usize),
 }
 
@@ -64,17 +64,17 @@ pub struct Snapshot {
     pub(crate) as_of: DateTime<Utc>,
     /// Whether newer batches may be missing for longer than usual.
     pub(crate) stale: bool,
-    content: Arc<Content>,
-    /// By selection, then by target and shape.
+    data: Arc<RankingData>,
+    /// By selection, then by target and format.
     bodies: Box<[OnceLock<Box<[BodyCell]>>]>,
 }
 
 /// What the rankings are made of, whatever is known of their freshness.
 #[derive(Debug)]
-struct Content {
+struct RankingData {
     llms: Vec<Llm>,
     metrics: Vec<RankedMetric>,
-    place_of: HashMap<MetricTitle, usize>,
+    index_of: HashMap<MetricTitle, usize>,
 }
 
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Snapshot {
                 let entries = entries_of(&metric, &llms, summaries);
                 let before = previous.ranked(&metric.title);
                 let changed_in = Source::ALL.map(|source| {
-                    match before.filter(|old| old.same(source, &metric, &entries)) {
+                    match before.filter(|old| old.is_unchanged(source, &metric, &entries)) {
                         Some(old) => old.changed_in[source as usize],
                         None => version,
                     }
@@ -136,49 +136,43 @@ impl Snapshot {
     }
 
     fn assemble(version: u64, as_of: DateTime<Utc>, llms: Vec<Llm>, metrics: Vec<RankedMetric>) -> Self {
-        let place_of = metrics
+        let index_of = metrics
             .iter()
             .enumerate()
-            .map(|(place, ranked)| (ranked.metric.title.clone(), place))
+            .map(|(index, ranked)| (ranked.metric.title.clone(), index))
             .collect();
-        let content = Content {
+        let data = RankingData {
             llms,
             metrics,
-            place_of,
+            index_of,
         };
-        Self::holding(Arc::new(content), version, as_of, false)
+        Self::from_data(Arc::new(data), version, as_of, false)
     }
 
-    fn holding(content: Arc<Content>, version: u64, as_of: DateTime<Utc>, stale: bool) -> Self {
+    fn from_data(data: Arc<RankingData>, version: u64, as_of: DateTime<Utc>, stale: bool) -> Self {
         Self {
             version,
             as_of,
             stale,
-            content,
+            data,
             bodies: std::iter::repeat_with(OnceLock::new)
-                .take(Selection::COUNT)
+                .take(RankingSelection::COUNT)
                 .collect(),
         }
     }
 
     /// The same rankings, saying otherwise how fresh they are. The version stays: no ranking has changed.
-    pub(crate) fn stated(&self, as_of: DateTime<Utc>, stale: bool) -> Self {
-        Self::holding(Arc::clone(&self.content), self.version, as_of, stale)
+    pub(crate) fn with_freshness(&self, as_of: DateTime<Utc>, stale: bool) -> Self {
+        Self::from_data(Arc::clone(&self.data), self.version, as_of, stale)
     }
 
     /// Whether this is the registry the snapshot was made with.
     pub(crate) fn has_registry(&self, llms: &[Llm], metrics: &[Metric]) -> bool {
-        self.content.llms == llms
-            && self
-                .content
-                .metrics
-                .iter()
-                .map(|ranked| &ranked.metric)
-                .eq(metrics)
+        self.data.llms == llms && self.data.metrics.iter().map(|ranked| &ranked.metric).eq(metrics)
     }
 
     fn ranked(&self, title: &MetricTitle) -> Option<&RankedMetric> {
-        self.place(title).map(|place| &self.content.metrics[place])
+        self.metric_index(title).map(|index| &self.data.metrics[index])
     }
 
     /// The target of a request for this metric, or for all metrics.
@@ -189,27 +183,24 @@ impl Snapshot {
         let Some(title) = metric else {
             return Ok(Target::All);
         };
-        self.place(title).map(Target::Metric).ok_or_else(|| {
-            unknown_metric(
-                title,
-                self.content.metrics.iter().map(|ranked| &ranked.metric.title),
-            )
-        })
+        self.metric_index(title)
+            .map(Target::Metric)
+            .ok_or_else(|| unknown_metric(title, self.data.metrics.iter().map(|ranked| &ranked.metric.title)))
     }
 
-    /// The place of a metric in the registry; `None` where there is none of that title.
-    fn place(&self, title: &MetricTitle) -> Option<usize> {
-        self.content.place_of.get(title).copied()
+    /// The index of a metric in the registry; `None` where there is none of that title.
+    fn metric_index(&self, title: &MetricTitle) -> Option<usize> {
+        self.data.index_of.get(title).copied()
     }
 
     /// All metrics together, then each of them.
     pub(crate) fn targets(&self) -> impl Iterator<Item = Target> {
-        std::iter::once(Target::All).chain((0..self.content.metrics.len()).map(Target::Metric))
+        std::iter::once(Target::All).chain((0..self.data.metrics.len()).map(Target::Metric))
     }
 
     /// The (metric, source) pairs whose rankings changed after `version`.
     pub(crate) fn changed_since(&self, version: u64) -> impl Iterator<Item = (&str, Source)> {
-        self.content.metrics.iter().flat_map(move |ranked| {
+        self.data.metrics.iter().flat_map(move |ranked| {
             Source::ALL
                 .into_iter()
                 .filter(move |&source| ranked.changed_in[source as usize] > version)
@@ -218,23 +209,29 @@ impl Snapshot {
     }
 
     /// The body, serialised at most once for all requests.
-    pub(crate) fn body(&self, selection: Selection, target: Target, shape: Shape) -> &Body {
+    pub(crate) fn body(&self, selection: RankingSelection, target: Target, format: BodyFormat) -> &Body {
         let targets = self.bodies[selection.index()].get_or_init(|| {
-            let count = (self.content.metrics.len() + 1) * SHAPES;
+            let count = (self.data.metrics.len() + 1) * BODY_FORMATS;
             std::iter::repeat_with(OnceLock::new).take(count).collect()
         });
-        let place = match target {
+        let index = match target {
             Target::All => 0,
-            Target::Metric(place) => place + 1,
+            Target::Metric(index) => index + 1,
         };
-        targets[place * SHAPES + shape as usize]
-            .get_or_init(|| Body::new(self.render(selection, target, shape, None)))
+        targets[index * BODY_FORMATS + format as usize]
+            .get_or_init(|| Body::new(self.render(selection, target, format, None)))
     }
 
     /// Serialises a body.
-    pub fn render(&self, selection: Selection, target: Target, shape: Shape, rounding: Rounding) -> Vec<u8> {
-        match (shape, target) {
-            (Shape::Json, Target::All) => json(&AllRankings {
+    pub fn render(
+        &self,
+        selection: RankingSelection,
+        target: Target,
+        format: BodyFormat,
+        rounding: Rounding,
+    ) -> Vec<u8> {
+        match (format, target) {
+            (BodyFormat::Json, Target::All) => json(&AllRankings {
                 status: "success",
                 as_of: self.as_of,
                 stale: self.stale,
@@ -242,57 +239,63 @@ impl Snapshot {
                 window: selection.window,
                 statistic: selection.statistic,
                 data: self
-                    .content
+                    .data
                     .metrics
                     .iter()
-                    .map(|ranked| Titled {
+                    .map(|ranked| MetricRows {
                         title: ranked.metric.title.as_str(),
                         rows: ranked.rows(selection, rounding),
                     })
                     .collect(),
             }),
-            (Shape::Json, Target::Metric(place)) => {
-                let ranked = &self.content.metrics[place];
+            (BodyFormat::Json, Target::Metric(index)) => {
+                let ranked = &self.data.metrics[index];
                 let rows = ranked.rows(selection, rounding);
                 let freshness = (self.as_of, self.stale);
                 json(&MetricRanking::new(&ranked.metric, selection, freshness, rows))
             }
-            (Shape::Csv, target) => self.csv(selection, target, rounding),
-            (Shape::Plain, target) => {
+            (BodyFormat::Csv, target) => self.csv(selection, target, rounding),
+            (BodyFormat::Plain, target) => {
                 let rows: Vec<_> = self
-                    .places(selection, target)
-                    .map(|(_, place)| place.plain_row(rounding))
+                    .ranked_llms(selection, target)
+                    .map(|(_, llm)| llm.plain_row(rounding))
                     .collect();
                 json(&rows)
             }
-            (Shape::Numbered, target) => json(&NumberedRanking {
+            (BodyFormat::Numbered, target) => json(&NumberedRanking {
                 success: true,
                 data: (1..)
-                    .zip(self.places(selection, target))
-                    .map(|(id, (metric, place))| place.numbered_row(id, metric.title.as_str(), rounding))
+                    .zip(self.ranked_llms(selection, target))
+                    .map(|(id, (metric, llm))| llm.numbered_row(id, metric.title.as_str(), rounding))
                     .collect(),
                 message: None,
             }),
         }
     }
 
-    fn places(&self, selection: Selection, target: Target) -> impl Iterator<Item = (&Metric, Place<'_>)> {
+    fn ranked_llms(
+        &self,
+        selection: RankingSelection,
+        target: Target,
+    ) -> impl Iterator<Item = (&Metric, RankedLlm<'_>)> {
         let metrics = match target {
-            Target::All => self.content.metrics.as_slice(),
-            Target::Metric(place) => std::slice::from_ref(&self.content.metrics[place]),
+            Target::All => self.data.metrics.as_slice(),
+            Target::Metric(index) => std::slice::from_ref(&self.data.metrics[index]),
         };
-        metrics
-            .iter()
-            .flat_map(move |ranked| ranked.places(selection).map(move |place| (&ranked.metric, place)))
+        metrics.iter().flat_map(move |ranked| {
+            ranked
+                .ranked_llms(selection)
+                .map(move |llm| (&ranked.metric, llm))
+        })
     }
 
-    fn csv(&self, selection: Selection, target: Target, rounding: Rounding) -> Vec<u8> {
+    fn csv(&self, selection: RankingSelection, target: Target, rounding: Rounding) -> Vec<u8> {
         let as_of = rfc3339(self.as_of);
         let mut writer = csv::Writer::from_writer(Vec::new());
         let written: csv::Result<()> = std::iter::once(Ok(CSV_COLUMNS.map(str::to_owned)))
             .chain(
-                self.places(selection, target)
-                    .map(|(metric, place)| Ok(csv_cells(metric, &place.row(rounding), &as_of))),
+                self.ranked_llms(selection, target)
+                    .map(|(metric, llm)| Ok(csv_record(metric, &llm.row(rounding), &as_of))),
             )
             .try_for_each(|cells: csv::Result<[String; 16]>| writer.write_record(cells?));
         #[expect(
@@ -309,7 +312,7 @@ impl Snapshot {
 
 impl RankedMetric {
     /// Whether the rows of `source` are still what they were.
-    fn same(&self, source: Source, metric: &Metric, entries: &[Entry]) -> bool {
+    fn is_unchanged(&self, source: Source, metric: &Metric, entries: &[Entry]) -> bool {
         let of = |entries: &'_ [Entry]| -> Vec<_> {
             entries
                 .iter()
@@ -320,14 +323,14 @@ impl RankedMetric {
         self.metric.better == metric.better && of(&self.entries) == of(entries)
     }
 
-    fn places(&self, selection: Selection) -> impl Iterator<Item = Place<'_>> {
+    fn ranked_llms(&self, selection: RankingSelection) -> impl Iterator<Item = RankedLlm<'_>> {
         Source::ALL
             .into_iter()
             .filter(move |&source| selection.source.includes(source))
-            .flat_map(move |source| self.places_of(source, selection))
+            .flat_map(move |source| self.ranked_llms_of(source, selection))
     }
 
-    fn places_of(&self, source: Source, selection: Selection) -> Vec<Place<'_>> {
+    fn ranked_llms_of(&self, source: Source, selection: RankingSelection) -> Vec<RankedLlm<'_>> {
         let (names, summaries): (Vec<_>, Vec<_>) = self
             .entries
             .iter()
@@ -343,7 +346,7 @@ impl RankedMetric {
             .collect();
         ranked(&estimates, self.metric.better)
             .into_iter()
-            .map(|(index, rank)| Place {
+            .map(|(index, rank)| RankedLlm {
                 llm: names[index],
                 source: source.as_str(),
                 rank,
@@ -352,8 +355,8 @@ impl RankedMetric {
             .collect()
     }
 
-    fn rows(&self, selection: Selection, rounding: Rounding) -> Vec<rows::RankingRow<'_>> {
-        self.places(selection).map(|place| place.row(rounding)).collect()
+    fn rows(&self, selection: RankingSelection, rounding: Rounding) -> Vec<rows::RankingRow<'_>> {
+        self.ranked_llms(selection).map(|llm| llm.row(rounding)).collect()
     }
 }
 

@@ -6,9 +6,9 @@ use shared_types::{Direction, Metric};
 use utoipa::ToSchema;
 
 use super::{
-    Selection,
+    RankingSelection,
     ranking::{Interval, Summary},
-    selection::{SourceFilter, Statistic, Window},
+    selection::{SourceFilter, Statistic, TimeWindow},
 };
 
 /// How many digits after the decimal point numbers keep; `None` keeps all.
@@ -49,14 +49,14 @@ pub(crate) struct RankingRow<'a> {
 
 /// What a row is made of.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
+pub(crate) struct RankedLlm<'a> {
     pub(crate) llm: &'a str,
     pub(crate) source: &'static str,
     pub(crate) rank: u32,
     pub(crate) summary: &'a Summary,
 }
 
-impl<'a> Place<'a> {
+impl<'a> RankedLlm<'a> {
     pub(crate) fn row(self, rounding: Rounding) -> RankingRow<'a> {
         let round = |value| rounded(value, rounding);
         let Summary {
@@ -172,22 +172,22 @@ pub(crate) struct AllRankings<'a> {
     /// Whose values are ranked.
     pub(crate) source: SourceFilter,
     /// How far back they go.
-    pub(crate) window: Window,
+    pub(crate) window: TimeWindow,
     /// What is ranked by.
     pub(crate) statistic: Statistic,
     /// One object per metric, in the registry's order, each with the metric's title as its only key.
     #[schema(value_type = Vec<std::collections::BTreeMap<String, Vec<RankingRow>>>)]
-    pub(crate) data: Vec<Titled<'a>>,
+    pub(crate) data: Vec<MetricRows<'a>>,
 }
 
 /// `{"<title>": [rows]}`
 #[derive(Debug)]
-pub(crate) struct Titled<'a> {
+pub(crate) struct MetricRows<'a> {
     pub(crate) title: &'a str,
     pub(crate) rows: Vec<RankingRow<'a>>,
 }
 
-impl Serialize for Titled<'_> {
+impl Serialize for MetricRows<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(1))?;
         map.serialize_entry(self.title, &self.rows)?;
@@ -210,7 +210,7 @@ pub(crate) struct MetricRanking<'a> {
     /// Whose values are ranked.
     pub(crate) source: SourceFilter,
     /// How far back they go.
-    pub(crate) window: Window,
+    pub(crate) window: TimeWindow,
     /// What is ranked by.
     pub(crate) statistic: Statistic,
     /// The metric's title.
@@ -227,7 +227,7 @@ pub(crate) struct MetricRanking<'a> {
 impl<'a> MetricRanking<'a> {
     pub(crate) fn new(
         metric: &'a Metric,
-        selection: Selection,
+        selection: RankingSelection,
         (as_of, stale): (DateTime<Utc>, bool),
         data: Vec<RankingRow<'a>>,
     ) -> Self {
@@ -278,7 +278,7 @@ pub(crate) const CSV_COLUMNS: [&str; 16] = [
 ];
 
 /// One line of the CSV form. What is null in JSON is an empty cell.
-pub(crate) fn csv_cells(metric: &Metric, row: &RankingRow<'_>, as_of: &str) -> [String; 16] {
+pub(crate) fn csv_record(metric: &Metric, row: &RankingRow<'_>, as_of: &str) -> [String; 16] {
     let or_empty = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     let end = |index: usize| or_empty(row.ci95.as_ref().and_then(|ends| ends.get(index).copied()));
     [

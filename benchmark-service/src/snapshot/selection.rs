@@ -41,7 +41,8 @@ choice!(
     /// How far back values count. A window of N hours holds the N full hours before the current one and the current
     /// hour so far, so it spans at least N hours and less than one more. Batches dated in later hours than the
     /// current one count in `all` only, until their hour comes.
-    pub Window, "window", "1h, 24h, 7d, 30d or all", default All,
+    #[schema(as = Window)]
+    pub TimeWindow, "window", "1h, 24h, 7d, 30d or all", default All,
     /// One hour.
     Hour = "1h",
     /// 24 hours.
@@ -54,7 +55,7 @@ choice!(
     All = "all"
 );
 
-impl Window {
+impl TimeWindow {
     /// The full hours before the current one; `None` for all of them.
     pub(crate) fn full_hours(self) -> Option<i64> {
         match self {
@@ -84,22 +85,22 @@ choice!(
 
 /// Which rankings are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Selection {
+pub struct RankingSelection {
     /// Whose values.
     pub source: SourceFilter,
     /// How far back.
-    pub window: Window,
+    pub window: TimeWindow,
     /// What is ranked by.
     pub statistic: Statistic,
 }
 
-impl Selection {
+impl RankingSelection {
     /// How many different selections there are.
-    pub(crate) const COUNT: usize = SourceFilter::ALL.len() * Window::ALL.len() * Statistic::ALL.len();
+    pub(crate) const COUNT: usize = SourceFilter::ALL.len() * TimeWindow::ALL.len() * Statistic::ALL.len();
 
-    /// The selection's place among all of them.
+    /// The index of the selection among all of them.
     pub(crate) fn index(self) -> usize {
-        (self.source as usize * Window::ALL.len() + self.window as usize) * Statistic::ALL.len()
+        (self.source as usize * TimeWindow::ALL.len() + self.window as usize) * Statistic::ALL.len()
             + self.statistic as usize
     }
 }
@@ -111,13 +112,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_selection_has_its_own_place() {
-        let mut places = BTreeSet::new();
+    fn every_selection_has_its_own_index() {
+        let mut indices = BTreeSet::new();
         for &source in SourceFilter::ALL {
-            for &window in Window::ALL {
+            for &window in TimeWindow::ALL {
                 for &statistic in Statistic::ALL {
-                    places.insert(
-                        Selection {
+                    indices.insert(
+                        RankingSelection {
                             source,
                             window,
                             statistic,
@@ -127,16 +128,16 @@ mod tests {
                 }
             }
         }
-        assert_eq!(places, (0..Selection::COUNT).collect());
+        assert_eq!(indices, (0..RankingSelection::COUNT).collect());
     }
 
     #[test]
     fn names_read_back_and_others_are_refused() {
-        for &window in Window::ALL {
+        for &window in TimeWindow::ALL {
             assert_eq!(window.as_str().parse(), Ok(window));
         }
         assert_eq!(
-            "2h".parse::<Window>().unwrap_err().to_string(),
+            "2h".parse::<TimeWindow>().unwrap_err().to_string(),
             "window: found 2h, expected 1h, 24h, 7d, 30d or all"
         );
         assert_eq!(SourceFilter::Measured.only(), Some(Source::Measured));

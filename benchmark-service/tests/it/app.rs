@@ -3,8 +3,8 @@
 use std::{net::SocketAddr, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use benchmark_service::{
-    AccessPolicy, ClientLimits, Dependencies, HousekeepingSettings, RateLimit, Selection, Service, Settings,
-    Timing,
+    AccessPolicy, ClientLimits, Dependencies, HousekeepingSettings, RankingSelection, RateLimit, Service,
+    Settings, Timing,
     auth::{ApiKey, Pepper},
 };
 use broker::{Broker, OutgoingMessage, Publisher};
@@ -147,7 +147,7 @@ impl TestApp {
                 bootstrap_key: Some(Secret::new(ADMIN.to_owned())),
                 pepper: Some(Secret::new(PEPPER.to_owned())),
             },
-            default_selection: Selection::default(),
+            default_selection: RankingSelection::default(),
             rate_limit: options.rate_limit,
             client_limits: options.client_limits,
             timing: options.timing,

@@ -1,7 +1,7 @@
 use std::{io::Read as _, time::Duration};
 
 use anyhow::{Context as _, bail};
-use benchmark_service::{Selection, Settings as BenchmarkSettings, Shape, current_snapshot};
+use benchmark_service::{BodyFormat, RankingSelection, Settings as BenchmarkSettings, current_snapshot};
 use load_test::http;
 use serde_json::Value;
 use shared_types::MetricTitle;
@@ -64,11 +64,11 @@ pub(crate) async fn run(options: Rankings, context: Context) -> anyhow::Result<(
     Ok(())
 }
 
-fn selection(options: &Rankings, context: &Context) -> anyhow::Result<Selection> {
+fn selection(options: &Rankings, context: &Context) -> anyhow::Result<RankingSelection> {
     let default = BenchmarkSettings::read(&context.variables)
         .map_err(UsageError)?
         .default_selection;
-    Ok(Selection {
+    Ok(RankingSelection {
         source: match &options.source {
             Some(source) => source.parse().map_err(UsageError)?,
             None => default.source,
@@ -80,7 +80,7 @@ fn selection(options: &Rankings, context: &Context) -> anyhow::Result<Selection>
 
 /// What the database says now, in the form in which a service would answer.
 async fn compute(
-    selection: Selection,
+    selection: RankingSelection,
     metric: Option<&MetricTitle>,
     csv: bool,
     context: &Context,
@@ -89,13 +89,13 @@ async fn compute(
     let snapshot = current_snapshot(storage.as_ref(), context.clock.now())
         .await
         .context("the rankings cannot be computed")?;
-    let shape = if csv { Shape::Csv } else { Shape::Json };
+    let shape = if csv { BodyFormat::Csv } else { BodyFormat::Json };
     Ok(snapshot.render(selection, snapshot.target(metric)?, shape, None))
 }
 
 async fn ask(
     url: &str,
-    selection: Selection,
+    selection: RankingSelection,
     metric: Option<&MetricTitle>,
     csv: bool,
     context: &Context,
@@ -250,7 +250,7 @@ mod tests {
         let variables = Variables::from_map(set.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let context = Context::from_variables(variables.unwrap()).unwrap();
 
-        let refused = ask(&url, Selection::default(), None, false, &context)
+        let refused = ask(&url, RankingSelection::default(), None, false, &context)
             .await
             .unwrap_err();
         assert!(refused.to_string().contains("302 Found"), "{refused}");
