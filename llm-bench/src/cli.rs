@@ -215,9 +215,9 @@ pub(crate) enum DeadLetters {
     /// Show one in full
     Show { id: String },
     /// Send them to the queue of batches again
-    Replay(Deed),
+    Replay(DeadLetterOperation),
     /// Remove them for good
-    Discard(Deed),
+    Discard(DeadLetterOperation),
     /// Show what was done with them, newest first: who, when, and what the messages said
     Log {
         /// At most this many
@@ -227,10 +227,10 @@ pub(crate) enum DeadLetters {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct Deed {
+pub(crate) struct DeadLetterOperation {
     #[command(flatten)]
     pub selected: Selected,
-    /// Leave no entry in the database's log of such deeds: for when the database is away
+    /// Leave no entry in the database's log of such operations: for when the database is away
     #[arg(long)]
     pub no_log: bool,
 }

@@ -17,7 +17,7 @@ pub(crate) struct UsageError(#[from] pub Invalid);
 pub(crate) struct WrongInput(pub Box<dyn std::error::Error + Send + Sync>);
 
 /// How long a server may take to answer a command that cannot do without it: it may be starting, or busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What every command starts from.
 pub(crate) struct Context {
@@ -52,7 +52,7 @@ impl Context {
 
     /// The database, its schema brought up to date.
     pub(crate) async fn storage(&self) -> anyhow::Result<Arc<dyn Storage>> {
-        let storage = self.storage_as_it_is()?;
+        let storage = self.storage_without_migration()?;
         if self.settings.migrate_at_start {
             storage.migrate().await?;
         }
@@ -64,7 +64,7 @@ impl Context {
     ///
     /// # Errors
     /// The database is embedded, and nobody has made it yet: most likely the services use another one.
-    pub(crate) async fn storage_in_use(&self) -> anyhow::Result<Arc<dyn Storage>> {
+    pub(crate) async fn existing_storage(&self) -> anyhow::Result<Arc<dyn Storage>> {
         if let DatabaseKind::Sqlite { path } = &self.settings.database.kind {
             ensure!(
                 path.exists(),
@@ -77,7 +77,7 @@ impl Context {
     }
 
     /// Which database the settings name, for people.
-    pub(crate) fn database_place(&self) -> String {
+    pub(crate) fn database_label(&self) -> String {
         match &self.settings.database.kind {
             // No more: where a password is not quoted as it must be, any part of the URL may hold a piece of it.
             DatabaseKind::Postgres { .. } => "PostgreSQL".to_owned(),
@@ -86,7 +86,7 @@ impl Context {
     }
 
     /// The database with whatever schema it has.
-    pub(crate) fn storage_as_it_is(&self) -> anyhow::Result<Arc<dyn Storage>> {
+    pub(crate) fn storage_without_migration(&self) -> anyhow::Result<Arc<dyn Storage>> {
         Ok(backends::storage(
             &self.settings.database,
             Arc::clone(&self.clock),
@@ -101,11 +101,11 @@ impl Context {
     /// The broker once it answers, and what it answers.
     ///
     /// # Errors
-    /// It does not before `patience` ends; the error is its last one, or says how the link is, and names the queue
+    /// It does not before `timeout` ends; the error is its last one, or says how the link is, and names the queue
     /// where one is missing.
     pub(crate) async fn connected_broker(
         &self,
-        patience: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<(Arc<dyn Broker>, BrokerInfo)> {
         let broker = self.broker()?;
         let mut refused = None;
@@ -118,14 +118,14 @@ impl Context {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        match tokio::time::timeout(patience, asked).await {
+        match tokio::time::timeout(timeout, asked).await {
             Ok(info) => Ok((broker, info)),
             Err(_elapsed) => {
                 let link = broker.publisher().link();
                 broker.close().await;
                 let why = match refused {
                     Some(error) => anyhow::Error::from(error),
-                    None if link.is_ready() => anyhow!("no answer within {} s", patience.as_secs()),
+                    None if link.is_ready() => anyhow!("no answer within {} s", timeout.as_secs()),
                     None => anyhow!("{link}"),
                 };
                 Err(why.context("RabbitMQ is not usable"))

@@ -8,6 +8,7 @@ mod commands;
 mod context;
 mod operator;
 mod pepper;
+mod progress;
 mod say;
 mod table;
 

@@ -1,6 +1,6 @@
 use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt};
 
-/// Who runs this command, for the log of deeds: `user@host`. What the environment says can be forged by whoever runs
+/// Who runs this command, for the log of what is done with dead letters: `user@host`. What the environment says can be forged by whoever runs
 /// the command; the log records, it does not authenticate.
 pub(crate) fn operator() -> String {
     let user = ["USER", "LOGNAME"]

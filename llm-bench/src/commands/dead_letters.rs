@@ -4,21 +4,21 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use broker::{DeadLetter, DeadLetters as Letters, Selection};
+use broker::{DeadLetter, DeadLetters as DeadLetterQueue, Selection};
 use shared_types::Clock;
 use storage::{DeadLetterAction, DeadLetterEntry, DeadLetterLog, DeadLetterNote, Storage};
 
-use crate::say::say;
 use crate::{
-    cli::{DeadLetters, Deed, Selected},
-    context::{Context, PATIENCE},
+    cli::{DeadLetterOperation, DeadLetters, Selected},
+    context::{ANSWER_TIMEOUT, Context},
     operator::operator,
+    say::say,
     table::table,
 };
 
-/// As many as anybody can look through, or as fit in memory.
+/// The most dead letters that are read: more than anybody looks through, and few enough to fit in memory.
 const EVERY: usize = 100_000;
-/// Letters that are acted upon at a time, and how many bytes of them are written to the log at a time.
+/// How many dead letters, and how many bytes of them, are written to the log and acted upon at a time.
 const MOST_AT_ONCE: usize = 1000;
 const MOST_BYTES_AT_ONCE: usize = 16 * 1024 * 1024;
 /// How much of a letter's body the log keeps.
@@ -26,7 +26,7 @@ const KEPT_BODY: usize = 64 * 1024;
 
 pub(crate) async fn run(action: DeadLetters, context: Context) -> anyhow::Result<()> {
     if let DeadLetters::Log { limit } = action {
-        let storage = context.storage_in_use().await?;
+        let storage = context.existing_storage().await?;
         show_log(&storage.dead_letter_log(limit).await?);
         storage.close().await;
         return Ok(());
@@ -37,13 +37,13 @@ pub(crate) async fn run(action: DeadLetters, context: Context) -> anyhow::Result
              set AMQP_URL to look after RabbitMQ's"
         );
     }
-    let (broker, _) = context.connected_broker(PATIENCE).await?;
+    let (broker, _) = context.connected_broker(ANSWER_TIMEOUT).await?;
     let done = act(action, broker.dead_letters().as_ref(), &context).await;
     broker.close().await;
     done
 }
 
-async fn act(action: DeadLetters, letters: &dyn Letters, context: &Context) -> anyhow::Result<()> {
+async fn act(action: DeadLetters, letters: &dyn DeadLetterQueue, context: &Context) -> anyhow::Result<()> {
     match action {
         DeadLetters::List { limit } => show_list(&letters.list(limit).await?),
         DeadLetters::Show { id } => {
@@ -51,8 +51,12 @@ async fn act(action: DeadLetters, letters: &dyn Letters, context: &Context) -> a
             let letter = all.iter().find(|letter| letter.id == id);
             show_one(letter.with_context(|| format!("there is no dead letter {id}"))?);
         }
-        DeadLetters::Replay(deed) => perform(DeadLetterAction::Replay, deed, letters, context).await?,
-        DeadLetters::Discard(deed) => perform(DeadLetterAction::Discard, deed, letters, context).await?,
+        DeadLetters::Replay(operation) => {
+            perform(DeadLetterAction::Replay, operation, letters, context).await?
+        }
+        DeadLetters::Discard(operation) => {
+            perform(DeadLetterAction::Discard, operation, letters, context).await?
+        }
         DeadLetters::Log { .. } => {}
     }
     Ok(())
@@ -60,23 +64,23 @@ async fn act(action: DeadLetters, letters: &dyn Letters, context: &Context) -> a
 
 async fn perform(
     action: DeadLetterAction,
-    deed: Deed,
-    letters: &dyn Letters,
+    operation: DeadLetterOperation,
+    letters: &dyn DeadLetterQueue,
     context: &Context,
 ) -> anyhow::Result<()> {
-    let storage = if deed.no_log {
+    let storage = if operation.no_log {
         None
     } else {
         Some(log_of(context).await?)
     };
-    let performance = Performance {
+    let selection = selection(operation.selected);
+    let operation = LoggedOperation {
         action,
         letters,
         log: storage.as_deref().map(|storage| storage as &dyn DeadLetterLog),
         clock: context.clock.as_ref(),
     };
-    let selection = selection(deed.selected);
-    let done = performance.perform(&selection).await;
+    let done = operation.run(&selection).await;
     if let Some(storage) = &storage {
         storage.close().await;
     }
@@ -87,30 +91,30 @@ async fn perform(
     report(verb, &done?, &selection)
 }
 
-/// The database that keeps the log, once it answers.
+/// Connects to the database that keeps the log.
 async fn log_of(context: &Context) -> anyhow::Result<Arc<dyn Storage>> {
     const ADVICE: &str = "the database, which keeps a log of what is done with dead letters, does not answer; mend \
                           that, or go without an entry with --no-log";
-    let answered = tokio::time::timeout(PATIENCE, async {
-        let storage = context.storage_in_use().await?;
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, async {
+        let storage = context.existing_storage().await?;
         storage.ping().await?;
         anyhow::Ok(storage)
     });
     answered.await.context(ADVICE)?.context(ADVICE)
 }
 
-/// Does something with dead letters, on record.
-struct Performance<'a> {
+/// Replays or discards dead letters, and writes what it does to the log.
+struct LoggedOperation<'a> {
     action: DeadLetterAction,
-    letters: &'a dyn Letters,
+    letters: &'a dyn DeadLetterQueue,
     log: Option<&'a dyn DeadLetterLog>,
     clock: &'a dyn Clock,
 }
 
-impl Performance<'_> {
-    /// Acts upon the selected letters that there are now; gives their ids. What is rejected meanwhile stays: nothing
-    /// disappears without an entry.
-    async fn perform(&self, selection: &Selection) -> anyhow::Result<Vec<String>> {
+impl LoggedOperation<'_> {
+    /// Acts upon the selected letters that exist now; returns their ids. A letter that arrives meanwhile stays: nothing
+    /// disappears without an entry in the log.
+    async fn run(&self, selection: &Selection) -> anyhow::Result<Vec<String>> {
         let all = self.letters.list(EVERY).await?;
         let chosen: Vec<_> = all
             .into_iter()
@@ -120,22 +124,22 @@ impl Performance<'_> {
             })
             .collect();
         let mut done = Vec::new();
-        for some in portions(&chosen) {
-            let entries = self.note(some).await?;
-            // These letters and no more: others that share an id have no entry yet.
-            let ids = Selection::Ids(some.iter().map(|letter| letter.id.clone()).collect());
+        for chunk in chunks(&chosen) {
+            let entries = self.write_entries(chunk).await?;
+            // Exactly these letters: others with the same id have no entry yet.
+            let ids = Selection::Ids(chunk.iter().map(|letter| letter.id.clone()).collect());
             let acted_upon = match self.action {
                 DeadLetterAction::Replay => self.letters.replay(&ids).await?,
                 DeadLetterAction::Discard => self.letters.discard(&ids).await?,
             };
-            self.note_done(entries, &acted_upon).await?;
+            self.mark_done(entries, &acted_upon).await?;
             done.extend(acted_upon);
         }
         Ok(done)
     }
 
-    /// Writes the entries; gives their numbers by the letters' ids, the oldest letter's first.
-    async fn note(&self, letters: &[DeadLetter]) -> anyhow::Result<HashMap<String, VecDeque<i64>>> {
+    /// Writes the log's entries; returns their numbers by the letters' ids, the oldest letter's first.
+    async fn write_entries(&self, letters: &[DeadLetter]) -> anyhow::Result<HashMap<String, VecDeque<i64>>> {
         let mut numbers: HashMap<_, VecDeque<_>> = HashMap::new();
         let Some(log) = self.log else {
             return Ok(numbers);
@@ -161,7 +165,7 @@ impl Performance<'_> {
         Ok(numbers)
     }
 
-    async fn note_done(
+    async fn mark_done(
         &self,
         mut entries: HashMap<String, VecDeque<i64>>,
         ids: &[String],
@@ -184,8 +188,8 @@ impl Performance<'_> {
     }
 }
 
-/// The letters in portions that are acted upon together.
-fn portions(letters: &[DeadLetter]) -> impl Iterator<Item = &[DeadLetter]> {
+/// Splits the letters into chunks that are acted upon together.
+fn chunks(letters: &[DeadLetter]) -> impl Iterator<Item = &[DeadLetter]> {
     let mut rest = letters;
     std::iter::from_fn(move || {
         let mut bytes = 0;
@@ -193,9 +197,9 @@ fn portions(letters: &[DeadLetter]) -> impl Iterator<Item = &[DeadLetter]> {
             bytes += letter.body.len().min(KEPT_BODY);
             bytes <= MOST_BYTES_AT_ONCE
         });
-        let (some, others) = rest.split_at(fitting.count());
+        let (chunk, others) = rest.split_at(fitting.count());
         rest = others;
-        (!some.is_empty()).then_some(some)
+        (!chunk.is_empty()).then_some(chunk)
     })
 }
 
@@ -295,10 +299,10 @@ mod tests {
     use super::*;
 
     /// A queue of dead letters.
-    struct Queue(Mutex<Vec<DeadLetter>>);
+    struct FakeQueue(Mutex<Vec<DeadLetter>>);
 
     #[async_trait]
-    impl Letters for Queue {
+    impl DeadLetterQueue for FakeQueue {
         async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, DeadLetterError> {
             Ok(self.0.lock().unwrap().iter().take(limit).cloned().collect())
         }
@@ -319,10 +323,10 @@ mod tests {
 
     /// Entries: the letter's id, and whether it is done.
     #[derive(Default)]
-    struct Log(Mutex<Vec<(String, bool)>>);
+    struct FakeLog(Mutex<Vec<(String, bool)>>);
 
     #[async_trait]
-    impl DeadLetterLog for Log {
+    impl DeadLetterLog for FakeLog {
         async fn note_dead_letters(&self, notes: &[DeadLetterNote]) -> storage::Result<Vec<i64>> {
             let mut entries = self.0.lock().unwrap();
             let first = i64::try_from(entries.len()).unwrap();
@@ -348,14 +352,14 @@ mod tests {
         let shared: Vec<_> = vec![letter(1); MOST_AT_ONCE + 2];
         let mut all = shared.clone();
         all.insert(7, letter(2));
-        let (letters, log) = (Queue(Mutex::new(all)), Log::default());
-        let performance = Performance {
+        let (letters, log) = (FakeQueue(Mutex::new(all)), FakeLog::default());
+        let operation = LoggedOperation {
             action: DeadLetterAction::Discard,
             letters: &letters,
             log: Some(&log),
             clock: &ManualClock::at(DateTime::UNIX_EPOCH),
         };
-        let done = performance.perform(&Selection::Ids(vec!["1".to_owned()])).await;
+        let done = operation.run(&Selection::Ids(vec!["1".to_owned()])).await;
         assert_eq!(done.unwrap().len(), shared.len());
         assert_eq!(*letters.0.lock().unwrap(), [letter(2)]);
         let expected = vec![("1".to_owned(), true); shared.len()];
@@ -375,7 +379,7 @@ mod tests {
     #[test]
     fn portions_are_bounded_in_number_and_kept_bytes_and_leave_nothing_out() {
         let many = vec![letter(1); 2 * MOST_AT_ONCE + 1];
-        let sizes = |letters: &[DeadLetter]| portions(letters).map(<[_]>::len).collect::<Vec<_>>();
+        let sizes = |letters: &[DeadLetter]| chunks(letters).map(<[_]>::len).collect::<Vec<_>>();
         assert_eq!(sizes(&many), [MOST_AT_ONCE, MOST_AT_ONCE, 1]);
         let long = vec![letter(KEPT_BODY + 1); 300];
         let at_once = MOST_BYTES_AT_ONCE / KEPT_BODY;

@@ -2,16 +2,18 @@ use std::time::Duration;
 
 use service_runtime::settings::{BrokerKind, DatabaseKind, Variables};
 
-use crate::context::{Context, UsageError};
-use crate::say::say;
+use crate::{
+    context::{Context, UsageError},
+    say::say,
+};
 
 /// How long a server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What was found, and what to do about it.
-enum Finding {
-    Well(String),
-    Ill { found: String, advice: String },
+/// The result of a check. A failure comes with advice.
+enum Check {
+    Passed(String),
+    Failed { found: String, advice: String },
 }
 
 pub(crate) async fn run() -> anyhow::Result<()> {
@@ -24,7 +26,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
         Err(refused) => {
             show(
                 "settings",
-                &ill(
+                &failure(
                     format!("{refused:#}"),
                     "correct this variable in the environment or in .env",
                 ),
@@ -32,22 +34,22 @@ pub(crate) async fn run() -> anyhow::Result<()> {
             return Err(refused.context("one check failed"));
         }
     };
-    let findings = [
+    let checks = [
         (
             "settings",
-            Finding::Well("every variable is understood".to_owned()),
+            Check::Passed("every variable is understood".to_owned()),
         ),
         ("database", database(&context).await),
         ("broker", broker(&context).await),
     ];
-    for (name, finding) in &findings {
-        show(name, finding);
+    for (name, check) in &checks {
+        show(name, check);
     }
-    let failed = findings
+    let failed = checks
         .iter()
-        .filter(|(_, finding)| matches!(finding, Finding::Ill { .. }))
+        .filter(|(_, check)| matches!(check, Check::Failed { .. }))
         .count();
-    anyhow::ensure!(failed == 0, "{failed} of {} checks failed", findings.len());
+    anyhow::ensure!(failed == 0, "{failed} of {} checks failed", checks.len());
     Ok(())
 }
 
@@ -58,51 +60,51 @@ fn read(variables: Variables) -> anyhow::Result<Context> {
     Context::from_variables(variables)
 }
 
-async fn database(context: &Context) -> Finding {
-    let place = context.database_place();
+async fn database(context: &Context) -> Check {
+    let place = context.database_label();
     let advice =
         "is the server up, and are DATABASE_URL or POSTGRES_* right? `make services` starts one to try";
-    let storage = match context.storage_as_it_is() {
+    let storage = match context.storage_without_migration() {
         Ok(storage) => storage,
-        Err(error) => return ill(format!("{place}: {error:#}"), advice),
+        Err(error) => return failure(format!("{place}: {error:#}"), advice),
     };
     // Asked first because it is never retried: its error says why. (A new SQLite file is locked while it is made.)
     if matches!(context.settings.database.kind, DatabaseKind::Postgres { .. })
-        && let Ok(Err(error)) = tokio::time::timeout(PATIENCE, storage.ping()).await
+        && let Ok(Err(error)) = tokio::time::timeout(TIMEOUT, storage.ping()).await
     {
-        return ill(format!("{place}: {:#}", anyhow::Error::from(error)), advice);
+        return failure(format!("{place}: {:#}", anyhow::Error::from(error)), advice);
     }
-    match tokio::time::timeout(PATIENCE, storage.database_info()).await {
-        Err(_elapsed) => ill(format!("{place}: no answer within {PATIENCE:?}"), advice),
-        Ok(Err(error)) => ill(format!("{place}: {:#}", anyhow::Error::from(error)), advice),
-        Ok(Ok(info)) if info.pending_migrations > 0 => ill(
+    match tokio::time::timeout(TIMEOUT, storage.database_info()).await {
+        Err(_elapsed) => failure(format!("{place}: no answer within {TIMEOUT:?}"), advice),
+        Ok(Err(error)) => failure(format!("{place}: {:#}", anyhow::Error::from(error)), advice),
+        Ok(Ok(info)) if info.pending_migrations > 0 => failure(
             format!(
                 "{place}: {}; {} migrations are missing",
                 info.version, info.pending_migrations
             ),
             "run `llm-bench migrate`, or start a service (MIGRATE_AT_START)",
         ),
-        Ok(Ok(info)) => Finding::Well(format!(
+        Ok(Ok(info)) => Check::Passed(format!(
             "{place}: {}; schema up to date ({})",
             info.version, info.applied_migrations
         )),
     }
 }
 
-async fn broker(context: &Context) -> Finding {
+async fn broker(context: &Context) -> Check {
     if matches!(context.settings.broker.kind, BrokerKind::InProcess) {
-        return Finding::Well("in-process: `llm-bench up` runs both services in one process".to_owned());
+        return Check::Passed("in-process: `llm-bench up` runs both services in one process".to_owned());
     }
     let advice = "is the server up, and are AMQP_URL or RABBITMQ_* right? `make services` starts one to try";
-    let info = match context.connected_broker(PATIENCE).await {
+    let info = match context.connected_broker(TIMEOUT).await {
         Ok((broker, info)) => {
             broker.close().await;
             info
         }
-        Err(error) => return ill(format!("{error:#}"), advice),
+        Err(error) => return failure(format!("{error:#}"), advice),
     };
     if info.dead > 0 {
-        return ill(
+        return failure(
             format!(
                 "{}; {} messages queued, {} dead letters",
                 info.version, info.queued, info.dead
@@ -110,22 +112,22 @@ async fn broker(context: &Context) -> Finding {
             "`llm-bench dead-letters list` says why they were rejected",
         );
     }
-    Finding::Well(format!(
+    Check::Passed(format!(
         "{}; {} messages queued, no dead letters",
         info.version, info.queued
     ))
 }
 
-fn ill(found: String, advice: &str) -> Finding {
-    Finding::Ill {
+fn failure(found: String, advice: &str) -> Check {
+    Check::Failed {
         found,
         advice: advice.to_owned(),
     }
 }
 
-fn show(name: &str, finding: &Finding) {
-    match finding {
-        Finding::Well(found) => say!("ok      {name:9} {found}"),
-        Finding::Ill { found, advice } => say!("FAILED  {name:9} {found}\n                  → {advice}"),
+fn show(name: &str, check: &Check) {
+    match check {
+        Check::Passed(found) => say!("ok      {name:9} {found}"),
+        Check::Failed { found, advice } => say!("FAILED  {name:9} {found}\n                  → {advice}"),
     }
 }

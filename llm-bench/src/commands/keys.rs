@@ -5,8 +5,7 @@ use rand::rngs::SysRng;
 use shared_types::Clock;
 use storage::{ApiKeyId, ApiKeyRecord, Scope, Storage};
 
-use crate::say::say;
-use crate::{cli::Keys, context::Context, pepper::pepper, table::table};
+use crate::{cli::Keys, context::Context, pepper::pepper, say::say, table::table};
 
 pub(crate) async fn run(action: Keys, context: Context) -> anyhow::Result<()> {
     let storage = context.storage().await?;

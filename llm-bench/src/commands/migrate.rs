@@ -4,22 +4,22 @@ use anyhow::{Context as _, bail};
 use service_runtime::settings::registry_seed;
 use storage::{Duty, Storage};
 
-use crate::say::say;
 use crate::{
     cli::Migrate,
     context::{Context, UsageError},
+    say::say,
 };
 
 /// How long `--wait` waits.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(options: Migrate, context: Context) -> anyhow::Result<()> {
-    let storage = context.storage_as_it_is()?;
+    let storage = context.storage_without_migration()?;
     if options.wait {
-        tokio::time::timeout(PATIENCE, until_current(storage.as_ref()))
+        tokio::time::timeout(TIMEOUT, until_current(storage.as_ref()))
             .await
-            .with_context(|| format!("the schema was not brought up to date within {PATIENCE:?}"))??;
+            .with_context(|| format!("the schema was not brought up to date within {TIMEOUT:?}"))??;
         say!("the schema is up to date");
     } else {
         match storage.migrate().await.context("migrating")? {

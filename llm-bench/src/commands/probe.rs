@@ -6,11 +6,11 @@ use tokio::task;
 
 use crate::cli::Probe;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(options: Probe) -> anyhow::Result<()> {
     // The process that is probed is on this machine: never through a proxy.
-    let request = http::agent(PATIENCE)
+    let request = http::agent(TIMEOUT)
         .get(&options.url)
         .config()
         .proxy(None)

@@ -8,15 +8,15 @@ use shared_types::MetricTitle;
 use tokio::task;
 use url::Url;
 
-use crate::say::say;
 use crate::{
     cli::{Format, Rankings},
     context::{Context, UsageError},
+    say::say,
     table::table,
 };
 
 /// How long a running service may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 const COLUMNS: [&str; 12] = [
     "rank",
@@ -32,17 +32,8 @@ const COLUMNS: [&str; 12] = [
     "p99",
     "updated",
 ];
-const NUMBERS: [&str; 9] = [
-    "rank",
-    "n",
-    "mean",
-    "95 % CI of the mean",
-    "stddev",
-    "p50",
-    "p90",
-    "p95",
-    "p99",
-];
+
+const TEXT_COLUMNS: [&str; 3] = ["LLM", "source", "updated"];
 
 pub(crate) async fn run(options: Rankings, context: Context) -> anyhow::Result<()> {
     let selection = selection(&options, &context)?;
@@ -54,7 +45,7 @@ pub(crate) async fn run(options: Rankings, context: Context) -> anyhow::Result<(
         .map_err(UsageError)?;
     let csv = options.format == Format::Csv;
     let body = match &options.url {
-        Some(url) => ask(url, selection, metric.as_ref(), csv, &context).await?,
+        Some(url) => fetch(url, selection, metric.as_ref(), csv, &context).await?,
         None => compute(selection, metric.as_ref(), csv, &context).await?,
     };
     match options.format {
@@ -78,22 +69,22 @@ fn selection(options: &Rankings, context: &Context) -> anyhow::Result<RankingSel
     })
 }
 
-/// What the database says now, in the form in which a service would answer.
+/// Computes the rankings from the database; the result equals the body that a service would send.
 async fn compute(
     selection: RankingSelection,
     metric: Option<&MetricTitle>,
     csv: bool,
     context: &Context,
 ) -> anyhow::Result<Vec<u8>> {
-    let storage = context.storage_in_use().await?;
+    let storage = context.existing_storage().await?;
     let snapshot = current_snapshot(storage.as_ref(), context.clock.now())
         .await
         .context("the rankings cannot be computed")?;
-    let shape = if csv { BodyFormat::Csv } else { BodyFormat::Json };
-    Ok(snapshot.render(selection, snapshot.target(metric)?, shape, None))
+    let format = if csv { BodyFormat::Csv } else { BodyFormat::Json };
+    Ok(snapshot.render(selection, snapshot.target(metric)?, format, None))
 }
 
-async fn ask(
+async fn fetch(
     url: &str,
     selection: RankingSelection,
     metric: Option<&MetricTitle>,
@@ -117,7 +108,7 @@ async fn ask(
         .append_pair("format", if csv { "csv" } else { "json" });
     let key = context.variables.secret("API_KEY", 1).map_err(UsageError)?;
     // Redirects are not followed: the key is for this service.
-    let request = http::agent(PATIENCE).get(asked.as_str());
+    let request = http::agent(TIMEOUT).get(asked.as_str());
     let request = match &key {
         Some(key) => request.header("X-API-KEY", key.expose()),
         None => request,
@@ -139,7 +130,7 @@ async fn ask(
     Ok(body)
 }
 
-/// Prints one table a metric.
+/// Prints one table for each metric.
 fn show(answer: &Value, metric: Option<&MetricTitle>) {
     let data = &answer["data"];
     match metric {
@@ -174,7 +165,11 @@ fn show_metric(title: &str, rows: &Value) {
         say!("  no values yet\n");
         return;
     }
-    say!("{}\n", table(COLUMNS, &NUMBERS, rows.iter().map(cells)));
+    let right_aligned: Vec<_> = COLUMNS
+        .into_iter()
+        .filter(|name| !TEXT_COLUMNS.contains(name))
+        .collect();
+    say!("{}\n", table(COLUMNS, &right_aligned, rows.iter().map(cells)));
 }
 
 fn cells(row: &Value) -> [String; 12] {
@@ -250,7 +245,7 @@ mod tests {
         let variables = Variables::from_map(set.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let context = Context::from_variables(variables.unwrap()).unwrap();
 
-        let refused = ask(&url, RankingSelection::default(), None, false, &context)
+        let refused = fetch(&url, RankingSelection::default(), None, false, &context)
             .await
             .unwrap_err();
         assert!(refused.to_string().contains("302 Found"), "{refused}");

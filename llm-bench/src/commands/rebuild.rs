@@ -1,15 +1,11 @@
 use anyhow::Context as _;
-use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::context::Context;
-use crate::say::say;
+use crate::{context::Context, progress::progress_bar, say::say};
 
 pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
-    let storage = context.storage_in_use().await?;
-    say!("database: {}", context.database_place());
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} batches, {per_sec}, {eta} left",
-    )?);
+    let storage = context.existing_storage().await?;
+    say!("database: {}", context.database_label());
+    let bar = progress_bar(0, "batches")?;
     let report = storage
         .rebuild(&|done, all| {
             bar.set_length(all);

@@ -1,11 +1,11 @@
 use anyhow::{Context as _, bail};
 use benchmark_service::HousekeepingSettings;
-use indicatif::{ProgressBar, ProgressStyle};
 use storage::{Mismatch, Period, Requeued, Storage};
 
-use crate::say::say;
 use crate::{
-    context::{Context, PATIENCE, UsageError},
+    context::{ANSWER_TIMEOUT, Context, UsageError},
+    progress::progress_bar,
+    say::say,
     table::table,
 };
 
@@ -18,8 +18,8 @@ const MOST_SHOWN: usize = 100;
 
 pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
     let settings = HousekeepingSettings::read(&context.variables).map_err(UsageError)?;
-    let storage = context.storage_in_use().await?;
-    say!("database: {}", context.database_place());
+    let storage = context.existing_storage().await?;
+    say!("database: {}", context.database_label());
     let queued = queued(&context).await;
     let grace = settings.grace_with(queued);
     let requeued = requeue(storage.as_ref(), grace).await?;
@@ -51,7 +51,7 @@ async fn queued(context: &Context) -> Option<u64> {
     if context.embedded_broker() {
         return Some(0);
     }
-    match context.connected_broker(PATIENCE).await {
+    match context.connected_broker(ANSWER_TIMEOUT).await {
         Ok((broker, info)) => {
             broker.close().await;
             Some(info.queued)
@@ -79,9 +79,7 @@ async fn requeue(storage: &dyn Storage, grace: std::time::Duration) -> anyhow::R
 /// Audits the whole history; gives how many batches were folded again, and what is wrong.
 async fn audit(storage: &dyn Storage) -> anyhow::Result<(u64, Vec<Mismatch>)> {
     let all = storage.counted_batches().await?;
-    let bar = ProgressBar::new(all).with_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} batches, {per_sec}, {eta} left",
-    )?);
+    let bar = progress_bar(all, "batches")?;
     let (mut from, mut batches, mut mismatches) = (None, 0, Vec::new());
     loop {
         let step = storage.audit(from, AUDIT_STEP).await;

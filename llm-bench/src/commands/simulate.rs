@@ -2,31 +2,31 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
 use benchmark_service::{Service as BenchmarkService, Settings as BenchmarkSettings};
-use indicatif::{ProgressBar, ProgressStyle};
 use simulation_service::{SimulationSettings, TickReport, prepare};
 use storage::Storage;
 
-use crate::say::say;
 use crate::{
     assembly::Assembly,
     cli::Simulate,
     context::{Context, UsageError},
+    progress::progress_bar,
+    say::say,
 };
 
 /// How long the last batches may take to leave.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(options: Simulate, context: Context) -> anyhow::Result<()> {
     let settings = SimulationSettings::read(&context.variables).map_err(UsageError)?;
     let assembly = Assembly::of(&context, context.storage().await?)?;
     if context.embedded_broker() {
-        count_here(&context, &assembly)?;
+        consume_in_this_process(&context, &assembly)?;
     }
     let total = tick(&options, &settings, &assembly).await?;
-    let sent = tokio::time::timeout(PATIENCE, until_sent(assembly.storage.as_ref())).await;
+    let sent = tokio::time::timeout(PUBLISH_TIMEOUT, until_sent(assembly.storage.as_ref())).await;
     assembly.end().await?;
     sent.with_context(|| {
-        format!("stored, but not all published within {PATIENCE:?}: is the broker up? A service publishes the rest")
+        format!("stored, but not all published within {PUBLISH_TIMEOUT:?}: is the broker up? A service publishes the rest")
     })??;
     say!(
         "simulated {} ticks: {} batches, {} values, stored and published",
@@ -38,7 +38,7 @@ pub(crate) async fn run(options: Simulate, context: Context) -> anyhow::Result<(
 }
 
 /// Nobody else can consume what is published within this process.
-fn count_here(context: &Context, assembly: &Assembly) -> anyhow::Result<()> {
+fn consume_in_this_process(context: &Context, assembly: &Assembly) -> anyhow::Result<()> {
     let settings = BenchmarkSettings {
         http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
         ..BenchmarkSettings::read(&context.variables).map_err(UsageError)?
@@ -54,9 +54,7 @@ async fn tick(
     assembly: &Assembly,
 ) -> anyhow::Result<TickReport> {
     let simulation = prepare(settings, &assembly.for_simulation()).await?;
-    let bar = ProgressBar::new(options.ticks).with_style(ProgressStyle::with_template(
-        "{bar:40} {pos}/{len} ticks, {per_sec}, {eta} left",
-    )?);
+    let bar = progress_bar(options.ticks, "ticks")?;
     let mut total = TickReport {
         tick: 0,
         batches: 0,

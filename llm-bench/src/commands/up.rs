@@ -14,64 +14,70 @@ use storage::{Scope, Storage};
 use tempfile::TempDir;
 
 use super::keys;
-use crate::say::say;
 use crate::{
     assembly::Assembly,
     cli::Up,
     context::{Context, UsageError},
     pepper::pepper,
+    say::say,
 };
 
-/// Everything that `up` was told.
-struct Plan {
+/// The settings of both services, with the options of `up` applied.
+struct UpSettings {
     context: Context,
     simulation: Option<SimulationSettings>,
     benchmark: BenchmarkSettings,
-    /// Kept until the end, then removed.
+    /// The temporary data directory of `--ephemeral`; removed when this is dropped.
     _ephemeral: Option<TempDir>,
 }
 
 pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("listening for signals")?;
-    let mut plan = plan(&options)?;
-    telemetry::init(&plan.context.settings.log)?;
-    let storage = plan.context.storage_as_it_is()?;
-    let seed = &plan.benchmark.registry_seed;
-    let (migrate, clock) = (plan.benchmark.migrate_at_start, plan.context.clock.as_ref());
+    let mut settings = read_settings(&options)?;
+    telemetry::init(&settings.context.settings.log)?;
+    let storage = settings.context.storage_without_migration()?;
+    let seed = &settings.benchmark.registry_seed;
+    let (migrate, clock) = (
+        settings.benchmark.migrate_at_start,
+        settings.context.clock.as_ref(),
+    );
     tokio::select! {
         biased;
         () = signals.next() => return Ok(()),
         prepared = storage::prepared(storage.as_ref(), migrate, seed, clock) => prepared?,
     }
-    let first_key = open_to_loopback(&mut plan, storage.as_ref()).await?;
+    let first_key = open_to_loopback(&mut settings, storage.as_ref()).await?;
 
-    let assembly = Assembly::of(&plan.context, storage)?;
-    let benchmark =
-        BenchmarkService::build(plan.benchmark.clone(), assembly.for_benchmark(), &assembly.life)?;
+    let assembly = Assembly::of(&settings.context, storage)?;
+    let benchmark = BenchmarkService::build(
+        settings.benchmark.clone(),
+        assembly.for_benchmark(),
+        &assembly.life,
+    )?;
     let url = format!("http://{}", benchmark.addr());
     benchmark.start();
-    if let Some(settings) = plan.simulation.clone() {
+    if let Some(settings) = settings.simulation.clone() {
         let life = &assembly.life;
         SimulationService::build(settings, assembly.for_simulation(), life)?.start(life);
     }
-    announce(&plan, &url, first_key.as_ref());
+    announce(&settings, &url, first_key.as_ref());
 
-    let grace = plan.context.settings.shutdown_grace;
+    let grace = settings.context.settings.shutdown_grace;
     assembly.life.until_signalled(signals, grace).await;
     assembly.end().await?;
     say!("stopped; everything that was under way is stored");
     Ok(())
 }
 
-/// What names a server; the other variables of a server mean nothing without these.
+/// The variables that name a server; the other variables of a server have no effect without these.
 const SERVERS: [&str; 4] = ["DATABASE_URL", "POSTGRES_HOST", "AMQP_URL", "RABBITMQ_HOST"];
-/// Those of them that say that the database is elsewhere.
+/// The variables that name a database server.
 const DATABASES: [&str; 2] = ["DATABASE_URL", "POSTGRES_HOST"];
 
-/// Settings with what the command line says on top.
-fn plan(options: &Up) -> anyhow::Result<Plan> {
+/// Reads the settings; options of the command line override the environment.
+fn read_settings(options: &Up) -> anyhow::Result<UpSettings> {
     let variables = Variables::from_process().map_err(UsageError)?;
-    let (mut variables, ephemeral) = placed(variables, options)?;
+    let (mut variables, ephemeral) = with_data_directory(variables, options)?;
     if let Some(port) = options.port {
         variables = variables.with("HTTP_ADDR", SocketAddr::from(([127, 0, 0, 1], port)));
     }
@@ -80,7 +86,7 @@ fn plan(options: &Up) -> anyhow::Result<Plan> {
     }
     let simulation = SimulationSettings::read(&variables).map_err(UsageError)?;
     let benchmark = BenchmarkSettings::read(&variables).map_err(UsageError)?;
-    Ok(Plan {
+    Ok(UpSettings {
         context: Context::from_variables(variables)?,
         simulation: (!options.no_simulation).then_some(simulation),
         benchmark,
@@ -88,8 +94,8 @@ fn plan(options: &Up) -> anyhow::Result<Plan> {
     })
 }
 
-/// The variables with the data where the command line says, and the directory that is to be removed at the end.
-fn placed(variables: Variables, options: &Up) -> anyhow::Result<(Variables, Option<TempDir>)> {
+/// Applies `--ephemeral` and `--data-dir`; returns the temporary directory, if there is one.
+fn with_data_directory(variables: Variables, options: &Up) -> anyhow::Result<(Variables, Option<TempDir>)> {
     if options.ephemeral {
         let directory = tempfile::Builder::new().prefix("llm-bench-").tempdir()?;
         let variables = variables
@@ -112,30 +118,36 @@ fn placed(variables: Variables, options: &Up) -> anyhow::Result<(Variables, Opti
 
 /// On loopback with the embedded database reading needs no key and nobody is limited, unless the settings say so;
 /// at the first start a key for writing is made.
-async fn open_to_loopback(plan: &mut Plan, storage: &dyn Storage) -> anyhow::Result<Option<ApiKey>> {
-    let embedded = matches!(plan.context.settings.database.kind, DatabaseKind::Sqlite { .. });
-    if !embedded || !plan.benchmark.http_addr.ip().is_loopback() {
+async fn open_to_loopback(
+    settings: &mut UpSettings,
+    storage: &dyn Storage,
+) -> anyhow::Result<Option<ApiKey>> {
+    let embedded = matches!(
+        settings.context.settings.database.kind,
+        DatabaseKind::Sqlite { .. }
+    );
+    if !embedded || !settings.benchmark.http_addr.ip().is_loopback() {
         return Ok(None);
     }
-    let variables = &plan.context.variables;
+    let variables = &settings.context.variables;
     if !variables.is_set("ANONYMOUS_READ") {
-        plan.benchmark.access.anonymous_read = true;
+        settings.benchmark.access.anonymous_read = true;
     }
     if !variables.is_set("RATE_LIMIT_PER_SECOND") {
-        plan.benchmark.rate_limit = RateLimit::Off;
+        settings.benchmark.rate_limit = RateLimit::Off;
     }
-    plan.benchmark.access.pepper = Some(pepper(&plan.context)?);
-    if plan.benchmark.access.bootstrap_key.is_some() || !storage.api_keys().await?.is_empty() {
+    settings.benchmark.access.pepper = Some(pepper(&settings.context)?);
+    if settings.benchmark.access.bootstrap_key.is_some() || !storage.api_keys().await?.is_empty() {
         return Ok(None);
     }
     let name = "made at the first start".to_owned();
     Ok(Some(
-        keys::create(storage, &plan.context, name, Scope::Write, None).await?,
+        keys::create(storage, &settings.context, name, Scope::Write, None).await?,
     ))
 }
 
-fn announce(plan: &Plan, url: &str, first_key: Option<&ApiKey>) {
-    let database = match &plan.context.settings.database.kind {
+fn announce(settings: &UpSettings, url: &str, first_key: Option<&ApiKey>) {
+    let database = match &settings.context.settings.database.kind {
         DatabaseKind::Sqlite { path } => path.display().to_string(),
         DatabaseKind::Postgres { .. } => "PostgreSQL".to_owned(),
     };
@@ -144,7 +156,7 @@ fn announce(plan: &Plan, url: &str, first_key: Option<&ApiKey>) {
     say!("  API docs   {url}/docs");
     say!("  metrics    {url}/metrics");
     say!("  data       {database}");
-    match &plan.simulation {
+    match &settings.simulation {
         Some(settings) => say!(
             "  simulation every {:?}, {} values a batch",
             settings.interval,
@@ -189,7 +201,7 @@ mod tests {
 
     #[test]
     fn ephemeral_embeds_everything_whatever_the_environment_says() {
-        let (variables, directory) = placed(servers(), &options(&["--ephemeral"])).unwrap();
+        let (variables, directory) = with_data_directory(servers(), &options(&["--ephemeral"])).unwrap();
         let context = Context::from_variables(variables).unwrap();
         let DatabaseKind::Sqlite { path } = &context.settings.database.kind else {
             panic!("expected the embedded database")
@@ -205,7 +217,7 @@ mod tests {
             ("POSTGRES_HOST", "DATABASE_URL"),
             ("DATABASE_URL", "POSTGRES_HOST"),
         ] {
-            let refused = placed(servers().without(&[removed]), &options).unwrap_err();
+            let refused = with_data_directory(servers().without(&[removed]), &options).unwrap_err();
             assert!(refused.is::<UsageError>());
             assert_eq!(
                 refused.to_string(),
@@ -215,7 +227,7 @@ mod tests {
                 )
             );
         }
-        let (variables, _) = placed(servers().without(&DATABASES), &options).unwrap();
+        let (variables, _) = with_data_directory(servers().without(&DATABASES), &options).unwrap();
         assert_eq!(variables.text("DATA_DIR").unwrap().as_deref(), Some("/data"));
     }
 }
