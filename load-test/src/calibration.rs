@@ -25,7 +25,7 @@ use crate::{
     arrivals::{TraceArrivals, TraceArrivalsError},
     histograms::{duration_histogram, nanos, p99_s, seconds_at},
     plan::{Load, Plan, Stop},
-    record::{Finished, RequestRecord},
+    record::{FinishedRequest, RequestRecord},
     run::{
         self, EncodedRequest, FileLimitError, HeldStreams, Progress, Recording, RunError, RunInputs,
         RunMeasurements, Texts, raise_file_limit,
@@ -149,19 +149,19 @@ pub fn calibrate(
         cancel,
         clock,
     };
-    let (facts, finished) = thread::scope(|scope| {
+    let (measurements, finished) = thread::scope(|scope| {
         let run = scope.spawn(|| run::run(inputs));
-        let finished: Vec<Finished> = finished.into_iter().flatten().collect();
-        let facts = run
+        let finished: Vec<FinishedRequest> = finished.into_iter().flatten().collect();
+        let measurements = run
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        facts.map(|facts| (facts, finished))
+        measurements.map(|measurements| (measurements, finished))
     })?;
-    if facts.interrupted {
+    if measurements.interrupted {
         return Err(CalibrationError::Interrupted);
     }
     let lateness = server.stats().first_token_lateness;
-    let mut calibration = summarise(&plan, &facts, &finished)?;
+    let mut calibration = summarise(&plan, &measurements, &finished)?;
     calibration.server_lateness_p99_s = lateness.p99_s;
     Ok(calibration)
 }
@@ -227,8 +227,8 @@ fn busiest(trace: &[Duration], plan: &Plan) -> Result<Arc<[Duration]>, TraceArri
 
 fn summarise(
     plan: &Plan,
-    facts: &RunMeasurements,
-    finished: &[Finished],
+    measurements: &RunMeasurements,
+    finished: &[FinishedRequest],
 ) -> Result<Calibration, CalibrationError> {
     let errors_from = |from: MonotonicTime| {
         let mut errors = duration_histogram();
@@ -242,27 +242,27 @@ fn summarise(
         }
         errors
     };
-    let mut errors = errors_from(facts.ramp_end);
+    let mut errors = errors_from(measurements.ramp_end);
     if errors.is_empty() {
         // At a low rate nothing may be due in the seconds after the ramp.
-        errors = errors_from(facts.started);
+        errors = errors_from(measurements.started);
     }
     if errors.is_empty() {
         let error = finished.iter().find_map(|finished| finished.error.clone());
         return Err(CalibrationError::Nothing {
-            scheduled: facts.scheduled,
+            scheduled: measurements.scheduled,
             error: error.unwrap_or_else(|| "none".into()),
         });
     }
-    let (possible, achieved) = tokens_per_s(plan, facts, finished);
+    let (possible, achieved) = tokens_per_s(plan, measurements, finished);
     Ok(Calibration {
         requests: errors.len(),
         ttft_error: quantiles(&errors),
         server_lateness_p99_s: None,
-        loop_lag_p99_s: p99_s(&facts.loop_lag),
-        stamp_uncertainty_p99_s: p99_s(&facts.stamp_uncertainty),
-        late_send_p99_s: p99_s(&facts.late_sends),
-        streams: facts.streams,
+        loop_lag_p99_s: p99_s(&measurements.loop_lag),
+        stamp_uncertainty_p99_s: p99_s(&measurements.stamp_uncertainty),
+        late_send_p99_s: p99_s(&measurements.late_sends),
+        streams: measurements.streams,
         tokens_per_s_possible: possible,
         tokens_per_s_achieved: achieved,
     })
@@ -278,8 +278,11 @@ fn quantiles(nanos: &Histogram<u64>) -> ErrorQuantiles {
 
 /// In the steady window: what would have come with the server's times alone, and what came. The tokens of a request are
 /// taken as spread evenly from its first to its last.
-fn tokens_per_s(plan: &Plan, facts: &RunMeasurements, finished: &[Finished]) -> (f64, f64) {
-    let window = (facts.ramp_end, facts.last_begun.unwrap_or(facts.ramp_end));
+fn tokens_per_s(plan: &Plan, measurements: &RunMeasurements, finished: &[FinishedRequest]) -> (f64, f64) {
+    let window = (
+        measurements.ramp_end,
+        measurements.last_begun.unwrap_or(measurements.ramp_end),
+    );
     let window_s = window.1.saturating_since(window.0).as_secs_f64();
     if window_s == 0.0 {
         return (0.0, 0.0);

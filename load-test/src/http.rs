@@ -1,7 +1,6 @@
-//! HTTP requests beside the load itself: one after the other, blocking.
+//! Blocking HTTP requests that are not part of the load: downloads, MLflow, publishing.
 //!
-//! Not reqwest: its TLS without aws-lc asks every program that has a client of its own, TLS or not, to install a crypto
-//! provider first.
+//! With ureq, because reqwest without aws-lc requires every program that has any reqwest client to install a TLS provider first.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,9 +12,8 @@ use ureq::{
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A client that trusts the platform's certificate authorities (`SSL_CERT_FILE` replaces them). An answer of any status is an
-/// answer, and redirects are not followed: credentials are for who was asked, not for whom it points to. `timeout` is for a
-/// whole request.
+/// A client that trusts the platform's certificate authorities (`SSL_CERT_FILE` replaces them). A status other than 2xx is not an
+/// error. Redirects are not followed, so that credentials are sent to no other host. `timeout` limits a whole request.
 #[must_use]
 pub fn agent(timeout: Duration) -> Agent {
     let roots = rustls_native_certs::load_native_certs().certs;

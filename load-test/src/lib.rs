@@ -1,4 +1,4 @@
-//! Load tests of LLM APIs that say how wrong they may be.
+//! Load tests of LLM APIs that state the measuring client's own error.
 //!
 //! ```text
 //! workload ─► prompts ─┐
@@ -6,8 +6,8 @@
 //! endpoint ────────────┘        └─ progress ─► display
 //! ```
 //!
-//! A run is a pure plan ([`plan::Plan`]); the worker threads only send, stamp and record; everything that costs time,
-//! such as tokenising, writing files and summarising, happens before, after or on another thread.
+//! A [`plan::Plan`] decides the whole course of a run. The worker threads only send, take timestamps and record. Everything that
+//! costs time, such as tokenising, writing files and summarising, happens before or after the run or on another thread.
 
 pub mod arrivals;
 pub mod calibration;

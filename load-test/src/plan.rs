@@ -1,4 +1,4 @@
-//! What a run is to do: everything that decides its course, validated, and part of its report.
+//! The plan of a run: everything that decides its course. It is part of the report.
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
@@ -10,34 +10,34 @@ use serde::{Deserialize, Serialize};
 pub struct Plan {
     /// The model as the API knows it; also the LLM's name in the rankings.
     pub model: String,
-    /// The API that is spoken.
+    /// The API of the server.
     pub api: Api,
-    /// What is asked.
+    /// Which prompts are sent.
     pub workload: Workload,
-    /// When it is asked.
+    /// When requests are sent.
     pub load: Load,
     /// When the run ends.
     pub stop: Stop,
-    /// So many requests at the start are left out of every figure.
+    /// The first requests, as many as this, are in no figure.
     pub warmup_requests: u64,
-    /// What a request has to keep to be good.
+    /// The limits that a good request keeps.
     pub slo: Slo,
-    /// Decides prompts, lengths and arrivals.
+    /// Seed of prompts, lengths and arrivals.
     pub seed: u64,
     /// Whether the answers are streamed.
     pub stream: bool,
-    /// A request that takes longer has timed out.
+    /// A request that takes longer is cancelled and counts as timed out.
     #[serde(rename = "request_timeout_s", with = "seconds")]
     pub request_timeout: Duration,
-    /// Worker threads.
+    /// Number of worker threads.
     pub client_cores: NonZeroU32,
-    /// Goes into every request's body and overrides what stands there (LLMPerf's `--additional-sampling-params`).
+    /// Fields of every request's body; they override other fields (LLMPerf's `--additional-sampling-params`).
     pub sampling: serde_json::Map<String, serde_json::Value>,
     /// The user's own labels (LLMPerf's `--metadata`).
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What is asked.
+/// Which prompts are sent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Workload {
@@ -47,16 +47,16 @@ pub enum Workload {
         input_tokens: Lengths,
         /// Output tokens asked for.
         output_tokens: Lengths,
-        /// So many tokens at the start are the same for all prompts.
+        /// Number of tokens at the start that are the same for all prompts.
         shared_prefix_tokens: u32,
-        /// At most so many different prompts are made; further requests repeat them in order.
+        /// Most different prompts; further requests repeat them in order.
         distinct_prompts: NonZeroU32,
     },
     /// The user's own prompts or ShareGPT conversations, one JSON object a line.
     Dataset {
         /// The file.
         path: std::path::PathBuf,
-        /// Output tokens asked for where the line does not say.
+        /// Output tokens asked for where a line has no length.
         output_tokens: Lengths,
     },
     /// Lengths (and, with [`Load::Trace`], times) from Mooncake's or Azure's public traces; the text is made of sonnets.
@@ -81,9 +81,9 @@ pub struct Lengths {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Load {
-    /// Closed loop: so many streams at any time, a new request the moment one ends.
+    /// Closed loop: a constant number of streams, each of which sends a new request the moment one ends.
     Closed {
-        /// Streams.
+        /// Number of streams.
         concurrency: NonZeroU32,
         /// The streams start evenly over this time.
         #[serde(rename = "ramp_up_s", with = "seconds")]
@@ -98,20 +98,20 @@ pub enum Load {
         /// The rate grows linearly from zero over this time.
         #[serde(rename = "ramp_up_s", with = "seconds")]
         ramp_up: Duration,
-        /// What would exceed so many requests in flight is dropped, and says so.
+        /// Requests that would exceed this number in flight are dropped and counted as dropped.
         max_in_flight: NonZeroU32,
     },
     /// Open loop at the times that the workload's trace gives.
     Trace {
-        /// The trace's time runs so much faster.
+        /// Factor by which the trace is played faster.
         speed: f64,
-        /// What would exceed so many requests in flight is dropped, and says so.
+        /// Requests that would exceed this number in flight are dropped and counted as dropped.
         max_in_flight: NonZeroU32,
     },
 }
 
 impl Load {
-    /// Over which the load grows; a trace has its own times and no ramp.
+    /// Time over which the load grows; zero for a trace, which has its own times.
     #[must_use]
     pub fn ramp_up(&self) -> Duration {
         match self {
@@ -120,13 +120,13 @@ impl Load {
         }
     }
 
-    /// Whether requests are due at times of their own, not when another ends.
+    /// Whether requests are due at given times, and not when another request ends.
     #[must_use]
     pub fn is_open_loop(&self) -> bool {
         !matches!(self, Self::Closed { .. })
     }
 
-    /// The most requests in flight.
+    /// The highest number of requests in flight.
     #[must_use]
     pub fn most_in_flight(&self) -> u32 {
         match self {
@@ -157,9 +157,9 @@ pub struct Stop {
     /// No request is sent later than this after the first.
     #[serde(rename = "send_for_s", with = "seconds")]
     pub send_for: Duration,
-    /// No further request is sent once so many are sent (each ends in some class).
+    /// Number of requests after which no more are sent.
     pub max_requests: Option<u64>,
-    /// What is still in flight so long after the last was sent is cancelled.
+    /// Requests that are still in flight this long after the last was sent are cancelled.
     #[serde(rename = "drain_s", with = "seconds")]
     pub drain: Duration,
 }
@@ -175,7 +175,7 @@ pub struct Slo {
     pub e2e_latency_s: Option<f64>,
 }
 
-/// Durations as seconds, as everywhere in the report.
+/// Serialises durations as seconds, like all times of the report.
 mod seconds {
     use std::time::Duration;
 

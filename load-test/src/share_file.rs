@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     calibration::Calibration,
     plan::Plan,
-    report::{Inputs, RunPart, build, model::WorkloadSection, window::Window},
+    report::{ReportInputs, RunPart, build, model::WorkloadSection, window::Window},
     share::Share,
 };
 
@@ -148,13 +148,18 @@ pub enum ShareFileError {
 impl ShareFile {
     /// Of a share that has ended. `inputs` are those of its own report, with the plan of the whole run.
     #[must_use]
-    pub fn new(inputs: &Inputs<'_>, share: Share, prompts_digest: String, clock: ClockReadings) -> Self {
+    pub fn new(
+        inputs: &ReportInputs<'_>,
+        share: Share,
+        prompts_digest: String,
+        clock: ClockReadings,
+    ) -> Self {
         let header = &inputs.header;
         let plan = &header.workload.plan;
-        let (facts, recorded) = (inputs.facts, inputs.recorded);
-        let window = Window::choose(&recorded.records, plan.warmup_requests, facts);
+        let (measurements, recorded) = (inputs.measurements, inputs.recorded);
+        let window = Window::choose(&recorded.records, plan.warmup_requests, measurements);
         let wall_clock = |moment: MonotonicTime| {
-            facts.started_at + TimeDelta::nanoseconds(nanos_between(facts.started, moment))
+            measurements.started_at + TimeDelta::nanoseconds(nanos_between(measurements.started, moment))
         };
         Self {
             version: SHARE_FILE_VERSION,
@@ -240,7 +245,7 @@ pub fn prompts_digest<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> String 
 mod tests {
     use super::*;
     use crate::{
-        report::fixtures::{at, facts, header, record, recorded},
+        report::fixtures::{at, header, measurements, record, recorded},
         verdict::ErrorLimits,
     };
 
@@ -250,9 +255,9 @@ mod tests {
             at_start: None,
             at_end: None,
         };
-        let inputs = Inputs {
+        let inputs = ReportInputs {
             header: header(),
-            facts: &facts(&records),
+            measurements: &measurements(&records),
             recorded: &recorded(records.clone()),
             limits: ErrorLimits::default(),
         };

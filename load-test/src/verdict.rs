@@ -100,14 +100,14 @@ impl ErrorLimits {
 /// Judges a run. `ttft_p50_s` is the measured median; `None` where there is none.
 #[must_use]
 pub fn judge(
-    facts: &RunMeasurements,
+    measurements: &RunMeasurements,
     calibration: Option<&Calibration>,
     ttft_p50_s: Option<f64>,
     limits: &ErrorLimits,
 ) -> ClientError {
-    let loop_lag = p99_s(&facts.loop_lag);
-    let late_send = p99_s(&facts.late_sends);
-    let uncertainty = p99_s(&facts.stamp_uncertainty);
+    let loop_lag = p99_s(&measurements.loop_lag);
+    let late_send = p99_s(&measurements.late_sends);
+    let uncertainty = p99_s(&measurements.stamp_uncertainty);
     let own = loop_lag.into_iter().chain(uncertainty).reduce(f64::min);
     let added = own.map(|own| own.max(UNSEEN_S));
     let calibrated = calibration.map(calibrated_p99_s);
@@ -117,9 +117,9 @@ pub fn judge(
     let reasons: Vec<_> = [
         bound_reason(bound, calibrated, loop_lag, uncertainty, allowed),
         late_send.and_then(|found| late_send_reason(found, allowed_lateness)),
-        facts.streams.and_then(held_reason),
-        dropped_reason(facts.classes.of(Class::Dropped), facts.scheduled),
-        busy_reason(&facts.cpu_shares),
+        measurements.streams.and_then(held_reason),
+        dropped_reason(measurements.classes.of(Class::Dropped), measurements.scheduled),
+        busy_reason(&measurements.cpu_shares),
     ]
     .into_iter()
     .flatten()

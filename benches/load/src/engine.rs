@@ -10,7 +10,7 @@ use std::{
 use llm_client::{Api, Endpoint, Prompt};
 use load_test::{
     plan::{Lengths, Load, Plan, Slo, Stop, Workload},
-    record::{Class, Finished, RequestRecord},
+    record::{Class, FinishedRequest, RequestRecord},
     run::{EncodedRequest, Progress, Recording, RunInputs, RunMeasurements, Texts, run as run_plan},
     verdict::{ErrorLimits, Verdict, judge},
 };
@@ -64,17 +64,17 @@ pub(crate) fn run(scenario: &Scenario, base_url: &str) -> anyhow::Result<Ran> {
         cancel: CancellationToken::new(),
         clock: Arc::new(SystemClock),
     };
-    let (facts, records) = thread::scope(|scope| {
+    let (measurements, records) = thread::scope(|scope| {
         let running = scope.spawn(|| run_plan(inputs));
-        let record = |finished: Finished| finished.record;
+        let record = |finished: FinishedRequest| finished.record;
         let records: Vec<RequestRecord> = batches.into_iter().flatten().map(record).collect();
-        let facts = running
+        let measurements = running
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        facts.map(|facts| (facts, records))
+        measurements.map(|measurements| (measurements, records))
     })?;
     Ok(Ran {
-        says: Some(self_report(&facts, &records)),
+        says: Some(self_report(&measurements, &records)),
         requests: records.iter().map(seen).collect(),
     })
 }
@@ -115,15 +115,15 @@ fn plan(scenario: &Scenario) -> anyhow::Result<Plan> {
 }
 
 /// The verdict without a calibration, which would need a server on the client's only core.
-fn self_report(facts: &RunMeasurements, records: &[RequestRecord]) -> SelfReport {
+fn self_report(measurements: &RunMeasurements, records: &[RequestRecord]) -> SelfReport {
     let mut ttfts: Vec<_> = records
         .iter()
-        .filter(|record| record.intended >= facts.ramp_end)
+        .filter(|record| record.intended >= measurements.ramp_end)
         .filter_map(|record| Some(record.first_content?.saturating_since(record.sent?)))
         .collect();
     ttfts.sort_unstable();
     let median = ttfts.get(ttfts.len() / 2).map(std::time::Duration::as_secs_f64);
-    let judged = judge(facts, None, median, &ErrorLimits::default());
+    let judged = judge(measurements, None, median, &ErrorLimits::default());
     SelfReport {
         is_valid: judged.verdict == Verdict::Valid,
         reasons: judged.reasons,

@@ -155,12 +155,12 @@ pub fn compare(a: &Report, b: &Report, options: &Options) -> Result<Comparison, 
         warnings.push(format!("The {which} report is INVALID: {reasons}"));
     }
     warnings.extend(differences(a, b));
-    let candidates = candidates(a, b);
-    let p_values: Vec<_> = candidates.iter().map(|candidate| candidate.p_value).collect();
-    let metrics = candidates
+    let tests_of_metrics = tests_of_metrics(a, b);
+    let p_values: Vec<_> = tests_of_metrics.iter().map(|test| test.p_value).collect();
+    let metrics = tests_of_metrics
         .into_iter()
         .zip(holm(&p_values))
-        .map(|(candidate, p_value)| candidate.judged(p_value, options.threshold))
+        .map(|(test, p_value)| test.judged(p_value, options.threshold))
         .collect();
     Ok(Comparison {
         a: identity(a),
@@ -243,7 +243,7 @@ enum Better {
 
 /// A figure before the correction for the number of figures.
 #[derive(Debug)]
-struct Candidate {
+struct MetricTest {
     metric: String,
     better: Better,
     a: Option<f64>,
@@ -251,7 +251,7 @@ struct Candidate {
     p_value: Option<f64>,
 }
 
-impl Candidate {
+impl MetricTest {
     fn judged(self, p_value: Option<f64>, threshold: f64) -> MetricComparison {
         let relative = self
             .a
@@ -286,7 +286,7 @@ impl Candidate {
     }
 }
 
-fn candidates(a: &Report, b: &Report) -> Vec<Candidate> {
+fn tests_of_metrics(a: &Report, b: &Report) -> Vec<MetricTest> {
     let distributions = [
         ("ttft_s", Better::Lower, &a.ttft_s, &b.ttft_s),
         (
@@ -305,12 +305,12 @@ fn candidates(a: &Report, b: &Report) -> Vec<Candidate> {
         ),
         ("tps", Better::Higher, &a.tps, &b.tps),
     ];
-    let mut candidates: Vec<_> = distributions
+    let mut tests_of_metrics: Vec<_> = distributions
         .into_iter()
         .flat_map(|(name, better, a, b)| [Some(means(name, better, a, b)), p99s(name, better, a, b)])
         .flatten()
         .collect();
-    candidates.push(shares(
+    tests_of_metrics.push(shares(
         "answered share",
         (a.requests.ok, a.requests.scheduled),
         (b.requests.ok, b.requests.scheduled),
@@ -318,18 +318,18 @@ fn candidates(a: &Report, b: &Report) -> Vec<Candidate> {
     if let (Some(good_a), Some(good_b)) = (a.goodput, b.goodput)
         && good_a.slo == good_b.slo
     {
-        candidates.push(shares(
+        tests_of_metrics.push(shares(
             "goodput",
             (good_a.good, a.requests.scheduled),
             (good_b.good, b.requests.scheduled),
         ));
     }
-    candidates
+    tests_of_metrics
 }
 
-fn means(name: &str, better: Better, a: &Distribution, b: &Distribution) -> Candidate {
+fn means(name: &str, better: Better, a: &Distribution, b: &Distribution) -> MetricTest {
     let moments = |figures: &Distribution| Some((figures.n, figures.mean?, figures.stddev?));
-    Candidate {
+    MetricTest {
         metric: format!("{name} mean"),
         better,
         a: a.mean,
@@ -340,7 +340,7 @@ fn means(name: &str, better: Better, a: &Distribution, b: &Distribution) -> Cand
 
 /// `None` where a run does not support the percentile, and where it is the best that users saw, not the worst: the mean says
 /// what there is to say.
-fn p99s(name: &str, better: Better, a: &Distribution, b: &Distribution) -> Option<Candidate> {
+fn p99s(name: &str, better: Better, a: &Distribution, b: &Distribution) -> Option<MetricTest> {
     if better == Better::Higher {
         return None;
     }
@@ -351,7 +351,7 @@ fn p99s(name: &str, better: Better, a: &Distribution, b: &Distribution) -> Optio
         })
     };
     let (one, other) = (estimate(a)?, estimate(b)?);
-    Some(Candidate {
+    Some(MetricTest {
         metric: format!("{name} p99"),
         better,
         a: a.p99,
@@ -360,9 +360,9 @@ fn p99s(name: &str, better: Better, a: &Distribution, b: &Distribution) -> Optio
     })
 }
 
-fn shares(name: &str, a: (u64, u64), b: (u64, u64)) -> Candidate {
+fn shares(name: &str, a: (u64, u64), b: (u64, u64)) -> MetricTest {
     let share = |(part, whole): (u64, u64)| (whole > 0).then(|| part as f64 / whole as f64);
-    Candidate {
+    MetricTest {
         metric: name.to_owned(),
         better: Better::Higher,
         a: share(a),

@@ -2,8 +2,8 @@ use super::*;
 use crate::{
     record::RequestRecord,
     report::{
-        Inputs, build,
-        fixtures::{at, facts, header, record, recorded, refused},
+        ReportInputs, build,
+        fixtures::{at, header, measurements, record, recorded, refused},
     },
     verdict::{ErrorLimits, Verdict},
 };
@@ -30,10 +30,10 @@ fn run(n: u64, slowdown: f64, failures: u64) -> Report {
         })
         .collect();
     records.extend((n..n + failures).map(|index| refused(index, 503)));
-    let facts = facts(&records);
-    build(Inputs {
+    let measurements = measurements(&records);
+    build(ReportInputs {
         header: header(),
-        facts: &facts,
+        measurements: &measurements,
         recorded: &recorded(records),
         limits: ErrorLimits::default(),
     })

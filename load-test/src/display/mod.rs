@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use precise_time::MonotonicTime;
 
 use crate::run::{Progress, ProgressSnapshot};
-use text::{Moment, figures, line, remaining};
+use text::{ProgressState, figures, line, remaining};
 
 const POLL: Duration = Duration::from_millis(250);
 const LINE_EVERY: Duration = Duration::from_secs(5);
@@ -78,14 +78,14 @@ impl Display {
         }
     }
 
-    fn on(progress: Arc<Progress>, target: Target, mut screen: impl Screen) -> io::Result<Self> {
+    fn on(progress: Arc<Progress>, target: Target, mut renderer: impl Renderer) -> io::Result<Self> {
         let (stop, stopped) = mpsc::sync_channel::<()>(0);
-        let mut watch = Watch::new(target);
+        let mut meter = RateMeter::new(target);
         let thread = thread::Builder::new().name("display".to_owned()).spawn(move || {
             while stopped.recv_timeout(POLL) == Err(RecvTimeoutError::Timeout) {
-                screen.show(&watch.at(MonotonicTime::now(), progress.snapshot()));
+                renderer.show(&meter.at(MonotonicTime::now(), progress.snapshot()));
             }
-            screen.end(&watch.at(MonotonicTime::now(), progress.snapshot()));
+            renderer.end(&meter.at(MonotonicTime::now(), progress.snapshot()));
         })?;
         Ok(Self { stop, thread })
     }
@@ -100,15 +100,15 @@ impl Display {
     }
 }
 
-/// Makes moments of snapshots.
-struct Watch {
+/// Makes states of snapshots.
+struct RateMeter {
     target: Target,
     started: MonotonicTime,
     /// Time, requests ended and chunks of the latest polls.
     polls: VecDeque<(MonotonicTime, u64, u64)>,
 }
 
-impl Watch {
+impl RateMeter {
     fn new(target: Target) -> Self {
         let started = MonotonicTime::now();
         Self {
@@ -118,7 +118,7 @@ impl Watch {
         }
     }
 
-    fn at(&mut self, now: MonotonicTime, snapshot: ProgressSnapshot) -> Moment {
+    fn at(&mut self, now: MonotonicTime, snapshot: ProgressSnapshot) -> ProgressState {
         let ended = snapshot.classes.total();
         let (then, ended_then, chunks_then) = self.polls.front().copied().unwrap_or((self.started, 0, 0));
         let passed = now.saturating_since(then).as_secs_f64();
@@ -129,25 +129,25 @@ impl Watch {
                 0.0
             }
         };
-        let moment = Moment {
+        let state = ProgressState {
             requests_per_s: rate(ended, ended_then),
             chunks_per_s: rate(snapshot.chunks, chunks_then),
             elapsed: now.saturating_since(self.started),
             target: self.target,
             snapshot,
         };
-        self.polls.push_back((now, ended, moment.snapshot.chunks));
+        self.polls.push_back((now, ended, state.snapshot.chunks));
         if self.polls.len() > RATE_POLLS {
             self.polls.pop_front();
         }
-        moment
+        state
     }
 }
 
-/// Where moments are shown.
-trait Screen: Send + 'static {
-    fn show(&mut self, moment: &Moment);
-    fn end(&mut self, moment: &Moment);
+/// Where states are shown.
+trait Renderer: Send + 'static {
+    fn show(&mut self, state: &ProgressState);
+    fn end(&mut self, state: &ProgressState);
 }
 
 /// A bar and a line of figures on a terminal.
@@ -165,19 +165,19 @@ impl Bar {
     }
 }
 
-impl Screen for Bar {
-    fn show(&mut self, moment: &Moment) {
-        let done = match moment.target.requests {
-            Some(_) => moment.snapshot.classes.total(),
-            None => whole_millis(moment.elapsed.min(moment.target.send_for)),
+impl Renderer for Bar {
+    fn show(&mut self, state: &ProgressState) {
+        let done = match state.target.requests {
+            Some(_) => state.snapshot.classes.total(),
+            None => whole_millis(state.elapsed.min(state.target.send_for)),
         };
         self.0.set_position(done);
-        self.0.set_prefix(remaining(moment));
-        self.0.set_message(figures(moment));
+        self.0.set_prefix(remaining(state));
+        self.0.set_message(figures(state));
     }
 
-    fn end(&mut self, moment: &Moment) {
-        self.show(moment);
+    fn end(&mut self, state: &ProgressState) {
+        self.show(state);
         self.0.finish_and_clear();
     }
 }
@@ -200,22 +200,22 @@ impl<W: Write> Lines<W> {
         }
     }
 
-    fn write(&mut self, moment: &Moment) {
+    fn write(&mut self, state: &ProgressState) {
         // A closed standard error is no reason to stop a run.
-        let _ = writeln!(self.output, "{}", line(moment));
+        let _ = writeln!(self.output, "{}", line(state));
     }
 }
 
-impl<W: Write + Send + 'static> Screen for Lines<W> {
-    fn show(&mut self, moment: &Moment) {
-        if moment.elapsed >= self.next {
-            self.write(moment);
-            self.next = moment.elapsed + LINE_EVERY;
+impl<W: Write + Send + 'static> Renderer for Lines<W> {
+    fn show(&mut self, state: &ProgressState) {
+        if state.elapsed >= self.next {
+            self.write(state);
+            self.next = state.elapsed + LINE_EVERY;
         }
     }
 
-    fn end(&mut self, moment: &Moment) {
-        self.write(moment);
+    fn end(&mut self, state: &ProgressState) {
+        self.write(state);
     }
 }
 

@@ -31,11 +31,11 @@ fn where_there_is_no_terminal_plain_lines_come() {
 fn a_line_comes_every_five_seconds_and_one_at_the_end() {
     let mut file = tempfile::tempfile().unwrap();
     let mut lines = Lines::new(file.try_clone().unwrap());
-    let mut watch = Watch::new(target(None));
+    let mut meter = RateMeter::new(target(None));
     let progress = Progress::new(1);
     let mut at = |millis: u64| {
-        let now = MonotonicTime::from_nanos(watch.started.as_nanos() + millis * 1_000_000);
-        watch.at(now, progress.snapshot())
+        let now = MonotonicTime::from_nanos(meter.started.as_nanos() + millis * 1_000_000);
+        meter.at(now, progress.snapshot())
     };
     for poll in 1..=48 {
         lines.show(&at(poll * 250));
@@ -51,12 +51,12 @@ fn a_line_comes_every_five_seconds_and_one_at_the_end() {
 #[test]
 fn rates_are_those_of_the_last_seconds() {
     let progress = Progress::new(1);
-    let mut watch = Watch::new(target(None));
-    let started = watch.started.as_nanos();
+    let mut meter = RateMeter::new(target(None));
+    let started = meter.started.as_nanos();
     let mut at = |millis: u64, chunks| {
         let mut snapshot = progress.snapshot();
         snapshot.chunks = chunks;
-        watch.at(MonotonicTime::from_nanos(started + millis * 1_000_000), snapshot)
+        meter.at(MonotonicTime::from_nanos(started + millis * 1_000_000), snapshot)
     };
     // 1000 a second for five seconds, and then nothing.
     assert_eq!(at(0, 0).chunks_per_s, 0.0);

@@ -1,4 +1,4 @@
-//! What the display says: pure functions of one moment of a run.
+//! What the display says: pure functions of one state of a run.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::{
     run::ProgressSnapshot,
 };
 
-/// What is known at one moment of a run.
-pub(super) struct Moment {
+/// What is known at one state of a run.
+pub(super) struct ProgressState {
     pub(super) snapshot: ProgressSnapshot,
     /// Since the display was started.
     pub(super) elapsed: Duration,
@@ -26,15 +26,15 @@ pub(super) struct Moment {
 }
 
 /// One line that says everything.
-pub(super) fn line(moment: &Moment) -> String {
-    format!("{}: {}", remaining(moment), figures(moment))
+pub(super) fn line(state: &ProgressState) -> String {
+    format!("{}: {}", remaining(state), figures(state))
 }
 
 /// How far the run is, such as `120/1000 requests, 12 s of at most 90 s, about 40 s left`.
-pub(super) fn remaining(moment: &Moment) -> String {
-    let ended = moment.snapshot.classes.total();
-    let elapsed = clock(moment.elapsed);
-    let Target { requests, send_for } = moment.target;
+pub(super) fn remaining(state: &ProgressState) -> String {
+    let ended = state.snapshot.classes.total();
+    let elapsed = clock(state.elapsed);
+    let Target { requests, send_for } = state.target;
     let done = match requests {
         Some(requests) => format!(
             "{ended}/{requests} requests, {elapsed} of at most {}",
@@ -42,7 +42,7 @@ pub(super) fn remaining(moment: &Moment) -> String {
         ),
         None => format!("{ended} requests, {elapsed} of {}", clock(send_for)),
     };
-    match time_left(moment) {
+    match time_left(state) {
         Some(left) if left.is_zero() => format!("{done}, waiting for the last"),
         Some(left) => format!("{done}, about {} left", clock(left)),
         None => done,
@@ -51,33 +51,33 @@ pub(super) fn remaining(moment: &Moment) -> String {
 
 /// Until the last request is sent: by the time, or earlier by the number of requests at the present rate. `None` where all
 /// have ended.
-fn time_left(moment: &Moment) -> Option<Duration> {
-    let by_time = moment.target.send_for.saturating_sub(moment.elapsed);
-    let Some(requests) = moment.target.requests else {
+fn time_left(state: &ProgressState) -> Option<Duration> {
+    let by_time = state.target.send_for.saturating_sub(state.elapsed);
+    let Some(requests) = state.target.requests else {
         return Some(by_time);
     };
-    let left = requests.saturating_sub(moment.snapshot.classes.total());
+    let left = requests.saturating_sub(state.snapshot.classes.total());
     if left == 0 {
         return None;
     }
-    let by_requests = Duration::try_from_secs_f64(left as f64 / moment.requests_per_s);
+    let by_requests = Duration::try_from_secs_f64(left as f64 / state.requests_per_s);
     Some(by_requests.map_or(by_time, |left| left.min(by_time)))
 }
 
 /// What the run does, such as `10 in flight, 2 timed out, 28.1 requests/s, 4200 chunks/s, TTFT p50 201 ms p99 240 ms`.
-pub(super) fn figures(moment: &Moment) -> String {
-    let mut figures = vec![format!("{} in flight", moment.snapshot.in_flight)];
+pub(super) fn figures(state: &ProgressState) -> String {
+    let mut figures = vec![format!("{} in flight", state.snapshot.in_flight)];
     // Early in the line: a narrow terminal cuts its end.
-    figures.extend(failures(&moment.snapshot));
-    figures.push(format!("{} requests/s", number(moment.requests_per_s)));
-    figures.push(format!("{} chunks/s", number(moment.chunks_per_s)));
-    figures.extend(ttft(moment));
+    figures.extend(failures(&state.snapshot));
+    figures.push(format!("{} requests/s", number(state.requests_per_s)));
+    figures.push(format!("{} chunks/s", number(state.chunks_per_s)));
+    figures.extend(ttft(state));
     figures.join(", ")
 }
 
 /// The median, and the highest percentile that so many values support; `None` of none.
-fn ttft(moment: &Moment) -> Option<String> {
-    let ttft = &moment.snapshot.ttft;
+fn ttft(state: &ProgressState) -> Option<String> {
+    let ttft = &state.snapshot.ttft;
     let (name, share) = if ttft.len() >= FEWEST_FOR_P99 {
         ("p99", 0.99)
     } else {
@@ -115,8 +115,8 @@ mod tests {
     use super::*;
     use crate::run::Progress;
 
-    fn moment(requests: Option<u64>, elapsed_s: u64) -> Moment {
-        Moment {
+    fn state(requests: Option<u64>, elapsed_s: u64) -> ProgressState {
+        ProgressState {
             snapshot: Progress::new(1).snapshot(),
             elapsed: Duration::from_secs(elapsed_s),
             target: Target {
@@ -130,17 +130,17 @@ mod tests {
 
     #[test]
     fn everything_in_one_line() {
-        let mut moment = moment(Some(1_000), 12);
-        moment.requests_per_s = 28.07;
-        moment.chunks_per_s = 4_200.4;
-        let snapshot = &mut moment.snapshot;
+        let mut state = state(Some(1_000), 12);
+        state.requests_per_s = 28.07;
+        state.chunks_per_s = 4_200.4;
+        let snapshot = &mut state.snapshot;
         snapshot.in_flight = 10;
         snapshot.ttft.record_n(200_000_000, 338).unwrap();
         for (class, n) in [(Class::Ok, 338), (Class::HttpError, 2), (Class::TimedOut, 1)] {
             snapshot.classes.count(class, n);
         }
         assert_eq!(
-            line(&moment),
+            line(&state),
             "341/1000 requests, 12 s of at most 1 min 30 s, about 23 s left: 10 in flight, 2 HTTP error, \
              1 timed out, 28.1 requests/s, 4200 chunks/s, TTFT p50 200 ms p95 200 ms"
         );
@@ -148,27 +148,27 @@ mod tests {
 
     #[test]
     fn a_99th_percentile_needs_its_values() {
-        let mut moment = moment(None, 1);
-        moment.snapshot.ttft.record_n(200_000_000, 989).unwrap();
-        moment.snapshot.ttft.record_n(900_000_000, 10).unwrap();
-        assert!(figures(&moment).contains("TTFT p50 200 ms p95 200 ms"));
-        moment.snapshot.ttft.record(900_000_000).unwrap();
-        assert!(figures(&moment).contains("TTFT p50 200 ms p99 900 ms"));
+        let mut state = state(None, 1);
+        state.snapshot.ttft.record_n(200_000_000, 989).unwrap();
+        state.snapshot.ttft.record_n(900_000_000, 10).unwrap();
+        assert!(figures(&state).contains("TTFT p50 200 ms p95 200 ms"));
+        state.snapshot.ttft.record(900_000_000).unwrap();
+        assert!(figures(&state).contains("TTFT p50 200 ms p99 900 ms"));
     }
 
     #[test]
     fn what_is_left_is_the_shorter_of_time_and_requests() {
         let left = |requests, elapsed, rate| {
-            let mut moment = moment(requests, elapsed);
-            moment.requests_per_s = rate;
-            time_left(&moment)
+            let mut state = state(requests, elapsed);
+            state.requests_per_s = rate;
+            time_left(&state)
         };
         assert_eq!(left(None, 30, 5.0), Some(Duration::from_secs(60)));
         assert_eq!(left(Some(100), 30, 5.0), Some(Duration::from_secs(20)));
         assert_eq!(left(Some(1_000), 30, 5.0), Some(Duration::from_secs(60)));
         assert_eq!(left(Some(1_000), 30, 0.0), Some(Duration::from_secs(60)));
         assert_eq!(left(Some(0), 30, 0.0), None);
-        assert!(remaining(&moment(None, 91)).ends_with("waiting for the last"));
+        assert!(remaining(&state(None, 91)).ends_with("waiting for the last"));
     }
 
     #[test]

@@ -97,14 +97,14 @@ impl TimeBins {
 }
 
 /// Amounts that each came evenly over some time, as a rate in each part of the run.
-pub(super) struct Spread {
+pub(super) struct RateSeries {
     bins: TimeBins,
     in_part: Vec<f64>,
     /// Changes of the rate that holds over whole parts.
     steps: Vec<f64>,
 }
 
-impl Spread {
+impl RateSeries {
     pub(super) fn over(bins: TimeBins) -> Self {
         Self {
             bins,
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_amount_is_spread_over_the_parts_that_it_touches() {
-        let mut spread = Spread::over(TimeBins {
+        let mut spread = RateSeries::over(TimeBins {
             width_s: 2.0,
             number: 4,
         });

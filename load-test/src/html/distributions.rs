@@ -13,8 +13,8 @@ use crate::{
     record::RequestRecord,
     report::{
         Report,
-        definitions::{end_to_end, time_per_output_token, time_to_first_token, tokens_per_second},
         distribution::Distribution,
+        request_metrics::{end_to_end, time_per_output_token, time_to_first_token, tokens_per_second},
         text::{duration, number},
     },
 };

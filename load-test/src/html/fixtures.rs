@@ -4,8 +4,8 @@ use crate::{
     plan::Plan,
     record::RequestRecord,
     report::{
-        Inputs, Report, build,
-        fixtures::{facts, header, recorded},
+        Report, ReportInputs, build,
+        fixtures::{header, measurements, recorded},
     },
     run::RunMeasurements,
     verdict::ErrorLimits,
@@ -16,12 +16,12 @@ pub(crate) fn report(
     records: &[RequestRecord],
     change: impl FnOnce(&mut RunMeasurements, &mut Plan),
 ) -> Report {
-    let mut facts = facts(records);
+    let mut measurements = measurements(records);
     let mut header = header();
-    change(&mut facts, &mut header.workload.plan);
-    build(Inputs {
+    change(&mut measurements, &mut header.workload.plan);
+    build(ReportInputs {
         header,
-        facts: &facts,
+        measurements: &measurements,
         recorded: &recorded(records.to_vec()),
         limits: ErrorLimits::default(),
     })

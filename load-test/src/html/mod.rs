@@ -32,7 +32,7 @@ use crate::{
 use plotted::PlottedRun;
 
 /// The report as a page. `records` are the run's, in any order; `started` is the moment that the report's times are
-/// relative to ([`Recorded::started`](crate::journal::Recorded)).
+/// relative to ([`RecordedRun::started`](crate::journal::RecordedRun)).
 ///
 /// Takes a few passes over the records and makes at most some hundred kilobytes, however many there are. Figures are the
 /// report's.

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{
     axis::Axis,
     figure::{figure, key},
-    plot::{BOTTOM, Labelled, Plot, TOP, px},
+    plot::{BOTTOM, LabelledAxis, Plot, TOP, px},
     plotted::{Latency, LatencyBin, MOST_DOTS, PlottedRun, Timeline},
 };
 use crate::report::text::{duration, number};
@@ -24,7 +24,7 @@ pub(super) fn plots(run: &PlottedRun<'_>) -> Markup {
     }
 }
 
-fn time_axis(timeline: &Timeline) -> Labelled {
+fn time_axis(timeline: &Timeline) -> LabelledAxis {
     let axis = Axis::from_zero(timeline.bins.length_s());
     (axis, "seconds since the run's start", number)
 }

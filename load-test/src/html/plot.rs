@@ -31,10 +31,10 @@ pub(super) struct Plot {
 }
 
 /// An axis to be, its title, and how its values are written.
-pub(super) type Labelled = (Axis, &'static str, fn(f64) -> String);
+pub(super) type LabelledAxis = (Axis, &'static str, fn(f64) -> String);
 
 impl Plot {
-    pub(super) fn new((x, x_title, x_text): Labelled, (y, y_title, y_text): Labelled) -> Self {
+    pub(super) fn new((x, x_title, x_text): LabelledAxis, (y, y_title, y_text): LabelledAxis) -> Self {
         Self {
             x: x.between(LEFT, RIGHT),
             y: y.between(BOTTOM, TOP),
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     fn plot() -> Plot {
-        let labelled = |axis| -> Labelled { (axis, "", |value| value.to_string()) };
+        let labelled = |axis| -> LabelledAxis { (axis, "", |value| value.to_string()) };
         Plot::new(labelled(Axis::from_zero(392.0)), labelled(Axis::from_zero(146.0)))
     }
 

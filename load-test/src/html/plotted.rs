@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use precise_time::MonotonicTime;
 
-use super::bins::{Spread, TimeBins, quantile};
+use super::bins::{RateSeries, TimeBins, quantile};
 use crate::{
     plan::Load,
     record::{Class, RequestRecord},
     report::{
         Report,
-        definitions::{end_to_end, output_tokens, time_to_first_token},
+        request_metrics::{end_to_end, output_tokens, time_to_first_token},
         window::Window,
     },
 };
@@ -157,7 +157,7 @@ impl<'a> PlottedRun<'a> {
 
     pub(super) fn timeline(&self) -> Timeline {
         let bins = self.time_bins();
-        let [mut in_flight, mut ok, mut failed, mut tokens] = [(); 4].map(|()| Spread::over(bins));
+        let [mut in_flight, mut ok, mut failed, mut tokens] = [(); 4].map(|()| RateSeries::over(bins));
         for record in self.records {
             let closed = self.seconds(record.closed);
             if let Some(sent) = record.sent.map(|sent| self.seconds(sent)) {
@@ -226,8 +226,8 @@ mod tests {
     #[test]
     fn the_window_is_the_reports() {
         let records: Vec<_> = (0..300).map(record).collect();
-        let report = report(&records, |facts, plan| {
-            facts.ramp_end = at(2_345);
+        let report = report(&records, |measurements, plan| {
+            measurements.ramp_end = at(2_345);
             plan.warmup_requests = 7;
         });
         let run = PlottedRun::new(&report, &records, at(0));

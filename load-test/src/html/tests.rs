@@ -165,9 +165,9 @@ fn runs_with_next_to_nothing_have_a_page() {
 #[test]
 fn an_open_loop_shows_what_the_users_waited() {
     let records: Vec<_> = (0..50).map(record).collect();
-    let report = report(&records, |facts, plan| {
+    let report = report(&records, |measurements, plan| {
         plan.load = open_loop(10.0);
-        facts.ramp_end = at(2_000);
+        measurements.ramp_end = at(2_000);
     });
     let text = parsed(&render(&report, &records, at(0)));
     assert!(text.contains("TTFT: from sent and from the intended start"));

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-/// So many different messages are kept; a server may put a request's id into each.
+/// At most this many different messages are kept; a server may put a request's id into each.
 const MOST_MESSAGES: usize = 1_000;
-/// So many bytes are kept of each.
+/// At most this many bytes are kept of each message.
 const LONGEST_MESSAGE: usize = 600;
 
-/// What went wrong with which request. At most 1 000 different messages of at most 600 bytes are kept, and 16 bytes for each
+/// The error messages of requests. At most 1 000 different messages of at most 600 bytes are kept, and 16 bytes for each
 /// request that failed.
 #[derive(Debug, Default)]
 pub struct ErrorMessages {
@@ -18,7 +18,7 @@ pub struct ErrorMessages {
 }
 
 impl ErrorMessages {
-    /// Notes what went wrong with request `index`.
+    /// Adds the message of request `index`.
     pub fn add(&mut self, index: u64, message: &str) {
         let message = &message[..message.floor_char_boundary(LONGEST_MESSAGE)];
         let number = match self.numbers.get(message) {
@@ -37,13 +37,13 @@ impl ErrorMessages {
         self.of_request.insert(index, number);
     }
 
-    /// What went wrong with request `index`, where it is known.
+    /// The message of request `index`, where it is known.
     #[must_use]
     pub fn of(&self, index: u64) -> Option<&str> {
         self.of_request.get(&index).map(|number| &*self.messages[*number])
     }
 
-    /// Failed requests whose message is not kept; `requests.jsonl` has it.
+    /// Number of failed requests whose message is not kept; `requests.jsonl` has it.
     #[must_use]
     pub fn left_out(&self) -> u64 {
         self.left_out

@@ -1,4 +1,4 @@
-//! A file of JSON lines that ends with a whole line whatever happens.
+//! A file of JSON lines that always ends with a complete line.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use super::JournalError;
 pub(super) struct JsonlFile {
     path: PathBuf,
     file: File,
-    /// Bytes of whole lines.
+    /// Length of all complete lines, bytes.
     length: u64,
     buffer: Vec<u8>,
     failure: Option<(u64, io::Error)>,
@@ -39,7 +39,7 @@ impl JsonlFile {
         }
     }
 
-    /// Writes the lines; after the first failure it counts them only.
+    /// Writes the lines; after the first failure only counts them.
     pub(super) fn append(&mut self, lines: impl IntoIterator<Item = impl Serialize>) {
         self.buffer.clear();
         let mut count = 0;
@@ -52,7 +52,7 @@ impl JsonlFile {
         if let Some((lost, _)) = &mut self.failure {
             *lost += count;
         } else if let Err(error) = self.file.write_all(&self.buffer) {
-            // A full disk may have taken half a line. Cutting it off frees space and cannot fail for lack of it.
+            // A full disk may have accepted half a line. Truncating frees space, so it cannot fail for lack of it.
             let error = self.file.set_len(self.length).err().unwrap_or(error);
             self.failure = Some((count, error));
         } else {
@@ -69,7 +69,7 @@ impl JsonlFile {
         self.buffer.push(b'\n');
     }
 
-    /// Closes the file; gives its path where all lines are in it.
+    /// Closes the file; returns its path where all lines were written.
     pub(super) fn finish(self) -> Result<PathBuf, JournalError> {
         match self.failure {
             None => Ok(self.path),

@@ -1,21 +1,21 @@
-//! What becomes of requests that have ended: a thread beside the workers writes them down while the run goes on.
+//! The journal: a thread that writes requests down as they end, while the run goes on.
 //!
-//! - `requests.jsonl`: one line a request ([`RequestLine`]), handed to the operating system with every chunk that arrives,
-//!   so that a process that is killed loses at most the chunk it was about to hand over.
-//! - `chunks.jsonl`, where it was asked for: the stamps of all deltas ([`ChunksLine`]).
-//! - Answers that are handed over (to be counted or checked, see [`Texts`](crate::run::Texts)) go into a spool, an unnamed
+//! - `requests.jsonl`: one line for each request ([`RequestLine`]), written at once for every list of requests that arrives, so
+//!   that a process that is killed loses at most the list that it was about to write.
+//! - `chunks.jsonl`, where it is asked for: the timestamps of all deltas ([`ChunksLine`]).
+//! - Answers that are handed over (to be counted or checked, see [`Texts`](crate::run::Texts)) go into a texts, an unnamed
 //!   temporary file: memory does not grow with them.
 //! - Records stay in memory, and error messages as far as they are bounded ([`ErrorMessages`]).
-//! - A [`Follower`] sees every chunk, for instance to publish it.
+//! - A [`JournalSubscriber`] receives every list of requests, for instance to publish them.
 //!
-//! A disk that is full does not end a run: the file is cut back to its last whole line and closed, and the failure is among
-//! [`Recorded::problems`].
+//! A full disk does not end a run: the file is truncated after its last complete line and closed, and the failure is among
+//! [`RecordedRun::problems`].
 
 mod error_messages;
 mod jsonl_file;
-mod line;
-mod recorded;
-mod spool;
+mod recorded_run;
+mod request_line;
+mod temporary_text_file;
 mod writer;
 
 use std::{
@@ -27,21 +27,21 @@ use std::{
 use precise_time::MonotonicTime;
 
 pub use error_messages::ErrorMessages;
-pub use line::{ChunksLine, RequestLine};
-pub use recorded::Recorded;
-pub use spool::TextSpool;
+pub use recorded_run::RecordedRun;
+pub use request_line::{ChunksLine, RequestLine};
+pub use temporary_text_file::TemporaryTextFile;
 
-use crate::record::Finished;
-use writer::Writer;
+use crate::record::FinishedRequest;
+use writer::JournalWriter;
 
-/// One line a request.
+/// One line for each request.
 pub const REQUESTS_FILE: &str = "requests.jsonl";
-/// One line a request, with the stamps of its deltas.
+/// One line for each request, with the timestamps of its deltas.
 pub const CHUNKS_FILE: &str = "chunks.jsonl";
-/// Chunks on their way to the journal. What does not fit stays with the worker until its next turn.
+/// Capacity of the channel to the journal, lists of requests. Where it is full, a worker thread keeps its list until later.
 pub const CHANNEL_BOUND: usize = 64;
 
-/// Why something is not written down.
+/// Why something was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// A file could not be created.
@@ -52,7 +52,7 @@ pub enum JournalError {
         /// Why.
         source: std::io::Error,
     },
-    /// A file could not be written; it ends with the last line that was.
+    /// A file could not be written completely; it ends with a complete line.
     #[error("cannot write {}: lines of {lost} requests are missing at its end", path.display())]
     Write {
         /// The file.
@@ -64,7 +64,7 @@ pub enum JournalError {
     },
     /// Answers could not be kept for counting.
     #[error("cannot keep answers in a temporary file: {lost} are not counted")]
-    Spool {
+    KeepText {
         /// Answers that are not there.
         lost: u64,
         /// Why.
@@ -94,33 +94,33 @@ pub enum JournalError {
     Panicked(String),
 }
 
-/// Sees what has ended while the run goes on.
+/// Receives requests as they end.
 ///
-/// It is called on the journal's thread. While it takes its time, chunks wait in the channel and then with the workers; it
-/// must not wait for anything that may take as long as the run.
-pub trait Follower: Send {
-    /// These requests have ended and are written down.
-    fn finished(&mut self, finished: &[Finished]);
+/// It is called on the journal's thread. Meanwhile further requests wait in the channel and then in the worker threads, so it must
+/// not wait for anything that may take as long as the run.
+pub trait JournalSubscriber: Send {
+    /// These requests have ended and are written.
+    fn finished(&mut self, finished: &[FinishedRequest]);
 }
 
-impl<F: Follower> Follower for Option<F> {
-    fn finished(&mut self, finished: &[Finished]) {
+impl<F: JournalSubscriber> JournalSubscriber for Option<F> {
+    fn finished(&mut self, finished: &[FinishedRequest]) {
         if let Some(follower) = self {
             follower.finished(finished);
         }
     }
 }
 
-impl Follower for () {
-    fn finished(&mut self, _finished: &[Finished]) {}
+impl JournalSubscriber for () {
+    fn finished(&mut self, _finished: &[FinishedRequest]) {}
 }
 
-/// What the journal of a run is to do.
+/// What the journal of a run writes, and where.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// Where the files go; it must exist. `None`: nothing is written, and the spool is in the system's temporary directory.
+pub struct JournalSettings {
+    /// Existing directory of the files. `None`: no files are written, and texts are kept in the system's temporary directory.
     pub directory: Option<PathBuf>,
-    /// Whether the stamps of all deltas are written.
+    /// Whether the timestamps of all deltas are written.
     pub record_chunks: bool,
     /// The moment that all times in the files and in the report are relative to: just before the run.
     pub started: MonotonicTime,
@@ -129,19 +129,22 @@ pub struct Settings {
 /// A journal that is being written.
 #[derive(Debug)]
 pub struct Journal<F> {
-    thread: JoinHandle<(Recorded, F)>,
+    thread: JoinHandle<(RecordedRun, F)>,
 }
 
-impl<F: Follower + 'static> Journal<F> {
-    /// Creates the files and starts the thread. The run's threads hand over what has ended through the sender; the journal
-    /// ends when it and all its clones are dropped.
+impl<F: JournalSubscriber + 'static> Journal<F> {
+    /// Creates the files and starts the thread. The run's threads send requests that have ended; the journal ends when all senders
+    /// are dropped.
     ///
     /// # Errors
     ///
-    /// Where a file cannot be created: better before the run than after it.
-    pub fn start(settings: Settings, follower: F) -> Result<(SyncSender<Vec<Finished>>, Self), JournalError> {
-        let mut writer = Writer::create(settings)?;
-        let (sender, receiver) = sync_channel::<Vec<Finished>>(CHANNEL_BOUND);
+    /// Where a file cannot be created, or the thread cannot be started.
+    pub fn start(
+        settings: JournalSettings,
+        follower: F,
+    ) -> Result<(SyncSender<Vec<FinishedRequest>>, Self), JournalError> {
+        let mut writer = JournalWriter::create(settings)?;
+        let (sender, receiver) = sync_channel::<Vec<FinishedRequest>>(CHANNEL_BOUND);
         let thread = thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
@@ -156,12 +159,12 @@ impl<F: Follower + 'static> Journal<F> {
         Ok((sender, Self { thread }))
     }
 
-    /// Waits for the end and gives back what was recorded, and the follower. Every sender has to be dropped before.
+    /// Waits for the end and returns what was recorded, and the subscriber. Every sender has to be dropped before.
     ///
     /// # Errors
     ///
     /// Where the thread panicked.
-    pub fn finish(self) -> Result<(Recorded, F), JournalError> {
+    pub fn finish(self) -> Result<(RecordedRun, F), JournalError> {
         self.thread.join().map_err(|panic| {
             let message = panic
                 .downcast_ref::<&str>()

@@ -6,16 +6,16 @@ use crate::{
     report::fixtures::{at, record, refused},
 };
 
-fn settings(directory: &Path) -> Settings {
-    Settings {
+fn settings(directory: &Path) -> JournalSettings {
+    JournalSettings {
         directory: Some(directory.to_owned()),
         record_chunks: true,
         started: at(0),
     }
 }
 
-fn ended(record: RequestRecord) -> Finished {
-    Finished {
+fn ended(record: RequestRecord) -> FinishedRequest {
+    FinishedRequest {
         record,
         error: (record.class != Class::Ok).then(|| "too busy".into()),
         text: Some("to be or not to be".into()),
@@ -37,8 +37,8 @@ fn lines(directory: &Path) -> Vec<serde_json::Value> {
 #[derive(Default)]
 struct Seen(Vec<u64>);
 
-impl Follower for Seen {
-    fn finished(&mut self, finished: &[Finished]) {
+impl JournalSubscriber for Seen {
+    fn finished(&mut self, finished: &[FinishedRequest]) {
         self.0.extend(finished.iter().map(|ended| ended.record.index));
     }
 }
@@ -86,8 +86,8 @@ fn every_request_is_written_remembered_and_followed() {
 #[test]
 fn lines_are_in_the_file_while_the_run_goes_on() {
     struct Check(PathBuf);
-    impl Follower for Check {
-        fn finished(&mut self, finished: &[Finished]) {
+    impl JournalSubscriber for Check {
+        fn finished(&mut self, finished: &[FinishedRequest]) {
             let written = lines(&self.0);
             let last = finished.last().unwrap().record.index;
             assert_eq!(
@@ -111,7 +111,7 @@ fn lines_are_in_the_file_while_the_run_goes_on() {
 fn answers_that_were_handed_over_are_counted() {
     let directory = tempfile::tempdir().unwrap();
     let (sender, journal) = Journal::start(settings(directory.path()), ()).unwrap();
-    let requests = (0..20).map(|index| Finished {
+    let requests = (0..20).map(|index| FinishedRequest {
         text: (index % 10 == 7).then(|| "to be or not to be".into()),
         ..ended(record(index))
     });
@@ -155,7 +155,7 @@ fn a_file_that_vanished_is_a_problem_not_a_panic() {
 
 #[test]
 fn without_a_directory_nothing_is_written_and_everything_remembered() {
-    let settings = Settings {
+    let settings = JournalSettings {
         directory: None,
         record_chunks: true,
         started: at(0),
@@ -176,8 +176,8 @@ fn a_directory_that_is_not_there_is_found_out_before_the_run() {
 #[test]
 fn a_follower_that_panics_is_an_error() {
     struct Broken;
-    impl Follower for Broken {
-        fn finished(&mut self, _finished: &[Finished]) {
+    impl JournalSubscriber for Broken {
+        fn finished(&mut self, _finished: &[FinishedRequest]) {
             panic!("on purpose");
         }
     }

@@ -1,24 +1,24 @@
-//! The journal's thread: files, spool and records.
+//! The journal's thread: files, texts and records.
 
 use super::{
-    CHUNKS_FILE, ErrorMessages, JournalError, REQUESTS_FILE, Recorded, Settings, TextSpool,
+    CHUNKS_FILE, ErrorMessages, JournalError, JournalSettings, REQUESTS_FILE, RecordedRun, TemporaryTextFile,
     jsonl_file::JsonlFile,
-    line::{ChunksLine, RequestLine},
+    request_line::{ChunksLine, RequestLine},
 };
-use crate::record::{Finished, RequestRecord};
+use crate::record::{FinishedRequest, RequestRecord};
 
 #[derive(Debug)]
-pub(super) struct Writer {
-    settings: Settings,
+pub(super) struct JournalWriter {
+    settings: JournalSettings,
     requests: Option<JsonlFile>,
     chunks: Option<JsonlFile>,
-    texts: TextSpool,
+    texts: TemporaryTextFile,
     records: Vec<RequestRecord>,
     errors: ErrorMessages,
 }
 
-impl Writer {
-    pub(super) fn create(settings: Settings) -> Result<Self, JournalError> {
+impl JournalWriter {
+    pub(super) fn create(settings: JournalSettings) -> Result<Self, JournalError> {
         let create = |name: &str| {
             settings
                 .directory
@@ -34,8 +34,8 @@ impl Writer {
                 None
             },
             texts: match &settings.directory {
-                Some(directory) => TextSpool::create(directory)?,
-                None => TextSpool::create(&std::env::temp_dir())?,
+                Some(directory) => TemporaryTextFile::create(directory)?,
+                None => TemporaryTextFile::create(&std::env::temp_dir())?,
             },
             settings,
             records: Vec::new(),
@@ -43,8 +43,8 @@ impl Writer {
         })
     }
 
-    /// Files first: what is on disk survives whatever comes next.
-    pub(super) fn write(&mut self, finished: &[Finished]) {
+    /// Files first, because what is on disk is not lost if the process ends.
+    pub(super) fn write(&mut self, finished: &[FinishedRequest]) {
         let started = self.settings.started;
         if let Some(file) = &mut self.requests {
             file.append(
@@ -72,7 +72,7 @@ impl Writer {
         self.records.extend(finished.iter().map(|ended| ended.record));
     }
 
-    pub(super) fn finish(mut self) -> Recorded {
+    pub(super) fn finish(mut self) -> RecordedRun {
         let mut problems: Vec<_> = self.texts.take_failure().into_iter().collect();
         let mut close = |file: Option<JsonlFile>| match file?.finish() {
             Ok(path) => Some(path),
@@ -84,7 +84,7 @@ impl Writer {
         let requests_file = close(self.requests);
         close(self.chunks);
         self.records.sort_unstable_by_key(|record| record.index);
-        Recorded {
+        RecordedRun {
             started: self.settings.started,
             records: self.records,
             errors: self.errors,

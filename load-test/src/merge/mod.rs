@@ -25,7 +25,7 @@ use crate::{
     record::RequestRecord,
     report::{
         Report,
-        build::{Header, of_part},
+        build::{ReportHeader, of_part},
         model::{ShareSection, WorkloadSection},
     },
     share::Share,
@@ -71,7 +71,7 @@ impl Merged {
         }
         part.problems.extend(gaps.iter().cloned());
         let started_at = files.iter().map(|file| file.started_at).max()?;
-        let header = Header {
+        let header = ReportHeader {
             run_id: run_id(&files, run_name),
             workload: workload(&files),
             version: version.to_owned(),

@@ -8,7 +8,7 @@ use crate::{
     error_chain,
     journal::{REQUESTS_FILE, RequestLine},
     record::RequestRecord,
-    report::{Inputs, build, fixtures, model::Report, text},
+    report::{ReportInputs, build, fixtures, model::Report, text},
     share_file::{ClockReading, ClockReadings, SHARE_FILE, ShareFileError},
     verdict::{ErrorLimits, Verdict},
 };
@@ -29,12 +29,16 @@ fn clock(is_synchronised: bool, max_error_s: f64) -> Option<ClockReading> {
     })
 }
 
-fn with_inputs<T>(records: Vec<RequestRecord>, warmup_requests: u64, of: impl FnOnce(Inputs<'_>) -> T) -> T {
+fn with_inputs<T>(
+    records: Vec<RequestRecord>,
+    warmup_requests: u64,
+    of: impl FnOnce(ReportInputs<'_>) -> T,
+) -> T {
     let mut header = fixtures::header();
     header.workload.plan.warmup_requests = warmup_requests;
-    of(Inputs {
+    of(ReportInputs {
         header,
-        facts: &fixtures::facts(&records),
+        measurements: &fixtures::measurements(&records),
         recorded: &fixtures::recorded(records),
         limits: ErrorLimits::default(),
     })

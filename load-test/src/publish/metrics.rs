@@ -2,10 +2,10 @@ use shared_types::{Bounds, Direction, Invalid, MetricTitle, NewMetric, Unit};
 
 use crate::{
     record::{Class, RequestRecord},
-    report::definitions::{end_to_end, time_per_output_token, time_to_first_token, tokens_per_second},
+    report::request_metrics::{end_to_end, time_per_output_token, time_to_first_token, tokens_per_second},
 };
 
-/// What a run measures, by the registry's names.
+/// A metric that a run publishes; titles are those of the registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MeasuredMetric {
     /// Time to the first token, from sent.
@@ -21,9 +21,9 @@ pub enum MeasuredMetric {
 }
 
 impl MeasuredMetric {
-    /// Those that every request has a value of.
+    /// Metrics with one value for each request.
     pub(super) const PER_REQUEST: [Self; 4] = [Self::Ttft, Self::E2eLatency, Self::Tps, Self::Tpot];
-    /// Those that rest on a count of tokens, which may come only after the run.
+    /// Metrics that need the number of tokens, which may be known only after the run.
     pub(super) const OF_TOKENS: [Self; 2] = [Self::Tps, Self::Tpot];
 
     /// Its title in the registry.
@@ -64,10 +64,10 @@ impl MeasuredMetric {
     }
 }
 
-/// The metrics that a registry may not have yet: `tpot`. Its bounds are those of a simulation: 1 ms to 1 s a token.
+/// The metrics that a registry may not have yet: `tpot`. Its bounds are those of simulated values: 1 ms to 1 s per token.
 ///
 /// # Errors
-/// Never, as long as the constants are what the constructors accept.
+/// Never; the constants are valid.
 pub(super) fn definitions_to_register() -> Result<Vec<(MeasuredMetric, NewMetric)>, Invalid> {
     let tpot = NewMetric {
         title: MetricTitle::new(MeasuredMetric::Tpot.title())?,

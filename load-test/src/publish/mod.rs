@@ -1,9 +1,9 @@
-//! Measured values on their way into the pipeline: the same storage, outbox and broker as the simulation's.
+//! Publishes measured values into the pipeline: the same storage, outbox and broker that simulated values go through.
 //!
-//! Requests are cut into batches as they end: whenever [`VALUES_PER_CUT`] have ended, or some seconds have passed,
-//! so that rankings move while a run goes on. A cut's batches follow from the requests' lines and from the cut's own line in
-//! `published.jsonl`, which is written first; their ids follow from their content. So a run that was killed half-way can be
-//! published to its end by [`resume`]: what was sent already counts once.
+//! Requests are put into groups of batches as they end: whenever [`REQUESTS_PER_GROUP`] have ended or some seconds have passed, so
+//! that rankings change while a run goes on. A group's batches are a function of the requests' lines and of the group's own line
+//! in `published.jsonl`, which is written first; batch ids are a function of the content. So [`resume`] can publish the rest of a
+//! run that was killed: batches that were sent before are counted once.
 //!
 //! | metric | values |
 //! |---|---|
@@ -16,26 +16,26 @@
 //! Requests of the warm-up are left out, and those of the ramp unless nothing else was answered. A run that has only its ramp
 //! has no `rps`.
 
-mod cuts;
-mod feed;
-mod log;
+mod batch_group;
+mod batch_publisher;
+mod destination;
+mod live_publisher;
 mod metrics;
-mod publication;
+mod publication_log;
 mod resume;
 mod run_file;
-mod sink;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    cuts::{Origin, VALUES_PER_CUT},
-    feed::{Feed, FeedEnd, FeedSettings, feed},
-    log::PUBLISHED_FILE,
+    batch_group::{REQUESTS_PER_GROUP, RunOrigin},
+    batch_publisher::PublishedTotals,
+    destination::{BatchDestination, HttpDestination, OutboxDestination},
+    live_publisher::{FinishedRequestQueue, LivePublisher, LivePublisherSettings, live_publisher},
     metrics::MeasuredMetric,
-    publication::Published,
+    publication_log::PUBLISHED_FILE,
     resume::resume,
     run_file::{RUN_FILE, RunFile},
-    sink::{HttpSink, OutboxSink, Sink},
 };
 
 use std::path::PathBuf;
@@ -45,8 +45,8 @@ use shared_types::{Invalid, Metadata};
 
 use crate::plan::Plan;
 
-/// What the batches of a run say about its workload: enough to tell two runs apart; the whole plan is in `report.json`.
-/// Where the user's labels and sampling parameters are too long for a batch they are left out.
+/// The metadata of a run's batches: enough to tell two runs apart; the whole plan is in `report.json`. The user's labels and
+/// sampling parameters are left out where they are too long for a batch.
 ///
 /// # Errors
 /// A label cannot be stored.
@@ -70,13 +70,13 @@ pub fn run_metadata(plan: &Plan) -> Result<Metadata, Invalid> {
     Metadata::new(fields).or_else(|_: Invalid| Metadata::new(short))
 }
 
-/// Why values did not get into the pipeline. What was measured is in the results directory, and can be published again.
+/// Why values were not published. The results directory has all of them, so they can be published later.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// A name or a number cannot be part of a batch.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// The database refused or is away.
+    /// The database refused or is unavailable.
     #[error("the batches could not be stored")]
     Storage(#[from] storage::StorageError),
     /// A batch was refused.
@@ -102,10 +102,10 @@ pub enum PublishError {
         url: String,
         /// The status.
         status: u16,
-        /// What it said.
+        /// The `detail` of its answer.
         detail: String,
     },
-    /// An earlier run's values wait in the results directory.
+    /// The results directory has values of an earlier run that are not published.
     #[error(
         "{dir} holds a run that was not published to its end: `llm-bench publish {dir}` does so; or choose another directory",
         dir = directory.display()
@@ -114,7 +114,7 @@ pub enum PublishError {
         /// The results directory.
         directory: PathBuf,
     },
-    /// The pipeline neither took nor refused the batches in time.
+    /// The pipeline neither accepted nor refused the batches in time.
     #[error("the pipeline did not answer in time")]
     NoAnswer,
     /// A file of the results directory cannot be read or written.
@@ -125,7 +125,7 @@ pub enum PublishError {
         /// Why.
         source: std::io::Error,
     },
-    /// A line of a file of the results directory is not what was written.
+    /// A line of a file of the results directory is not valid.
     #[error("{}: line {line}", path.display())]
     Line {
         /// The file.

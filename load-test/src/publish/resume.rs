@@ -6,10 +6,10 @@ use shared_types::{LlmName, RunId};
 use tokio::time::sleep;
 
 use super::{
-    PUBLISHED_FILE, PublishError, Published, RunFile, Sink,
-    cuts::{Counting, Cut, Origin, Portion, VALUES_PER_CUT},
-    log::{Log, lines},
-    publication::Publication,
+    BatchDestination, PUBLISHED_FILE, PublishError, PublishedTotals, RunFile,
+    batch_group::{BatchGroup, GroupContent, REQUESTS_PER_GROUP, RequestFilter, RunOrigin},
+    batch_publisher::BatchPublisher,
+    publication_log::{PublicationLog, lines},
     run_metadata,
 };
 use crate::{
@@ -17,75 +17,77 @@ use crate::{
     record::RequestRecord,
 };
 
-/// Publishes what a results directory holds: every cut that was written down once more, under the same ids, and then what no
-/// cut holds yet. Whatever had arrived before counts once, so it may be called again and again.
+/// Publishes the run of a results directory: sends every logged group again, under the same ids, and then the requests that are
+/// in no group. Batches that had arrived before are counted once, so it may be called repeatedly.
 ///
 /// # Errors
-/// The directory holds no run, or something else; another process publishes it; the sink refuses, or takes
-/// nothing for all of `patience`.
+/// Where the directory has no run, another process publishes it, or the destination refuses or stays unavailable for
+/// `patience`.
 pub async fn resume(
     directory: &Path,
-    sink: &dyn Sink,
+    destination: &dyn BatchDestination,
     now: DateTime<Utc>,
     patience: Duration,
-) -> Result<Published, PublishError> {
+) -> Result<PublishedTotals, PublishError> {
     let run = RunFile::read(directory)?;
     let now = run.batches_dated.unwrap_or(now);
-    // Before anything is read: another process would make other cuts of the same requests.
-    let log = Log::open(Some(directory))?;
-    let left_out = sink.register_metrics().await?;
-    // Only distances count; a request may have been due before the run's start.
+    // Locked before anything is read: another process would make other groups of the same requests.
+    let log = PublicationLog::open(Some(directory))?;
+    let left_out = destination.register_metrics().await?;
+    // Only differences of times are used. A request may have been due before the run's start, so the start is not zero.
     let started = MonotonicTime::from_nanos(1 << 62);
     let ended = lines(&directory.join(REQUESTS_FILE), |line| {
         Ok(serde_json::from_slice::<RequestLine<'_>>(line)?.record(started))
     })?;
-    let cuts: Vec<Cut> = lines(&directory.join(PUBLISHED_FILE), |line| {
+    let groups: Vec<BatchGroup> = lines(&directory.join(PUBLISHED_FILE), |line| {
         serde_json::from_slice(line)
     })?;
     let mut scheduled: Vec<RequestRecord> = ended.clone();
     scheduled.sort_by_key(|record| record.index);
-    let counting = Counting {
+    let filter = RequestFilter {
         warmup_requests: run.plan.warmup_requests,
         from: started + run.plan.load.ramp_up(),
         is_streamed: run.plan.stream,
     };
-    let origin = Origin {
+    let origin = RunOrigin {
         llm: LlmName::new(&run.plan.model)?,
         run_id: RunId::new(&run.run_id)?,
         metadata: run_metadata(&run.plan)?,
         left_out,
     };
-    let mut publication = Publication::new(origin, counting, log, &cuts);
-    for cut in &cuts {
-        publication.queue(cut, cut.portion.of(&ended, &scheduled))?;
-        publication.send(sink, sleep(patience)).await?;
+    let mut publisher = BatchPublisher::new(origin, filter, log, &groups);
+    for group in &groups {
+        publisher.queue(group, group.content.of(&ended, &scheduled))?;
+        publisher.send(destination, sleep(patience)).await?;
     }
-    for portion in uncut(&cuts, ended.len()) {
-        publication.cut(portion, portion.of(&ended, &scheduled), now)?;
-        publication.send(sink, sleep(patience)).await?;
+    for content in ungrouped(&groups, ended.len()) {
+        publisher.add_group(content, content.of(&ended, &scheduled), now)?;
+        publisher.send(destination, sleep(patience)).await?;
     }
-    publication.rest(sink, &scheduled, &cuts, now, patience).await?;
-    Ok(publication.published())
+    publisher
+        .send_late_groups(destination, &scheduled, &groups, now, patience)
+        .await?;
+    Ok(publisher.published())
 }
 
-/// What no cut holds of so many requests that have ended.
-fn uncut(cuts: &[Cut], ended: usize) -> impl Iterator<Item = Portion> {
-    let last = |cut: &Cut| match cut.portion {
-        Portion::Ended { to, .. } => Some(to),
-        Portion::Counted { .. } | Portion::Ramp { .. } | Portion::Rates => None,
+/// The groups to be made of the first `ended` requests, without those that are in `groups`.
+fn ungrouped(groups: &[BatchGroup], ended: usize) -> impl Iterator<Item = GroupContent> {
+    let last = |group: &BatchGroup| match group.content {
+        GroupContent::Ended { to, .. } => Some(to),
+        GroupContent::Counted { .. } | GroupContent::Ramp { .. } | GroupContent::Rates => None,
     };
-    let first = cuts.iter().filter_map(last).max().unwrap_or(0);
+    let first = groups.iter().filter_map(last).max().unwrap_or(0);
     if first > ended {
         tracing::warn!(
-            requests.cut = first,
+            requests.logged = first,
             requests.written = ended,
-            "requests.jsonl lost its end: what was cut and not sent of it is lost"
+            "requests.jsonl lost its end: values that were logged and not sent are lost"
         );
     }
     (first..ended)
-        .step_by(VALUES_PER_CUT)
-        .map(move |from| Portion::Ended {
+        .step_by(REQUESTS_PER_GROUP)
+        .map(move |from| GroupContent::Ended {
             from,
-            to: ended.min(from + VALUES_PER_CUT),
+            to: ended.min(from + REQUESTS_PER_GROUP),
         })
 }

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     PUBLISHED_FILE, PublishError,
-    cuts::{Cut, Portion},
-    log::lines,
+    batch_group::{BatchGroup, GroupContent},
+    publication_log::lines,
 };
 use crate::{journal::REQUESTS_FILE, plan::Plan, share::Share, share_file::SHARE_FILE};
 
-/// What a run is, written before its first request: what is left of a run that was killed can be read with it.
+/// Describes a run; written before its first request, so that the files of a killed run can be interpreted.
 pub const RUN_FILE: &str = "run.json";
 
 /// `run.json`.
@@ -20,7 +20,7 @@ pub struct RunFile {
     pub run_id: String,
     /// When it began.
     pub started_at: DateTime<Utc>,
-    /// What it was to do.
+    /// What it was asked to do.
     pub plan: Plan,
     /// Which share of the plan it was; null for a whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,17 +32,17 @@ pub struct RunFile {
 }
 
 impl RunFile {
-    /// Begins the results directory of this run: an earlier one's requests and cuts go.
+    /// Starts the results directory of this run; removes the requests and groups of an earlier run.
     ///
     /// # Errors
-    /// Where an earlier run waits there to be published, or a file cannot be removed or written.
+    /// Where an earlier run there is not published completely, or a file cannot be removed or written.
     pub fn write(&self, directory: &Path) -> Result<(), PublishError> {
         if has_unpublished(directory)? {
             return Err(PublishError::Unpublished {
                 directory: directory.to_owned(),
             });
         }
-        // The run's own file first: without it nothing of the rest passes for a run.
+        // The run's own file first: without it the remaining files are not taken for a run.
         for name in [RUN_FILE, SHARE_FILE, PUBLISHED_FILE, REQUESTS_FILE] {
             remove(&directory.join(name))?;
         }
@@ -55,7 +55,7 @@ impl RunFile {
     /// Reads it from the results directory.
     ///
     /// # Errors
-    /// Where there is none, or something else.
+    /// Where it is missing or not valid.
     pub fn read(directory: &Path) -> Result<Self, PublishError> {
         let path = directory.join(RUN_FILE);
         let read = fs::read(&path).and_then(|json| serde_json::from_slice(&json).map_err(io::Error::from));
@@ -63,14 +63,14 @@ impl RunFile {
     }
 }
 
-/// Whether a run began to be published and did not come to its end: its last cut is missing.
+/// Whether the publishing of a run has begun and is incomplete: its last group is missing.
 fn has_unpublished(directory: &Path) -> Result<bool, PublishError> {
     let path = directory.join(PUBLISHED_FILE);
     if !path.exists() || !directory.join(RUN_FILE).exists() {
         return Ok(false);
     }
-    let cuts: Vec<Cut> = lines(&path, |line| serde_json::from_slice(line))?;
-    Ok(!cuts.iter().any(|cut| cut.portion == Portion::Rates))
+    let groups: Vec<BatchGroup> = lines(&path, |line| serde_json::from_slice(line))?;
+    Ok(!groups.iter().any(|group| group.content == GroupContent::Rates))
 }
 
 fn remove(path: &Path) -> Result<(), PublishError> {

@@ -9,13 +9,13 @@ use super::{
         WorkloadSection,
     },
     part::{PartInputs, RunPart},
-    samples::Unit,
+    samples::SampleUnit,
     window::{Window, WindowKind},
 };
 use crate::{
     calibration::Calibration,
     error_chain::describe,
-    journal::Recorded,
+    journal::RecordedRun,
     plan::{Load, Plan, Slo},
     run::RunMeasurements,
     verdict::{ClientError, ErrorLimits, Verdict},
@@ -23,7 +23,7 @@ use crate::{
 
 /// What a report says beside its figures.
 #[derive(Debug, Clone)]
-pub struct Header {
+pub struct ReportHeader {
     /// Identifies the run.
     pub run_id: String,
     /// What was asked, and when.
@@ -40,38 +40,42 @@ pub struct Header {
 
 /// What a run's report is made of.
 #[derive(Debug)]
-pub struct Inputs<'a> {
+pub struct ReportInputs<'a> {
     /// What it says beside its figures.
-    pub header: Header,
+    pub header: ReportHeader,
     /// What the engine knows.
-    pub facts: &'a RunMeasurements,
+    pub measurements: &'a RunMeasurements,
     /// What the journal recorded.
-    pub recorded: &'a Recorded,
+    pub recorded: &'a RecordedRun,
     /// How large the client's own error may be.
     pub limits: ErrorLimits,
 }
 
 /// The report of a run of one process.
 #[must_use]
-pub fn build(inputs: Inputs<'_>) -> Report {
+pub fn build(inputs: ReportInputs<'_>) -> Report {
     let plan = &inputs.header.workload.plan;
-    let window = Window::choose(&inputs.recorded.records, plan.warmup_requests, inputs.facts);
+    let window = Window::choose(
+        &inputs.recorded.records,
+        plan.warmup_requests,
+        inputs.measurements,
+    );
     let part = part(&inputs, &window);
     of_part(inputs.header, &part)
 }
 
 /// The part of a run, to be merged with others.
 #[must_use]
-pub fn part(inputs: &Inputs<'_>, window: &Window) -> RunPart {
+pub fn part(inputs: &ReportInputs<'_>, window: &Window) -> RunPart {
     let plan = &inputs.header.workload.plan;
     let recorded = inputs.recorded;
     let part_inputs = PartInputs {
-        facts: inputs.facts,
+        measurements: inputs.measurements,
         started: recorded.started,
         window,
         slo: &plan.slo,
         is_streamed: plan.stream,
-        scheduled: inputs.facts.scheduled,
+        scheduled: inputs.measurements.scheduled,
         calibration: inputs.header.calibration.as_ref(),
         limits: &inputs.limits,
     };
@@ -95,7 +99,7 @@ pub fn part(inputs: &Inputs<'_>, window: &Window) -> RunPart {
 
 /// The report of a part, or of many that were merged.
 #[must_use]
-pub fn of_part(header: Header, part: &RunPart) -> Report {
+pub fn of_part(header: ReportHeader, part: &RunPart) -> Report {
     let window_s = part.windows.length_s();
     let per_second = |count: u64| (window_s > 0.0).then(|| count as f64 / window_s);
     let slo = header.workload.plan.slo;
@@ -121,7 +125,7 @@ pub fn of_part(header: Header, part: &RunPart) -> Report {
         ttft_from_intended_s: samples.ttft_from_intended_s.distribution(),
         ttfo_s: samples.ttfo_s.distribution(),
         tpot_s: samples.tpot_s.distribution(),
-        icl_s: Distribution::of_pooled(&part.icl, Unit::Seconds.ticks()),
+        icl_s: Distribution::of_pooled(&part.icl, SampleUnit::Seconds.ticks()),
         e2e_latency_s: samples.e2e_latency_s.distribution(),
         e2e_from_intended_s: samples.e2e_from_intended_s.distribution(),
         tps: samples.tps.distribution(),

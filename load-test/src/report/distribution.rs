@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::binomial::ranks_around_quantile;
+use super::quantile_ranks::ranks_around_quantile;
 
 /// A 99th percentile is shown from so many values on: ten of them lie beyond it.
 pub const FEWEST_FOR_P99: u64 = 1_000;
@@ -18,7 +18,7 @@ pub const FEWEST_FOR_P999: u64 = 10_000;
 /// intervals of percentiles are order statistics ([`ranks_around_quantile`]); they presume independent values.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Distribution {
-    /// Values.
+    /// SampleValues.
     pub n: u64,
     /// Arithmetic mean.
     pub mean: Option<f64>,

@@ -2,12 +2,12 @@
 
 use precise_time::MonotonicTime;
 
-use super::{build::Header, model::WorkloadSection};
+use super::{build::ReportHeader, model::WorkloadSection};
 use crate::{
     histograms::duration_histogram,
-    journal::{self, Journal, Recorded},
+    journal::{self, Journal, RecordedRun},
     plan::Plan,
-    record::{Class, Finished, RequestRecord},
+    record::{Class, FinishedRequest, RequestRecord},
     run::{BackoffWaits, ClassCounts, RunMeasurements},
 };
 
@@ -58,8 +58,8 @@ pub(crate) fn refused(index: u64, status: u16) -> RequestRecord {
     }
 }
 
-/// The facts of a run with these records and without a ramp, whose loops were up to 0.6 ms late.
-pub(crate) fn facts(records: &[RequestRecord]) -> RunMeasurements {
+/// The measurements of a run with these records and without a ramp, whose loops were up to 0.6 ms late.
+pub(crate) fn measurements(records: &[RequestRecord]) -> RunMeasurements {
     let mut classes = ClassCounts::default();
     for record in records {
         classes.count(record.class, 1);
@@ -113,8 +113,8 @@ pub(crate) fn plan() -> Plan {
 }
 
 /// What a report of such a run says beside its figures.
-pub(crate) fn header() -> Header {
-    Header {
+pub(crate) fn header() -> ReportHeader {
+    ReportHeader {
         run_id: "0193a5b0-0000-7000-8000-000000000000".to_owned(),
         workload: WorkloadSection {
             plan: plan(),
@@ -129,14 +129,14 @@ pub(crate) fn header() -> Header {
 }
 
 /// What a journal that wrote no files has of these records.
-pub(crate) fn recorded(records: Vec<RequestRecord>) -> Recorded {
-    let settings = journal::Settings {
+pub(crate) fn recorded(records: Vec<RequestRecord>) -> RecordedRun {
+    let settings = journal::JournalSettings {
         directory: None,
         record_chunks: false,
         started: at(0),
     };
     let (sender, journal) = Journal::start(settings, ()).unwrap();
-    let finished = records.into_iter().map(|record| Finished {
+    let finished = records.into_iter().map(|record| FinishedRequest {
         record,
         error: (record.class != Class::Ok).then(|| format!("status {}", record.status).into()),
         text: None,

@@ -7,21 +7,21 @@
 //!
 //! Pure: files are written by who asks for their content.
 
-pub mod binomial;
 pub mod build;
 mod client_error;
-pub mod definitions;
 pub mod distribution;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod llmperf;
 pub mod model;
 pub mod part;
+pub mod quantile_ranks;
+pub mod request_metrics;
 pub mod samples;
 pub mod text;
 pub mod tokens;
 pub mod window;
 
-pub use build::{Inputs, build};
+pub use build::{ReportInputs, build};
 pub use model::Report;
 pub use part::RunPart;

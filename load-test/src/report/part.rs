@@ -8,12 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     client_error::larger,
-    definitions::{
+    model::{BackoffSection, ErrorSummary, RequestTotals},
+    request_metrics::{
         end_to_end, is_good, output_tokens, time_per_output_token, time_to_first_answer, time_to_first_token,
         tokens_per_second,
     },
-    model::{BackoffSection, ErrorSummary, RequestTotals},
-    samples::{Samples, Unit},
+    samples::{SampleUnit, Samples},
     tokens::TokenCounts,
     window::{TooShort, Window},
 };
@@ -137,8 +137,8 @@ macro_rules! sample_set {
         }
 
         impl SampleSet {
-            fn of(values: &Values) -> Self {
-                Self { $($name: Samples::of(Unit::$unit, values.$name.iter().copied()),)* }
+            fn of(values: &SampleValues) -> Self {
+                Self { $($name: Samples::of(SampleUnit::$unit, values.$name.iter().copied()),)* }
             }
 
             fn merge(&mut self, other: &Self) {
@@ -147,7 +147,7 @@ macro_rules! sample_set {
         }
 
         #[derive(Debug, Default)]
-        struct Values {
+        struct SampleValues {
             $($name: Vec<f64>,)*
         }
     };
@@ -174,7 +174,7 @@ sample_set! {
     output_tokens: Tokens,
 }
 
-impl Values {
+impl SampleValues {
     fn add(&mut self, record: &RequestRecord, is_streamed: bool) {
         let seconds = |duration: std::time::Duration| duration.as_secs_f64();
         if let Some(sent) = record.sent {
@@ -202,7 +202,7 @@ impl Values {
 #[derive(Debug, Clone, Copy)]
 pub struct PartInputs<'a> {
     /// The run.
-    pub facts: &'a RunMeasurements,
+    pub measurements: &'a RunMeasurements,
     /// The moment that the report's times are relative to.
     pub started: MonotonicTime,
     /// Its window.
@@ -228,7 +228,7 @@ impl RunPart {
         message: impl Fn(u64) -> Option<&'m str>,
     ) -> Self {
         let PartInputs {
-            facts,
+            measurements,
             window,
             slo,
             is_streamed,
@@ -238,7 +238,7 @@ impl RunPart {
         let is_warmup = |record: &&RequestRecord| record.index < window.first_index;
         let warmup_requests = records.iter().filter(is_warmup).count() as u64;
         let mut part = Self::empty(inputs, warmup_requests);
-        let mut values = Values::default();
+        let mut values = SampleValues::default();
         for record in records.iter().filter(|record| record.index >= window.first_index) {
             part.requests.add(record.class);
             part.good += u64::from(is_good(record, slo));
@@ -259,19 +259,19 @@ impl RunPart {
         // Without a stream there is no TTFT, and what is added is added to the whole.
         let ttft_p50_s = part.samples.ttft_s.distribution().p50;
         let p50_s = ttft_p50_s.or_else(|| part.samples.e2e_latency_s.distribution().p50);
-        part.client_error = judge(facts, inputs.calibration, p50_s, inputs.limits);
+        part.client_error = judge(measurements, inputs.calibration, p50_s, inputs.limits);
         part
     }
 
     fn empty(inputs: &PartInputs<'_>, warmup_requests: u64) -> Self {
-        let (facts, window) = (inputs.facts, inputs.window);
+        let (measurements, window) = (inputs.measurements, inputs.window);
         let mut icl = growing_histogram();
-        histograms::merge(&mut icl, &facts.icl_steady);
+        histograms::merge(&mut icl, &measurements.icl_steady);
         if window.too_short.is_some() {
-            histograms::merge(&mut icl, &facts.icl_ramp);
+            histograms::merge(&mut icl, &measurements.icl_ramp);
         }
         Self {
-            samples: SampleSet::of(&Values::default()),
+            samples: SampleSet::of(&SampleValues::default()),
             icl,
             requests: RequestTotals {
                 scheduled: inputs.scheduled.saturating_sub(warmup_requests),
@@ -284,11 +284,11 @@ impl RunPart {
             completed: 0,
             completed_tokens: 0,
             windows: Windows::of(window, inputs.started),
-            backoff_ns: u64::try_from(facts.backoff_waits.total.as_nanos()).unwrap_or(u64::MAX),
-            backoff_waits: facts.backoff_waits.count,
-            client_error: judge(facts, inputs.calibration, None, inputs.limits),
-            busiest_thread_cpu_share: facts.cpu_shares.iter().copied().reduce(f64::max),
-            interrupted: facts.interrupted,
+            backoff_ns: u64::try_from(measurements.backoff_waits.total.as_nanos()).unwrap_or(u64::MAX),
+            backoff_waits: measurements.backoff_waits.count,
+            client_error: judge(measurements, inputs.calibration, None, inputs.limits),
+            busiest_thread_cpu_share: measurements.cpu_shares.iter().copied().reduce(f64::max),
+            interrupted: measurements.interrupted,
             problems: Vec::new(),
         }
     }

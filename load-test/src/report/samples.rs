@@ -11,7 +11,7 @@ use crate::histograms::{self, growing_histogram};
 /// The unit of values, and how fine the histogram sees them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unit {
+pub enum SampleUnit {
     /// Seconds, in a histogram of nanoseconds.
     Seconds,
     /// Tokens per second, in a histogram of millionths.
@@ -20,7 +20,7 @@ pub enum Unit {
     Tokens,
 }
 
-impl Unit {
+impl SampleUnit {
     /// Ticks of the histogram per unit.
     #[must_use]
     pub const fn ticks(self) -> f64 {
@@ -37,7 +37,7 @@ impl Unit {
 /// A function of the multiset of values alone: they may come in any order, split and merged in any way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Samples {
-    unit: Unit,
+    unit: SampleUnit,
     histogram: Histogram<u64>,
     moments: RunningStatistics,
 }
@@ -45,7 +45,7 @@ pub struct Samples {
 impl Samples {
     /// No values.
     #[must_use]
-    pub fn new(unit: Unit) -> Self {
+    pub fn new(unit: SampleUnit) -> Self {
         Self {
             unit,
             histogram: growing_histogram(),
@@ -55,7 +55,7 @@ impl Samples {
 
     /// These values, which are quotients of integers by positive numbers.
     #[expect(clippy::expect_used, reason = "as the caller says")]
-    pub(super) fn of(unit: Unit, values: impl Iterator<Item = f64>) -> Self {
+    pub(super) fn of(unit: SampleUnit, values: impl Iterator<Item = f64>) -> Self {
         let values: Vec<f64> = values.collect();
         let mut samples = Self::new(unit);
         samples.try_extend(&values).expect("finite values");
@@ -122,7 +122,7 @@ impl Samples {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
-    unit: Unit,
+    unit: SampleUnit,
     #[serde(with = "histograms::base64_v2")]
     histogram: Histogram<u64>,
     moments: String,
@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    fn of(unit: Unit, values: &[f64]) -> Samples {
+    fn of(unit: SampleUnit, values: &[f64]) -> Samples {
         let mut samples = Samples::new(unit);
         samples.try_extend(values).unwrap();
         samples
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn one_value_is_all_of_its_percentiles() {
-        let one = of(Unit::Seconds, &[0.123_456_789]).distribution();
+        let one = of(SampleUnit::Seconds, &[0.123_456_789]).distribution();
         for figure in [one.mean, one.min, one.p50, one.p95, one.max] {
             assert_eq!(figure, Some(0.123_456_789));
         }
@@ -184,7 +184,7 @@ mod tests {
     fn percentiles_appear_with_the_sample_that_supports_them() {
         let figures = |n: u32| {
             let values: Vec<f64> = (1..=n).map(f64::from).collect();
-            of(Unit::Tokens, &values).distribution()
+            of(SampleUnit::Tokens, &values).distribution()
         };
         assert_eq!(figures(999).p99, None);
         assert_eq!(figures(1000).p99, Some(990.0));
@@ -205,15 +205,16 @@ mod tests {
 
     #[test]
     fn values_that_are_no_numbers_are_refused() {
-        let mut samples = of(Unit::Seconds, &[1.0]);
+        let mut samples = of(SampleUnit::Seconds, &[1.0]);
         assert!(samples.try_extend(&[2.0, f64::NAN]).is_err());
-        assert_eq!(samples, of(Unit::Seconds, &[1.0]));
+        assert_eq!(samples, of(SampleUnit::Seconds, &[1.0]));
     }
 
     #[test]
     fn parts_that_contradict_themselves_are_refused() {
-        let mut wire = serde_json::to_value(of(Unit::Seconds, &[1.0])).unwrap();
-        wire["moments"] = serde_json::to_value(of(Unit::Seconds, &[1.0, 2.0])).unwrap()["moments"].clone();
+        let mut wire = serde_json::to_value(of(SampleUnit::Seconds, &[1.0])).unwrap();
+        wire["moments"] =
+            serde_json::to_value(of(SampleUnit::Seconds, &[1.0, 2.0])).unwrap()["moments"].clone();
         let error = serde_json::from_value::<Samples>(wire).unwrap_err();
         assert_eq!(error.to_string(), "a histogram of 1 values with moments of 2");
     }
@@ -226,14 +227,14 @@ mod tests {
         ) {
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(values.len() + 1)).collect();
             cuts.sort_unstable();
-            let mut merged = Samples::new(Unit::Seconds);
+            let mut merged = Samples::new(SampleUnit::Seconds);
             let mut start = 0;
             for end in cuts.into_iter().chain([values.len()]) {
-                let json = serde_json::to_string(&of(Unit::Seconds, &values[start..end])).unwrap();
+                let json = serde_json::to_string(&of(SampleUnit::Seconds, &values[start..end])).unwrap();
                 merged.merge(&serde_json::from_str(&json).unwrap());
                 start = end;
             }
-            let whole = of(Unit::Seconds, &values);
+            let whole = of(SampleUnit::Seconds, &values);
             prop_assert_eq!(&merged, &whole);
             prop_assert_eq!(merged.distribution(), whole.distribution());
         }
@@ -242,7 +243,7 @@ mod tests {
         fn percentiles_are_within_a_thousandth_of_the_sorted_values(
             values in prop::collection::vec(1e-6..1000.0_f64, 1..300),
         ) {
-            let figures = of(Unit::Seconds, &values).distribution();
+            let figures = of(SampleUnit::Seconds, &values).distribution();
             let mut sorted = values;
             sorted.sort_unstable_by(f64::total_cmp);
             let rank = (sorted.len() * 9).div_ceil(10);

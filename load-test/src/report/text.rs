@@ -327,8 +327,8 @@ mod tests {
     use crate::{
         calibration::{Calibration, ErrorQuantiles},
         report::{
-            Inputs, build,
-            fixtures::{facts, header, record, recorded, refused},
+            ReportInputs, build,
+            fixtures::{header, measurements, record, recorded, refused},
         },
         run::RunMeasurements,
         verdict::ErrorLimits,
@@ -340,8 +340,8 @@ mod tests {
             record.client_output_tokens = Some(4);
         }
         records.push(refused(n, 429));
-        let mut facts = facts(&records);
-        change(&mut facts);
+        let mut measurements = measurements(&records);
+        change(&mut measurements);
         let mut header = header();
         header.workload.plan.slo.ttft_s = Some(0.25);
         header.calibration = Some(Calibration {
@@ -359,9 +359,9 @@ mod tests {
             tokens_per_s_possible: 1.0,
             tokens_per_s_achieved: 1.0,
         });
-        build(Inputs {
+        build(ReportInputs {
             header,
-            facts: &facts,
+            measurements: &measurements,
             recorded: &recorded(records),
             limits: ErrorLimits::default(),
         })
@@ -374,12 +374,12 @@ mod tests {
 
     #[test]
     fn the_summary_of_a_run_that_does_not_count() {
-        let report = report(5, |facts| {
-            facts.cpu_shares = vec![0.99];
-            facts.scheduled += 1;
-            facts.interrupted = true;
-            facts.backoff_waits.count = 2;
-            facts.backoff_waits.total = std::time::Duration::from_millis(1500);
+        let report = report(5, |measurements| {
+            measurements.cpu_shares = vec![0.99];
+            measurements.scheduled += 1;
+            measurements.interrupted = true;
+            measurements.backoff_waits.count = 2;
+            measurements.backoff_waits.total = std::time::Duration::from_millis(1500);
         });
         insta::assert_snapshot!(summary(&report));
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::definitions::output_tokens;
+use super::request_metrics::output_tokens;
 use crate::record::RequestRecord;
 
 /// Who counted the output tokens that the figures rest on.

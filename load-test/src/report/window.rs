@@ -5,7 +5,7 @@ use std::time::Duration;
 use precise_time::MonotonicTime;
 use serde::{Deserialize, Serialize};
 
-use super::definitions::end_to_end;
+use super::request_metrics::end_to_end;
 use crate::{
     record::{Class, RequestRecord},
     run::RunMeasurements,
@@ -54,7 +54,7 @@ pub struct Window {
 impl Window {
     /// The window of a run with these records.
     #[must_use]
-    pub fn choose(records: &[RequestRecord], warmup_requests: u64, facts: &RunMeasurements) -> Self {
+    pub fn choose(records: &[RequestRecord], warmup_requests: u64, measurements: &RunMeasurements) -> Self {
         let counted = || {
             records
                 .iter()
@@ -62,19 +62,22 @@ impl Window {
         };
         let sent = || counted().filter_map(|record| record.sent);
         let first_sent = sent().min();
-        let start = first_sent.unwrap_or(facts.started);
+        let start = first_sent.unwrap_or(measurements.started);
         let last_closed = counted().map(|record| record.closed).max();
         let steady = Self {
             too_short: None,
-            start: start.max(facts.ramp_end),
+            start: start.max(measurements.ramp_end),
             // The last one is begun before its first byte is sent, and it counts.
-            end: facts.last_begun.max(sent().max()).unwrap_or(facts.ramp_end),
+            end: measurements
+                .last_begun
+                .max(sent().max())
+                .unwrap_or(measurements.ramp_end),
             first_index: warmup_requests,
         };
         steady.basis_is_missing(records).map_or(steady, |reason| Self {
             too_short: Some(reason),
             start,
-            end: last_closed.unwrap_or(facts.ended).max(start),
+            end: last_closed.unwrap_or(measurements.ended).max(start),
             first_index: warmup_requests,
         })
     }
@@ -142,7 +145,7 @@ fn median_latency<'a>(records: impl Iterator<Item = &'a RequestRecord>) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::fixtures::{at, facts, record, refused};
+    use crate::report::fixtures::{at, measurements, record, refused};
 
     /// 100 requests, one every 100 ms, each 280 ms long.
     fn run() -> Vec<RequestRecord> {
@@ -150,9 +153,9 @@ mod tests {
     }
 
     fn window(records: &[RequestRecord], warmup: u64, ramp_ms: u64) -> Window {
-        let mut facts = facts(records);
-        facts.ramp_end = at(ramp_ms);
-        Window::choose(records, warmup, &facts)
+        let mut measurements = measurements(records);
+        measurements.ramp_end = at(ramp_ms);
+        Window::choose(records, warmup, &measurements)
     }
 
     #[test]

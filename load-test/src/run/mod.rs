@@ -51,7 +51,7 @@ pub use self::{
 use crate::{
     arrivals::{Arrivals, ArrivalsError, TraceArrivals, TraceArrivalsError},
     plan::{Load, Plan},
-    record::Finished,
+    record::FinishedRequest,
     share::Share,
 };
 
@@ -69,7 +69,7 @@ pub struct RunInputs {
     /// What is kept of answers beside their records.
     pub recording: Recording,
     /// Takes the ended requests, some every 100 ms from each thread. What does not fit waits in the thread.
-    pub journal: SyncSender<Vec<Finished>>,
+    pub journal: SyncSender<Vec<FinishedRequest>>,
     /// For a display.
     pub progress: Arc<Progress>,
     /// Ends the run: nothing more is sent, and what is in flight is cancelled.
@@ -202,7 +202,7 @@ struct Shared {
     requests: Arc<[EncodedRequest]>,
     trace: Arc<[Duration]>,
     recording: Recording,
-    journal: SyncSender<Vec<Finished>>,
+    journal: SyncSender<Vec<FinishedRequest>>,
     progress: Arc<Progress>,
     threads: usize,
     /// Number of the closed loop's next request, within this share.

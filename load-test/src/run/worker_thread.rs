@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     histograms::nanos,
-    record::{Class, Finished, RequestRecord},
+    record::{Class, FinishedRequest, RequestRecord},
 };
 
 /// The texts of the first requests are always kept, to compare the server's count of tokens with our own.
@@ -36,7 +36,7 @@ pub(super) struct WorkerThread {
     cancel_requests: LocalCancellation,
     cancel_pauses: LocalCancellation,
     measurements: Rc<RefCell<ThreadMeasurements>>,
-    finished: RefCell<Vec<Finished>>,
+    finished: RefCell<Vec<FinishedRequest>>,
 }
 
 impl WorkerThread {
@@ -140,7 +140,7 @@ impl WorkerThread {
             text,
             chunk_timestamps,
         } = observer.take(self.wants_text(&record));
-        self.finish(Finished {
+        self.finish(FinishedRequest {
             record,
             error: error.map(|error| self.client.endpoint().without_keys(error)),
             text,
@@ -155,7 +155,7 @@ impl WorkerThread {
         self.measurements.borrow_mut().scheduled += 1;
         self.shared.progress.begun();
         let unsent = request_record::unsent(index, intended, self.number, prompt_tokens);
-        self.finish(Finished {
+        self.finish(FinishedRequest {
             record: RequestRecord {
                 closed: MonotonicTime::now(),
                 class: Class::Dropped,
@@ -250,7 +250,7 @@ impl WorkerThread {
         self.shared.progress.begun();
     }
 
-    fn finish(&self, finished: Finished) {
+    fn finish(&self, finished: FinishedRequest) {
         let class = finished.record.class;
         self.measurements.borrow_mut().classes.count(class, 1);
         self.shared.progress.ended(&finished.record);

@@ -1,7 +1,7 @@
 //! Experiment tracking: a run's parameters and figures in [MLflow](https://mlflow.org).
 //!
 //! ```text
-//! report ─► Tracked ─► TrackingServer::log ─► experiment, run, tags, parameters, metrics, report.json and report.html
+//! report ─► TrackedRun ─► TrackingServer::log ─► experiment, run, tags, parameters, metrics, report.json and report.html
 //! ```
 //!
 //! What MLflow calls an experiment is what TrueFoundry's fork of LLMPerf calls a repository (`--ml-repo`). It is made where
@@ -10,17 +10,17 @@
 //! A run is logged when it is over, so nothing here can disturb it, and what cannot be logged is an error for the
 //! caller to tell: the run's own files do not depend on it.
 
-mod batches;
 mod error;
-mod names;
-mod rest;
+mod log_batches;
+mod mlflow_api;
 mod server;
 #[cfg(test)]
 mod tests;
-mod tracked;
+mod tracked_run;
+mod unique_names;
 
 pub use self::{
     error::TrackingError,
-    server::{Artifact, Logged, TrackingServer, Uploaded},
-    tracked::Tracked,
+    server::{Artifact, ArtifactUpload, LoggedRun, TrackingServer},
+    tracked_run::TrackedRun,
 };

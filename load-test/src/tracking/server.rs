@@ -6,16 +6,16 @@ use shared_types::Invalid;
 use url::Url;
 
 use super::{
-    batches::{batches, tags},
     error::TrackingError,
-    rest::{Credentials, NewRun, Rest, RunInfo},
-    tracked::Tracked,
+    log_batches::{batches, tags},
+    mlflow_api::{Credentials, MlflowApi, NewRun, RunInfo},
+    tracked_run::TrackedRun,
 };
 
 /// MLflow's word for "there is none".
-const NONE_THERE: &str = "RESOURCE_DOES_NOT_EXIST";
+const RESOURCE_DOES_NOT_EXIST: &str = "RESOURCE_DOES_NOT_EXIST";
 /// MLflow's word for "there is one".
-const ONE_THERE: &str = "RESOURCE_ALREADY_EXISTS";
+const RESOURCE_ALREADY_EXISTS: &str = "RESOURCE_ALREADY_EXISTS";
 
 const URI: &str = "MLFLOW_TRACKING_URI";
 const USERNAME: &str = "MLFLOW_TRACKING_USERNAME";
@@ -41,7 +41,7 @@ pub struct Artifact {
 
 /// A run that was logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logged {
+pub struct LoggedRun {
     /// The experiment's id.
     pub experiment_id: String,
     /// The run's id.
@@ -49,12 +49,12 @@ pub struct Logged {
     /// Its page.
     pub page: String,
     /// What became of its files.
-    pub artifacts: Uploaded,
+    pub artifacts: ArtifactUpload,
 }
 
 /// What became of a run's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Uploaded {
+pub enum ArtifactUpload {
     /// All are with the run.
     All,
     /// None is: the server does not take files, but expects its clients to write them to this place.
@@ -104,21 +104,21 @@ impl TrackingServer {
     ///
     /// Where the server cannot be reached, refuses or is no tracking server, or the experiment was deleted. A run that was
     /// begun there by then is ended as `FAILED` if that can be done.
-    pub fn log(&self, tracked: &Tracked, artifacts: &[Artifact]) -> Result<Logged, TrackingError> {
-        let rest = Rest::new(self.address.clone(), self.credentials.clone());
-        let experiment_id = experiment(&rest, &tracked.experiment)?;
-        let run = rest.create_run(&NewRun {
+    pub fn log(&self, tracked: &TrackedRun, artifacts: &[Artifact]) -> Result<LoggedRun, TrackingError> {
+        let api = MlflowApi::new(self.address.clone(), self.credentials.clone());
+        let experiment_id = experiment(&api, &tracked.experiment)?;
+        let run = api.create_run(&NewRun {
             experiment_id: &experiment_id,
             name: tracked.run_name.as_deref(),
             start_time: tracked.started_at.timestamp_millis(),
             tags: &tags(tracked),
         })?;
         let end_time = tracked.ended_at.timestamp_millis();
-        match fill(&rest, &run, tracked, artifacts) {
+        match fill(&api, &run, tracked, artifacts) {
             Ok(artifacts) => {
                 let status = if tracked.ok { "FINISHED" } else { "FAILED" };
-                rest.end_run(&run.run_id, status, end_time)?;
-                Ok(Logged {
+                api.end_run(&run.run_id, status, end_time)?;
+                Ok(LoggedRun {
                     page: self.page(&experiment_id, &run.run_id),
                     experiment_id,
                     run_id: run.run_id,
@@ -127,7 +127,7 @@ impl TrackingServer {
             }
             Err(error) => {
                 // The first error is the one to tell; this one most likely has the same cause.
-                drop(rest.end_run(&run.run_id, "FAILED", end_time));
+                drop(api.end_run(&run.run_id, "FAILED", end_time));
                 Err(error)
             }
         }
@@ -178,11 +178,11 @@ fn login_of(address: &mut Url) -> Option<Credentials> {
 }
 
 /// The id of the experiment of this name, which is made where there is none.
-fn experiment(rest: &Rest, name: &str) -> Result<String, TrackingError> {
-    let found = match rest.experiment(name) {
-        Err(error) if error.code() == Some(NONE_THERE) => match rest.create_experiment(name) {
+fn experiment(api: &MlflowApi, name: &str) -> Result<String, TrackingError> {
+    let found = match api.experiment(name) {
+        Err(error) if error.code() == Some(RESOURCE_DOES_NOT_EXIST) => match api.create_experiment(name) {
             // Another run made it in between.
-            Err(error) if error.code() == Some(ONE_THERE) => rest.experiment(name)?,
+            Err(error) if error.code() == Some(RESOURCE_ALREADY_EXISTS) => api.experiment(name)?,
             made => return made,
         },
         found => found?,
@@ -197,13 +197,13 @@ fn experiment(rest: &Rest, name: &str) -> Result<String, TrackingError> {
 }
 
 fn fill(
-    rest: &Rest,
+    api: &MlflowApi,
     run: &RunInfo,
-    tracked: &Tracked,
+    tracked: &TrackedRun,
     artifacts: &[Artifact],
-) -> Result<Uploaded, TrackingError> {
+) -> Result<ArtifactUpload, TrackingError> {
     for batch in batches(tracked) {
-        rest.log_batch(&run.run_id, &batch)?;
+        api.log_batch(&run.run_id, &batch)?;
     }
     // mlflow-artifacts://HOST/ names another server than the one that was asked.
     let Some(directory) = run
@@ -211,13 +211,13 @@ fn fill(
         .strip_prefix("mlflow-artifacts:/")
         .filter(|path| !path.starts_with('/'))
     else {
-        return Ok(Uploaded::NotProxied {
+        return Ok(ArtifactUpload::NotProxied {
             artifact_uri: run.artifact_uri.clone(),
         });
     };
     for artifact in artifacts {
         let path = directory.split('/').chain([artifact.name.as_str()]);
-        rest.upload(path, &artifact.content)?;
+        api.upload(path, &artifact.content)?;
     }
-    Ok(Uploaded::All)
+    Ok(ArtifactUpload::All)
 }

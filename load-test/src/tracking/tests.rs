@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::scripted_server::{Request, ScriptedServer, answer};
 
-fn tracked() -> Tracked {
-    Tracked {
+fn tracked() -> TrackedRun {
+    TrackedRun {
         experiment: "latency & more".to_owned(),
         run_name: Some("first".to_owned()),
         tags: BTreeMap::new(),
@@ -88,11 +88,11 @@ fn a_run_is_logged_with_its_files() {
     let scripted = ScriptedServer::start(answers);
     let base = format!("{}/behind/a/proxy", scripted.url);
     let logged = server(&base).log(&tracked(), &report()).unwrap();
-    let expected = Logged {
+    let expected = LoggedRun {
         experiment_id: "7".to_owned(),
         run_id: "abc".to_owned(),
         page: format!("{base}/#/experiments/7/runs/abc"),
-        artifacts: Uploaded::All,
+        artifacts: ArtifactUpload::All,
     };
     assert_eq!(logged, expected);
 
@@ -140,7 +140,7 @@ fn a_server_that_takes_no_files_says_where_they_would_go() {
         let scripted = ScriptedServer::start([experiment("active"), run(place), done(), done(), done()]);
         let logged = server(&scripted.url).log(&tracked(), &report()).unwrap();
         let artifact_uri = place.to_owned();
-        assert_eq!(logged.artifacts, Uploaded::NotProxied { artifact_uri });
+        assert_eq!(logged.artifacts, ArtifactUpload::NotProxied { artifact_uri });
         let requests = scripted.requests();
         assert!(requests.iter().all(|request| !target(request).starts_with("put")));
     }

@@ -59,8 +59,13 @@ fn calibration(p99_s: f64) -> Calibration {
     }
 }
 
-fn judged(facts: &RunMeasurements, calibration: Option<&Calibration>, ttft_p50_s: f64) -> ClientError {
-    judge(facts, calibration, Some(ttft_p50_s), &ErrorLimits::default())
+fn judged(measurements: &RunMeasurements, calibration: Option<&Calibration>, ttft_p50_s: f64) -> ClientError {
+    judge(
+        measurements,
+        calibration,
+        Some(ttft_p50_s),
+        &ErrorLimits::default(),
+    )
 }
 
 /// Invalid for this one reason.
@@ -94,9 +99,9 @@ fn the_allowed_error_grows_with_the_ttft() {
 
 #[test]
 fn loop_lag_alone_invalidates() {
-    let mut facts = good();
-    facts.loop_lag.record_n(50_000_000, 100).unwrap();
-    let reason = judged(&facts, None, 0.2);
+    let mut measurements = good();
+    measurements.loop_lag.record_n(50_000_000, 100).unwrap();
+    let reason = judged(&measurements, None, 0.2);
     assert!(
         the_reason(&reason)
             .contains("calibration not measured, stamp uncertainty not measured, loop lag 50."),
@@ -107,29 +112,29 @@ fn loop_lag_alone_invalidates() {
 /// With the kernel's stamps a loop that is late makes nobody's TTFT longer, unless too many are without.
 #[test]
 fn loop_lag_does_not_count_where_the_stamps_are_known_better() {
-    let mut facts = good();
-    facts.loop_lag.record_n(50_000_000, 100).unwrap();
-    facts.stamp_uncertainty.record_n(0, 4951).unwrap();
-    facts.stamp_uncertainty.record_n(30_000_000, 49).unwrap();
-    let error = judged(&facts, Some(&calibration(0.0001)), 0.2);
+    let mut measurements = good();
+    measurements.loop_lag.record_n(50_000_000, 100).unwrap();
+    measurements.stamp_uncertainty.record_n(0, 4951).unwrap();
+    measurements.stamp_uncertainty.record_n(30_000_000, 49).unwrap();
+    let error = judged(&measurements, Some(&calibration(0.0001)), 0.2);
     assert_eq!((error.verdict, error.ttft_p99_s), (Verdict::Valid, Some(0.0001)));
     assert!(error.stamp_uncertainty_p99_s.unwrap() < 1e-6);
-    facts.stamp_uncertainty.record_n(30_000_000, 20).unwrap();
-    let error = judged(&facts, Some(&calibration(0.0001)), 0.2);
+    measurements.stamp_uncertainty.record_n(30_000_000, 20).unwrap();
+    let error = judged(&measurements, Some(&calibration(0.0001)), 0.2);
     assert!(the_reason(&error).contains("stamp uncertainty 30."), "{error:?}");
     // And the other way round: nothing is later than its loop.
-    let mut facts = good();
-    facts.stamp_uncertainty.record_n(30_000_000, 100).unwrap();
-    assert_eq!(judged(&facts, None, 0.2).verdict, Verdict::Valid);
+    let mut measurements = good();
+    measurements.stamp_uncertainty.record_n(30_000_000, 100).unwrap();
+    assert_eq!(judged(&measurements, None, 0.2).verdict, Verdict::Valid);
 }
 
 /// Not even where nothing else is wrong.
 #[test]
 fn a_run_does_not_claim_what_it_cannot_see() {
-    let mut facts = good();
-    facts.stamp_uncertainty.record_n(0, 5000).unwrap();
-    assert_eq!(judged(&facts, None, 0.2).ttft_p99_s, Some(0.0001));
-    let calibrated = judged(&facts, Some(&calibration(0.00005)), 0.2);
+    let mut measurements = good();
+    measurements.stamp_uncertainty.record_n(0, 5000).unwrap();
+    assert_eq!(judged(&measurements, None, 0.2).ttft_p99_s, Some(0.0001));
+    let calibrated = judged(&measurements, Some(&calibration(0.00005)), 0.2);
     assert_eq!(calibrated.ttft_p99_s, Some(0.0001));
 }
 
@@ -169,34 +174,37 @@ fn a_calibration_alone_is_judged_by_all_it_measured() {
 
 #[test]
 fn an_error_that_nothing_measured_is_no_error_of_zero() {
-    let mut facts = good();
-    facts.loop_lag = duration_histogram();
-    let error = judged(&facts, None, 0.2);
+    let mut measurements = good();
+    measurements.loop_lag = duration_histogram();
+    let error = judged(&measurements, None, 0.2);
     assert!(the_reason(&error).contains("unknown"));
     assert_eq!(error.ttft_p99_s, None);
     assert_eq!(
-        judged(&facts, Some(&calibration(0.001)), 0.2).verdict,
+        judged(&measurements, Some(&calibration(0.001)), 0.2).verdict,
         Verdict::Valid
     );
 }
 
 #[test]
 fn late_sends_invalidate_beyond_a_limit_that_can_be_set() {
-    let mut facts = good();
-    facts.streams = None;
-    facts.late_sends.record_n(8_000_000, 100).unwrap();
-    let error = judged(&facts, None, 0.2);
+    let mut measurements = good();
+    measurements.streams = None;
+    measurements.late_sends.record_n(8_000_000, 100).unwrap();
+    let error = judged(&measurements, None, 0.2);
     assert!(the_reason(&error).starts_with("Requests were sent later than they were due: p99 8.0"));
     let limits = ErrorLimits {
         late_send_s: Some(0.01),
         ..ErrorLimits::default()
     };
-    assert_eq!(judge(&facts, None, Some(0.2), &limits).verdict, Verdict::Valid);
+    assert_eq!(
+        judge(&measurements, None, Some(0.2), &limits).verdict,
+        Verdict::Valid
+    );
 }
 
 #[test]
 fn streams_that_were_not_held_invalidate_and_those_that_rest_count() {
-    let mut facts = good();
+    let mut measurements = good();
     let held = |in_flight, waiting| {
         Some(HeldStreams {
             asked: 100,
@@ -204,39 +212,42 @@ fn streams_that_were_not_held_invalidate_and_those_that_rest_count() {
             waiting,
         })
     };
-    facts.streams = held(97.0, 0.0);
+    measurements.streams = held(97.0, 0.0);
     assert_eq!(
-        the_reason(&judged(&facts, None, 0.2)),
+        the_reason(&judged(&measurements, None, 0.2)),
         "The client held 97.0 of 100 concurrent streams (97.0 %) on the average; expected at least 98 %."
     );
-    facts.streams = held(57.0, 42.0);
-    assert_eq!(judged(&facts, None, 0.2).verdict, Verdict::Valid);
+    measurements.streams = held(57.0, 42.0);
+    assert_eq!(judged(&measurements, None, 0.2).verdict, Verdict::Valid);
 }
 
 #[test]
 fn one_dropped_request_invalidates() {
-    let mut facts = good();
-    facts.classes.count(Class::Dropped, 1);
-    facts.scheduled += 1;
-    assert!(the_reason(&judged(&facts, None, 0.2)).contains("could not send 1 of 5001 requests"));
+    let mut measurements = good();
+    measurements.classes.count(Class::Dropped, 1);
+    measurements.scheduled += 1;
+    assert!(the_reason(&judged(&measurements, None, 0.2)).contains("could not send 1 of 5001 requests"));
 }
 
 #[test]
 fn a_busy_thread_invalidates() {
-    let mut facts = good();
-    facts.cpu_shares = vec![0.2, 0.991];
-    assert!(the_reason(&judged(&facts, None, 0.2)).contains("busy for 99.1 % of the time"));
+    let mut measurements = good();
+    measurements.cpu_shares = vec![0.2, 0.991];
+    assert!(the_reason(&judged(&measurements, None, 0.2)).contains("busy for 99.1 % of the time"));
 }
 
 #[test]
 fn an_overload_says_all_that_was_wrong() {
-    let mut facts = good();
-    facts.loop_lag.record_n(50_000_000, 100).unwrap();
-    facts.cpu_shares = vec![1.0];
-    facts.streams = Some(HeldStreams {
+    let mut measurements = good();
+    measurements.loop_lag.record_n(50_000_000, 100).unwrap();
+    measurements.cpu_shares = vec![1.0];
+    measurements.streams = Some(HeldStreams {
         asked: 4096,
         in_flight: 371.0,
         waiting: 0.0,
     });
-    assert_eq!(judged(&facts, Some(&calibration(0.06)), 0.2).reasons.len(), 3);
+    assert_eq!(
+        judged(&measurements, Some(&calibration(0.06)), 0.2).reasons.len(),
+        3
+    );
 }

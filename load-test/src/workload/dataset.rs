@@ -10,7 +10,7 @@ use llm_client::Role;
 use serde::Deserialize;
 
 use super::{
-    ChatMessage, Made, Place, PreparedRequest, PromptText, WorkloadError, parallel,
+    ChatMessage, FilePosition, GeneratedRequests, PreparedRequest, PromptText, WorkloadError, parallel,
     random::{Purpose, stream},
 };
 use crate::{plan::Lengths, tokens::Tokenizer};
@@ -42,14 +42,14 @@ struct Turn {
 
 /// What an entry asks.
 #[derive(Debug)]
-struct Asked {
+struct DatasetPrompt {
     prompt: PromptText,
-    answer: Answer,
+    answer: AnswerLength,
 }
 
 /// How long the answer may be.
 #[derive(Debug)]
-enum Answer {
+enum AnswerLength {
     Tokens(u32),
     /// As long as this one, which was once given.
     Like(String),
@@ -67,15 +67,15 @@ pub(super) fn prompts(
     most: usize,
     seed: u64,
     tokenizer: &Tokenizer,
-) -> Result<Made, WorkloadError> {
+) -> Result<GeneratedRequests, WorkloadError> {
     output_tokens.check("output tokens")?;
     let read = read(path, most)?;
     let requests = parallel::in_order(read.asked.len(), |index| {
-        let Asked { prompt, answer } = &read.asked[index];
+        let DatasetPrompt { prompt, answer } = &read.asked[index];
         let max_tokens = match answer {
-            Answer::Tokens(tokens) => *tokens,
-            Answer::Like(text) => tokenizer.count(text)?.max(1),
-            Answer::Unsaid => output_tokens.draw(&mut stream(seed, Purpose::Prompt, index as u64)),
+            AnswerLength::Tokens(tokens) => *tokens,
+            AnswerLength::Like(text) => tokenizer.count(text)?.max(1),
+            AnswerLength::Unsaid => output_tokens.draw(&mut stream(seed, Purpose::Prompt, index as u64)),
         };
         Ok::<_, WorkloadError>(PreparedRequest {
             prompt_tokens: prompt.tokens(tokenizer)?,
@@ -86,7 +86,7 @@ pub(super) fn prompts(
     })?;
     let left_out = read.left_out;
     let note = format!("{left_out} conversations without a human turn and an answer to it were left out");
-    Ok(Made {
+    Ok(GeneratedRequests {
         requests,
         notes: if left_out > 0 { vec![note] } else { Vec::new() },
         offsets: None,
@@ -94,13 +94,13 @@ pub(super) fn prompts(
 }
 
 #[derive(Debug, Default)]
-struct Read {
-    asked: Vec<Asked>,
+struct DatasetPrompts {
+    asked: Vec<DatasetPrompt>,
     left_out: usize,
 }
 
-impl Read {
-    fn take(&mut self, entry: Entry, path: &Path, place: Place) -> Result<(), WorkloadError> {
+impl DatasetPrompts {
+    fn take(&mut self, entry: Entry, path: &Path, place: FilePosition) -> Result<(), WorkloadError> {
         match entry.asked(path, place)? {
             Some(asked) => self.asked.push(asked),
             None => self.left_out += 1,
@@ -109,7 +109,7 @@ impl Read {
     }
 }
 
-fn read(path: &Path, most: usize) -> Result<Read, WorkloadError> {
+fn read(path: &Path, most: usize) -> Result<DatasetPrompts, WorkloadError> {
     let failed = |source| WorkloadError::Read {
         path: path.to_owned(),
         source,
@@ -135,25 +135,25 @@ fn read(path: &Path, most: usize) -> Result<Read, WorkloadError> {
     Ok(read)
 }
 
-fn read_array(file: impl BufRead, path: &Path, most: usize) -> Result<Read, WorkloadError> {
+fn read_array(file: impl BufRead, path: &Path, most: usize) -> Result<DatasetPrompts, WorkloadError> {
     let entries: Vec<Entry> = serde_json::from_reader(file).map_err(|source| WorkloadError::Json {
         path: path.to_owned(),
         line: None,
         expected: EXPECTED,
         source,
     })?;
-    let mut read = Read::default();
+    let mut read = DatasetPrompts::default();
     for (at, entry) in entries.into_iter().enumerate() {
         if read.asked.len() == most {
             break;
         }
-        read.take(entry, path, Place::Entry(at + 1))?;
+        read.take(entry, path, FilePosition::Entry(at + 1))?;
     }
     Ok(read)
 }
 
-fn read_lines(file: impl BufRead, path: &Path, most: usize) -> Result<Read, WorkloadError> {
-    let mut read = Read::default();
+fn read_lines(file: impl BufRead, path: &Path, most: usize) -> Result<DatasetPrompts, WorkloadError> {
+    let mut read = DatasetPrompts::default();
     for (at, line) in file.lines().enumerate() {
         if read.asked.len() == most {
             break;
@@ -171,14 +171,14 @@ fn read_lines(file: impl BufRead, path: &Path, most: usize) -> Result<Read, Work
             expected: EXPECTED,
             source,
         })?;
-        read.take(entry, path, Place::Line(at + 1))?;
+        read.take(entry, path, FilePosition::Line(at + 1))?;
     }
     Ok(read)
 }
 
 impl Entry {
     /// `None` for a conversation that asks nothing, or was not answered.
-    fn asked(self, path: &Path, place: Place) -> Result<Option<Asked>, WorkloadError> {
+    fn asked(self, path: &Path, place: FilePosition) -> Result<Option<DatasetPrompt>, WorkloadError> {
         let wrong = |found: String| WorkloadError::Row {
             path: path.to_owned(),
             place,
@@ -187,8 +187,8 @@ impl Entry {
         };
         let answer = match (self.max_tokens, self.output_tokens) {
             (Some(0), _) | (_, Some(0)) => return Err(wrong("an answer of 0 tokens".to_owned())),
-            (Some(tokens), _) | (None, Some(tokens)) => Answer::Tokens(tokens),
-            (None, None) => Answer::Unsaid,
+            (Some(tokens), _) | (None, Some(tokens)) => AnswerLength::Tokens(tokens),
+            (None, None) => AnswerLength::Unsaid,
         };
         let prompt = match (self.prompt, self.text, self.messages, self.conversations) {
             (Some(text), None, None, None) | (None, Some(text), None, None) => PromptText::Text(text),
@@ -210,7 +210,7 @@ impl Entry {
         if prompt.texts().all(str::is_empty) {
             return Err(wrong("an empty prompt".to_owned()));
         }
-        Ok(Some(Asked { prompt, answer }))
+        Ok(Some(DatasetPrompt { prompt, answer }))
     }
 }
 
@@ -231,7 +231,7 @@ fn conversation(messages: Vec<RawMessage>) -> Result<Vec<ChatMessage>, String> {
     messages.collect()
 }
 
-fn first_exchange(turns: Vec<Turn>, answer: Answer) -> Option<Asked> {
+fn first_exchange(turns: Vec<Turn>, answer: AnswerLength) -> Option<DatasetPrompt> {
     let mut turns = turns
         .into_iter()
         .skip_while(|turn| !matches!(turn.from.as_str(), "human" | "user"));
@@ -245,10 +245,10 @@ fn first_exchange(turns: Vec<Turn>, answer: Answer) -> Option<Asked> {
     if asked.trim().is_empty() || answered.value.trim().is_empty() {
         return None;
     }
-    Some(Asked {
+    Some(DatasetPrompt {
         prompt: PromptText::Text(asked),
         answer: match answer {
-            Answer::Unsaid => Answer::Like(answered.value),
+            AnswerLength::Unsaid => AnswerLength::Like(answered.value),
             said => said,
         },
     })

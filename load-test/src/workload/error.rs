@@ -39,7 +39,7 @@ pub enum WorkloadError {
         /// The file.
         path: PathBuf,
         /// Where in it.
-        place: Place,
+        place: FilePosition,
         /// What stands there.
         found: String,
         /// What should.
@@ -82,14 +82,14 @@ pub enum WorkloadError {
 
 /// Where in a file, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum FilePosition {
     /// A line.
     Line(usize),
     /// An entry of a JSON array.
     Entry(usize),
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for FilePosition {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Line(line) => write!(formatter, "line {line}"),

@@ -5,9 +5,9 @@
 
 mod dataset;
 mod error;
-mod exact;
-mod facts;
+mod exact_length;
 mod parallel;
+mod prompt_statistics;
 mod random;
 mod sonnets;
 mod trace;
@@ -21,8 +21,8 @@ use llm_client::{Message, Prompt, Role};
 use rand::RngExt;
 
 pub use self::{
-    error::{Place, WorkloadError},
-    facts::{TokenRange, WorkloadFacts},
+    error::{FilePosition, WorkloadError},
+    prompt_statistics::{PromptStatistics, TokenRange},
 };
 use crate::{
     correctness,
@@ -32,13 +32,13 @@ use crate::{
 
 /// Everything that a run asks.
 #[derive(Debug, Clone)]
-pub struct Prepared {
+pub struct PreparedWorkload {
     /// What is asked; request i uses entry i modulo their number. Never empty.
     pub requests: Arc<[PreparedRequest]>,
     /// When each was sent where the workload was recorded, since the first, ascending; as many as there are requests.
     pub offsets: Option<Arc<[Duration]>>,
     /// What they are like.
-    pub facts: WorkloadFacts,
+    pub prompt_statistics: PromptStatistics,
 }
 
 /// One request.
@@ -108,7 +108,7 @@ impl PromptText {
 
 /// What a kind of workload makes.
 #[derive(Default)]
-struct Made {
+struct GeneratedRequests {
     requests: Vec<PreparedRequest>,
     offsets: Option<Vec<Duration>>,
     notes: Vec<String>,
@@ -119,7 +119,7 @@ struct Made {
 /// # Errors
 ///
 /// Where lengths are impossible, the file is not what it should be, or the tokenizer cannot express a text.
-pub fn prepare(plan: &Plan, tokenizer: &Tokenizer) -> Result<Prepared, WorkloadError> {
+pub fn prepare(plan: &Plan, tokenizer: &Tokenizer) -> Result<PreparedWorkload, WorkloadError> {
     let most = plan
         .stop
         .max_requests
@@ -146,8 +146,8 @@ pub fn prepare(plan: &Plan, tokenizer: &Tokenizer) -> Result<Prepared, WorkloadE
         Workload::Trace { path } => trace::prompts(path, trace_end(plan), most, plan.seed, tokenizer)?,
         Workload::Correctness => questions(most.min(correctness::LARGEST as usize), plan.seed, tokenizer)?,
     };
-    Ok(Prepared {
-        facts: facts::of(&made.requests, made.notes, tokenizer)?,
+    Ok(PreparedWorkload {
+        prompt_statistics: prompt_statistics::of(&made.requests, made.notes, tokenizer)?,
         requests: made.requests.into(),
         offsets: made.offsets.map(Into::into),
     })
@@ -163,7 +163,7 @@ fn trace_end(plan: &Plan) -> Duration {
     }
 }
 
-fn questions(count: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Made, WorkloadError> {
+fn questions(count: usize, seed: u64, tokenizer: &Tokenizer) -> Result<GeneratedRequests, WorkloadError> {
     let question = |index| {
         let number =
             random::stream(seed, random::Purpose::Prompt, index).random_range(0..=correctness::LARGEST);
@@ -176,8 +176,8 @@ fn questions(count: usize, seed: u64, tokenizer: &Tokenizer) -> Result<Made, Wor
         })
     };
     let requests = parallel::in_order(count, |index| question(index as u64))?;
-    Ok(Made {
+    Ok(GeneratedRequests {
         requests,
-        ..Made::default()
+        ..GeneratedRequests::default()
     })
 }

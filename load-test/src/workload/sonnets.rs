@@ -1,8 +1,8 @@
 //! LLMPerf's prompts: an instruction, and lines of Shakespeare's sonnets up to an exact length.
 
 use super::{
-    Made, PreparedRequest, PromptText, WorkloadError,
-    exact::Verse,
+    GeneratedRequests, PreparedRequest, PromptText, WorkloadError,
+    exact_length::SonnetText,
     parallel,
     random::{Purpose, stream},
 };
@@ -28,10 +28,10 @@ pub(super) fn prompts(
     count: usize,
     seed: u64,
     tokenizer: &Tokenizer,
-) -> Result<Made, WorkloadError> {
+) -> Result<GeneratedRequests, WorkloadError> {
     lengths.input.check("input tokens")?;
     lengths.output.check("output tokens")?;
-    let verse = Verse::new(tokenizer)?;
+    let verse = SonnetText::new(tokenizer)?;
     let prefix = match lengths.shared_prefix {
         0 => String::new(),
         tokens => verse.fill("", &[], tokens, &mut stream(seed, Purpose::Prefix, 0))? + "\n\n",
@@ -56,7 +56,7 @@ pub(super) fn prompts(
     let note = format!(
         "{lifted} of {count} prompts were drawn shorter than their instruction (and shared prefix), and have its length"
     );
-    Ok(Made {
+    Ok(GeneratedRequests {
         requests: made.into_iter().map(|(request, _)| request).collect(),
         notes: if lifted > 0 { vec![note] } else { Vec::new() },
         offsets: None,

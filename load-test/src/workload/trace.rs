@@ -1,4 +1,4 @@
-//! Recorded traffic: times and lengths from Mooncake's and Azure's public traces. Their texts were never published; ours are
+//! RecordedRun traffic: times and lengths from Mooncake's and Azure's public traces. Their texts were never published; ours are
 //! made of sonnets, so that lengths, and with Mooncake's the shared prefixes, are those of the recording.
 
 use std::{
@@ -11,8 +11,8 @@ use chrono::{DateTime, NaiveDateTime, TimeDelta};
 use serde::Deserialize;
 
 use super::{
-    Made, Place, PreparedRequest, PromptText, WorkloadError,
-    exact::{Piece, Verse},
+    FilePosition, GeneratedRequests, PreparedRequest, PromptText, WorkloadError,
+    exact_length::{SonnetText, TokenizedText},
     parallel,
     random::{Purpose, stream},
 };
@@ -44,16 +44,16 @@ pub(super) fn prompts(
     most: usize,
     seed: u64,
     tokenizer: &Tokenizer,
-) -> Result<Made, WorkloadError> {
+) -> Result<GeneratedRequests, WorkloadError> {
     let all = read(path)?;
     let recorded = all.len();
     let (offsets, rows) = within(all, end, most);
-    let verse = Verse::new(tokenizer)?;
+    let verse = SonnetText::new(tokenizer)?;
     let blocks = blocks(&rows, &verse, seed, tokenizer)?;
     let requests = parallel::in_order(rows.len(), |index| {
         let row = &rows[index];
         let prompt_tokens = row.input_tokens.max(1);
-        let given: Vec<&Piece> = row.blocks.iter().filter_map(|id| blocks.get(id)).collect();
+        let given: Vec<&TokenizedText> = row.blocks.iter().filter_map(|id| blocks.get(id)).collect();
         let mut rng = stream(seed, Purpose::Prompt, index as u64);
         Ok::<_, WorkloadError>(PreparedRequest {
             prompt: PromptText::Text(verse.fill("", &given, prompt_tokens, &mut rng)?),
@@ -77,7 +77,7 @@ pub(super) fn prompts(
     if lifted > 0 {
         notes.push(format!("{lifted} requests had a length of 0, which became 1"));
     }
-    Ok(Made {
+    Ok(GeneratedRequests {
         requests,
         offsets: Some(offsets),
         notes,
@@ -99,15 +99,15 @@ fn within(mut rows: Vec<Row>, end: Duration, most: usize) -> (Vec<Duration>, Vec
 /// Every block begins on a line of its own, so that it is encoded alike behind whatever block.
 fn blocks(
     rows: &[Row],
-    verse: &Verse<'_>,
+    verse: &SonnetText<'_>,
     seed: u64,
     tokenizer: &Tokenizer,
-) -> Result<HashMap<u64, Piece>, WorkloadError> {
+) -> Result<HashMap<u64, TokenizedText>, WorkloadError> {
     let ids: BTreeSet<u64> = rows.iter().flat_map(|row| row.blocks.iter().copied()).collect();
     let ids: Vec<u64> = ids.into_iter().collect();
     let made = parallel::in_order(ids.len(), |at| {
         let text = verse.fill("\n", &[], BLOCK, &mut stream(seed, Purpose::Block, ids[at]))?;
-        Ok::<_, WorkloadError>((ids[at], Piece::new(text, tokenizer)?))
+        Ok::<_, WorkloadError>((ids[at], TokenizedText::new(text, tokenizer)?))
     })?;
     Ok(made.into_iter().collect())
 }
@@ -159,7 +159,7 @@ fn mooncake(text: &str, path: &Path) -> Result<Vec<Row>, WorkloadError> {
         let Some(at) = since_start.and_then(|time| TimeDelta::from_std(time).ok()) else {
             return Err(WorkloadError::Row {
                 path: path.to_owned(),
-                place: Place::Line(at + 1),
+                place: FilePosition::Line(at + 1),
                 found: format!("the timestamp {}", row.timestamp),
                 expected: "milliseconds since the trace's start",
             });
@@ -202,7 +202,7 @@ fn azure(text: &str, path: &Path) -> Result<Vec<Row>, WorkloadError> {
             let line = record.position().map_or(0, csv::Position::line);
             return Err(WorkloadError::Row {
                 path: path.to_owned(),
-                place: Place::Line(usize::try_from(line).unwrap_or(usize::MAX)),
+                place: FilePosition::Line(usize::try_from(line).unwrap_or(usize::MAX)),
                 found: format!("the timestamp {:?}", row.timestamp),
                 expected: "a time such as 2023-11-16 18:15:46.6805900",
             });

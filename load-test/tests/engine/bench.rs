@@ -8,7 +8,7 @@ use std::{
 use llm_client::{Api, Endpoint, Prompt};
 use load_test::{
     plan::{Lengths, Load, Plan, Slo, Stop, Workload},
-    record::{Class, Finished, RequestRecord},
+    record::{Class, FinishedRequest, RequestRecord},
     run::{
         EncodedRequest, Progress, ProgressSnapshot, Recording, RunError, RunInputs, RunMeasurements, Texts,
         run_share,
@@ -37,15 +37,15 @@ pub(crate) struct Bench {
 struct Running {
     share: Share,
     ended: mpsc::Receiver<Result<RunMeasurements, RunError>>,
-    collector: thread::JoinHandle<Vec<Finished>>,
+    collector: thread::JoinHandle<Vec<FinishedRequest>>,
     progress: Arc<Progress>,
 }
 
 /// A run that was made.
 pub(crate) struct Ran {
-    pub(crate) facts: RunMeasurements,
+    pub(crate) measurements: RunMeasurements,
     /// In the order of the schedule.
-    pub(crate) finished: Vec<Finished>,
+    pub(crate) finished: Vec<FinishedRequest>,
 }
 
 pub(crate) fn at_once() -> Settings {
@@ -116,7 +116,7 @@ impl Bench {
         }
     }
 
-    pub(crate) fn inputs(&self, journal: mpsc::SyncSender<Vec<Finished>>) -> RunInputs {
+    pub(crate) fn inputs(&self, journal: mpsc::SyncSender<Vec<FinishedRequest>>) -> RunInputs {
         let endpoint = Endpoint::new(self.plan.api, &self.base_url, None).unwrap();
         let request = |max_tokens: &u32| {
             let prompt = Prompt::Text("Say something.");
@@ -174,10 +174,13 @@ impl Bench {
 
 impl Running {
     fn end(self, limit: Duration) -> Result<Ran, RunError> {
-        let facts = self.ended.recv_timeout(limit).expect("the run hangs")?;
+        let measurements = self.ended.recv_timeout(limit).expect("the run hangs")?;
         let mut finished = self.collector.join().unwrap();
         finished.sort_by_key(|finished| finished.record.index);
-        let ran = Ran { facts, finished };
+        let ran = Ran {
+            measurements,
+            finished,
+        };
         ran.check(&self.progress, self.share);
         Ok(ran)
     }
@@ -196,18 +199,18 @@ pub(crate) fn given_time<T>(mut time: Duration, mut attempt: impl FnMut(Duration
 
 impl Ran {
     fn check(&self, progress: &Progress, share: Share) {
-        let scheduled = self.facts.scheduled;
+        let scheduled = self.measurements.scheduled;
         let indices: Vec<u64> = self.records().map(|record| record.index).collect();
         let expected: Vec<_> = (0..scheduled).map(|own| share.position(own)).collect();
         assert_eq!(indices, expected, "each exactly once");
-        assert_eq!(self.facts.classes.total(), scheduled);
+        assert_eq!(self.measurements.classes.total(), scheduled);
         for class in Class::ALL {
             let records = self.records().filter(|record| record.class == class).count();
-            assert_eq!(self.facts.classes.of(class), records as u64, "{class:?}");
+            assert_eq!(self.measurements.classes.of(class), records as u64, "{class:?}");
         }
         let shown = progress.snapshot();
         assert_eq!((shown.scheduled, shown.in_flight), (scheduled, 0));
-        assert_eq!(shown.classes, self.facts.classes);
+        assert_eq!(shown.classes, self.measurements.classes);
         for finished in &self.finished {
             assert_eq!(
                 finished.error.is_none(),
@@ -222,6 +225,6 @@ impl Ran {
     }
 
     pub(crate) fn count(&self, class: Class) -> u64 {
-        self.facts.classes.of(class)
+        self.measurements.classes.of(class)
     }
 }

@@ -17,9 +17,9 @@ fn the_number_of_requests_is_exact_over_several_threads() {
         plan.client_cores = positive(cores);
         plan.stop.max_requests = Some(500);
         let ran = Bench::new(&server, plan).run();
-        assert_eq!((ran.facts.scheduled, ran.count(Class::Ok)), (500, 500));
+        assert_eq!((ran.measurements.scheduled, ran.count(Class::Ok)), (500, 500));
         assert_eq!(server.stats().requests - before, 500);
-        assert_eq!(ran.facts.cpu_shares.len(), cores.min(concurrency) as usize);
+        assert_eq!(ran.measurements.cpu_shares.len(), cores.min(concurrency) as usize);
     }
 }
 
@@ -62,10 +62,10 @@ fn streams_start_evenly_over_the_ramp() {
     let mut begun: Vec<_> = ran.records().map(|record| record.intended).collect();
     begun.sort();
     for (position, begun) in (0..8).zip(begun) {
-        let due = ran.facts.started + ramp_up * position / 8;
+        let due = ran.measurements.started + ramp_up * position / 8;
         assert!(begun >= due, "stream {position} started early");
     }
-    assert_eq!(ran.facts.ramp_end, ran.facts.started + ramp_up);
+    assert_eq!(ran.measurements.ramp_end, ran.measurements.started + ramp_up);
 }
 
 #[test]
@@ -81,18 +81,18 @@ fn the_streams_that_are_asked_for_are_held() {
     // Each takes 50 ms, so the last one begins after 550 ms at the earliest: a window of less would be too short.
     plan.stop.max_requests = Some(120);
     let ran = Bench::new(&server, plan).run();
-    let held = ran.facts.streams.unwrap();
+    let held = ran.measurements.streams.unwrap();
     assert_eq!((held.asked, held.waiting), (10, 0.0));
     // Nearly ten, as far as the machine let them.
     let least = least_in_flight(&ran, 0) + least_in_flight(&ran, 1);
     assert!((least..=10.001).contains(&held.in_flight), "{held:?}, {least}");
-    assert_eq!(ran.facts.backoff_waits.count, 0);
+    assert_eq!(ran.measurements.backoff_waits.count, 0);
 }
 
 /// How many requests of this thread were in flight at least, on the average until the last one was begun: each from its first byte to its end.
 fn least_in_flight(ran: &Ran, thread: u16) -> f64 {
     let records = || ran.records().filter(|record| record.thread == thread);
-    let started = ran.facts.started;
+    let started = ran.measurements.started;
     let Some(last_due) = records().map(|record| record.intended).max() else {
         return 0.0;
     };

@@ -69,7 +69,10 @@ fn a_server_that_is_not_there_is_not_asked_in_a_busy_loop() {
     // Nothing listens on tcpmux, and no test takes a port of the privileged.
     bench.base_url = "http://127.0.0.1:1/v1".into();
     let ran = bench.run();
-    assert_eq!((ran.facts.scheduled, ran.count(Class::StreamError)), (10, 10));
+    assert_eq!(
+        (ran.measurements.scheduled, ran.count(Class::StreamError)),
+        (10, 10)
+    );
     // Each thread has one stream.
     for thread in [0, 1] {
         for (failures, rest) in (0..).zip(rests(&ran, thread)) {
@@ -78,7 +81,7 @@ fn a_server_that_is_not_there_is_not_asked_in_a_busy_loop() {
             assert!(rest >= expected, "{rest:?} after {failures} failures before");
         }
     }
-    assert_eq!(ran.facts.backoff_waits.count, 10);
+    assert_eq!(ran.measurements.backoff_waits.count, 10);
 }
 
 /// The times between this thread's requests.
@@ -95,11 +98,11 @@ fn a_server_that_asks_to_wait_is_obeyed() {
     plan.model = format!("misbehave:{}", Misbehaviour::RateLimited);
     plan.stop.max_requests = Some(2);
     let ran = Bench::new(&server, plan).run();
-    assert_eq!((ran.facts.scheduled, ran.count(Class::HttpError)), (2, 2));
+    assert_eq!((ran.measurements.scheduled, ran.count(Class::HttpError)), (2, 2));
     // Retry-After: 1. Without it there would be 10 ms.
     assert!(rests(&ran, 0)[0] >= Duration::from_secs(1));
     assert!(ran.records().all(|record| record.status == 429));
-    assert!(ran.facts.backoff_waits.total > Duration::ZERO);
+    assert!(ran.measurements.backoff_waits.total > Duration::ZERO);
 }
 
 #[test]
@@ -111,8 +114,8 @@ fn a_cancelled_run_ends_at_once_and_loses_nothing() {
     plan.stop.drain = Duration::from_secs(3600);
     plan.request_timeout = Duration::from_secs(3600);
     let ran = Bench::new(&server, plan).run_until("all streams", |progress| progress.in_flight == 5);
-    assert!(ran.facts.interrupted);
-    assert_eq!((ran.facts.scheduled, ran.count(Class::Cancelled)), (5, 5));
+    assert!(ran.measurements.interrupted);
+    assert_eq!((ran.measurements.scheduled, ran.count(Class::Cancelled)), (5, 5));
 }
 
 #[test]
@@ -123,9 +126,9 @@ fn what_is_in_flight_when_the_drain_is_over_is_cancelled() {
     let ran = given_time(Duration::from_millis(100), |time| {
         (plan.stop.send_for, plan.stop.drain) = (time, time);
         let ran = Bench::new(&server, plan.clone()).run();
-        assert!(!ran.facts.interrupted);
-        assert!(ran.facts.ended >= ran.facts.started + 2 * time);
-        (ran.facts.scheduled == 3).then_some(ran)
+        assert!(!ran.measurements.interrupted);
+        assert!(ran.measurements.ended >= ran.measurements.started + 2 * time);
+        (ran.measurements.scheduled == 3).then_some(ran)
     });
     assert_eq!(ran.count(Class::Cancelled), 3);
 }

@@ -23,17 +23,17 @@ fn what_is_due_is_sent_when_it_is_due_and_not_before() {
     let mut plan = plan(open(500.0, Arrival::Constant, 1000));
     plan.stop.max_requests = Some(200);
     let ran = Bench::new(&server, plan).run();
-    assert_eq!((ran.facts.scheduled, ran.count(Class::Ok)), (200, 200));
+    assert_eq!((ran.measurements.scheduled, ran.count(Class::Ok)), (200, 200));
     for (position, record) in (0..).zip(ran.records()) {
         assert_eq!(
             record.intended,
-            ran.facts.started + Duration::from_millis(2) * position
+            ran.measurements.started + Duration::from_millis(2) * position
         );
         assert!(record.sent.unwrap() >= record.intended);
         assert_eq!(u64::from(record.thread), record.index % 2, "dealt out in turn");
     }
-    assert_eq!(ran.facts.late_sends.len(), 200);
-    assert!(ran.facts.streams.is_none());
+    assert_eq!(ran.measurements.late_sends.len(), 200);
+    assert!(ran.measurements.streams.is_none());
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn nothing_is_due_after_the_time_to_send() {
     let mut plan = plan(open(100.0, Arrival::Constant, 1000));
     plan.stop.send_for = Duration::from_millis(500);
     let ran = Bench::new(&server, plan).run();
-    assert_eq!(ran.facts.scheduled, 51, "at 0, 10, ..., 500 ms");
+    assert_eq!(ran.measurements.scheduled, 51, "at 0, 10, ..., 500 ms");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_trace_is_played_to_its_end() {
     bench.trace = [0, 100, 100, 1500].map(Duration::from_millis).to_vec();
     let ran = bench.run();
     let intended: Vec<_> = ran.records().map(|record| record.intended).collect();
-    let due = [0, 10, 10, 150].map(|millis| ran.facts.started + Duration::from_millis(millis));
+    let due = [0, 10, 10, 150].map(|millis| ran.measurements.started + Duration::from_millis(millis));
     assert_eq!(intended, due);
     assert_eq!(ran.count(Class::Ok), 4);
 }
@@ -79,7 +79,7 @@ fn a_stall_is_felt_by_all_who_come_in_it() {
     let mut plan = plan(open(400.0, Arrival::Constant, 10_000));
     plan.stop.send_for = Duration::from_millis(500);
     let ran = Bench::new(&server, plan).run();
-    assert_eq!((ran.facts.scheduled, ran.count(Class::Ok)), (201, 201));
+    assert_eq!((ran.measurements.scheduled, ran.count(Class::Ok)), (201, 201));
     let felt = |from_intended: Duration| from_intended > stall / 4;
     let slow = ran
         .records()
@@ -123,7 +123,7 @@ fn what_was_never_begun_is_not_said_to_be_sent() {
     plan.stop.send_for = Duration::from_nanos(10);
     plan.stop.drain = Duration::ZERO;
     let ran = Bench::new(&server, plan).run();
-    assert_eq!((ran.facts.scheduled, ran.count(Class::Cancelled)), (4, 4));
+    assert_eq!((ran.measurements.scheduled, ran.count(Class::Cancelled)), (4, 4));
     assert!(ran.records().all(|record| record.sent.is_none()));
     assert_eq!(server.stats().requests, 0);
 }

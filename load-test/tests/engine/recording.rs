@@ -84,11 +84,11 @@ fn every_gap_between_chunks_is_recorded_in_the_ramp_or_after_it() {
         assert!(stamps.is_sorted());
         after_ramp += stamps[1..]
             .iter()
-            .filter(|stamp| **stamp >= ran.facts.ramp_end)
+            .filter(|stamp| **stamp >= ran.measurements.ramp_end)
             .count() as u64;
     }
-    assert_eq!(ran.facts.icl_steady.len(), after_ramp);
-    assert_eq!(ran.facts.icl_ramp.len() + after_ramp, 40 * 19);
+    assert_eq!(ran.measurements.icl_steady.len(), after_ramp);
+    assert_eq!(ran.measurements.icl_ramp.len() + after_ramp, 40 * 19);
     assert_eq!(bench.progress.snapshot().chunks, 40 * 20);
-    assert!(!ran.facts.loop_lag.is_empty());
+    assert!(!ran.measurements.loop_lag.is_empty());
 }

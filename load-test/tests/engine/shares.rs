@@ -53,7 +53,7 @@ fn due(runs: &[Ran]) -> Vec<Duration> {
     let due: BTreeMap<u64, Duration> = runs
         .iter()
         .flat_map(|ran| {
-            let started = ran.facts.started;
+            let started = ran.measurements.started;
             let since_start = move |record: &RequestRecord| record.intended.saturating_since(started);
             ran.records()
                 .map(move |record| (record.index, since_start(record)))
@@ -66,9 +66,9 @@ fn due(runs: &[Ran]) -> Vec<Duration> {
 fn they_have_all_streams_and_requests_of_a_closed_loop() {
     for count in [1, 3] {
         let runs = by_shares(plan(closed(8)), count, &[]);
-        let scheduled: Vec<_> = runs.iter().map(|ran| ran.facts.scheduled).collect();
+        let scheduled: Vec<_> = runs.iter().map(|ran| ran.measurements.scheduled).collect();
         assert_eq!(scheduled, if count == 1 { vec![100] } else { vec![34, 33, 33] });
-        let asked = |ran: &Ran| ran.facts.streams.map(|HeldStreams { asked, .. }| asked);
+        let asked = |ran: &Ran| ran.measurements.streams.map(|HeldStreams { asked, .. }| asked);
         let asked: Option<Vec<_>> = runs.iter().map(asked).collect();
         // None where the window was too short to say what was held.
         assert!(asked.is_none_or(|asked| asked.iter().sum::<u32>() == 8));

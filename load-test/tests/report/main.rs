@@ -14,7 +14,7 @@ use llm_client::{Api, Endpoint, Generation, Prompt};
 use load_test::{
     journal::{self, CHUNKS_FILE, Journal, REQUESTS_FILE, RequestLine},
     plan::{Lengths, Load, Plan, Slo, Stop, Workload},
-    report::{Inputs, Report, build, build::Header, llmperf, model::WorkloadSection, text},
+    report::{Report, ReportInputs, build, build::ReportHeader, llmperf, model::WorkloadSection, text},
     run::{EncodedRequest, Progress, Recording, RunInputs, Texts, run},
     verdict::ErrorLimits,
 };
@@ -68,7 +68,7 @@ fn plan() -> Plan {
 fn run_inputs(
     plan: &Plan,
     base_url: &str,
-    journal: std::sync::mpsc::SyncSender<Vec<load_test::record::Finished>>,
+    journal: std::sync::mpsc::SyncSender<Vec<load_test::record::FinishedRequest>>,
 ) -> RunInputs {
     let endpoint = Endpoint::new(plan.api, base_url, None).unwrap();
     let body = endpoint.encode(&Generation {
@@ -108,18 +108,18 @@ fn a_run_becomes_a_report_and_its_files() {
     })
     .unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let settings = journal::Settings {
+    let settings = journal::JournalSettings {
         directory: Some(directory.path().to_owned()),
         record_chunks: true,
         started: MonotonicTime::now(),
     };
     let plan = plan();
     let (sender, journal) = Journal::start(settings, ()).unwrap();
-    let facts = run(run_inputs(&plan, &server.base_url(), sender)).unwrap();
+    let measurements = run(run_inputs(&plan, &server.base_url(), sender)).unwrap();
     let (mut recorded, ()) = journal.finish().unwrap();
     recorded.count_tokens(|_| Some(TOKENS), NonZeroUsize::MIN);
-    let report = build(Inputs {
-        header: Header {
+    let report = build(ReportInputs {
+        header: ReportHeader {
             run_id: "test".to_owned(),
             workload: WorkloadSection {
                 plan: plan.clone(),
@@ -128,10 +128,10 @@ fn a_run_becomes_a_report_and_its_files() {
             },
             version: "0".to_owned(),
             host: "here".to_owned(),
-            started_at: facts.started_at,
+            started_at: measurements.started_at,
             calibration: None,
         },
-        facts: &facts,
+        measurements: &measurements,
         recorded: &recorded,
         limits: ErrorLimits::default(),
     });

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, thread};
 
-use load_test::tracking::{Artifact, Logged, Tracked, TrackingError, TrackingServer, Uploaded};
+use load_test::tracking::{Artifact, ArtifactUpload, LoggedRun, TrackedRun, TrackingError, TrackingServer};
 use serde_json::{Value, json};
 
 #[expect(
@@ -21,7 +21,7 @@ fn server() -> TrackingServer {
 }
 
 /// More of everything than one request may have, with names and values that MLflow would refuse.
-fn tracked(experiment: &str) -> Tracked {
+fn tracked(experiment: &str) -> TrackedRun {
     let mut params: BTreeMap<_, _> = (0..150).map(|n| (format!("asked.{n}"), n.to_string())).collect();
     params.insert("asked.empty".to_owned(), String::new());
     params.insert("asked.long".to_owned(), "\u{e9}".repeat(7000));
@@ -32,7 +32,7 @@ fn tracked(experiment: &str) -> Tracked {
         .collect();
     metrics.insert("ttft_s.ci95_p50.low".to_owned(), 1e-9);
     metrics.insert("k".repeat(300), -1.5);
-    Tracked {
+    TrackedRun {
         experiment: experiment.to_owned(),
         run_name: Some("a run: 1/2".to_owned()),
         tags: BTreeMap::from([("mlflow.note.content".to_owned(), "n".repeat(9000))]),
@@ -58,7 +58,7 @@ fn get(path: &str, query: &[(&str, &str)]) -> String {
     request.call().unwrap().into_body().read_to_string().unwrap()
 }
 
-fn run(logged: &Logged) -> Value {
+fn run(logged: &LoggedRun) -> Value {
     let run = get("api/2.0/mlflow/runs/get", &[("run_id", &logged.run_id)]);
     serde_json::from_str::<Value>(&run).unwrap()["run"].take()
 }
@@ -103,7 +103,7 @@ fn mlflow_has_what_was_logged() {
         5000
     );
 
-    assert_eq!(logged.artifacts, Uploaded::All);
+    assert_eq!(logged.artifacts, ArtifactUpload::All);
     let directory = format!("{}/{}/artifacts", logged.experiment_id, logged.run_id);
     for name in ["report.json", "report.html"] {
         let path = format!("api/2.0/mlflow-artifacts/artifacts/{directory}/{name}");
@@ -115,7 +115,7 @@ fn mlflow_has_what_was_logged() {
 #[ignore = "needs an MLflow server: make tracking-contract"]
 fn runs_of_one_name_share_an_experiment() {
     let first = server().log(&tracked("shared"), &[]).unwrap();
-    let failed = Tracked {
+    let failed = TrackedRun {
         ok: false,
         run_name: None,
         ..tracked("shared")
@@ -136,7 +136,7 @@ fn runs_of_one_name_share_an_experiment() {
 fn runs_that_start_at_once_share_a_new_experiment() {
     let tracked = tracked("at once");
     let server = server();
-    let logged: Vec<Logged> = thread::scope(|scope| {
+    let logged: Vec<LoggedRun> = thread::scope(|scope| {
         let runs = [(); 4].map(|()| scope.spawn(|| server.log(&tracked, &[])));
         runs.map(|run| run.join().unwrap().unwrap()).into()
     });

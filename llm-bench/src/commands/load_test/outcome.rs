@@ -3,8 +3,8 @@ use std::path::Path;
 use anyhow::bail;
 use load_test::{
     calibration::Calibration,
-    publish::Published as PublishedTotals,
-    report::{self, Inputs, Report, build::Header, model::WorkloadSection, text},
+    publish::PublishedTotals,
+    report::{self, Report, ReportInputs, build::ReportHeader, model::WorkloadSection, text},
     verdict::{ErrorLimits, Verdict},
 };
 
@@ -78,9 +78,9 @@ fn report_inputs<'a>(
     prepared: &PreparedRun,
     calibration: Option<Calibration>,
     run: &'a CompletedRun,
-) -> anyhow::Result<Inputs<'a>> {
-    let facts = serde_json::to_value(&prepared.prepared.facts)?;
-    let header = Header {
+) -> anyhow::Result<ReportInputs<'a>> {
+    let facts = serde_json::to_value(&prepared.prepared.prompt_statistics)?;
+    let header = ReportHeader {
         run_id: run.run_id.clone(),
         workload: WorkloadSection {
             plan: prepared.plan.clone(),
@@ -89,12 +89,12 @@ fn report_inputs<'a>(
         },
         version: env!("CARGO_PKG_VERSION").to_owned(),
         host: host(),
-        started_at: run.facts.started_at,
+        started_at: run.measurements.started_at,
         calibration,
     };
-    Ok(Inputs {
+    Ok(ReportInputs {
         header,
-        facts: &run.facts,
+        measurements: &run.measurements,
         recorded: &run.recorded,
         limits: ErrorLimits::default(),
     })

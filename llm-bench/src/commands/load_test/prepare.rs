@@ -9,7 +9,7 @@ use load_test::{
     run::EncodedRequest,
     share::Share,
     tokens::{self, Tokenizer, TokenizerError},
-    workload::{self, Prepared, PreparedRequest, WorkloadError},
+    workload::{self, PreparedRequest, PreparedWorkload, WorkloadError},
 };
 use tokio::task::spawn_blocking;
 
@@ -21,7 +21,7 @@ pub(super) struct PreparedRun {
     pub(super) plan: Plan,
     pub(super) endpoint: Endpoint,
     pub(super) tokenizer: Arc<Tokenizer>,
-    pub(super) prepared: Prepared,
+    pub(super) prepared: PreparedWorkload,
     pub(super) requests: Arc<[EncodedRequest]>,
     /// Which part of the plan this process does.
     pub(super) share: Share,

@@ -6,8 +6,9 @@ use load_test::{
     journal,
     plan::Plan,
     publish::{
-        Feed, FeedEnd, FeedSettings, HttpSink, Origin, OutboxSink, PublishError, Published, RUN_FILE,
-        RunFile, Sink, feed, resume, run_metadata,
+        BatchDestination, FinishedRequestQueue, HttpDestination, LivePublisher, LivePublisherSettings,
+        OutboxDestination, PublishError, PublishedTotals, RUN_FILE, RunFile, RunOrigin, live_publisher,
+        resume, run_metadata,
     },
     record::RequestRecord,
 };
@@ -25,17 +26,17 @@ use crate::{
     context::{Context, UsageError},
 };
 
-/// How long a sink may be away once the run is over.
+/// How long a destination may be away once the run is over.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The task that publishes while the run goes on.
-type Following = JoinHandle<(FeedEnd, Result<(), PublishError>)>;
+type Following = JoinHandle<(LivePublisher, Result<(), PublishError>)>;
 
 /// A run's way into the pipeline.
 pub(super) struct Publisher {
-    origin: Origin,
+    origin: RunOrigin,
     plan: Plan,
-    sink: Arc<dyn Sink>,
+    destination: Arc<dyn BatchDestination>,
     /// What this process runs for it, where no service does.
     assembly: Option<Assembly>,
     ended: CancellationToken,
@@ -61,12 +62,12 @@ impl Publisher {
         }
         let llm = LlmName::new(&plan.model).map_err(UsageError)?;
         let metadata = run_metadata(plan).map_err(UsageError)?;
-        let (sink, assembly) = sink(target.as_deref(), context).await?;
-        let left_out = sink
+        let (destination, assembly) = destination(target.as_deref(), context).await?;
+        let left_out = destination
             .register_metrics()
             .await
             .context("registering the metrics of a load test")?;
-        let origin = Origin {
+        let origin = RunOrigin {
             llm,
             run_id: RunId::new(run_id).map_err(UsageError)?,
             metadata,
@@ -75,7 +76,7 @@ impl Publisher {
         Ok(Some(Self {
             origin,
             plan: plan.clone(),
-            sink,
+            destination,
             assembly,
             ended: CancellationToken::new(),
             following: None,
@@ -84,8 +85,11 @@ impl Publisher {
     }
 
     /// Publishes from now on what the journal sees end.
-    pub(super) fn begin(&mut self, journal: &journal::Settings) -> anyhow::Result<Feed> {
-        let settings = FeedSettings {
+    pub(super) fn begin(
+        &mut self,
+        journal: &journal::JournalSettings,
+    ) -> anyhow::Result<FinishedRequestQueue> {
+        let settings = LivePublisherSettings {
             is_streamed: self.plan.stream,
             origin: self.origin.clone(),
             warmup_requests: self.plan.warmup_requests,
@@ -93,22 +97,24 @@ impl Publisher {
             started: journal.started,
             results_dir: journal.directory.clone(),
         };
-        let (feed, mut end) = feed(&settings, Arc::clone(&self.clock))?;
-        let (sink, ended) = (Arc::clone(&self.sink), self.ended.clone());
+        let (live_publisher, mut end) = live_publisher(&settings, Arc::clone(&self.clock))?;
+        let (destination, ended) = (Arc::clone(&self.destination), self.ended.clone());
         let following = tokio::spawn(async move {
-            let followed = end.follow(sink.as_ref(), &ended).await;
+            let followed = end.follow(destination.as_ref(), &ended).await;
             (end, followed)
         });
         self.following = Some(following);
-        Ok(feed)
+        Ok(live_publisher)
     }
 
     /// Publishes the rest and disconnects. `records` are all of the run's; `None` where the run failed.
-    pub(super) async fn finish(self, records: Option<&[RequestRecord]>) -> anyhow::Result<Published> {
+    pub(super) async fn finish(self, records: Option<&[RequestRecord]>) -> anyhow::Result<PublishedTotals> {
         self.ended.cancel();
         let published = match (self.following, records) {
-            (Some(following), Some(records)) => publish_rest(following, self.sink.as_ref(), records).await,
-            _ => Ok(Published::default()),
+            (Some(following), Some(records)) => {
+                publish_rest(following, self.destination.as_ref(), records).await
+            }
+            _ => Ok(PublishedTotals::default()),
         };
         let disconnected = match self.assembly {
             Some(assembly) => disconnect(assembly).await,
@@ -120,20 +126,23 @@ impl Publisher {
 
 async fn publish_rest(
     following: Following,
-    sink: &dyn Sink,
+    destination: &dyn BatchDestination,
     records: &[RequestRecord],
-) -> anyhow::Result<Published> {
+) -> anyhow::Result<PublishedTotals> {
     let (end, followed) = following.await?;
     followed?;
-    Ok(end.finish(sink, records, PATIENCE).await?)
+    Ok(end.finish(destination, records, PATIENCE).await?)
 }
 
 /// To a service at a URL, or to where DATABASE_URL and AMQP_URL say. Where everything is embedded, this process counts, too.
-async fn sink(url: Option<&str>, context: &Context) -> anyhow::Result<(Arc<dyn Sink>, Option<Assembly>)> {
+async fn destination(
+    url: Option<&str>,
+    context: &Context,
+) -> anyhow::Result<(Arc<dyn BatchDestination>, Option<Assembly>)> {
     if let Some(url) = url {
         let key = context.variables.secret("API_KEY", 1).map_err(UsageError)?;
-        return match HttpSink::new(url, key) {
-            Ok(sink) => Ok((Arc::new(sink), None)),
+        return match HttpDestination::new(url, key) {
+            Ok(destination) => Ok((Arc::new(destination), None)),
             Err(PublishError::Invalid(invalid)) => Err(UsageError(invalid).into()),
             Err(error) => Err(error.into()),
         };
@@ -142,7 +151,7 @@ async fn sink(url: Option<&str>, context: &Context) -> anyhow::Result<(Arc<dyn S
     let seed = registry_seed(&context.variables).map_err(UsageError)?;
     storage.seed(&seed, context.clock.now()).await?;
     let assembly = Assembly::of(context, storage)?;
-    let sink = OutboxSink::new(
+    let destination = OutboxDestination::new(
         assembly.outbox.clone(),
         Arc::clone(&assembly.storage),
         Arc::clone(&context.clock),
@@ -154,7 +163,7 @@ async fn sink(url: Option<&str>, context: &Context) -> anyhow::Result<(Arc<dyn S
         };
         BenchmarkService::build(settings, assembly.for_benchmark(), &assembly.life)?.start();
     }
-    Ok((Arc::new(sink), Some(assembly)))
+    Ok((Arc::new(destination), Some(assembly)))
 }
 
 /// Waits until everything that was stored is on its way, then ends.
@@ -193,9 +202,9 @@ pub(super) async fn directory(
     results_dir: &Path,
     url: Option<&str>,
     context: &Context,
-) -> anyhow::Result<Published> {
-    let (sink, assembly) = sink(url, context).await?;
-    let resumed = resume(results_dir, sink.as_ref(), context.clock.now(), PATIENCE).await;
+) -> anyhow::Result<PublishedTotals> {
+    let (destination, assembly) = destination(url, context).await?;
+    let resumed = resume(results_dir, destination.as_ref(), context.clock.now(), PATIENCE).await;
     if let Some(assembly) = assembly {
         disconnect(assembly).await?;
     }

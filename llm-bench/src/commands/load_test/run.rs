@@ -3,9 +3,9 @@ use std::{path::Path, sync::Arc};
 use anyhow::Context as _;
 use load_test::{
     display::{Display, Style, Target},
-    journal::{Journal, Recorded, Settings},
+    journal::{Journal, JournalSettings, RecordedRun},
     plan::Workload,
-    publish::{Feed, RunFile},
+    publish::{FinishedRequestQueue, RunFile},
     record::RequestRecord,
     run::{Progress, Recording, RunInputs, RunMeasurements, Texts, run_share},
     share_file::{ClockReading, ClockReadings},
@@ -22,8 +22,8 @@ use crate::context::Context;
 /// What is left of a run.
 pub(super) struct CompletedRun {
     pub(super) run_id: String,
-    pub(super) facts: RunMeasurements,
-    pub(super) recorded: Recorded,
+    pub(super) measurements: RunMeasurements,
+    pub(super) recorded: RecordedRun,
     /// The wall clock before and after the run.
     pub(super) clock: ClockReadings,
 }
@@ -59,15 +59,15 @@ pub(super) async fn carry_out(
         share::wait_until(start_at, context, &stop).await?;
     }
     let clock_at_start = ClockReading::now();
-    let settings = Settings {
+    let settings = JournalSettings {
         directory: results_dir.map(Path::to_owned),
         record_chunks: options.results.record_chunks,
         started: MonotonicTime::now(),
     };
-    let feed: Option<Feed> = publisher
+    let live_publisher: Option<FinishedRequestQueue> = publisher
         .map(|publisher| publisher.begin(&settings))
         .transpose()?;
-    let (journal, journalling) = Journal::start(settings, feed)?;
+    let (journal, journalling) = Journal::start(settings, live_publisher)?;
     let progress = Arc::new(Progress::new(prepared.plan.client_cores.get() as usize));
     let inputs = RunInputs {
         plan: prepared.plan.clone(),
@@ -96,25 +96,25 @@ pub(super) async fn carry_out(
     };
     let display = Display::start(progress, target, Style::of(&std::io::stderr()))?;
     let prepared_share = prepared.share;
-    let facts = spawn_blocking(move || run_share(inputs, prepared_share)).await?;
+    let measurements = spawn_blocking(move || run_share(inputs, prepared_share)).await?;
     display.finish();
     let clock = ClockReadings {
         at_start: clock_at_start,
         at_end: ClockReading::now(),
     };
     let finished = spawn_blocking(move || journalling.finish()).await?;
-    let (facts, (recorded, _)) = (facts?, finished?);
+    let (measurements, (recorded, _)) = (measurements?, finished?);
     let recorded = counted(recorded, prepared).await?;
     Ok(CompletedRun {
         run_id,
-        facts,
+        measurements,
         recorded,
         clock,
     })
 }
 
 /// Counts the tokens that no server counted, and those of the sample.
-async fn counted(mut recorded: Recorded, prepared: &PreparedRun) -> anyhow::Result<Recorded> {
+async fn counted(mut recorded: RecordedRun, prepared: &PreparedRun) -> anyhow::Result<RecordedRun> {
     if prepared.plan.workload == Workload::Correctness {
         return Ok(recorded);
     }

@@ -6,7 +6,7 @@ use anyhow::bail;
 use chrono::{DateTime, Utc};
 use load_test::{
     plan::Plan,
-    report::Inputs,
+    report::ReportInputs,
     share,
     share_file::{ShareFile, prompts_digest},
 };
@@ -98,7 +98,7 @@ pub(super) fn file(
     options: &LoadTest,
     prepared: &PreparedRun,
     run: &CompletedRun,
-    inputs: &Inputs<'_>,
+    inputs: &ReportInputs<'_>,
 ) -> Option<ShareFile> {
     let share = options.sharing.share?;
     let prompts = prompts_digest(prepared.requests.iter().map(|request| &*request.body));

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use load_test::{
     report::Report,
-    tracking::{Artifact, Tracked, TrackingServer, Uploaded},
+    tracking::{Artifact, ArtifactUpload, TrackedRun, TrackingServer},
 };
 use tokio::task::spawn_blocking;
 
@@ -45,7 +45,7 @@ impl Tracking {
         ended_at: DateTime<Utc>,
         directory: Option<&Path>,
     ) -> anyhow::Result<()> {
-        let tracked = Tracked::of(report, self.experiment.clone(), self.run_name.clone(), ended_at)?;
+        let tracked = TrackedRun::of(report, self.experiment.clone(), self.run_name.clone(), ended_at)?;
         let artifacts = directory.map(artifacts).transpose()?.unwrap_or_default();
         let server = self.server.clone();
         let logging = spawn_blocking(move || server.log(&tracked, &artifacts));
@@ -53,7 +53,7 @@ impl Tracking {
             .await?
             .context("the run is not in MLflow, or not in full")?;
         note(&format!("logged to {}", logged.page));
-        if let (Some(_), Uploaded::NotProxied { artifact_uri }) = (directory, logged.artifacts) {
+        if let (Some(_), ArtifactUpload::NotProxied { artifact_uri }) = (directory, logged.artifacts) {
             note(&format!(
                 "its report was not uploaded: the server expects files at {artifact_uri} and does not take them itself"
             ));

@@ -1,4 +1,4 @@
-//! Over any interleaving of what ends, of cuts and of kills: every value once.
+//! Over any interleaving of what ends, of groups and of kills: every value once.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -96,7 +96,7 @@ fn run() -> impl Strategy<Value = Run> {
     })
 }
 
-/// What is to be published of these requests, by the definitions and without cuts.
+/// What is to be published of these requests, by the definitions and without groups.
 fn expected(run: &Run, records: &[RequestRecord]) -> BTreeMap<MeasuredMetric, Vec<f64>> {
     let after_warmup = |record: &&RequestRecord| record.index >= run.plan.warmup_requests;
     let answered = |record: &&RequestRecord| record.class == Class::Ok;
@@ -137,7 +137,7 @@ fn published(pipeline: &Pipeline) -> BTreeMap<MeasuredMetric, Vec<f64>> {
 }
 
 fn requests_written(run: &Run) -> Vec<RequestRecord> {
-    super::super::log::lines(&run.path().join(REQUESTS_FILE), |line| {
+    super::super::publication_log::lines(&run.path().join(REQUESTS_FILE), |line| {
         Ok(serde_json::from_slice::<crate::journal::RequestLine<'_>>(line)?.record(at(0)))
     })
     .unwrap()

@@ -15,12 +15,13 @@ use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{
-    FeedEnd, FeedSettings, MeasuredMetric, Origin, PublishError, Published, RunFile, Sink, feed, run_metadata,
+    BatchDestination, LivePublisher, LivePublisherSettings, MeasuredMetric, PublishError, PublishedTotals,
+    RunFile, RunOrigin, live_publisher, run_metadata,
 };
 use crate::{
-    journal::{Follower as _, REQUESTS_FILE, RequestLine},
+    journal::{JournalSubscriber as _, REQUESTS_FILE, RequestLine},
     plan::{Load, Plan},
-    record::{Finished, RequestRecord},
+    record::{FinishedRequest, RequestRecord},
     report::fixtures::{at, plan},
 };
 
@@ -94,7 +95,7 @@ pub(super) fn sorted(mut values: Vec<f64>) -> Vec<f64> {
 }
 
 #[async_trait]
-impl Sink for Pipeline {
+impl BatchDestination for Pipeline {
     async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError> {
         Ok(self.left_out.clone())
     }
@@ -169,10 +170,10 @@ impl Run {
         }
     }
 
-    fn settings(&self, left_out: Vec<MeasuredMetric>, results_dir: Option<PathBuf>) -> FeedSettings {
-        FeedSettings {
+    fn settings(&self, left_out: Vec<MeasuredMetric>, results_dir: Option<PathBuf>) -> LivePublisherSettings {
+        LivePublisherSettings {
             is_streamed: true,
-            origin: Origin {
+            origin: RunOrigin {
                 llm: LlmName::new(&self.plan.model).unwrap(),
                 run_id: RunId::new("run-1").unwrap(),
                 metadata: run_metadata(&self.plan).unwrap(),
@@ -197,24 +198,27 @@ impl Run {
     }
 
     /// Carries the run out as the command does; `None` where it was killed.
-    pub(super) async fn carry_out(&self, sink: &Pipeline) -> Option<Result<Published, PublishError>> {
+    pub(super) async fn carry_out(
+        &self,
+        destination: &Pipeline,
+    ) -> Option<Result<PublishedTotals, PublishError>> {
         self.write_run_file();
         tokio::select! {
             biased;
-            () = sink.killed.notified() => None,
-            published = self.live(sink, Some(self.path().to_owned())) => Some(published),
+            () = destination.killed.notified() => None,
+            published = self.live(destination, Some(self.path().to_owned())) => Some(published),
         }
     }
 
     /// The same, without anybody who kills it.
     pub(super) async fn live(
         &self,
-        sink: &Pipeline,
+        destination: &Pipeline,
         results_dir: Option<PathBuf>,
-    ) -> Result<Published, PublishError> {
+    ) -> Result<PublishedTotals, PublishError> {
         let clock = Arc::new(ManualClock::at("2026-11-22T12:00:00.123456789Z".parse().unwrap()));
-        let settings = self.settings(sink.left_out.clone(), results_dir);
-        let (mut feed, mut end): (_, FeedEnd) = feed(&settings, clock.clone()).unwrap();
+        let settings = self.settings(destination.left_out.clone(), results_dir);
+        let (mut feed, mut end): (_, LivePublisher) = live_publisher(&settings, clock.clone()).unwrap();
         let ended = CancellationToken::new();
         let requests = async {
             for (after, records) in &self.chunks {
@@ -227,7 +231,7 @@ impl Run {
             }
             ended.cancel();
         };
-        let (followed, ()) = tokio::join!(end.follow(sink, &ended), requests);
+        let (followed, ()) = tokio::join!(end.follow(destination, &ended), requests);
         followed?;
         if settings.results_dir.is_some() {
             let path = self.path().join(REQUESTS_FILE);
@@ -237,12 +241,13 @@ impl Run {
                 append(&path, &counted);
             }
         }
-        end.finish(sink, &self.records(), Duration::from_secs(60)).await
+        end.finish(destination, &self.records(), Duration::from_secs(60))
+            .await
     }
 }
 
-fn finished(record: &RequestRecord) -> Finished {
-    Finished {
+fn finished(record: &RequestRecord) -> FinishedRequest {
+    FinishedRequest {
         record: *record,
         error: None,
         text: None,

@@ -6,7 +6,8 @@ use chrono::DateTime;
 
 use super::{
     super::{
-        MeasuredMetric, PUBLISHED_FILE, PublishError, RUN_FILE, cuts::Cut, log::Log, log::lines, resume,
+        MeasuredMetric, PUBLISHED_FILE, PublishError, RUN_FILE, batch_group::BatchGroup,
+        publication_log::PublicationLog, publication_log::lines, resume,
     },
     fake::{Deed, Pipeline, Run, tear},
 };
@@ -93,16 +94,19 @@ async fn a_cut_whose_requests_are_gone_is_not_made_of_the_rest() {
 fn the_log_is_cut_back_to_its_last_whole_line() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(PUBLISHED_FILE);
-    let cut: Cut = serde_json::from_str(
+    let group: BatchGroup = serde_json::from_str(
         r#"{"sequence": 0, "timestamp": "2026-11-22T12:00:00.123456789Z", "portion": {"kind": "ended", "from": 0, "to": 7}}"#,
     )
     .unwrap();
     for torn in ["", "{", "{\"sequence\": 1, \"timest", "\u{e9}\u{e9}"] {
         tear(&path, torn);
-        Log::open(Some(directory.path())).unwrap().note(&cut).unwrap();
+        PublicationLog::open(Some(directory.path()))
+            .unwrap()
+            .append(&group)
+            .unwrap();
     }
-    let read: Vec<Cut> = lines(&path, |line| serde_json::from_slice(line)).unwrap();
-    assert_eq!(read, vec![cut; 4]);
+    let read: Vec<BatchGroup> = lines(&path, |line| serde_json::from_slice(line)).unwrap();
+    assert_eq!(read, vec![group; 4]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
+mod destination_away;
 mod exactly_once;
 mod fake;
 mod files;
-mod portions;
-mod sink_away;
+mod group_contents;

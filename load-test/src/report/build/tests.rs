@@ -1,16 +1,19 @@
 use super::*;
 use crate::{
     record::{Class, RequestRecord},
-    report::fixtures::{at, facts, header, record, recorded, refused},
+    report::fixtures::{at, header, measurements, record, recorded, refused},
 };
 
-fn report(records: Vec<RequestRecord>, change: impl FnOnce(&mut RunMeasurements, &mut Header)) -> Report {
-    let mut facts = facts(&records);
+fn report(
+    records: Vec<RequestRecord>,
+    change: impl FnOnce(&mut RunMeasurements, &mut ReportHeader),
+) -> Report {
+    let mut measurements = measurements(&records);
     let mut header = header();
-    change(&mut facts, &mut header);
-    build(Inputs {
+    change(&mut measurements, &mut header);
+    build(ReportInputs {
         header,
-        facts: &facts,
+        measurements: &measurements,
         recorded: &recorded(records),
         limits: ErrorLimits::default(),
     })
@@ -25,9 +28,9 @@ fn run() -> Vec<RequestRecord> {
 
 #[test]
 fn the_whole_report() {
-    let report = report(run(), |facts, header| {
+    let report = report(run(), |measurements, header| {
         for gap in 0..400 {
-            facts.icl_steady.record(20_000_000 + gap).unwrap();
+            measurements.icl_steady.record(20_000_000 + gap).unwrap();
         }
         header.workload.plan.slo.ttft_s = Some(0.25);
     });
@@ -71,7 +74,7 @@ fn the_warm_up_is_in_no_figure() {
 
 #[test]
 fn totals_that_do_not_balance_make_the_report_invalid() {
-    let report = report(run(), |facts, _| facts.scheduled = 101);
+    let report = report(run(), |measurements, _| measurements.scheduled = 101);
     assert!(!report.is_valid());
     assert_eq!(
         report.client_error.reasons,
@@ -94,13 +97,13 @@ fn a_request_that_is_recorded_twice_makes_the_report_invalid() {
 fn what_could_not_be_written_is_in_the_report() {
     let records = run();
     let mut recorded = recorded(records.clone());
-    recorded.problems.push(crate::journal::JournalError::Spool {
+    recorded.problems.push(crate::journal::JournalError::KeepText {
         lost: 3,
         source: std::io::Error::other("disk full"),
     });
-    let report = build(Inputs {
+    let report = build(ReportInputs {
         header: header(),
-        facts: &facts(&records),
+        measurements: &measurements(&records),
         recorded: &recorded,
         limits: ErrorLimits::default(),
     });
@@ -113,12 +116,12 @@ fn what_could_not_be_written_is_in_the_report() {
 #[test]
 fn parts_of_two_shares_make_one_report() {
     let halves = [run(), run()].map(|records| {
-        let facts = facts(&records);
-        let window = Window::choose(&records, 0, &facts);
+        let measurements = measurements(&records);
+        let window = Window::choose(&records, 0, &measurements);
         let recorded = recorded(records);
-        let inputs = Inputs {
+        let inputs = ReportInputs {
             header: header(),
-            facts: &facts,
+            measurements: &measurements,
             recorded: &recorded,
             limits: ErrorLimits::default(),
         };

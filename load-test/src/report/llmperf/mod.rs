@@ -25,7 +25,7 @@ pub use correctness::{CorrectnessAnswer, CorrectnessParameters, correctness_file
 use object::Object;
 use series::Series;
 
-use super::definitions::{end_to_end, output_tokens, time_to_first_token};
+use super::request_metrics::{end_to_end, output_tokens, time_to_first_token};
 use crate::{
     plan::{Lengths, Load, Plan, Workload},
     record::{Class, RequestRecord},

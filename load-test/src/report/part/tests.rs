@@ -2,7 +2,7 @@ use precise_time::MonotonicTime;
 use proptest::prelude::*;
 
 use super::*;
-use crate::report::fixtures::{at, facts, record, refused};
+use crate::report::fixtures::{at, measurements, record, refused};
 
 const SLO: Slo = Slo {
     ttft_s: Some(0.3),
@@ -39,9 +39,9 @@ fn any_run() -> impl Strategy<Value = Vec<RequestRecord>> {
     (0..60_u64).prop_flat_map(|n| (0..n).map(any_record).collect::<Vec<_>>())
 }
 
-fn part_of(window: &Window, facts: &RunMeasurements, records: &[RequestRecord]) -> RunPart {
+fn part_of(window: &Window, measurements: &RunMeasurements, records: &[RequestRecord]) -> RunPart {
     let inputs = PartInputs {
-        facts,
+        measurements,
         started: at(0),
         window,
         slo: &SLO,
@@ -67,9 +67,9 @@ proptest! {
         owners in prop::collection::vec(0..3_usize, 60),
         warmup in 0..5_u64,
     ) {
-        let facts = facts(&records);
-        let window = Window::choose(&records, warmup, &facts);
-        let whole = part_of(&window, &facts, &records);
+        let measurements = measurements(&records);
+        let window = Window::choose(&records, warmup, &measurements);
+        let whole = part_of(&window, &measurements, &records);
         let parts: Vec<_> = (0..3)
             .map(|owner| {
                 let own: Vec<_> = records
@@ -78,7 +78,7 @@ proptest! {
                     .filter(|(_, o)| **o == owner)
                     .map(|(record, _)| *record)
                     .collect();
-                through_json(&part_of(&window, &facts, &own))
+                through_json(&part_of(&window, &measurements, &own))
             })
             .collect();
 
@@ -103,9 +103,9 @@ proptest! {
 
     #[test]
     fn every_request_is_in_exactly_one_class(records in any_run(), warmup in 0..80_u64) {
-        let facts = facts(&records);
-        let window = Window::choose(&records, warmup, &facts);
-        let part = part_of(&window, &facts, &records);
+        let measurements = measurements(&records);
+        let window = Window::choose(&records, warmup, &measurements);
+        let part = part_of(&window, &measurements, &records);
         prop_assert!(part.requests.balance());
         prop_assert_eq!(part.requests.scheduled + part.warmup_requests, records.len() as u64);
         prop_assert!(part.good <= part.requests.ok && part.completed <= part.requests.ok);
@@ -117,16 +117,16 @@ proptest! {
 #[test]
 fn gaps_of_the_ramp_count_only_for_the_whole_run() {
     let records: Vec<_> = (0..100).map(record).collect();
-    let mut facts = facts(&records);
-    facts.icl_ramp.record(1_000_000).unwrap();
-    facts.icl_steady.record(2_000_000).unwrap();
+    let mut measurements = measurements(&records);
+    measurements.icl_ramp.record(1_000_000).unwrap();
+    measurements.icl_steady.record(2_000_000).unwrap();
     let icl = |ramp_ms| {
-        let facts = RunMeasurements {
+        let measurements = RunMeasurements {
             ramp_end: at(ramp_ms),
-            ..facts.clone()
+            ..measurements.clone()
         };
-        let window = Window::choose(&records, 0, &facts);
-        part_of(&window, &facts, &records).icl.len()
+        let window = Window::choose(&records, 0, &measurements);
+        part_of(&window, &measurements, &records).icl.len()
     };
     assert_eq!((icl(1_000), icl(60_000)), (1, 2));
 }
@@ -134,10 +134,10 @@ fn gaps_of_the_ramp_count_only_for_the_whole_run() {
 #[test]
 fn an_answer_that_was_not_streamed_has_no_first_token() {
     let records: Vec<_> = (0..10).map(record).collect();
-    let facts = facts(&records);
-    let window = Window::choose(&records, 0, &facts);
+    let measurements = measurements(&records);
+    let window = Window::choose(&records, 0, &measurements);
     let inputs = PartInputs {
-        facts: &facts,
+        measurements: &measurements,
         started: at(0),
         window: &window,
         slo: &SLO,
@@ -161,9 +161,9 @@ fn an_answer_that_was_not_streamed_has_no_first_token() {
 #[test]
 fn failures_of_one_kind_are_one_with_a_sample() {
     let records = [refused(0, 429), refused(1, 429), refused(2, 500)];
-    let facts = facts(&records);
-    let window = Window::choose(&records, 0, &facts);
-    let errors = part_of(&window, &facts, &records).errors;
+    let measurements = measurements(&records);
+    let window = Window::choose(&records, 0, &measurements);
+    let errors = part_of(&window, &measurements, &records).errors;
     let summary: Vec<_> = errors
         .values()
         .map(|error| (error.status, error.count, error.sample.as_deref()))

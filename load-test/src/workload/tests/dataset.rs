@@ -1,7 +1,7 @@
 use super::*;
 use crate::plan::Lengths;
 
-fn prompts(content: &str, most: Option<u64>) -> Result<Prepared, WorkloadError> {
+fn prompts(content: &str, most: Option<u64>) -> Result<PreparedWorkload, WorkloadError> {
     let file = file(content);
     let mut plan = plan(Workload::Dataset {
         path: file.path().to_owned(),
@@ -64,22 +64,26 @@ fn of_a_conversation_the_first_turn_is_asked_and_the_answers_length_wanted() {
             .map(|request| (text(request), request.max_tokens))
             .collect();
         assert_eq!(shapes, [("hello world", Some(3)), ("hello", Some(1))]);
-        assert_eq!(prepared.facts.notes.len(), 1);
+        assert_eq!(prepared.prompt_statistics.notes.len(), 1);
         assert!(
-            prepared.facts.notes[0].starts_with("2 conversations without"),
+            prepared.prompt_statistics.notes[0].starts_with("2 conversations without"),
             "{:?}",
-            prepared.facts.notes
+            prepared.prompt_statistics.notes
         );
     }
 }
 
 #[test]
-fn repeated_prompts_show_in_the_facts() {
-    let facts = prompts(&"{\"prompt\": \"hello world\"}\n".repeat(4), None)
+fn repeated_prompts_show_in_the_statistics() {
+    let statistics = prompts(&"{\"prompt\": \"hello world\"}\n".repeat(4), None)
         .unwrap()
-        .facts;
+        .prompt_statistics;
     assert_eq!(
-        (facts.prompts, facts.distinct_share, facts.shared_prefix_share),
+        (
+            statistics.prompts,
+            statistics.distinct_share,
+            statistics.shared_prefix_share
+        ),
         (4, 0.25, 0.0)
     );
 }
@@ -91,8 +95,11 @@ fn shared_prefixes_are_counted_against_all_earlier_prompts() {
     let content = content
         .map(|prompt| format!("{{\"prompt\": \"{prompt}\"}}\n"))
         .concat();
-    let facts = prompts(&content, None).unwrap().facts;
-    assert!((facts.shared_prefix_share - 4.0 / 9.0).abs() < 1e-12, "{facts:?}");
+    let statistics = prompts(&content, None).unwrap().prompt_statistics;
+    assert!(
+        (statistics.shared_prefix_share - 4.0 / 9.0).abs() < 1e-12,
+        "{statistics:?}"
+    );
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn questions_expect_the_number_that_they_spell() {
         assert_eq!(request.prompt_tokens, tokenizer.count(text(request)).unwrap());
         assert_eq!(request.max_tokens, None);
     }
-    assert!(prepared.facts.distinct_share > 0.9);
+    assert!(prepared.prompt_statistics.distinct_share > 0.9);
     assert_eq!(prepare(&plan, &tokenizer).unwrap().requests, prepared.requests);
 }
 

@@ -7,7 +7,7 @@ use crate::{
     plan::Lengths,
     tokens::tests::{all, tokenizer, unigram_json},
     workload::{
-        exact::Verse,
+        exact_length::SonnetText,
         random::{Purpose, stream},
     },
 };
@@ -40,10 +40,10 @@ fn exactly(tokens: f64) -> Lengths {
 }
 
 /// Over each of the tokenizers.
-static VERSES: LazyLock<Vec<Verse<'static>>> = LazyLock::new(|| {
+static VERSES: LazyLock<Vec<SonnetText<'static>>> = LazyLock::new(|| {
     all()
         .iter()
-        .map(|tokenizer| Verse::new(tokenizer).unwrap())
+        .map(|tokenizer| SonnetText::new(tokenizer).unwrap())
         .collect()
 });
 
@@ -107,7 +107,7 @@ proptest! {
 #[test]
 fn a_text_longer_than_the_sonnets_begins_them_again() {
     let o200k = o200k();
-    let verse = Verse::new(&o200k).unwrap();
+    let verse = SonnetText::new(&o200k).unwrap();
     let text = verse
         .fill("", &[], 60_000, &mut stream(1, Purpose::Prompt, 0))
         .unwrap();
@@ -123,7 +123,7 @@ fn a_vocabulary_without_the_length_is_an_error_and_not_a_hang() {
     json["pre_tokenizer"] = serde_json::Value::Null;
     let one = tokenizer(&json);
     assert_eq!(one.count("to be or not to be").unwrap(), 1);
-    let verse = Verse::new(&one).unwrap();
+    let verse = SonnetText::new(&one).unwrap();
     let error = verse
         .fill("", &[], 2, &mut stream(1, Purpose::Prompt, 0))
         .unwrap_err();
@@ -204,37 +204,43 @@ fn prompts_shorter_than_their_instruction_are_lifted_and_told_of() {
         assert!(text(request).ends_with("Don't generate eos tokens:\n\n"));
         assert_eq!(o200k.count(text(request)).unwrap(), request.prompt_tokens);
     }
-    let note = &prepared.facts.notes[0];
+    let note = &prepared.prompt_statistics.notes[0];
     assert!(note.starts_with("4 of 4 prompts were drawn shorter"), "{note}");
 }
 
 #[test]
-fn the_facts_are_those_of_the_prompts() {
+fn the_statistics_are_those_of_the_prompts() {
     let o200k = o200k();
     let lengths = Lengths {
         mean: 600.0,
         stddev: 50.0,
     };
-    let facts = prepare(&sonnets(lengths, exactly(10.0), 300, 50), &o200k)
+    let statistics = prepare(&sonnets(lengths, exactly(10.0), 300, 50), &o200k)
         .unwrap()
-        .facts;
-    assert_eq!(facts.prompts, 50);
-    assert_eq!(facts.distinct_share, 1.0);
+        .prompt_statistics;
+    assert_eq!(statistics.prompts, 50);
+    assert_eq!(statistics.distinct_share, 1.0);
     // Of 50 prompts all but the first find 300 tokens, and the instruction, cached.
     let expected = (300.0 + 20.0) / 600.0 * 49.0 / 50.0;
-    assert!((facts.shared_prefix_share - expected).abs() < 0.02, "{facts:?}");
-    assert!((580.0..620.0).contains(&facts.prompt_tokens.mean), "{facts:?}");
+    assert!(
+        (statistics.shared_prefix_share - expected).abs() < 0.02,
+        "{statistics:?}"
+    );
+    assert!(
+        (580.0..620.0).contains(&statistics.prompt_tokens.mean),
+        "{statistics:?}"
+    );
     assert_eq!(
-        facts.max_tokens,
+        statistics.max_tokens,
         Some(TokenRange {
             mean: 10.0,
             min: 10,
             max: 10
         })
     );
-    assert_eq!(&facts.tokenizer, o200k.describe());
+    assert_eq!(&statistics.tokenizer, o200k.describe());
     let without = prepare(&sonnets(lengths, exactly(10.0), 0, 50), &o200k)
         .unwrap()
-        .facts;
+        .prompt_statistics;
     assert!(without.shared_prefix_share < 0.05, "{without:?}");
 }

@@ -9,7 +9,7 @@ fn trace(content: &str) -> (Plan, tempfile::NamedTempFile) {
     (plan, file)
 }
 
-fn prompts(content: &str) -> Result<Prepared, WorkloadError> {
+fn prompts(content: &str) -> Result<PreparedWorkload, WorkloadError> {
     let (plan, _file) = trace(content);
     prepare(&plan, &Tokenizer::bundled("o200k_base").unwrap())
 }
@@ -66,9 +66,9 @@ fn a_cut_block_is_the_beginning_of_the_whole() {
     assert!(text(&prepared.requests[0]).starts_with(text(&prepared.requests[1])));
     // 300 of 900 tokens were seen before.
     assert!(
-        (prepared.facts.shared_prefix_share - 1.0 / 3.0).abs() < 0.01,
+        (prepared.prompt_statistics.shared_prefix_share - 1.0 / 3.0).abs() < 0.01,
         "{:?}",
-        prepared.facts
+        prepared.prompt_statistics
     );
 }
 
@@ -109,7 +109,7 @@ fn lengths_of_nothing_become_one_and_are_told_of() {
     );
     assert!(
         prepared
-            .facts
+            .prompt_statistics
             .notes
             .iter()
             .any(|note| note.starts_with("1 requests had a length of 0"))

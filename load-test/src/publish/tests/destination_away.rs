@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    super::{MeasuredMetric, PublishError, VALUES_PER_CUT, resume},
+    super::{MeasuredMetric, PublishError, REQUESTS_PER_GROUP, resume},
     fake::{Deed, Pipeline, Run},
 };
 use crate::report::fixtures::record;
@@ -29,7 +29,7 @@ async fn few_requests_are_published_after_seconds_not_at_the_end() {
     let begun = Instant::now();
     assert!(
         run.carry_out(&pipeline).await.is_none(),
-        "killed at its second cut"
+        "killed at its second group"
     );
     let lasted = begun.elapsed();
     assert!(
@@ -42,7 +42,7 @@ async fn few_requests_are_published_after_seconds_not_at_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn many_requests_are_published_by_the_thousand() {
-    let requests = 3 * VALUES_PER_CUT as u64 + 1;
+    let requests = 3 * REQUESTS_PER_GROUP as u64 + 1;
     let run = Run::new(0, Duration::ZERO, (0..requests).map(record).collect());
     let pipeline = Pipeline::default();
     run.live(&pipeline, None).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_pipeline_that_stays_away_ends_the_patience_and_what_was_measured_can_
         };
         let begun = Instant::now();
         let error = run.carry_out(&pipeline).await.unwrap().unwrap_err();
-        assert!(error.is_passing(), "{error}");
+        assert!(error.is_transient(), "{error}");
         let expected = if deed == Deed::Hangs { "in time" } else { "503" };
         assert!(error.to_string().contains(expected), "{error}");
         let lasted = begun.elapsed();

@@ -11,7 +11,7 @@ const LONGEST_WORD: usize = 32;
 /// What the prompts of a run are like, for the report: repeated prompts and shared prefixes are answered faster by servers
 /// that cache, so the figures have to be read with them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct WorkloadFacts {
+pub struct PromptStatistics {
     /// Prompts made; a longer run repeats them in order.
     pub prompts: usize,
     /// Different prompts over all prompts, 0 to 1.
@@ -56,7 +56,7 @@ pub(super) fn of(
     requests: &[PreparedRequest],
     notes: Vec<String>,
     tokenizer: &Tokenizer,
-) -> Result<WorkloadFacts, WorkloadError> {
+) -> Result<PromptStatistics, WorkloadError> {
     let lengths = requests.iter().map(|request| request.prompt_tokens);
     let mut distinct: Vec<(String, u32)> = requests.iter().map(text_and_tokens).collect();
     distinct.sort_unstable();
@@ -68,7 +68,7 @@ pub(super) fn of(
         min: 0,
         max: 0,
     };
-    Ok(WorkloadFacts {
+    Ok(PromptStatistics {
         prompts: requests.len(),
         distinct_share: share(distinct.len() as u64, requests.len() as u64),
         shared_prefix_share: share(shared, tokens),

@@ -12,7 +12,7 @@ const ASKED: [&str; 4] = ["schema_version", "model", "workload", "client"];
 
 /// A run as MLflow knows it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tracked {
+pub struct TrackedRun {
     /// The experiment that it belongs to.
     pub experiment: String,
     /// Its name there; `None` lets the server choose one.
@@ -31,10 +31,10 @@ pub struct Tracked {
     pub ok: bool,
 }
 
-impl Tracked {
+impl TrackedRun {
     /// The run that `report` is of, and that ended at `ended_at`.
     ///
-    /// Names are paths in `report.json`: `workload.load.concurrency` is a parameter, `ttft_s.p50` a metric. What is null
+    /// UniqueNames are paths in `report.json`: `workload.load.concurrency` is a parameter, `ttft_s.p50` a metric. What is null
     /// there is missing here. The bounds of an interval are `ttft_s.ci95_p50.low` and `.high`.
     ///
     /// A run is `FINISHED` where its figures are valid and it was not interrupted.
@@ -146,25 +146,25 @@ mod tests {
     use super::*;
     use crate::{
         report::{
-            Inputs, build,
-            fixtures::{facts, header, record, recorded, refused},
+            ReportInputs, build,
+            fixtures::{header, measurements, record, recorded, refused},
         },
         verdict::ErrorLimits,
     };
 
     fn report() -> Report {
         let records: Vec<_> = (0..20).map(record).chain([refused(20, 503)]).collect();
-        build(Inputs {
+        build(ReportInputs {
             header: header(),
-            facts: &facts(&records),
+            measurements: &measurements(&records),
             recorded: &recorded(records),
             limits: ErrorLimits::default(),
         })
     }
 
-    fn tracked(report: &Report) -> Tracked {
+    fn tracked(report: &Report) -> TrackedRun {
         let ended = "2026-11-22T12:01:30Z".parse().unwrap();
-        Tracked::of(report, "latency".to_owned(), Some("first".to_owned()), ended).unwrap()
+        TrackedRun::of(report, "latency".to_owned(), Some("first".to_owned()), ended).unwrap()
     }
 
     #[test]

@@ -7,18 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{Class, RequestRecord};
 
-/// A line of `requests.jsonl`. Times are seconds since the run's start, exact to the nanosecond for two months; null where
-/// the moment never came.
+/// A line of `requests.jsonl`. Times are seconds since the run's start, exact to the nanosecond for two months; null where the
+/// event did not happen. Fields mean the same as those of [`RequestRecord`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RequestLine<'a> {
     /// Position in the schedule, from 0.
     pub index: u64,
-    /// How it ended.
+    /// Class in which it ended.
     pub class: Class,
-    /// HTTP status; null where none came.
+    /// HTTP status; null where none was received.
     pub status: Option<u16>,
-    /// What went wrong.
+    /// Error message; null where there is none.
     #[serde(borrow)]
     pub error: Option<Cow<'a, str>>,
     /// Worker thread that sent it.
@@ -47,7 +47,7 @@ pub struct RequestLine<'a> {
     pub server_input_tokens: Option<u32>,
     /// Output tokens as the server counts them.
     pub server_output_tokens: Option<u32>,
-    /// Of those the ones of a reasoning that the server kept to itself.
+    /// Output tokens of reasoning that the server did not send.
     #[serde(default)]
     pub hidden_tokens: u32,
     /// Output tokens as counted here after the run, where that was done.
@@ -91,7 +91,7 @@ impl<'a> RequestLine<'a> {
 }
 
 impl RequestLine<'_> {
-    /// The record that the line was made of, of a run that started at `started`.
+    /// The record that the line was made of; the run started at `started`.
     #[must_use]
     pub fn record(&self, started: MonotonicTime) -> RequestRecord {
         let moment = |since_start: Option<f64>| since_start.map(|seconds| moment(seconds, started));
@@ -141,8 +141,8 @@ impl ChunksLine {
     }
 }
 
-/// Seconds from `started` to `moment`; negative where it lies before. Up to 15 digits a double is as good as the integer of
-/// nanoseconds that it came from.
+/// Seconds from `started` to `moment`; negative where it is earlier. A double of up to 15 digits gives the integer of nanoseconds
+/// back exactly.
 fn seconds(moment: MonotonicTime, started: MonotonicTime) -> f64 {
     let (moment, started) = (moment.as_nanos(), started.as_nanos());
     let distance = moment.abs_diff(started) as f64 / 1e9;
@@ -153,7 +153,7 @@ fn seconds(moment: MonotonicTime, started: MonotonicTime) -> f64 {
 fn moment(since_start_s: f64, started: MonotonicTime) -> MonotonicTime {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "rounded, and as casts saturate, a time of no run"
+        reason = "rounded; the cast saturates at times that no run reaches"
     )]
     let nanos = (since_start_s * 1e9).round() as i64;
     MonotonicTime::from_nanos(started.as_nanos().saturating_add_signed(nanos))

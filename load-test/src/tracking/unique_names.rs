@@ -1,4 +1,4 @@
-//! Names that MLflow takes.
+//! UniqueNames that MLflow takes.
 
 use std::collections::HashSet;
 
@@ -7,11 +7,11 @@ const LONGEST: usize = 250;
 
 /// Gives names that are allowed, each once.
 #[derive(Default)]
-pub(super) struct Names {
+pub(super) struct UniqueNames {
     given: HashSet<String>,
 }
 
-impl Names {
+impl UniqueNames {
     /// `name`, with `_` for what MLflow refuses and cut to its limit. Where that makes two names one, the second gets a
     /// number: MLflow refuses a parameter that has a value already.
     ///
@@ -47,12 +47,12 @@ mod tests {
     #[test]
     fn what_is_allowed_stays() {
         let name = "workload.load.ramp-up_s: 5";
-        assert_eq!(Names::default().allowed(name), name);
+        assert_eq!(UniqueNames::default().allowed(name), name);
     }
 
     #[test]
     fn what_is_refused_is_replaced() {
-        let mut names = Names::default();
+        let mut names = UniqueNames::default();
         for (given, expected) in [
             ("a/b%c\u{e9}", "a_b_c_"),
             ("", "_"),
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn names_stay_apart() {
-        let mut names = Names::default();
+        let mut names = UniqueNames::default();
         let long = "k".repeat(300);
         let given = ["a/b", "a%b", "a_b", &long, &long].map(|name| names.allowed(name));
         assert_eq!(given[..3], ["a_b", "a_b_2", "a_b_3"]);

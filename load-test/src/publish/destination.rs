@@ -12,27 +12,27 @@ use url::Url;
 use super::{MeasuredMetric, PublishError, metrics::definitions_to_register};
 use crate::http;
 
-/// Where batches enter the pipeline. The same batches may be given again: they count once.
+/// Where batches enter the pipeline. The same batches may be submitted again; they are counted once.
 #[async_trait]
-pub trait Sink: Send + Sync {
-    /// Makes the metrics known that a load test has and a registry may not; gives those that stay unknown, because who
-    /// publishes may not register: their values have to be left out.
+pub trait BatchDestination: Send + Sync {
+    /// Registers the metrics of a load test that the registry may not have. Returns those that stay unknown because the caller may
+    /// not register metrics; their values cannot be published.
     ///
     /// # Errors
-    /// The registry cannot be reached.
+    /// Where the registry cannot be reached.
     async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError>;
 
-    /// Stores the batches, which are published from then on, whatever becomes of this process.
+    /// Stores the batches. From then on they are published even if this process ends.
     ///
     /// # Errors
-    /// See [`PublishError::is_passing`].
+    /// See [`PublishError::is_transient`].
     async fn submit(&self, batches: &[MetricBatch]) -> Result<(), PublishError>;
 }
 
 impl PublishError {
     /// Whether the same call may succeed later.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Storage(error) => matches!(error, StorageError::Unavailable { .. }),
             Self::Unreachable { .. } | Self::NoAnswer => true,
@@ -46,16 +46,16 @@ impl PublishError {
     }
 }
 
-/// Into the database that this process is connected to.
+/// Writes to the database that this process is connected to.
 #[derive(Debug)]
-pub struct OutboxSink {
+pub struct OutboxDestination {
     outbox: Outbox,
     storage: Arc<dyn Storage>,
     clock: Arc<dyn Clock>,
 }
 
-impl OutboxSink {
-    /// By this outbox, and the registry of this database.
+impl OutboxDestination {
+    /// Submits to `outbox` and registers metrics in `storage`.
     #[must_use]
     pub fn new(outbox: Outbox, storage: Arc<dyn Storage>, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -67,8 +67,8 @@ impl OutboxSink {
 }
 
 #[async_trait]
-impl Sink for OutboxSink {
-    /// A role of least privilege may not register.
+impl BatchDestination for OutboxDestination {
+    /// A database role of least privilege may not register metrics.
     async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError> {
         let (known, mut left_out) = (self.storage.metrics().await?, Vec::new());
         for (metric, definition) in definitions_to_register()? {
@@ -102,23 +102,23 @@ impl Sink for OutboxSink {
     }
 }
 
-/// To a running service's `POST /api/v1/batches`.
+/// Sends to `POST /api/v1/batches` of a running service.
 #[derive(Debug)]
-pub struct HttpSink {
+pub struct HttpDestination {
     agent: Agent,
     /// `…/api/v1/`
     api: Url,
     key: Option<Secret>,
 }
 
-impl HttpSink {
+impl HttpDestination {
     /// How long the service may take to answer.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
-    /// To the service at `url`, such as `http://127.0.0.1:8000`. The key needs the scope `write`.
+    /// Sends to the service at `url`, such as `http://127.0.0.1:8000`. The key needs the scope `write`.
     ///
     /// # Errors
-    /// That is no URL of a service.
+    /// Where `url` is not the URL of a service.
     pub fn new(url: &str, key: Option<Secret>) -> Result<Self, PublishError> {
         let refused = || Invalid::new("URL", url, "a service's, such as http://127.0.0.1:8000");
         let mut api = Url::parse(url).map_err(|_: url::ParseError| refused())?;
@@ -134,7 +134,7 @@ impl HttpSink {
             .pop_if_empty()
             .extend(["api", "v1", ""]);
         Ok(Self {
-            agent: http::agent(Self::PATIENCE),
+            agent: http::agent(Self::TIMEOUT),
             api,
             key,
         })
@@ -159,7 +159,7 @@ impl HttpSink {
         self.ask(path, Some(body)).await
     }
 
-    /// Sends the body, or asks without one. On a thread of its own, as the client blocks.
+    /// Sends a POST request with the body, or a GET request without one. On a thread of its own, because the client blocks.
     async fn ask(&self, path: &str, body: Option<Vec<u8>>) -> Result<(u16, Value), PublishError> {
         let (agent, url, key) = (self.agent.clone(), self.url(path), self.key.clone());
         let asked = url.clone();
@@ -180,8 +180,8 @@ impl HttpSink {
 }
 
 #[async_trait]
-impl Sink for HttpSink {
-    /// Registering needs the scope `admin`, which a key for publishing does not have.
+impl BatchDestination for HttpDestination {
+    /// Registering needs the scope `admin`, which a key for publishing does not need to have.
     async fn register_metrics(&self) -> Result<Vec<MeasuredMetric>, PublishError> {
         let (known, mut left_out) = (self.known_metrics().await?, Vec::new());
         for (metric, definition) in definitions_to_register()? {

@@ -16,8 +16,8 @@ use ureq::{
 use url::Url;
 
 use super::{
-    batches::{Batch, Pair},
     error::TrackingError,
+    log_batches::{KeyValue, LogBatch},
 };
 use crate::http;
 
@@ -37,7 +37,7 @@ pub(super) enum Credentials {
 }
 
 /// A connection to a tracking server.
-pub(super) struct Rest {
+pub(super) struct MlflowApi {
     agent: Agent,
     base: Url,
     credentials: Credentials,
@@ -68,10 +68,10 @@ pub(super) struct NewRun<'a> {
     pub(super) experiment_id: &'a str,
     pub(super) name: Option<&'a str>,
     pub(super) start_time: i64,
-    pub(super) tags: &'a [Pair],
+    pub(super) tags: &'a [KeyValue],
 }
 
-impl Rest {
+impl MlflowApi {
     pub(super) fn new(base: Url, credentials: Credentials) -> Self {
         Self {
             agent: http::agent(TIMEOUT),
@@ -125,7 +125,7 @@ impl Rest {
         Ok(answer.run.info)
     }
 
-    pub(super) fn log_batch(&self, run_id: &str, batch: &Batch) -> Result<(), TrackingError> {
+    pub(super) fn log_batch(&self, run_id: &str, batch: &LogBatch) -> Result<(), TrackingError> {
         let body = json!({ "run_id": run_id, "params": batch.params, "metrics": batch.metrics });
         let path = ["mlflow", "runs", "log-batch"];
         let _: Value = self.post("logging parameters and figures", path, &body)?;

@@ -25,13 +25,13 @@ const LEADS: [&str; 2] = ["", " "];
 const NEAR: usize = 24;
 
 /// A text that others may stand before and behind.
-pub(super) struct Piece {
+pub(super) struct TokenizedText {
     text: String,
     /// Where its tokens end, bytes.
     ends: Vec<usize>,
 }
 
-impl Piece {
+impl TokenizedText {
     pub(super) fn new(text: String, tokenizer: &Tokenizer) -> Result<Self, WorkloadError> {
         let ends = tokenizer.token_ends(&text)?;
         Ok(Self { text, ends })
@@ -49,12 +49,12 @@ impl Piece {
 }
 
 /// Makes texts of sonnets' lines.
-pub(super) struct Verse<'a> {
+pub(super) struct SonnetText<'a> {
     tokenizer: &'a Tokenizer,
-    lines: Vec<Piece>,
+    lines: Vec<TokenizedText>,
 }
 
-enum Cut {
+enum CutPosition {
     At(usize),
     /// The text has only so many tokens.
     TooShort(usize),
@@ -62,11 +62,11 @@ enum Cut {
     Nowhere(usize),
 }
 
-impl<'a> Verse<'a> {
+impl<'a> SonnetText<'a> {
     pub(super) fn new(tokenizer: &'a Tokenizer) -> Result<Self, WorkloadError> {
         let lines = SONNETS
             .split_inclusive('\n')
-            .map(|line| Piece::line(line, tokenizer));
+            .map(|line| TokenizedText::line(line, tokenizer));
         Ok(Self {
             tokenizer,
             lines: lines.collect::<Result<_, _>>()?,
@@ -83,19 +83,21 @@ impl<'a> Verse<'a> {
     pub(super) fn fill(
         &self,
         head: &str,
-        given: &[&Piece],
+        given: &[&TokenizedText],
         tokens: u32,
         rng: &mut ChaCha12Rng,
     ) -> Result<String, WorkloadError> {
         let target = tokens as usize;
-        let mut deck = Deck::new(self.lines.len());
+        let mut line_numbers = ShuffledNumbers::new(self.lines.len());
         let mut given = given.iter().copied();
         let mut text = head.to_owned();
         let mut estimate = self.count(head)?;
         for _ in 0..ATTEMPTS {
             let mut end = text.len();
             while estimate < target {
-                let piece = given.next().unwrap_or_else(|| &self.lines[deck.draw(rng)]);
+                let piece = given
+                    .next()
+                    .unwrap_or_else(|| &self.lines[line_numbers.draw(rng)]);
                 let last = piece.ends.get(target - estimate - 1).copied();
                 end = text.len() + last.unwrap_or(piece.text.len());
                 // At least 1, so that this ends with a vocabulary that sees nothing in a line.
@@ -107,12 +109,12 @@ impl<'a> Verse<'a> {
                 return Ok(text);
             }
             match self.cut(&text, head.len(), target)? {
-                Cut::At(end) => {
+                CutPosition::At(end) => {
                     text.truncate(end);
                     return Ok(text);
                 }
-                Cut::TooShort(exact) => estimate = exact,
-                Cut::Nowhere(end) => {
+                CutPosition::TooShort(exact) => estimate = exact,
+                CutPosition::Nowhere(end) => {
                     let line = text[..end]
                         .trim_end()
                         .rfind('\n')
@@ -124,7 +126,7 @@ impl<'a> Verse<'a> {
         }
         for lead in LEADS {
             let filler = format!("{head}{lead}{}", FILLER.repeat(target));
-            if let Cut::At(end) = self.cut(&filler, head.len(), target)? {
+            if let CutPosition::At(end) = self.cut(&filler, head.len(), target)? {
                 return Ok(filler[..end].to_owned());
             }
         }
@@ -135,20 +137,20 @@ impl<'a> Verse<'a> {
     }
 
     /// Where `text` has to be cut, at `floor` or behind it, to have `target` tokens.
-    fn cut(&self, text: &str, floor: usize, target: usize) -> Result<Cut, WorkloadError> {
+    fn cut(&self, text: &str, floor: usize, target: usize) -> Result<CutPosition, WorkloadError> {
         let ends = self.tokenizer.token_ends(text)?;
         let Some(end) = target.checked_sub(1).and_then(|last| ends.get(last)).copied() else {
-            return Ok(Cut::TooShort(ends.len()));
+            return Ok(CutPosition::TooShort(ends.len()));
         };
         for distance in 0..=NEAR {
             for near in [end + distance, end.saturating_sub(distance)] {
                 let is_cut = near >= floor && text.is_char_boundary(near);
                 if is_cut && self.count(&text[..near])? == target {
-                    return Ok(Cut::At(near));
+                    return Ok(CutPosition::At(near));
                 }
             }
         }
-        Ok(Cut::Nowhere(end.max(floor)))
+        Ok(CutPosition::Nowhere(end.max(floor)))
     }
 
     pub(super) fn count(&self, text: &str) -> Result<usize, WorkloadError> {
@@ -157,28 +159,28 @@ impl<'a> Verse<'a> {
 }
 
 /// The numbers below a count in random order, over and over.
-struct Deck {
-    cards: Vec<usize>,
+struct ShuffledNumbers {
+    numbers: Vec<usize>,
     drawn: usize,
 }
 
-impl Deck {
-    fn new(cards: usize) -> Self {
+impl ShuffledNumbers {
+    fn new(numbers: usize) -> Self {
         Self {
-            cards: (0..cards).collect(),
+            numbers: (0..numbers).collect(),
             drawn: 0,
         }
     }
 
     /// One step of Fisher's and Yates' shuffle: most prompts need few of the lines.
     fn draw(&mut self, rng: &mut ChaCha12Rng) -> usize {
-        if self.drawn == self.cards.len() {
+        if self.drawn == self.numbers.len() {
             self.drawn = 0;
         }
-        let card = rng.random_range(self.drawn..self.cards.len());
-        self.cards.swap(self.drawn, card);
+        let number = rng.random_range(self.drawn..self.numbers.len());
+        self.numbers.swap(self.drawn, number);
         self.drawn += 1;
-        self.cards[self.drawn - 1]
+        self.numbers[self.drawn - 1]
     }
 }
 
@@ -205,8 +207,8 @@ mod tests {
     #[test]
     fn a_deck_deals_every_card_once_a_round() {
         let mut rng = stream(1, Purpose::Prompt, 0);
-        let mut deck = Deck::new(50);
-        let mut rounds = (0..3).map(|_| (0..50).map(|_| deck.draw(&mut rng)).collect::<Vec<_>>());
+        let mut line_numbers = ShuffledNumbers::new(50);
+        let mut rounds = (0..3).map(|_| (0..50).map(|_| line_numbers.draw(&mut rng)).collect::<Vec<_>>());
         let first = rounds.next().unwrap();
         assert!(!first.is_sorted());
         for round in rounds {

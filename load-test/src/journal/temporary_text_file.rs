@@ -1,4 +1,4 @@
-//! Answers that are needed after the run, outside memory.
+//! Answers that are needed after the run, kept on disk.
 
 use std::{
     fs::File,
@@ -12,12 +12,12 @@ use std::{
 
 use super::JournalError;
 
-/// Texts that a counting thread takes at once.
-const PORTION: usize = 64;
+/// Number of texts that a counting thread takes at once.
+const CHUNK: usize = 64;
 
 /// Answers in an unnamed temporary file, which the system removes with the process however that ends.
 #[derive(Debug)]
-pub struct TextSpool {
+pub struct TemporaryTextFile {
     file: File,
     length: u64,
     entries: Vec<Entry>,
@@ -31,8 +31,8 @@ struct Entry {
     length: u32,
 }
 
-impl TextSpool {
-    /// A spool in `directory`, which may disappear meanwhile.
+impl TemporaryTextFile {
+    /// A file in `directory`, which may be deleted meanwhile.
     pub(super) fn create(directory: &Path) -> Result<Self, JournalError> {
         match tempfile::tempfile_in(directory) {
             Ok(file) => Ok(Self::new(file)),
@@ -80,10 +80,10 @@ impl TextSpool {
         }
     }
 
-    /// What could not be kept.
+    /// The failure to keep texts, where there was one.
     pub(super) fn take_failure(&mut self) -> Option<JournalError> {
         let (lost, source) = self.failure.take()?;
-        Some(JournalError::Spool { lost, source })
+        Some(JournalError::KeepText { lost, source })
     }
 
     /// Answers that are kept.
@@ -105,7 +105,7 @@ impl TextSpool {
             .map(|entry| Ok((entry.index, self.read(entry)?)))
     }
 
-    /// What `count` says of every answer, in no order, those left out that it refuses; computed on `threads` threads.
+    /// Applies `count` to every answer, on `threads` threads. The results are in no order; answers without a count are left out.
     ///
     /// # Errors
     ///
@@ -115,12 +115,12 @@ impl TextSpool {
         count: &(impl Fn(&str) -> Option<u32> + Sync),
         threads: NonZeroUsize,
     ) -> Result<Vec<(u64, u32)>, JournalError> {
-        let portions: Vec<_> = self.entries.chunks(PORTION).collect();
+        let chunks: Vec<_> = self.entries.chunks(CHUNK).collect();
         let next = AtomicUsize::new(0);
         let work = || {
             let mut counted = Vec::new();
-            while let Some(portion) = portions.get(next.fetch_add(1, Ordering::Relaxed)) {
-                for entry in *portion {
+            while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                for entry in *chunk {
                     let tokens = count(&self.read(entry)?);
                     counted.extend(tokens.map(|tokens| (entry.index, tokens)));
                 }
@@ -131,10 +131,10 @@ impl TextSpool {
             let workers: Vec<_> = (0..threads.get()).map(|_| scope.spawn(work)).collect();
             let mut counted = Vec::with_capacity(self.entries.len());
             for worker in workers {
-                let part = worker
+                let counted_by_worker = worker
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                counted.extend(part?);
+                counted.extend(counted_by_worker?);
             }
             Ok(counted)
         })
@@ -158,8 +158,8 @@ impl TextSpool {
 mod tests {
     use super::*;
 
-    fn spool() -> TextSpool {
-        TextSpool::create(&std::env::temp_dir()).unwrap()
+    fn file() -> TemporaryTextFile {
+        TemporaryTextFile::create(&std::env::temp_dir()).unwrap()
     }
 
     #[test]
@@ -167,20 +167,20 @@ mod tests {
         let texts: Vec<_> = (0..1_000_u64)
             .map(|index| (index, "wörter ".repeat(usize::try_from(index % 7).unwrap())))
             .collect();
-        let mut spool = spool();
+        let mut file = file();
         for portion in texts.chunks(13) {
-            spool.append(portion.iter().map(|(index, text)| (*index, text.as_str())));
+            file.append(portion.iter().map(|(index, text)| (*index, text.as_str())));
         }
         let words = |text: &str| u32::try_from(text.split_whitespace().count()).unwrap();
         let expected: Vec<_> = texts.iter().map(|(index, text)| (*index, words(text))).collect();
         for threads in [1, 3] {
-            let mut counted = spool
+            let mut counted = file
                 .count(&|text| Some(words(text)), NonZeroUsize::new(threads).unwrap())
                 .unwrap();
             counted.sort_unstable();
             assert_eq!(counted, expected);
         }
-        let read: Vec<_> = spool.texts().map(Result::unwrap).collect();
+        let read: Vec<_> = file.texts().map(Result::unwrap).collect();
         assert_eq!(read, texts);
     }
 
@@ -188,23 +188,23 @@ mod tests {
     #[test]
     fn a_full_disk_loses_answers_and_says_so() {
         let full = File::options().read(true).write(true).open("/dev/full").unwrap();
-        let mut spool = TextSpool::new(full);
-        spool.append([(0, "a"), (1, "b")]);
-        spool.append([(2, "c")]);
-        assert!(spool.is_empty());
-        let failure = spool.take_failure().unwrap();
+        let mut file = TemporaryTextFile::new(full);
+        file.append([(0, "a"), (1, "b")]);
+        file.append([(2, "c")]);
+        assert!(file.is_empty());
+        let failure = file.take_failure().unwrap();
         assert!(
-            matches!(failure, JournalError::Spool { lost: 3, .. }),
+            matches!(failure, JournalError::KeepText { lost: 3, .. }),
             "{failure}"
         );
     }
 
     #[test]
     fn a_text_that_is_gone_is_an_error() {
-        let mut spool = spool();
-        spool.append([(7, "text")]);
-        spool.file.set_len(0).unwrap();
-        let error = spool.count(&|_| Some(0), NonZeroUsize::MIN).unwrap_err();
+        let mut file = file();
+        file.append([(7, "text")]);
+        file.file.set_len(0).unwrap();
+        let error = file.count(&|_| Some(0), NonZeroUsize::MIN).unwrap_err();
         assert!(
             matches!(error, JournalError::ReadBack { index: 7, .. }),
             "{error}"

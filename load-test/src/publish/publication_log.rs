@@ -4,17 +4,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{PublishError, cuts::Cut};
+use super::{PublishError, batch_group::BatchGroup};
 
-/// One line a cut, written before its batches leave.
+/// One line for each batch group, written before its batches are sent.
 pub const PUBLISHED_FILE: &str = "published.jsonl";
 
-/// `published.jsonl`; without a results directory nothing is written down.
+/// `published.jsonl`; without a results directory nothing is written.
 #[derive(Debug)]
-pub(super) struct Log(Option<(PathBuf, File)>);
+pub(super) struct PublicationLog(Option<(PathBuf, File)>);
 
-impl Log {
-    /// Goes on at the end of the directory's log, or begins it. It is this process's alone until the log is dropped.
+impl PublicationLog {
+    /// Continues the directory's log, or creates it. The file stays locked for this process until the log is dropped.
     pub(super) fn open(directory: Option<&Path>) -> Result<Self, PublishError> {
         let Some(directory) = directory else {
             return Ok(Self(None));
@@ -26,11 +26,11 @@ impl Log {
         }
     }
 
-    pub(super) fn note(&mut self, cut: &Cut) -> Result<(), PublishError> {
+    pub(super) fn append(&mut self, group: &BatchGroup) -> Result<(), PublishError> {
         let Some((path, file)) = &mut self.0 else {
             return Ok(());
         };
-        let line = serde_json::to_string(cut).map_err(io::Error::from);
+        let line = serde_json::to_string(group).map_err(io::Error::from);
         line.and_then(|line| file.write_all(format!("{line}\n").as_bytes()))
             .map_err(|source| PublishError::File {
                 path: path.clone(),
@@ -39,7 +39,7 @@ impl Log {
     }
 }
 
-/// The file, without what a killed process may have left after its last whole line.
+/// Opens the file and removes the incomplete last line that a killed process may have left.
 fn whole_lines(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new()
         .create(true)
@@ -60,8 +60,8 @@ fn whole_lines(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The lines of a file that a killed process may have left in the middle of a line: what is after the last whole one is left
-/// out. A file that is not there has no lines.
+/// The complete lines of a file; an incomplete last line, which a killed process may have left, is ignored. A missing file has
+/// no lines.
 pub(super) fn lines<T>(
     path: &Path,
     parse: impl Fn(&[u8]) -> Result<T, serde_json::Error>,
@@ -75,7 +75,7 @@ pub(super) fn lines<T>(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
-    // Bytes: a line may be torn within a character.
+    // Bytes, because an incomplete line may end within a character.
     let (mut lines, mut text) = (Vec::new(), Vec::new());
     while reader.read_until(b'\n', &mut text).map_err(failed)? > 0 && text.ends_with(b"\n") {
         let line = parse(&text).map_err(|source| PublishError::Line {

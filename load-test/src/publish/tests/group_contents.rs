@@ -1,9 +1,9 @@
-//! Which values are published: units of [`super::super::cuts`].
+//! Which values are published: units of [`super::super::groups`].
 
 use std::time::Duration;
 
 use super::{
-    super::{MeasuredMetric, cuts::Counting},
+    super::{MeasuredMetric, batch_group::RequestFilter},
     fake::{Pipeline, Run, sorted},
 };
 use crate::{
@@ -115,7 +115,7 @@ async fn what_the_registry_may_not_learn_is_left_out_alone() {
 
 #[test]
 fn large_runs_are_finished_in_batches_that_a_message_takes() {
-    let counting = Counting {
+    let filter = RequestFilter {
         is_streamed: true,
         warmup_requests: 0,
         from: at(0),
@@ -126,10 +126,10 @@ fn large_runs_are_finished_in_batches_that_a_message_takes() {
         ..record(0)
     };
     let records = vec![late; 120_000];
-    let portions = counting.late_portions(&records);
-    let held: Vec<_> = portions
+    let contents = filter.late_groups(&records);
+    let held: Vec<_> = contents
         .iter()
-        .map(|portion| portion.of(&[], &records).len())
+        .map(|content| content.of(&[], &records).len())
         .collect();
     assert_eq!(held, [50_000, 50_000, 20_000, 120_000], "the last are rates");
     let failed = RequestRecord {
@@ -137,5 +137,5 @@ fn large_runs_are_finished_in_batches_that_a_message_takes() {
         ..late
     };
     let only_failures = vec![failed; 60_000];
-    assert_eq!(counting.late_portions(&only_failures).len(), 3);
+    assert_eq!(filter.late_groups(&only_failures).len(), 3);
 }

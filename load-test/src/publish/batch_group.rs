@@ -1,4 +1,4 @@
-//! Which values are in which batch: pure, so that the same lines and the same cut give the same batches for ever.
+//! Which values are in which batch. Pure functions: the same request lines and the same group always give the same batches.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,67 +10,68 @@ use shared_types::{
 use super::metrics::MeasuredMetric;
 use crate::record::{Class, RequestRecord};
 
-/// So many requests make a cut of their own.
-pub const VALUES_PER_CUT: usize = 1000;
+/// A group has at most this many requests while the run goes on.
+pub const REQUESTS_PER_GROUP: usize = 1000;
 
-/// What all batches of a run say about where they come from.
+/// What all batches of a run have in common.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Origin {
+pub struct RunOrigin {
     /// The model that was asked.
     pub llm: LlmName,
     /// The run.
     pub run_id: RunId,
     /// Its workload.
     pub metadata: Metadata,
-    /// What the registry does not know.
+    /// Metrics that the registry does not know; their values are not published.
     pub left_out: Vec<MeasuredMetric>,
 }
 
-/// A piece of a run that is published together: a line of `published.jsonl`.
+/// The batches of some requests, one batch for each metric, which are published together. A line of `published.jsonl`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Cut {
+pub(super) struct BatchGroup {
     /// Its number in the run, from 0.
     pub sequence: u64,
     /// The timestamp of its batches.
     pub timestamp: DateTime<Utc>,
     /// What it holds.
-    pub portion: Portion,
+    #[serde(rename = "portion")]
+    pub content: GroupContent,
 }
 
-/// What a cut holds. `Ended` numbers requests in the order in which they ended, as in `requests.jsonl`; the others, which come
-/// after the run, in the order of the schedule. From 0.
+/// Which requests a group is made of. Positions count from 0. `Ended` counts in the order in which requests ended, as in
+/// `requests.jsonl`. The other kinds are made after the run and count in the order of the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub(super) enum Portion {
+pub(super) enum GroupContent {
     /// Requests that have ended, with the tokens that the server counted.
     Ended {
-        /// The first.
+        /// Position of the first request.
         from: usize,
-        /// The one after the last.
+        /// Position after the last request.
         to: usize,
     },
     /// Tokens that were counted after the run, of requests whose other values were published before.
     Counted {
-        /// The first.
+        /// Position of the first request.
         from: usize,
-        /// The one after the last.
+        /// Position after the last request.
         to: usize,
     },
-    /// Everything of the ramp, of a run that has nothing else.
+    /// All values of requests of the ramp, where the run has no others.
     Ramp {
-        /// The first.
+        /// Position of the first request.
         from: usize,
-        /// The one after the last.
+        /// Position after the last request.
         to: usize,
     },
     /// Requests completed per second, of the whole run.
     Rates,
 }
 
-impl Portion {
-    /// The requests that it is about: of those that have `ended`, in the order in which they did, or of the same in the order of
-    /// the schedule. None where some of them are not there: a part of a cut would be another batch.
+impl GroupContent {
+    /// The group's requests. `ended` are all requests in the order in which they ended, `scheduled` in the order of the schedule.
+    /// Empty where some are missing, because fewer values would make a different batch.
     pub(super) fn of<'a>(
         self,
         ended: &'a [RequestRecord],
@@ -86,31 +87,31 @@ impl Portion {
     }
 }
 
-/// Which requests count: not the warm-up's, and not the ramp's unless the run has nothing else.
+/// Which requests are published: all but the warm-up and, unless the run has no others, the ramp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counting {
+pub(super) struct RequestFilter {
     pub(super) warmup_requests: u64,
     pub(super) from: precise_time::MonotonicTime,
-    /// Without a stream the first token comes with the last, and there is no time to it.
+    /// Whether responses were streamed. Without a stream there is no time to the first token.
     pub(super) is_streamed: bool,
 }
 
-impl Counting {
-    /// So many requests are in a batch of those that are made after the run.
-    const LATE_PER_CUT: usize = 50_000;
+impl RequestFilter {
+    /// Requests in a group that is made after the run.
+    const LATE_PER_GROUP: usize = 50_000;
 
-    /// What is still to be published when a run is over, given all of its requests in the order of the schedule.
-    pub(super) fn late_portions(&self, records: &[RequestRecord]) -> Vec<Portion> {
-        let pieces = (0..records.len())
-            .step_by(Self::LATE_PER_CUT)
-            .map(|from| (from, records.len().min(from + Self::LATE_PER_CUT)));
+    /// The groups that are made when a run is over, given all of its requests in the order of the schedule.
+    pub(super) fn late_groups(&self, records: &[RequestRecord]) -> Vec<GroupContent> {
+        let ranges = (0..records.len())
+            .step_by(Self::LATE_PER_GROUP)
+            .map(|from| (from, records.len().min(from + Self::LATE_PER_GROUP)));
         let is_only_ramp = !records
             .iter()
             .any(|record| self.includes(record) && record.class == Class::Ok);
         if is_only_ramp {
-            return pieces
-                .map(|(from, to)| Portion::Ramp { from, to })
-                .chain([Portion::Rates])
+            return ranges
+                .map(|(from, to)| GroupContent::Ramp { from, to })
+                .chain([GroupContent::Rates])
                 .collect();
         }
         let late = |&(from, to): &(usize, usize)| {
@@ -118,14 +119,14 @@ impl Counting {
                 .iter()
                 .any(|record| record.client_output_tokens.is_some() && record.server_output_tokens.is_none())
         };
-        pieces
+        ranges
             .filter(late)
-            .map(|(from, to)| Portion::Counted { from, to })
-            .chain([Portion::Rates])
+            .map(|(from, to)| GroupContent::Counted { from, to })
+            .chain([GroupContent::Rates])
             .collect()
     }
 
-    /// The same for a run that has nothing but its ramp.
+    /// The filter of a run that has only its ramp.
     fn with_ramp(self) -> Self {
         Self {
             from: precise_time::MonotonicTime::from_nanos(0),
@@ -138,20 +139,20 @@ impl Counting {
     }
 }
 
-impl Cut {
-    /// The batches of these requests of the run: those that the portion names, no others.
+impl BatchGroup {
+    /// The batches of `records`, which are the requests that [`Self::content`] names.
     ///
     /// # Errors
-    /// Where a value cannot be part of a batch: none can that was measured.
+    /// Where a value cannot be part of a batch; measured values always can.
     pub(super) fn batches(
         &self,
-        origin: &Origin,
+        origin: &RunOrigin,
         records: &[RequestRecord],
-        counting: Counting,
+        filter: RequestFilter,
     ) -> Result<Vec<MetricBatch>, Invalid> {
-        let counted = || records.iter().filter(|record| counting.includes(record));
-        let values: Vec<(MeasuredMetric, Vec<f64>)> = match self.portion {
-            Portion::Ended { .. } => MeasuredMetric::PER_REQUEST
+        let counted = || records.iter().filter(|record| filter.includes(record));
+        let values: Vec<(MeasuredMetric, Vec<f64>)> = match self.content {
+            GroupContent::Ended { .. } => MeasuredMetric::PER_REQUEST
                 .map(|metric| {
                     (
                         metric,
@@ -161,20 +162,20 @@ impl Cut {
                     )
                 })
                 .into(),
-            Portion::Counted { .. } => MeasuredMetric::OF_TOKENS
+            GroupContent::Counted { .. } => MeasuredMetric::OF_TOKENS
                 .map(|metric| {
                     let late = counted().filter(|record| record.server_output_tokens.is_none());
                     (metric, late.filter_map(|record| metric.value(record)).collect())
                 })
                 .into(),
-            Portion::Ramp { .. } => MeasuredMetric::PER_REQUEST
+            GroupContent::Ramp { .. } => MeasuredMetric::PER_REQUEST
                 .map(|metric| {
-                    let ramp = counting.with_ramp();
+                    let ramp = filter.with_ramp();
                     let all = records.iter().filter(|record| ramp.includes(record));
                     (metric, all.filter_map(|record| metric.value(record)).collect())
                 })
                 .into(),
-            Portion::Rates => vec![(
+            GroupContent::Rates => vec![(
                 MeasuredMetric::Rps,
                 completed_per_second(&counted().collect::<Vec<_>>()),
             )],
@@ -182,14 +183,14 @@ impl Cut {
         values
             .into_iter()
             .filter(|(metric, values)| !values.is_empty() && !origin.left_out.contains(metric))
-            .filter(|(metric, _)| counting.is_streamed || *metric != MeasuredMetric::Ttft)
+            .filter(|(metric, _)| filter.is_streamed || *metric != MeasuredMetric::Ttft)
             .map(|(metric, values)| self.batch(origin, metric, values))
             .collect()
     }
 
     fn batch(
         &self,
-        origin: &Origin,
+        origin: &RunOrigin,
         metric: MeasuredMetric,
         values: Vec<f64>,
     ) -> Result<MetricBatch, Invalid> {
@@ -210,7 +211,7 @@ impl Cut {
     }
 }
 
-/// The record before anybody counted tokens here: what it was when its cut was made.
+/// The record without the tokens that were counted after the run: as it was when its group was made.
 fn as_it_ended(record: &RequestRecord) -> RequestRecord {
     RequestRecord {
         client_output_tokens: None,
@@ -218,8 +219,8 @@ fn as_it_ended(record: &RequestRecord) -> RequestRecord {
     }
 }
 
-/// Answered requests per whole second from the first that ended until the last that was sent: before it none could have ended,
-/// after it the load falls off.
+/// Answered requests in each whole second, from the first that ended to the last that was sent. Before the first none could have
+/// ended; after the last the load decreases.
 fn completed_per_second(records: &[&RequestRecord]) -> Vec<f64> {
     const SECOND: u64 = 1_000_000_000;
     const MOST_SECONDS: u64 = shared_types::MAX_VALUES as u64;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{names::Names, tracked::Tracked};
+use super::{tracked_run::TrackedRun, unique_names::UniqueNames};
 
 /// Parameters of one request.
 const MOST_PARAMS: usize = 100;
@@ -17,14 +17,14 @@ const LONGEST_TAG: usize = 5000;
 
 /// The body of `runs/log-batch`, beside the run's id.
 #[derive(Debug, PartialEq, Default, Serialize)]
-pub(super) struct Batch {
-    pub(super) params: Vec<Pair>,
+pub(super) struct LogBatch {
+    pub(super) params: Vec<KeyValue>,
     pub(super) metrics: Vec<Metric>,
 }
 
 /// A parameter or a tag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Pair {
+pub(super) struct KeyValue {
     pub(super) key: String,
     pub(super) value: String,
 }
@@ -39,33 +39,33 @@ pub(super) struct Metric {
 }
 
 /// Parameters first: where the rest fails, they say what the run was.
-pub(super) fn batches(tracked: &Tracked) -> Vec<Batch> {
+pub(super) fn batches(tracked: &TrackedRun) -> Vec<LogBatch> {
     let params = pairs(&tracked.params, LONGEST_PARAM);
-    let params = params.chunks(MOST_PARAMS).map(|params| Batch {
+    let params = params.chunks(MOST_PARAMS).map(|params| LogBatch {
         params: params.to_vec(),
-        ..Batch::default()
+        ..LogBatch::default()
     });
     let metrics = metrics(tracked);
-    let metrics = metrics.chunks(MOST_METRICS).map(|metrics| Batch {
+    let metrics = metrics.chunks(MOST_METRICS).map(|metrics| LogBatch {
         metrics: metrics.to_vec(),
-        ..Batch::default()
+        ..LogBatch::default()
     });
     params.chain(metrics).collect()
 }
 
 /// The run's name is among them: servers before MLflow 1.30 know it by the tag alone.
-pub(super) fn tags(tracked: &Tracked) -> Vec<Pair> {
+pub(super) fn tags(tracked: &TrackedRun) -> Vec<KeyValue> {
     let mut tags = tracked.tags.clone();
     let name = tracked.run_name.clone();
     tags.extend(name.map(|name| ("mlflow.runName".to_owned(), name)));
     pairs(&tags, LONGEST_TAG)
 }
 
-fn pairs(pairs: &BTreeMap<String, String>, longest: usize) -> Vec<Pair> {
-    let mut names = Names::default();
+fn pairs(pairs: &BTreeMap<String, String>, longest: usize) -> Vec<KeyValue> {
+    let mut names = UniqueNames::default();
     pairs
         .iter()
-        .map(|(name, value)| Pair {
+        .map(|(name, value)| KeyValue {
             key: names.allowed(name),
             value: cut(value, longest),
         })
@@ -73,8 +73,8 @@ fn pairs(pairs: &BTreeMap<String, String>, longest: usize) -> Vec<Pair> {
 }
 
 /// JSON has no infinity and no NaN, and neither is a figure.
-fn metrics(tracked: &Tracked) -> Vec<Metric> {
-    let mut names = Names::default();
+fn metrics(tracked: &TrackedRun) -> Vec<Metric> {
+    let mut names = UniqueNames::default();
     tracked
         .metrics
         .iter()
@@ -100,8 +100,8 @@ fn cut(value: &str, longest: usize) -> String {
 mod tests {
     use super::*;
 
-    fn tracked(params: usize, metrics: usize) -> Tracked {
-        Tracked {
+    fn tracked(params: usize, metrics: usize) -> TrackedRun {
+        TrackedRun {
             experiment: "latency".to_owned(),
             run_name: None,
             tags: BTreeMap::new(),

@@ -1,4 +1,4 @@
-//! What is left of a journal when the run is over.
+//! The contents of a journal when the run is over.
 
 use std::{
     collections::HashMap,
@@ -10,31 +10,29 @@ use std::{
 
 use precise_time::MonotonicTime;
 
-use super::{ErrorMessages, JournalError, RequestLine, TextSpool};
+use super::{ErrorMessages, JournalError, RequestLine, TemporaryTextFile};
 use crate::record::RequestRecord;
 
-/// What was recorded of a run.
+/// Everything that was recorded of a run.
 #[derive(Debug)]
-pub struct Recorded {
+pub struct RecordedRun {
     /// The moment that all times in the files and in the report are relative to.
     pub started: MonotonicTime,
     /// The requests, in the order of the schedule.
     pub records: Vec<RequestRecord>,
-    /// What went wrong.
+    /// The error messages of failed requests.
     pub errors: ErrorMessages,
     /// The answers that were kept.
-    pub texts: TextSpool,
-    /// What could not be written, kept or counted. They belong into the report, and the command must not end well.
+    pub texts: TemporaryTextFile,
+    /// What could not be written, kept or counted. The report has to contain them, and the command has to fail.
     pub problems: Vec<JournalError>,
-    /// `requests.jsonl`, where all its lines were written.
+    /// The path of `requests.jsonl`, where all its lines were written.
     pub(super) requests_file: Option<PathBuf>,
 }
 
-impl Recorded {
-    /// Counts the tokens of the answers that were kept, on `threads` threads, notes them in the records and adds them to
-    /// `requests.jsonl`, which is replaced at once.
-    ///
-    /// What fails is among [`Self::problems`] afterwards.
+impl RecordedRun {
+    /// Counts the tokens of the answers that were kept, on `threads` threads, and adds them to the records and to
+    /// `requests.jsonl`, which is replaced atomically. Failures are added to [`Self::problems`].
     pub fn count_tokens(&mut self, count: impl Fn(&str) -> Option<u32> + Sync, threads: NonZeroUsize) {
         if let Err(problem) = self.try_count_tokens(&count, threads) {
             self.problems.push(problem);
@@ -65,7 +63,7 @@ impl Recorded {
     }
 }
 
-/// Replaces the file by one with the counts in it. A crash leaves the old or the new one, never a part.
+/// Replaces the file by one that has the counts. A crash leaves the old or the new file, both complete.
 fn rewrite(path: &Path, counted: &HashMap<u64, u32>) -> io::Result<()> {
     let old = File::open(path)?;
     let permissions = old.metadata()?.permissions();
