@@ -1,5 +1,7 @@
 //! The one place that knows which backends there are: the URL's scheme selects, everything else sees ports.
 
+mod preparation;
+
 use std::sync::Arc;
 
 use broker::Broker;
@@ -10,6 +12,8 @@ use shared_types::Clock;
 use storage::{Storage, StorageError};
 use storage_postgres::{PostgresSettings, PostgresStorage};
 use storage_sqlite::{Location, SqliteStorage};
+
+pub use preparation::prepare_database;
 
 /// Messages that the in-process broker holds before publishers wait.
 const IN_PROCESS_CAPACITY: usize = 1024;

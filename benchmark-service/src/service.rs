@@ -1,7 +1,10 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use actix_web::{App, HttpServer, dev::Server, middleware::from_fn};
-use service_runtime::lifecycle::{EndedBadly, Lifecycle};
+use service_runtime::{
+    lifecycle::{EndedBadly, Lifecycle},
+    link_metrics::register_link,
+};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use storage::StorageError;
@@ -114,8 +117,13 @@ impl Service {
         let state = state(&settings, &dependencies, rankings, &http_telemetry, life);
         let api = Api::new(state, access_control, http_telemetry, health, registry.clone())?;
         let (server, address) = listen(settings.http_addr, settings.client_limits, api)?;
-        let consume_link = Arc::clone(broker);
-        outbox::register_link(registry, "consuming", move || consume_link.consume_statistics())?;
+        let [blocked, reconnects] = [broker; 2].map(Arc::clone);
+        register_link(
+            registry,
+            "consuming",
+            move || blocked.consume_statistics().blocked,
+            move || reconnects.consume_statistics().reconnects,
+        )?;
         register_held_messages(registry, broker)?;
         Ok(Self {
             queue_depth: QueueDepth::register(registry)?,
@@ -173,7 +181,7 @@ impl Service {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                prepared = storage::prepared(storage.as_ref(), migrate, seed, clock) => prepared?,
+                prepared = backends::prepare_database(storage.as_ref(), migrate, seed, clock) => prepared?,
             }
             let keys = keys.keep_fresh(storage, settings.timing.key_refresh, shutdown.clone());
             rest_of_life.spawn("api keys", keys);

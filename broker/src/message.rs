@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use shared_types::{BatchId, MetricBatch, message};
+use shared_types::BatchId;
 
 /// A batch on its way to the broker: the encoded body, and what a router, an operator or a tracer wants to see
 /// without opening it.
@@ -24,22 +24,4 @@ pub struct OutgoingMessage {
     pub content_type: &'static str,
     /// The body.
     pub body: Bytes,
-}
-
-impl OutgoingMessage {
-    /// Encodes a batch.
-    #[must_use]
-    pub fn of(batch: &MetricBatch) -> Self {
-        Self {
-            id: batch.id(),
-            llm: batch.llm().to_string(),
-            metric: batch.metric().to_string(),
-            routing_key: format!("batch.{}.{}", batch.llm().slug(), batch.metric().slug()),
-            n: batch.values().len(),
-            timestamp: batch.timestamp(),
-            run_id: batch.provenance().run_id.as_ref().map(ToString::to_string),
-            content_type: message::CONTENT_TYPE,
-            body: message::encode(batch).into(),
-        }
-    }
 }

@@ -90,6 +90,8 @@ fn ports_know_no_backend() {
         let banned = [
             "sqlx",
             "lapin",
+            "storage-sql",
+            "storage-conformance",
             "storage-postgres",
             "storage-sqlite",
             "broker-rabbitmq",
@@ -175,7 +177,14 @@ fn only_one_crate_speaks_to_each_server() {
             .map(|(name, _)| name.as_str())
             .collect()
     };
-    assert_eq!(users("sqlx"), ["storage-postgres", "storage-sqlite"]);
+    assert_eq!(
+        users("sqlx"),
+        ["storage-postgres", "storage-sql", "storage-sqlite"]
+    );
+    assert_eq!(
+        users("storage-sql"),
+        ["storage-conformance", "storage-postgres", "storage-sqlite"]
+    );
     assert_eq!(users("lapin"), ["broker-rabbitmq"]);
     assert_eq!(users("storage-postgres"), ["backends"]);
     assert_eq!(users("broker-rabbitmq"), ["backends"]);

@@ -14,15 +14,15 @@ pub(crate) struct InFlight(Arc<Mutex<HashMap<BatchId, Instant>>>);
 
 /// Notes that a batch is in flight, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Flight {
+pub(crate) struct InFlightGuard {
     all: InFlight,
     id: BatchId,
 }
 
 impl InFlight {
-    pub(crate) fn enter(&self, id: BatchId) -> Flight {
+    pub(crate) fn enter(&self, id: BatchId) -> InFlightGuard {
         self.lock().insert(id, Instant::now());
-        Flight {
+        InFlightGuard {
             all: self.clone(),
             id,
         }
@@ -42,13 +42,13 @@ impl InFlight {
     }
 }
 
-impl Flight {
+impl InFlightGuard {
     pub(crate) fn id(&self) -> BatchId {
         self.id
     }
 }
 
-impl Drop for Flight {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.all.lock().remove(&self.id);
     }

@@ -10,18 +10,18 @@
 //! its outbox row remains and some sweeper (this one, another process's, or the next start's) publishes it.
 //! A batch may be published more than once; the consumer's ledger counts it once.
 //!
-//! Memory is bounded by bytes, not by batches, whose sizes differ by a factor of 100 000: what is on its way takes its
-//! share of a budget (one for what is submitted, one for what is swept) until the broker has answered, and whoever
-//! finds the budget used up waits.
+//! Memory is bounded by bytes, not by batches, whose sizes differ by a factor of 100 000: what is on its way reserves
+//! memory of a budget (one for what is submitted, one for what is swept) until the broker has answered, and whoever finds
+//! the budget used up waits.
 
-mod budget;
 mod in_flight;
-mod link_metrics;
+mod memory_budget;
+mod message;
 mod metrics;
 mod relay;
 mod sweeper;
 
-pub use link_metrics::register_link;
+pub use message::outgoing_message;
 pub use metrics::OutboxMetrics;
 
 use std::{sync::Arc, time::Duration};
@@ -33,9 +33,9 @@ use storage::{Recorded, StorageError};
 use tokio::sync::mpsc;
 
 use crate::{
-    budget::{Budget, batch_bytes, message_bytes},
-    in_flight::{Flight, InFlight},
-    relay::{Passage, Relay},
+    in_flight::{InFlight, InFlightGuard},
+    memory_budget::{MemoryBudget, batch_bytes, message_bytes},
+    relay::{OutboxItem, Relay},
 };
 
 const MEBIBYTE: usize = 1024 * 1024;
@@ -86,9 +86,9 @@ impl Default for OutboxSettings {
 #[derive(Debug, Clone)]
 pub struct Outbox {
     storage: Arc<dyn storage::Storage>,
-    to_relay: mpsc::Sender<Passage>,
+    to_relay: mpsc::Sender<OutboxItem>,
     in_flight: InFlight,
-    budget: Budget,
+    budget: MemoryBudget,
     metrics: OutboxMetrics,
 }
 
@@ -103,7 +103,7 @@ impl Outbox {
         metrics: OutboxMetrics,
     ) -> Self {
         let (to_relay, submitted) = mpsc::channel(settings.queue);
-        let (in_flight, budget) = (InFlight::default(), Budget::of_bytes(settings.memory));
+        let (in_flight, budget) = (InFlight::default(), MemoryBudget::of_bytes(settings.memory));
         metrics.watch(in_flight.clone(), budget.clone(), Arc::clone(&publisher));
         let relay = Arc::new(Relay::new(
             Arc::clone(&storage),
@@ -156,11 +156,15 @@ impl Outbox {
     /// submit the same batches, with the same ids, again.
     pub async fn submit(&self, batches: Vec<MetricBatch>) -> Result<Vec<Recorded>, StorageError> {
         let (outcomes, stored) = self.record(batches).await?;
-        for (flight, batch) in stored {
-            let share = self.budget.take(bytes_of(&batch)).await;
-            let passage = Passage { batch, flight, share };
+        for (guard, batch) in stored {
+            let reservation = self.budget.take(bytes_of(&batch)).await;
+            let item = OutboxItem {
+                batch,
+                guard,
+                reservation,
+            };
             // A closed relay means that the process is ending: the outbox row stays, and the next start publishes it.
-            if self.to_relay.send(passage).await.is_err() {
+            if self.to_relay.send(item).await.is_err() {
                 tracing::debug!("the relay has ended; the sweeper of the next start publishes");
             }
         }
@@ -177,12 +181,16 @@ impl Outbox {
         batches: Vec<MetricBatch>,
     ) -> Result<Vec<Recorded>, StorageError> {
         let (outcomes, stored) = self.record(batches).await?;
-        for (flight, batch) in stored {
-            let Some(share) = self.budget.try_take(bytes_of(&batch)) else {
+        for (guard, batch) in stored {
+            let Some(reservation) = self.budget.try_take(bytes_of(&batch)) else {
                 continue;
             };
-            let passage = Passage { batch, flight, share };
-            if self.to_relay.try_send(passage).is_err() {
+            let item = OutboxItem {
+                batch,
+                guard,
+                reservation,
+            };
+            if self.to_relay.try_send(item).is_err() {
                 tracing::debug!("no room before the relay; the sweeper publishes");
             }
         }
@@ -193,7 +201,7 @@ impl Outbox {
     async fn record(
         &self,
         batches: Vec<MetricBatch>,
-    ) -> Result<(Vec<Recorded>, Vec<(Flight, MetricBatch)>), StorageError> {
+    ) -> Result<(Vec<Recorded>, Vec<(InFlightGuard, MetricBatch)>), StorageError> {
         let outcomes = self.storage.record(&batches).await?;
         #[cfg(feature = "failpoints")]
         fail::fail_point!("outbox::recorded", |_| std::process::abort());

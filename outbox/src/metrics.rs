@@ -1,11 +1,14 @@
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use broker::{LinkStatistics, Publisher};
+use broker::Publisher;
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use service_runtime::scraped;
+use service_runtime::{link_metrics::register_link, scraped};
 use storage::{OutboxDepth, Recorded};
 
-use crate::{budget::Budget, in_flight::InFlight, link_metrics::register_link};
+use crate::{in_flight::InFlight, memory_budget::MemoryBudget};
 
 /// What an operator wants to know of an outbox.
 #[derive(Debug, Clone)]
@@ -23,7 +26,7 @@ pub struct OutboxMetrics {
 #[derive(Debug)]
 struct Watched {
     in_flight: InFlight,
-    budget: Budget,
+    budget: MemoryBudget,
     publisher: Arc<dyn Publisher>,
 }
 
@@ -97,15 +100,18 @@ impl OutboxMetrics {
             ),
             read(|watched| watched.budget.taken() as f64),
         )?;
-        let watched = Arc::clone(&self.watched);
-        register_link(registry, "publishing", move || {
-            let watched = watched.get();
-            watched.map_or_else(LinkStatistics::default, |watched| watched.publisher.statistics())
-        })
+        let link = |watched: &OnceLock<Watched>| watched.get().map(|watched| watched.publisher.statistics());
+        let [blocked, reconnects] = [&self.watched; 2].map(Arc::clone);
+        register_link(
+            registry,
+            "publishing",
+            move || link(&blocked).map_or(Duration::ZERO, |link| link.blocked),
+            move || link(&reconnects).map_or(0, |link| link.reconnects),
+        )
     }
 
     /// From here on scrapes show this outbox. There is one for each registry: a second one is not watched.
-    pub(crate) fn watch(&self, in_flight: InFlight, budget: Budget, publisher: Arc<dyn Publisher>) {
+    pub(crate) fn watch(&self, in_flight: InFlight, budget: MemoryBudget, publisher: Arc<dyn Publisher>) {
         self.watched.get_or_init(|| Watched {
             in_flight,
             budget,

@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use broker::{OutgoingMessage, Publisher};
+use broker::Publisher;
 use futures::{Stream, StreamExt, future::join};
 use shared_types::MetricBatch;
 use storage::{Storage, StorageError};
@@ -13,16 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     OutboxMetrics, OutboxSettings,
-    budget::{Budget, LARGEST_BATCH, LARGEST_MESSAGE, Share, batch_bytes, message_bytes},
-    in_flight::{Flight, InFlight},
+    in_flight::{InFlight, InFlightGuard},
+    memory_budget::{LARGEST_BATCH, LARGEST_MESSAGE, MemoryBudget, Reservation, batch_bytes, message_bytes},
+    message::outgoing_message,
 };
 
 /// A stored batch on its way to the broker, with the memory that it may take.
 #[derive(Debug)]
-pub(crate) struct Passage {
+pub(crate) struct OutboxItem {
     pub(crate) batch: MetricBatch,
-    pub(crate) flight: Flight,
-    pub(crate) share: Share,
+    pub(crate) guard: InFlightGuard,
+    pub(crate) reservation: Reservation,
 }
 
 /// Publishes batches that are stored, and marks those that the broker has confirmed.
@@ -34,7 +35,7 @@ pub(crate) struct Relay {
     pub(crate) metrics: OutboxMetrics,
     pub(crate) in_flight: InFlight,
     /// Apart from that of what is submitted, so that a backlog does not hold up producers.
-    sweep_budget: Budget,
+    sweep_budget: MemoryBudget,
 }
 
 /// Confirmed ids that are marked with one statement at the most.
@@ -59,7 +60,7 @@ impl Relay {
             settings,
             metrics,
             in_flight,
-            sweep_budget: Budget::of_bytes(settings.sweep_memory.max(LEAST_SWEEP_MEMORY)),
+            sweep_budget: MemoryBudget::of_bytes(settings.sweep_memory.max(LEAST_SWEEP_MEMORY)),
         }
     }
 
@@ -67,7 +68,7 @@ impl Relay {
     /// confirmed by then keeps its outbox row.
     pub(crate) async fn run(
         self: Arc<Self>,
-        submitted: mpsc::Receiver<Passage>,
+        submitted: mpsc::Receiver<OutboxItem>,
         shutdown: CancellationToken,
     ) {
         let arrivals = ReceiverStream::new(submitted).take_until(shutdown.clone().cancelled_owned());
@@ -87,13 +88,11 @@ impl Relay {
     /// take it; gives how many batches were claimed.
     pub(crate) async fn sweep(&self) -> Result<usize, StorageError> {
         // Few claimed batches wait for their turn, lest their leases lapse meanwhile.
-        let (claimed, passages) = mpsc::channel(self.settings.sweep_limit.max(1) as usize);
+        let (claimed, items) = mpsc::channel(self.settings.sweep_limit.max(1) as usize);
         let failed = AtomicBool::new(false);
-        let published = self
-            .publish_all(ReceiverStream::new(passages))
-            .inspect(|confirmed| {
-                failed.fetch_or(confirmed.is_none(), Ordering::Relaxed);
-            });
+        let published = self.publish_all(ReceiverStream::new(items)).inspect(|confirmed| {
+            failed.fetch_or(confirmed.is_none(), Ordering::Relaxed);
+        });
         let (outcome, ()) = join(self.claim_all(claimed, &failed), self.mark(published)).await;
         outcome
     }
@@ -102,7 +101,7 @@ impl Relay {
     /// batch would meet it too, and the next sweep follows soon.
     async fn claim_all(
         &self,
-        claimed: mpsc::Sender<Passage>,
+        claimed: mpsc::Sender<OutboxItem>,
         failed: &AtomicBool,
     ) -> Result<usize, StorageError> {
         let mut count = 0;
@@ -112,11 +111,11 @@ impl Relay {
                 break;
             }
             count += claim.len();
-            for mut passage in claim.into_iter().flatten() {
-                let message = message_bytes(&passage.batch);
-                passage.share.add(self.sweep_budget.take(message).await);
+            for mut item in claim.into_iter().flatten() {
+                let message = message_bytes(&item.batch);
+                item.reservation.add(self.sweep_budget.take(message).await);
                 self.metrics.swept();
-                if claimed.send(passage).await.is_err() {
+                if claimed.send(item).await.is_err() {
                     return Ok(count);
                 }
             }
@@ -126,7 +125,7 @@ impl Relay {
 
     /// A few unpublished batches, without memory for their messages yet; `None` for those that this process is publishing
     /// already.
-    async fn claim(&self) -> Result<Vec<Option<Passage>>, StorageError> {
+    async fn claim(&self) -> Result<Vec<Option<OutboxItem>>, StorageError> {
         let OutboxSettings {
             sweep_limit,
             sweep_memory,
@@ -141,44 +140,51 @@ impl Relay {
         let limit = fitting.clamp(1, sweep_limit.max(1));
         let mut memory = self.sweep_budget.take(limit as usize * LARGEST_BATCH).await;
         let claimed = self.storage.claim_unpublished(limit, grace, lease).await?;
-        let passages = claimed.into_iter().map(|batch| {
-            (!self.in_flight.contains(batch.id())).then(|| Passage {
-                flight: self.in_flight.enter(batch.id()),
-                share: memory.split(batch_bytes(&batch)),
+        let items = claimed.into_iter().map(|batch| {
+            (!self.in_flight.contains(batch.id())).then(|| OutboxItem {
+                guard: self.in_flight.enter(batch.id()),
+                reservation: memory.split(batch_bytes(&batch)),
                 batch,
             })
         });
-        Ok(passages.collect())
+        Ok(items.collect())
     }
 
     /// Publishes every batch of the stream, as many at once as the window allows. Gives those that the broker has
     /// confirmed; of the others the outbox row stays for a sweeper.
-    fn publish_all(&self, batches: impl Stream<Item = Passage>) -> impl Stream<Item = Option<Flight>> {
+    fn publish_all(
+        &self,
+        batches: impl Stream<Item = OutboxItem>,
+    ) -> impl Stream<Item = Option<InFlightGuard>> {
         batches
-            .map(|passage| self.publish(passage))
+            .map(|item| self.publish(item))
             .buffer_unordered(self.settings.window)
     }
 
-    async fn publish(&self, passage: Passage) -> Option<Flight> {
-        let Passage { batch, flight, share } = passage;
-        let message = OutgoingMessage::of(&batch);
+    async fn publish(&self, item: OutboxItem) -> Option<InFlightGuard> {
+        let OutboxItem {
+            batch,
+            guard,
+            reservation,
+        } = item;
+        let message = outgoing_message(&batch);
         drop(batch);
         let outcome = self.publisher.publish(&message).await;
-        drop((message, share));
+        drop((message, reservation));
         match outcome {
             Ok(()) => {
                 self.metrics.published();
-                Some(flight)
+                Some(guard)
             }
             Err(error) => {
                 self.metrics.publish_failed();
-                tracing::debug!(batch.id = %flight.id(), error = &error as &dyn std::error::Error, "not published yet");
+                tracing::debug!(batch.id = %guard.id(), error = &error as &dyn std::error::Error, "not published yet");
                 None
             }
         }
     }
 
-    async fn mark(&self, published: impl Stream<Item = Option<Flight>>) {
+    async fn mark(&self, published: impl Stream<Item = Option<InFlightGuard>>) {
         published
             .filter_map(std::future::ready)
             .ready_chunks(MARKED_AT_ONCE)
@@ -186,10 +192,10 @@ impl Relay {
             .await;
     }
 
-    async fn mark_published(&self, confirmed: Vec<Flight>) {
+    async fn mark_published(&self, confirmed: Vec<InFlightGuard>) {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("outbox::confirmed", |_| std::process::abort());
-        let ids: Vec<_> = confirmed.iter().map(Flight::id).collect();
+        let ids: Vec<_> = confirmed.iter().map(InFlightGuard::id).collect();
         if let Err(error) = self.storage.mark_published(&ids).await {
             tracing::warn!(
                 batches = ids.len(),

@@ -129,7 +129,7 @@ pub async fn prepare(
         clock,
         ..
     } = dependencies;
-    storage::prepared(
+    backends::prepare_database(
         storage.as_ref(),
         settings.migrate_at_start,
         &settings.registry,

@@ -43,24 +43,6 @@ pub struct BatchPage {
     pub next: Option<BatchCursor>,
 }
 
-impl BatchPage {
-    /// A page of `limit` batches from up to one more, which is there where another page follows.
-    #[must_use]
-    pub fn cut(mut batches: Vec<StoredBatch>, limit: u32) -> Self {
-        let limit = limit as usize;
-        let another_follows = batches.len() > limit;
-        batches.truncate(limit);
-        let next = batches
-            .last()
-            .filter(|_| another_follows)
-            .map(|StoredBatch { batch, .. }| BatchCursor {
-                timestamp: batch.timestamp(),
-                id: batch.id(),
-            });
-        Self { batches, next }
-    }
-}
-
 /// The stored batches, for people who look at them.
 #[async_trait]
 pub trait BatchArchive: Send + Sync {

@@ -1,7 +1,3 @@
-use shared_types::{LlmId, LlmName, MetricId, MetricTitle};
-
-use crate::ApiKeyId;
-
 /// A cause, whatever its type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -20,6 +16,10 @@ pub enum StorageError {
         /// The driver's error.
         source: BoxError,
     },
+    /// A rebuild of the statistics goes on, which may take minutes or hours. Nothing is counted until it is over, or until
+    /// it has failed.
+    #[error("the statistics are being rebuilt")]
+    Rebuilding,
     /// The database answered, and the answer is a fault that a retry does not heal: a missing table, a refused
     /// permission, stored data that does not decode.
     #[error("{operation} failed")]
@@ -54,51 +54,6 @@ impl StorageError {
     /// Whether the same call may succeed later without anybody changing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
-    }
-
-    /// There is another LLM of this name.
-    #[must_use]
-    pub fn llm_taken(name: &LlmName) -> Self {
-        Self::NameTaken {
-            kind: "LLM",
-            name: name.to_string(),
-        }
-    }
-
-    /// There is another metric of this title.
-    #[must_use]
-    pub fn metric_taken(title: &MetricTitle) -> Self {
-        Self::NameTaken {
-            kind: "metric",
-            name: title.to_string(),
-        }
-    }
-
-    /// There is no LLM in this row.
-    #[must_use]
-    pub fn no_llm(id: LlmId) -> Self {
-        Self::NotFound {
-            kind: "LLM",
-            id: id.to_string(),
-        }
-    }
-
-    /// There is no metric in this row.
-    #[must_use]
-    pub fn no_metric(id: MetricId) -> Self {
-        Self::NotFound {
-            kind: "metric",
-            id: id.to_string(),
-        }
-    }
-
-    /// There is no API key of this id.
-    #[must_use]
-    pub fn no_api_key(id: &ApiKeyId) -> Self {
-        Self::NotFound {
-            kind: "API key",
-            id: id.0.clone(),
-        }
+        matches!(self, Self::Unavailable { .. } | Self::Rebuilding)
     }
 }

@@ -1,8 +1,7 @@
 use async_trait::async_trait;
-
 use shared_types::Invalid;
 
-use crate::{Duty, Result, StorageError};
+use crate::{Result, ServiceRole, StorageError};
 
 /// What `llm-bench doctor` wants to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +24,15 @@ pub trait Maintenance: Send + Sync {
     /// `Fault` where an applied migration differs from this program's, or is unknown to it.
     async fn migrate(&self) -> Result<u32>;
 
-    /// Gives a role of the database what its duty needs and nothing else: it can neither change nor empty tables.
+    /// Gives a role of the database the rights that a service needs and no others: it can neither change nor empty
+    /// tables.
     /// Repeating it changes nothing; after a migration it covers the new tables.
     ///
     /// # Errors
     /// `Invalid` where there is no such role, where the role owns the schema, and where the database knows no roles.
-    async fn grant(&self, role: &str, duty: Duty) -> Result<()> {
+    async fn grant(&self, role: &str, service: ServiceRole) -> Result<()> {
         Err(StorageError::Invalid(Invalid::new(
-            format!("{duty} role"),
+            format!("{service} role"),
             role,
             "no role: this database is a file, and knows none",
         )))

@@ -180,6 +180,9 @@ pub trait Projection: Send + Sync {
     ///
     /// Folding: per batch into the hour of its timestamp and into all time; rows are locked in key order, so that
     /// concurrent callers neither deadlock nor lose updates. A batch that is in `batches` twice counts once.
+    ///
+    /// # Errors
+    /// `Rebuilding`: nothing is counted before the rebuild is over.
     async fn apply(&self, batches: &[MetricBatch]) -> Result<Vec<Applied>>;
 
     /// The statistics that changed since `since` (everything for `None`): the all-time rows, and the hours from
@@ -189,13 +192,20 @@ pub trait Projection: Send + Sync {
     /// The hourly rows asked for, ordered by hour, then source.
     async fn history(&self, filter: &HistoryFilter) -> Result<Vec<StatisticsRow>>;
 
-    /// Recomputes every statistics row from the stored batches in the ledger and swaps the result in: readers see
-    /// all of the old rows or all of the new. `progress` is told how many batches have been folded and how many
-    /// there are. Consumers go on meanwhile and wait only for the swap, in which what they counted in the last
-    /// moment is added. The hours of pruned batches are final: their rows stay, and count for all time.
+    /// Recomputes every statistics row from the stored batches in the ledger, in one transaction: readers see all of the
+    /// old rows or all of the new, and a rebuild that dies leaves everything as it was. `progress` is told how many
+    /// batches have been folded and how many there are. The hours of pruned batches are final: their rows stay, and count
+    /// for all time.
     ///
+    /// Nothing is counted and nothing is pruned meanwhile. A backend that keeps others from writing as long as that takes
+    /// (SQLite) answers `Unavailable`, others answer [`StorageError::Rebuilding`](crate::StorageError::Rebuilding).
     /// Rebuilds and prunings exclude one another; a rebuild waits for its turn.
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport>;
+
+    /// Whether [`apply`](Self::apply) would be answered with `Rebuilding` now. Never, where a backend does not answer so.
+    async fn is_rebuilding(&self) -> Result<bool> {
+        Ok(false)
+    }
 
     /// How many batches the ledger holds.
     async fn counted_batches(&self) -> Result<u64>;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::{Hour, Period, Result, StatisticsKey};
 
@@ -55,29 +55,6 @@ pub struct Pruned {
     pub held_back_hours: u64,
 }
 
-/// The first hour to keep, if batches are kept for `keep`; `None` where that is all of them.
-///
-/// A clock that is wrong deletes what cannot be brought back, so three must agree: the caller's (`now`), the database's
-/// own, and `newest`, when the newest stored batch was stored.
-#[must_use]
-pub fn first_hour_kept(
-    keep: Duration,
-    now: DateTime<Utc>,
-    database: DateTime<Utc>,
-    newest: Option<DateTime<Utc>>,
-) -> Option<Hour> {
-    let latest = now.min(database).min(newest?);
-    let keep = TimeDelta::from_std(keep).ok()?;
-    latest.checked_sub_signed(keep).map(Hour::of)
-}
-
-/// [`Pruned::held_back_hours`]: how far the limit stays behind what was `wanted`, of which `None` is nothing.
-#[must_use]
-pub fn hours_held_back(wanted: Option<Hour>, retained_from: Hour) -> u64 {
-    let hours = wanted.map_or(0, |wanted| wanted.0.saturating_sub(retained_from.0));
-    u64::try_from(hours).unwrap_or(0)
-}
-
 /// Heals and checks: what the broker lost is sent again, statistics are held against the stored batches, and what is
 /// older than the retention is forgotten. Any number of processes may call any of this at once.
 #[async_trait]
@@ -106,8 +83,8 @@ pub trait Reconciliation: Send + Sync {
     async fn audit(&self, from: Option<Hour>, batches: u64) -> Result<Audit>;
 
     /// Deletes the counted batches of hours before the one `keep` ago, together with their ledger rows, at most `limit`
-    /// of them. Their hourly statistics stay and are final. `now` is the caller's clock, of which
-    /// [`first_hour_kept`] believes only so much.
+    /// of them. Their hourly statistics stay and are final. `now` is the caller's clock, which
+    /// only counts where the database's clock and the newest stored batch are as late.
     ///
     /// From then on a batch of such an hour that is not in the ledger is refused
     /// ([`Refusal::TooOld`](crate::Refusal::TooOld)): nobody can know any more whether it was counted. So that no
@@ -117,28 +94,4 @@ pub trait Reconciliation: Send + Sync {
     ///
     /// While a rebuild or another pruning goes on, nothing is deleted, and there is `more`.
     async fn prune(&self, keep: Duration, now: DateTime<Utc>, limit: u32) -> Result<Pruned>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_the_clocks_the_earliest_counts() {
-        const DAY: Duration = Duration::from_secs(86_400);
-        let day = |day| DateTime::UNIX_EPOCH + TimeDelta::days(day);
-        let hours = |days: i64| Some(Hour(days * 24));
-        for (now, database, newest) in [(10, 400, 400), (400, 10, 400), (400, 400, 10)] {
-            assert_eq!(
-                first_hour_kept(DAY, day(now), day(database), Some(day(newest))),
-                hours(9)
-            );
-        }
-        assert_eq!(
-            first_hour_kept(DAY, day(400), day(400), None),
-            None,
-            "nothing is stored"
-        );
-        assert_eq!(first_hour_kept(Duration::MAX, day(1), day(1), Some(day(1))), None);
-    }
 }

@@ -30,7 +30,7 @@ pub(crate) async fn bench(postgres: &PostgresServer, rabbitmq: &RabbitMqServer) 
         let database = postgres.create_database().await?;
         let vhost = rabbitmq.create_vhost().await?;
         let (ours, batches) = ours(&database, &vhost).await?;
-        let messages: Vec<OutgoingMessage> = batches.iter().map(OutgoingMessage::of).collect();
+        let messages: Vec<OutgoingMessage> = batches.iter().map(outbox::outgoing_message).collect();
         let inserted = bare_pipeline::insert(&database, &batches).await?;
         let passed = bare_pipeline::publish_and_consume(&vhost, &messages).await?;
         let rate = |took: Duration| batches.len() as f64 / took.as_secs_f64();

@@ -5,6 +5,9 @@
 //! - A database that is away **holds** the deliveries: nothing more is read, the same transaction is tried again
 //!   with growing pauses, nothing goes back to the queue (RabbitMQ counts redeliveries and would give up on the
 //!   innocent). Whether an attempt was committed does not matter: the ledger decides.
+//! - While a rebuild holds the statistics, nothing can be counted for minutes or hours: what is held goes back to the
+//!   queue at once, and nothing is taken before it is over. (RabbitMQ closes channels that leave a delivery
+//!   unacknowledged for half an hour.)
 //! - A permanent fault of a transaction is narrowed down by halving the micro-batch until single messages are left.
 //!   They are at fault only where the database demonstrably accepts writes: where another part of the same
 //!   micro-batch was counted after the first fault. Then they go to the dead letters. Otherwise (a permission was
@@ -48,8 +51,13 @@ pub struct Consumer {
     telemetry: ConsumerTelemetry,
 }
 
-/// The process is ending: what is held goes back to the queue.
-struct ShuttingDown;
+/// Why what is held goes back to the queue.
+enum Interruption {
+    /// The process is ending.
+    Shutdown,
+    /// The statistics are being rebuilt.
+    Rebuild,
+}
 
 /// The broker delivers nothing any more, though nobody asked for the end.
 #[derive(Debug, thiserror::Error)]
@@ -90,26 +98,74 @@ impl Consumer {
 
     const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
     const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+    /// How often it is asked whether a rebuild is over.
+    const REBUILD_POLL_INTERVAL: Duration = Duration::from_secs(1);
     /// Two micro-batches of messages: one being committed, one being gathered. In bytes, 256 typical messages (8 to 20 KB
     /// each) have 5 MB; the limit is for those that are not.
     const PREFETCH: Prefetch = Prefetch::messages(NonZeroU16::new(256).expect("not zero"));
 
-    /// Consumes until shutdown. While one micro-batch is being committed, the next one is gathered and decoded, in a
-    /// task of its own: decoding is the larger part of the work.
+    /// Consumes until shutdown, but for the time of a rebuild.
     ///
     /// # Errors
     /// The broker ended the subscription before the shutdown.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), SubscriptionEnded> {
-        let subscription = self.broker.subscribe(Self::PREFETCH);
-        let (decoded, micro_batches) = mpsc::channel(1);
         self.state.running.store(true, Ordering::Relaxed);
         let consumer = Arc::new(self);
-        let gathering = tokio::spawn(Arc::clone(&consumer).gather(subscription, decoded, shutdown.clone()));
-        consumer.count_all(micro_batches, &shutdown).await;
-        // Either end of the channel that is dropped ends the other side too.
-        let gathered = gathering.await;
+        let ended = loop {
+            match Arc::clone(&consumer).consume(&shutdown).await {
+                Ok(Interruption::Shutdown) => break Ok(()),
+                Ok(Interruption::Rebuild) => consumer.wait_for_rebuild(&shutdown).await,
+                Err(ended) => break Err(ended),
+            }
+        };
         consumer.state.running.store(false, Ordering::Relaxed);
-        gathered.unwrap_or_else(|crashed| std::panic::resume_unwind(crashed.into_panic()))
+        ended
+    }
+
+    /// Consumes until it is interrupted. While one micro-batch is being committed, the next one is gathered and decoded,
+    /// in a task of its own: decoding is the larger part of the work.
+    async fn consume(
+        self: Arc<Self>,
+        shutdown: &CancellationToken,
+    ) -> Result<Interruption, SubscriptionEnded> {
+        let ending = shutdown.child_token();
+        let subscription = self.broker.subscribe(Self::PREFETCH);
+        let (decoded, micro_batches) = mpsc::channel(1);
+        let gathering = tokio::spawn(Arc::clone(&self).gather(subscription, decoded, ending.clone()));
+        let interruption = self.count_all(micro_batches, shutdown).await;
+        if matches!(interruption, Interruption::Rebuild) {
+            ending.cancel();
+        }
+        // Either end of the channel that is dropped ends the other side too.
+        gathering
+            .await
+            .unwrap_or_else(|crashed| std::panic::resume_unwind(crashed.into_panic()))?;
+        Ok(interruption)
+    }
+
+    /// Waits until a rebuild of the statistics is over, or has failed. Nothing is taken from the queue meanwhile.
+    async fn wait_for_rebuild(&self, shutdown: &CancellationToken) {
+        tracing::info!("the statistics are being rebuilt; the batches stay in the queue until that is over");
+        self.state.holding.store(false, Ordering::Relaxed);
+        self.telemetry.holding.set(0);
+        self.state.rebuilding.store(true, Ordering::Relaxed);
+        let over = async {
+            loop {
+                tokio::time::sleep(Self::REBUILD_POLL_INTERVAL).await;
+                match self.storage.is_rebuilding().await {
+                    Ok(true) => {}
+                    Err(error) if error.is_transient() => {}
+                    // Of another fault consuming will tell more.
+                    Ok(false) | Err(_) => break,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => {}
+            () = over => tracing::info!("the rebuild of the statistics is over; going on"),
+        }
+        self.state.rebuilding.store(false, Ordering::Relaxed);
     }
 
     async fn gather(
@@ -151,20 +207,26 @@ impl Consumer {
         }
     }
 
-    async fn count_all(&self, mut micro_batches: mpsc::Receiver<MicroBatch>, shutdown: &CancellationToken) {
+    /// Counts until it is interrupted, or nothing more comes: at shutdown, and when the subscription has ended.
+    async fn count_all(
+        &self,
+        mut micro_batches: mpsc::Receiver<MicroBatch>,
+        shutdown: &CancellationToken,
+    ) -> Interruption {
         while let Some(micro_batch) = micro_batches.recv().await {
-            if self.count(micro_batch, shutdown).await.is_err() {
-                return;
+            if let Err(interruption) = self.count(micro_batch, shutdown).await {
+                return interruption;
             }
         }
+        Interruption::Shutdown
     }
 
-    /// Counts and settles every message of the micro_batch; holds those that nothing tells from a fault of the database.
+    /// Counts and settles every message of the micro-batch; holds those that nothing tells from a fault of the database.
     async fn count(
         &self,
         mut micro_batch: MicroBatch,
         shutdown: &CancellationToken,
-    ) -> Result<(), ShuttingDown> {
+    ) -> Result<(), Interruption> {
         let mut pause = Self::SHORTEST_PAUSE;
         loop {
             let (failed, writable) = self.bisect(micro_batch, shutdown).await?;
@@ -192,7 +254,7 @@ impl Consumer {
         &self,
         micro_batch: MicroBatch,
         shutdown: &CancellationToken,
-    ) -> Result<(Vec<FailedMessage>, bool), ShuttingDown> {
+    ) -> Result<(Vec<FailedMessage>, bool), Interruption> {
         let (mut failed, mut faulty, mut writable) = (Vec::new(), false, false);
         let mut micro_batches = vec![micro_batch];
         while let Some(micro_batch) = micro_batches.pop() {
@@ -222,17 +284,18 @@ impl Consumer {
         &self,
         batches: &[MetricBatch],
         shutdown: &CancellationToken,
-    ) -> Result<Result<Vec<Applied>, StorageError>, ShuttingDown> {
+    ) -> Result<Result<Vec<Applied>, StorageError>, Interruption> {
         let mut pause = Self::SHORTEST_PAUSE;
         loop {
             let started = Instant::now();
             let done = tokio::select! {
                 biased;
                 // Whether the abandoned transaction was committed does not matter: the ledger decides.
-                () = shutdown.cancelled() => return Err(ShuttingDown),
+                () = shutdown.cancelled() => return Err(Interruption::Shutdown),
                 done = self.storage.apply(batches) => done,
             };
             let error = match done {
+                Err(StorageError::Rebuilding) => return Err(Interruption::Rebuild),
                 Err(error) if error.is_transient() => error,
                 done => {
                     self.telemetry
@@ -256,10 +319,10 @@ impl Consumer {
     }
 
     /// Waits before the next attempt of what is held, each time for longer.
-    async fn pause(&self, pause: &mut Duration, shutdown: &CancellationToken) -> Result<(), ShuttingDown> {
+    async fn pause(&self, pause: &mut Duration, shutdown: &CancellationToken) -> Result<(), Interruption> {
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => return Err(ShuttingDown),
+            () = shutdown.cancelled() => return Err(Interruption::Shutdown),
             () = tokio::time::sleep(*pause) => {}
         }
         self.telemetry.hold_retries.inc();
@@ -328,7 +391,7 @@ impl Consumer {
         &self,
         failed: Vec<FailedMessage>,
         shutdown: &CancellationToken,
-    ) -> Result<(), ShuttingDown> {
+    ) -> Result<(), Interruption> {
         for FailedMessage { message, fault } in failed {
             match self.apply(&message.batches, shutdown).await? {
                 Ok(applied) => self.settle(MicroBatch::of(vec![message]), applied).await,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) struct ConsumerState {
     pub(super) running: AtomicBool,
     pub(super) holding: AtomicBool,
+    pub(super) rebuilding: AtomicBool,
 }
 
 impl ConsumerState {
@@ -14,6 +15,8 @@ impl ConsumerState {
             Some("not started")
         } else if self.holding.load(Ordering::Relaxed) {
             Some("holding batches until the database takes them")
+        } else if self.rebuilding.load(Ordering::Relaxed) {
+            Some("waiting until the statistics are rebuilt")
         } else {
             None
         }

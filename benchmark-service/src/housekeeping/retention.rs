@@ -109,7 +109,10 @@ mod tests {
         }
 
         async fn audit(&self, _: Option<Hour>, _: u64) -> Result<Audit> {
-            Err(StorageError::no_llm(shared_types::LlmId(0)))
+            Err(StorageError::NotFound {
+                kind: "LLM",
+                id: "0".to_owned(),
+            })
         }
 
         async fn prune(&self, keep: Duration, now: DateTime<Utc>, limit: u32) -> Result<Pruned> {

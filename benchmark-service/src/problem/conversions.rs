@@ -76,7 +76,7 @@ impl From<Invalid> for Problem {
 impl From<StorageError> for Problem {
     fn from(error: StorageError) -> Self {
         let problem = match &error {
-            StorageError::Unavailable { .. } => {
+            StorageError::Unavailable { .. } | StorageError::Rebuilding => {
                 Self::database_unavailable("nothing is wrong with the request; send it again later")
             }
             StorageError::Fault { .. } => return Self::internal(error),

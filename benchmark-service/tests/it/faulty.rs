@@ -25,6 +25,8 @@ pub(crate) enum Trouble {
     Refuses(&'static str),
     /// The database answers queries, and refuses every transaction that writes.
     RefusesWrites,
+    /// The statistics are being rebuilt.
+    Rebuilds,
     /// A transaction that writes never ends.
     Hangs,
     /// The statistics of this LLM come out broken.
@@ -79,6 +81,7 @@ impl Projection for FaultyStorage {
                 "the test refuses this LLM"
             }
             Some(Trouble::RefusesWrites) => "the test refuses to write",
+            Some(Trouble::Rebuilds) => return Err(StorageError::Rebuilding),
             Some(Trouble::Hangs) => {
                 self.hanging.store(true, Ordering::Relaxed);
                 std::future::pending().await
@@ -107,6 +110,10 @@ impl Projection for FaultyStorage {
 
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport> {
         self.reachable().await?.rebuild(progress).await
+    }
+
+    async fn is_rebuilding(&self) -> Result<bool> {
+        Ok(self.trouble() == Some(Trouble::Rebuilds))
     }
 
     async fn counted_batches(&self) -> Result<u64> {
@@ -245,7 +252,7 @@ impl ApiKeys for FaultyStorage {
 }
 
 #[async_trait]
-impl SimulationLog for FaultyStorage {
+impl SimulationProgress for FaultyStorage {
     async fn seed_or_store(&self, drawn: u64) -> Result<u64> {
         self.reachable().await?.seed_or_store(drawn).await
     }

@@ -149,6 +149,38 @@ async fn a_database_that_is_away_holds_the_batches_and_the_last_rankings_stay() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn while_the_statistics_are_rebuilt_the_batches_stay_in_the_queue() {
+    let app = TestApp::start().await;
+    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    app.storage.set(Some(Trouble::Rebuilds));
+    let bodies = ["A", "B", "C"].map(|llm| batch(llm, "ttft", &[1.0]).to_string());
+    let [a, b, c] = bodies;
+    let rebuilt = async {
+        until("readiness says what the consumer waits for", async || {
+            let report: serde_json::Value = app.get("/readyz").await.json().await.unwrap();
+            report["components"]["consumer"]["reason"] == "waiting until the statistics are rebuilt"
+        })
+        .await;
+        until("all three are in the queue", async || {
+            app.broker.info().await.unwrap().queued == 3
+        })
+        .await;
+        assert_eq!(app.metric_value("llm_bench_consumer_held_messages").await, 0.0);
+        assert_eq!(app.n_of("GPT-4o", "ttft").await, 1);
+        assert_eq!(app.get("/servingz").await.status(), 200);
+        app.storage.set(None);
+    };
+    tokio::join!(app.publish(a), app.publish(b), app.publish(c), rebuilt);
+    assert_eq!(app.metric_value("llm_bench_batches_consumed_total").await, 4.0);
+    until("the service is ready again", async || {
+        app.get("/readyz").await.status() == 200
+    })
+    .await;
+    assert!(app.broker.dead_letters().list(1).await.unwrap().is_empty());
+    app.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_the_database_refuses_is_found_and_the_others_count() {
     // The consumer starts when the database is there, and finds all messages: they share a micro-batch.
     let app = TestApp::launch(Options::default(), Some(Trouble::Away));

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use service_runtime::settings::registry_seed;
-use storage::{Duty, Storage};
+use storage::{ServiceRole, Storage};
 
 use crate::{
     cli::Migrate,
@@ -34,18 +34,18 @@ pub(crate) async fn run(options: Migrate, context: Context) -> anyhow::Result<()
 /// Also fills an empty registry, because a producer of least privilege may not: metrics are the API's.
 async fn grant(options: &Migrate, context: &Context, storage: &dyn Storage) -> anyhow::Result<()> {
     let roles = [
-        (&options.producer_role, Duty::Producer),
-        (&options.consumer_role, Duty::Consumer),
+        (&options.producer_role, ServiceRole::Producer),
+        (&options.consumer_role, ServiceRole::Consumer),
     ];
-    for (role, duty) in roles {
+    for (role, service) in roles {
         let Some(role) = role else { continue };
         let seed = registry_seed(&context.variables).map_err(UsageError)?;
         storage.seed(&seed, context.clock.now()).await?;
         storage
-            .grant(role, duty)
+            .grant(role, service)
             .await
             .with_context(|| format!("granting to {role}"))?;
-        say!("{role} may do what a {duty} does, and nothing else");
+        say!("{role} may do what a {service} does, and nothing else");
     }
     Ok(())
 }

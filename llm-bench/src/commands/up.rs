@@ -44,7 +44,7 @@ pub(crate) async fn run(options: Up) -> anyhow::Result<()> {
     tokio::select! {
         biased;
         () = signals.next() => return Ok(()),
-        prepared = storage::prepared(storage.as_ref(), migrate, seed, clock) => prepared?,
+        prepared = backends::prepare_database(storage.as_ref(), migrate, seed, clock) => prepared?,
     }
     let first_key = open_to_loopback(&mut settings, storage.as_ref()).await?;
 

@@ -14,9 +14,10 @@ use outbox::{Outbox, OutboxMetrics, OutboxSettings};
 use prometheus::{Registry, TextEncoder};
 use service_runtime::lifecycle::Lifecycle;
 use shared_types::{
-    BatchContent, BatchId, LlmName, MetricBatch, MetricTitle, Provenance, RegistrySeed, SystemClock, Values,
+    BatchContent, BatchId, Clock as _, LlmName, MetricBatch, MetricTitle, Provenance, RegistrySeed,
+    SystemClock, Values,
 };
-use storage::{Outbox as _, Storage};
+use storage::{Maintenance as _, Outbox as _, Registry as _, Storage};
 use storage_sqlite::{Location, SqliteStorage};
 use test_patience::{patience, until};
 use tokio::sync::watch;
@@ -167,14 +168,9 @@ pub(crate) fn unhurried() -> OutboxSettings {
 
 pub(crate) async fn bench(settings: OutboxSettings) -> Bench {
     let storage = Arc::new(SqliteStorage::open(Location::Ephemeral, Arc::new(SystemClock)).unwrap());
-    storage::prepared(
-        storage.as_ref(),
-        true,
-        &RegistrySeed::standard().unwrap(),
-        &SystemClock,
-    )
-    .await
-    .unwrap();
+    storage.migrate().await.unwrap();
+    let seed = RegistrySeed::standard().unwrap();
+    storage.seed(&seed, SystemClock.now()).await.unwrap();
     let (publisher, life) = (Arc::new(ScriptedPublisher::default()), Lifecycle::new());
     let metrics = Registry::new();
     let outbox = Outbox::start(

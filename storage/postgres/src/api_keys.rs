@@ -1,9 +1,10 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{Row, postgres::PgRow};
-use storage::{ApiKeyId, ApiKeyRecord, ApiKeys, Result, StorageError, columns::ApiKeyColumns};
+use storage::{ApiKeyId, ApiKeyRecord, ApiKeys, Result};
+use storage_sql::{SqlError, columns::ApiKeyColumns};
 
-use crate::{PostgresStorage, fault::SqlError};
+use crate::PostgresStorage;
 
 #[async_trait]
 impl ApiKeys for PostgresStorage {
@@ -51,7 +52,7 @@ impl ApiKeys for PostgresStorage {
                     .execute(&self.pool)
                     .await?;
             match revoked.rows_affected() {
-                0 => Err(StorageError::no_api_key(id).into()),
+                0 => Err(SqlError::not_found("API key", &id.0)),
                 _ => Ok(()),
             }
         })

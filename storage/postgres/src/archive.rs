@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use shared_types::{BatchId, LlmName, MetricTitle, Source};
 use storage::{BatchArchive, BatchCursor, BatchFilter, BatchPage, Result, StoredBatch};
+use storage_sql::columns::batch_page;
 
 use crate::{
     PostgresStorage,
@@ -78,7 +79,7 @@ impl BatchArchive for PostgresStorage {
                 .iter()
                 .map(stored_batch)
                 .collect::<std::result::Result<_, _>>()?;
-            Ok(BatchPage::cut(batches, limit))
+            Ok(batch_page(batches, limit))
         })
         .await
     }
@@ -96,7 +97,8 @@ mod tests {
     use chrono::DateTime;
     use shared_types::RegistrySeed;
     use sqlx::AssertSqlSafe;
-    use storage::{BoxError, Maintenance, Outbox, Registry, conformance::samples::batches};
+    use storage::{BoxError, Maintenance, Outbox, Registry};
+    use storage_conformance::samples::batches;
     use test_servers::shared_postgres;
 
     use super::*;

@@ -5,14 +5,15 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use shared_types::{BatchId, MetricBatch, RunId, Unit};
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use storage::{
-    StoredBatch,
+use storage::StoredBatch;
+use storage_sql::{
+    SqlError,
     columns::{BatchColumns, metadata_column},
-    step::Publication,
+    write_transaction::Publication,
 };
 use uuid::Uuid;
 
-use crate::{advisory_locks::RETENTION, fault::SqlError};
+use crate::advisory_locks::RETENTION;
 
 /// What [`stored_batch`] reads.
 macro_rules! batch_columns {

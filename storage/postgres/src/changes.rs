@@ -8,9 +8,10 @@
 //! that it has. The next position is taken from the snapshot of the very statement that reads the rows.
 
 use sqlx::Row;
-use storage::{Hour, Period, Revision, StatisticsChange};
+use storage::{Hour, Revision, StatisticsChange};
 
-use crate::{PostgresStorage, fault::SqlError, projection};
+use crate::{PostgresStorage, projection};
+use storage_sql::{SqlError, columns::ALL_TIME};
 
 /// One row at least, with the position; NULLs where no statistics go with it.
 const CHANGES: &str = "
@@ -44,7 +45,7 @@ impl PostgresStorage {
     async fn rows_from(&self, position: i64, horizon: Hour) -> Result<StatisticsChange, SqlError> {
         let rows = sqlx::query(CHANGES)
             .bind(position.to_string())
-            .bind(Period::AllTime.to_column())
+            .bind(ALL_TIME)
             .bind(horizon.0)
             .fetch_all(&self.pool)
             .await?;

@@ -12,7 +12,8 @@ use tokio_retry::{
     strategy::{ExponentialBackoff, jitter},
 };
 
-use crate::{PostgresSettings, fault::SqlError};
+use crate::PostgresSettings;
+use storage_sql::SqlError;
 
 /// Beyond this age, an idle connection may have died without anybody noticing.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
@@ -46,7 +47,7 @@ impl PostgresStorage {
         A: FnMut() -> F,
         F: Future<Output = std::result::Result<T, SqlError>>,
     {
-        let deadline = self.settings.longest_step();
+        let deadline = self.settings.longest_operation();
         self.retrying_without_deadline(operation, || in_time(deadline, attempt()))
             .await
     }
@@ -74,7 +75,7 @@ impl PostgresStorage {
                 let attempt = attempt();
                 async move { attempt.await.map_err(|error| error.during(operation)) }
             },
-            StorageError::is_transient,
+            |error: &StorageError| matches!(error, StorageError::Unavailable { .. }),
         )
         .await
     }
@@ -95,7 +96,7 @@ pub(crate) async fn in_time<T>(
 ) -> std::result::Result<T, SqlError> {
     tokio::time::timeout(deadline, Box::pin(step))
         .await
-        .unwrap_or_else(|elapsed| Err(SqlError::unavailable(elapsed)))
+        .unwrap_or_else(|elapsed| Err(SqlError::Unavailable(elapsed.into())))
 }
 
 impl fmt::Debug for PostgresStorage {

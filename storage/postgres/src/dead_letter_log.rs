@@ -1,12 +1,13 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{Row, postgres::PgRow};
-use storage::{
-    DeadLetterEntry, DeadLetterLog, DeadLetterNote, Result,
+use storage::{DeadLetterEntry, DeadLetterLog, DeadLetterNote, Result};
+use storage_sql::{
+    SqlError,
     columns::{DeadLetterColumns, NoteColumns},
 };
 
-use crate::{PostgresStorage, fault::SqlError};
+use crate::PostgresStorage;
 
 #[async_trait]
 impl DeadLetterLog for PostgresStorage {

@@ -4,9 +4,10 @@ use sqlx::{
     ConnectOptions, Connection, PgConnection,
     migrate::{Migrate, MigrateError},
 };
-use storage::{DatabaseInfo, Duty, Maintenance, Result, StorageError, step::StepError};
+use storage::{DatabaseInfo, Maintenance, Result, ServiceRole, StorageError};
+use storage_sql::SqlError;
 
-use crate::{PostgresStorage, fault::SqlError, migrations::MIGRATIONS, privileges};
+use crate::{PostgresStorage, migrations::MIGRATIONS, privileges};
 
 #[async_trait]
 impl Maintenance for PostgresStorage {
@@ -22,10 +23,10 @@ impl Maintenance for PostgresStorage {
         .await
     }
 
-    async fn grant(&self, role: &str, duty: Duty) -> Result<()> {
+    async fn grant(&self, role: &str, service: ServiceRole) -> Result<()> {
         self.retrying("grant rights to a role", async || {
             let mut connection = self.acquire().await?;
-            privileges::grant(&mut connection, role, duty).await
+            privileges::grant(&mut connection, role, service).await
         })
         .await
     }
@@ -106,6 +107,6 @@ fn forbidden(error: &MigrateError) -> Option<SqlError> {
 fn failed(error: MigrateError) -> SqlError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-        other => StepError::fault(other).into(),
+        other => SqlError::fault(other).into(),
     }
 }

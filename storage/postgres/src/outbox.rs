@@ -6,17 +6,13 @@ use std::{
 use async_trait::async_trait;
 use shared_types::{BatchId, MetricBatch};
 use sqlx::Row;
-use storage::{
-    Outbox, OutboxDepth, Recorded, Result,
-    columns::readable,
-    step::{self, Publication, StepError},
-};
+use storage::{Outbox, OutboxDepth, Recorded, Result};
+use storage_sql::{SqlError, admission, columns::readable, write_transaction::Publication};
 
 use crate::{
     PostgresStorage,
     batch_rows::{self, Units, batch_columns, stored_batch, uuids},
-    fault::SqlError,
-    intake::Intake,
+    batch_transaction::BatchTransaction,
 };
 
 #[async_trait]
@@ -94,7 +90,7 @@ impl PostgresStorage {
             return Ok(vec![Recorded::Stored; batches.len()]);
         }
         let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
-        let recorded = step::record(&mut Intake(&mut transaction), batches, stored).await?;
+        let recorded = admission::record(&mut BatchTransaction(&mut transaction), batches, stored).await?;
         transaction.commit().await?;
         Ok(recorded)
     }
@@ -131,7 +127,7 @@ impl PostgresStorage {
         .await?;
         let claimed = rows
             .iter()
-            .map(|row| Ok((row.try_get("id")?, stored_batch(row).map_err(StepError::from))))
+            .map(|row| Ok((row.try_get("id")?, stored_batch(row).map_err(SqlError::from))))
             .collect::<std::result::Result<Vec<_>, SqlError>>()?;
         Ok(readable(claimed))
     }

@@ -2,9 +2,8 @@
 
 use shared_types::Invalid;
 use sqlx::{AssertSqlSafe, PgConnection};
-use storage::{Duty, StorageError};
-
-use crate::fault::SqlError;
+use storage::{ServiceRole, StorageError};
+use storage_sql::SqlError;
 
 /// A table, what a producer and what a consumer may do with it. A table that is not named here is nobody's but the
 /// owner's, and a test below fails for it, so that somebody decides.
@@ -15,7 +14,7 @@ pub(crate) struct Table {
 }
 
 /// Nobody but the owner may TRUNCATE, and nobody who does not own the schema can change it. What looks like more than
-/// a duty needs is said why.
+/// a service needs is said why.
 const TABLES: &[Table] = &[
     // A producer registers the LLMs it hears of; administering the registry is the API's.
     table("llms", "SELECT, INSERT", "SELECT, INSERT, UPDATE"),
@@ -27,7 +26,6 @@ const TABLES: &[Table] = &[
         "SELECT, INSERT, UPDATE, DELETE",
         "SELECT, INSERT, UPDATE, DELETE",
     ),
-    // A rebuild mends what came from another server.
     table("ledger", "", "SELECT, INSERT, DELETE"),
     table("statistics", "", "SELECT, INSERT, UPDATE, DELETE"),
     table("statistics_generation", "", "SELECT, UPDATE"),
@@ -43,7 +41,7 @@ const TABLES: &[Table] = &[
     table("_sqlx_migrations", "SELECT", "SELECT"),
 ];
 
-/// What every duty calls. Granted to everybody by default, which a careful administrator may have changed.
+/// What every service calls. Granted to everybody by default, which a careful administrator may have changed.
 const FUNCTIONS: &[&str] = &["settled_retained_from(bigint)"];
 
 const fn table(name: &'static str, producer: &'static str, consumer: &'static str) -> Table {
@@ -55,19 +53,23 @@ const fn table(name: &'static str, producer: &'static str, consumer: &'static st
 }
 
 impl Table {
-    fn privileges(&self, duty: Duty) -> &'static str {
-        match duty {
-            Duty::Producer => self.producer,
-            Duty::Consumer => self.consumer,
+    fn privileges(&self, service: ServiceRole) -> &'static str {
+        match service {
+            ServiceRole::Producer => self.producer,
+            ServiceRole::Consumer => self.consumer,
         }
     }
 }
 
-/// Gives `role` what its duty needs and takes everything else from it, in one transaction: services that run never
+/// Gives `role` what its service needs and takes everything else from it, in one transaction: services that run never
 /// see less than they need.
-pub(crate) async fn grant(connection: &mut PgConnection, role: &str, duty: Duty) -> Result<(), SqlError> {
+pub(crate) async fn grant(
+    connection: &mut PgConnection,
+    role: &str,
+    service: ServiceRole,
+) -> Result<(), SqlError> {
     let mut transaction = sqlx::Connection::begin(connection).await?;
-    check(&mut transaction, role, duty).await?;
+    check(&mut transaction, role, service).await?;
     let role = quoted(role);
     let mut statements = vec![
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC".to_owned(),
@@ -76,7 +78,7 @@ pub(crate) async fn grant(connection: &mut PgConnection, role: &str, duty: Duty)
         format!("REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}"),
     ];
     for table in TABLES {
-        let privileges = table.privileges(duty);
+        let privileges = table.privileges(service);
         let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
             .bind(table.name)
             .fetch_one(&mut *transaction)
@@ -105,10 +107,10 @@ pub(crate) async fn grant(connection: &mut PgConnection, role: &str, duty: Duty)
 }
 
 /// Refuses a role that is not there, and one that would keep every right whatever is revoked.
-async fn check(connection: &mut PgConnection, role: &str, duty: Duty) -> Result<(), SqlError> {
+async fn check(connection: &mut PgConnection, role: &str, service: ServiceRole) -> Result<(), SqlError> {
     let refused = |found: String, expected: &str| {
         SqlError::from(StorageError::Invalid(Invalid::new(
-            format!("{duty} role"),
+            format!("{service} role"),
             found,
             expected,
         )))

@@ -2,13 +2,17 @@ use async_trait::async_trait;
 use shared_types::{MetricBatch, Source};
 use sqlx::{Row, postgres::PgRow};
 use storage::{
-    Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Result, Revision, StatisticsChange,
+    Applied, HistoryFilter, Hour, Projection, RebuildReport, Result, Revision, StatisticsChange,
     StatisticsRow,
+};
+use storage_sql::{
+    SqlError,
+    columns::FIRST_HOUR,
     columns::{statistics_key, statistics_row},
-    step,
+    counting,
 };
 
-use crate::{PostgresStorage, fault::SqlError, intake::Intake};
+use crate::{PostgresStorage, advisory_locks::COUNTING, batch_transaction::BatchTransaction};
 
 #[async_trait]
 impl Projection for PostgresStorage {
@@ -18,7 +22,7 @@ impl Projection for PostgresStorage {
         }
         self.retrying("apply batches", async || {
             let mut transaction = self.begin().await?;
-            let applied = step::apply(&mut Intake(&mut transaction), batches).await?;
+            let applied = counting::apply(&mut BatchTransaction(&mut transaction), batches).await?;
             #[cfg(feature = "failpoints")]
             fail::fail_point!("projection::before_commit", |_| std::process::abort());
             transaction.commit().await?;
@@ -43,7 +47,7 @@ impl Projection for PostgresStorage {
             .bind(filter.llm.0)
             .bind(filter.metric.0)
             .bind(filter.source.map(Source::as_str))
-            .bind(filter.from.0.max(Period::FIRST_HOUR.0))
+            .bind(filter.from.0.max(FIRST_HOUR.0))
             .bind(filter.until.0)
             .fetch_all(&self.pool)
             .await?
@@ -57,6 +61,18 @@ impl Projection for PostgresStorage {
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport> {
         self.retrying_without_deadline("rebuild statistics", || self.rebuild_once(progress))
             .await
+    }
+
+    async fn is_rebuilding(&self) -> Result<bool> {
+        self.retrying("look for a rebuild", async || {
+            // Outside of a transaction the lock is released at once.
+            let may_count: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock_shared($1)")
+                .bind(COUNTING)
+                .fetch_one(&self.pool)
+                .await?;
+            Ok(!may_count)
+        })
+        .await
     }
 
     async fn counted_batches(&self) -> Result<u64> {

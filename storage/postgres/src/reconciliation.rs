@@ -8,9 +8,9 @@ use storage::{Audit, Hour, LONGEST_REQUEUE_DELAY, Pruned, Reconciliation, Requeu
 use crate::{
     PostgresStorage,
     connection::in_time,
-    fault::SqlError,
     retention::{LONGEST_PRUNING, allow_long_statements},
 };
+use storage_sql::SqlError;
 
 #[async_trait]
 impl Reconciliation for PostgresStorage {
@@ -36,7 +36,7 @@ impl Reconciliation for PostgresStorage {
 
 impl PostgresStorage {
     async fn requeue_once(&self, grace: Duration, limit: u32) -> std::result::Result<Requeued, SqlError> {
-        let step = self.settings.longest_step();
+        let step = self.settings.longest_operation();
         let (mut transaction, mark) = in_time(step, async {
             let mut transaction = self.begin().await?;
             let mark = take_mark(&mut transaction, grace).await?;
@@ -183,7 +183,8 @@ async fn requeue(
 mod tests {
     use shared_types::RegistrySeed;
     use sqlx::AssertSqlSafe;
-    use storage::{BoxError, Maintenance, Outbox, Registry, conformance::samples::batches};
+    use storage::{BoxError, Maintenance, Outbox, Registry};
+    use storage_conformance::samples::batches;
     use test_servers::shared_postgres;
 
     use super::*;

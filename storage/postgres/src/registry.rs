@@ -2,12 +2,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use shared_types::{Creator, Llm, LlmId, Metric, MetricId, NewLlm, NewMetric, RegistrySeed};
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use storage::{
-    LlmChange, MetricChange, Registry, Result, StorageError,
-    columns::{LlmColumns, MetricColumns},
+use storage::{LlmChange, MetricChange, Registry, Result};
+use storage_sql::{
+    SqlError,
+    columns::{LlmColumns, MetricColumns, changed_metric},
 };
 
-use crate::{PostgresStorage, fault::SqlError};
+use crate::PostgresStorage;
 
 #[async_trait]
 impl Registry for PostgresStorage {
@@ -59,7 +60,7 @@ impl Registry for PostgresStorage {
             .fetch_optional(&self.pool)
             .await?
             .as_ref()
-            .map_or_else(|| Err(StorageError::llm_taken(&new.name).into()), llm)
+            .map_or_else(|| Err(SqlError::name_taken("LLM", &new.name)), llm)
         })
         .await
     }
@@ -77,7 +78,7 @@ impl Registry for PostgresStorage {
             .fetch_optional(&self.pool)
             .await?
             .as_ref()
-            .map_or_else(|| Err(StorageError::no_llm(id).into()), llm)
+            .map_or_else(|| Err(SqlError::not_found("LLM", id)), llm)
         })
         .await
     }
@@ -92,7 +93,7 @@ impl Registry for PostgresStorage {
             .execute(&self.pool)
             .await?;
             if archived.rows_affected() == 0 {
-                Err(StorageError::no_llm(id).into())
+                Err(SqlError::not_found("LLM", id))
             } else {
                 Ok(())
             }
@@ -136,7 +137,7 @@ impl Registry for PostgresStorage {
             .fetch_optional(&self.pool)
             .await?
             .as_ref()
-            .map_or_else(|| Err(StorageError::metric_taken(&new.title).into()), metric)
+            .map_or_else(|| Err(SqlError::name_taken("metric", &new.title)), metric)
         })
         .await
     }
@@ -151,8 +152,8 @@ impl Registry for PostgresStorage {
             .bind(id.0)
             .fetch_optional(&mut *transaction)
             .await?;
-            let before = row.as_ref().map_or_else(|| Err(StorageError::no_metric(id).into()), metric)?;
-            let after = change.applied_to(before, at)?;
+            let before = row.as_ref().map_or_else(|| Err(SqlError::not_found("metric", id)), metric)?;
+            let after = changed_metric(change, before, at)?;
             sqlx::query(
                 "UPDATE metrics SET unit = $2, lower_bound = $3, upper_bound = $4, better = $5, updated_at = $6
                  WHERE id = $1",
@@ -181,7 +182,7 @@ impl Registry for PostgresStorage {
             .execute(&self.pool)
             .await?;
             if archived.rows_affected() == 0 {
-                Err(StorageError::no_metric(id).into())
+                Err(SqlError::not_found("metric", id))
             } else {
                 Ok(())
             }

@@ -12,13 +12,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use storage::{Hour, Period, Pruned, SLOWEST_RECORD, first_hour_kept, hours_held_back};
+use storage::{Hour, Pruned, SLOWEST_RECORD};
+use storage_sql::{
+    SqlError,
+    columns::FIRST_HOUR,
+    retention::{first_hour_kept, hours_held_back},
+};
 
 use crate::{
     PostgresStorage,
     advisory_locks::{MAINTENANCE, RETENTION, try_until_end_of_transaction},
-    fault::SqlError,
-    ledger_pages::start_of,
+    counted_batches::start_of,
 };
 
 /// The first search for uncounted batches looks at all that is to be deleted.
@@ -246,5 +250,5 @@ pub(crate) async fn retained_from(connection: &mut PgConnection) -> Result<Hour,
 
 /// From the column.
 pub(crate) fn hour(retained_from: Option<DateTime<Utc>>) -> Hour {
-    retained_from.map_or(Period::FIRST_HOUR, Hour::of)
+    retained_from.map_or(FIRST_HOUR, Hour::of)
 }

@@ -74,7 +74,7 @@ impl PostgresSettings {
     }
 
     /// What one attempt at a step may take: its waits for a connection and for its statements, and something beyond.
-    pub(crate) fn longest_step(&self) -> Duration {
+    pub(crate) fn longest_operation(&self) -> Duration {
         self.acquire_timeout + self.statement_timeout + GRACE
     }
 

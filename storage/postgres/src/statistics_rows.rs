@@ -1,34 +1,31 @@
-//! Rows of `statistics`, out.
+//! Rows of `statistics`, in and out.
 
 use shared_types::Source;
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use storage::{
-    Hour, Period,
-    columns::{self, RowKeyColumns},
-    fold::{RowKey, RowState},
+use storage::Hour;
+use storage_sql::{
+    SqlError,
+    columns::{self, FIRST_HOUR, RowKeyColumns},
+    statistics_rows::{RowKey, RowState},
 };
 
-use crate::fault::SqlError;
-
-/// The next rows of periods before `before`, all time included, in the order of the primary key.
+/// The next rows in the order of the primary key.
 pub(crate) async fn rows(
     connection: &mut PgConnection,
-    before: Hour,
     after: Option<RowKey>,
     limit: u32,
 ) -> Result<Vec<RowState>, SqlError> {
     let after = RowKeyColumns::after(after);
     sqlx::query(
         "SELECT llm_id, metric_id, source, period, state, n FROM statistics
-         WHERE (llm_id, metric_id, source, period) > ($1, $2, $3, $4) AND period < $5
+         WHERE (llm_id, metric_id, source, period) > ($1, $2, $3, $4)
          ORDER BY llm_id, metric_id, source, period
-         LIMIT $6",
+         LIMIT $5",
     )
     .bind(after.llm_id)
     .bind(after.metric_id)
     .bind(after.source)
     .bind(after.period)
-    .bind(before.0)
     .bind(i64::from(limit))
     .fetch_all(connection)
     .await?
@@ -55,13 +52,49 @@ pub(crate) async fn hours(
          ) s",
     )
     .bind(Source::ALL.map(Source::as_str).as_slice())
-    .bind(from.0.max(Period::FIRST_HOUR.0))
+    .bind(from.0.max(FIRST_HOUR.0))
     .bind(until.0)
     .fetch_all(connection)
     .await?
     .iter()
     .map(row_state)
     .collect()
+}
+
+/// Writes rows in place of those under their keys, if any.
+pub(crate) async fn write(connection: &mut PgConnection, rows: &[RowState]) -> Result<(), SqlError> {
+    let keys = KeyColumns::of(rows.iter().map(|row| &row.row));
+    sqlx::query(
+        "INSERT INTO statistics (llm_id, metric_id, source, period, state, n)
+         SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bytea[], $6::bigint[])
+         ON CONFLICT (llm_id, metric_id, source, period) DO UPDATE
+             SET state = excluded.state, n = excluded.n, revision = excluded.revision,
+                 updated_at = excluded.updated_at",
+    )
+    .bind(keys.llms)
+    .bind(keys.metrics)
+    .bind(keys.sources)
+    .bind(keys.periods)
+    .bind(rows.iter().map(|row| row.state.as_slice()).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.n).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn delete(connection: &mut PgConnection, rows: &[RowKey]) -> Result<(), SqlError> {
+    let keys = KeyColumns::of(rows.iter());
+    sqlx::query(
+        "DELETE FROM statistics WHERE (llm_id, metric_id, source, period) IN (
+             SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[]))",
+    )
+    .bind(keys.llms)
+    .bind(keys.metrics)
+    .bind(keys.sources)
+    .bind(keys.periods)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 pub(crate) fn row_key(row: &PgRow) -> Result<RowKey, SqlError> {
@@ -79,4 +112,26 @@ fn row_state(row: &PgRow) -> Result<RowState, SqlError> {
         state: row.try_get("state")?,
         n: row.try_get("n")?,
     })
+}
+
+/// The keys of statistics rows as one array per column.
+#[derive(Default)]
+pub(crate) struct KeyColumns {
+    pub(crate) llms: Vec<i64>,
+    pub(crate) metrics: Vec<i64>,
+    pub(crate) sources: Vec<&'static str>,
+    pub(crate) periods: Vec<i64>,
+}
+
+impl KeyColumns {
+    pub(crate) fn of<'a>(rows: impl Iterator<Item = &'a RowKey>) -> Self {
+        let mut columns = Self::default();
+        for row in rows.copied().map(RowKeyColumns::from) {
+            columns.llms.push(row.llm_id);
+            columns.metrics.push(row.metric_id);
+            columns.sources.push(row.source);
+            columns.periods.push(row.period);
+        }
+        columns
+    }
 }

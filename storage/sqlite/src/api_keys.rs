@@ -1,18 +1,18 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{Row, sqlite::SqliteRow};
-use storage::{ApiKeyId, ApiKeyRecord, ApiKeys, Result, StorageError, columns::ApiKeyColumns};
+use storage::{ApiKeyId, ApiKeyRecord, ApiKeys, Result};
+use storage_sql::{SqlError, columns::ApiKeyColumns};
 
 use crate::{
     SqliteStorage,
-    fault::SqlError,
     time_columns::{from_column, from_optional_column, to_column},
 };
 
 #[async_trait]
 impl ApiKeys for SqliteStorage {
     async fn add_api_key(&self, key: &ApiKeyRecord) -> Result<()> {
-        self.step("add an API key", async || {
+        self.run("add an API key", async || {
             sqlx::query(
                 "INSERT INTO api_keys (id, name, scope, hash, created_at, expires_at, revoked_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING",
@@ -32,7 +32,7 @@ impl ApiKeys for SqliteStorage {
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyRecord>> {
-        self.step("list API keys", async || {
+        self.run("list API keys", async || {
             sqlx::query(
                 "SELECT id, name, scope, hash, created_at, expires_at, revoked_at
                  FROM api_keys ORDER BY created_at, id",
@@ -47,7 +47,7 @@ impl ApiKeys for SqliteStorage {
     }
 
     async fn revoke_api_key(&self, id: &ApiKeyId, at: DateTime<Utc>) -> Result<()> {
-        self.step("revoke an API key", async || {
+        self.run("revoke an API key", async || {
             let revoked =
                 sqlx::query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, $2) WHERE id = $1")
                     .bind(&id.0)
@@ -55,7 +55,7 @@ impl ApiKeys for SqliteStorage {
                     .execute(&self.writer)
                     .await?;
             match revoked.rows_affected() {
-                0 => Err(StorageError::no_api_key(id).into()),
+                0 => Err(SqlError::not_found("API key", &id.0)),
                 _ => Ok(()),
             }
         })

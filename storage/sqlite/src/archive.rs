@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use shared_types::{BatchId, LlmName, MetricTitle, Source};
 use storage::{BatchArchive, BatchCursor, BatchFilter, BatchPage, Result, StoredBatch};
+use storage_sql::columns::batch_page;
 use uuid::Uuid;
 
 use crate::{
@@ -49,7 +50,7 @@ const FILTERED_PAGE: &str = concat!(
 #[async_trait]
 impl BatchArchive for SqliteStorage {
     async fn batch(&self, id: BatchId) -> Result<Option<StoredBatch>> {
-        self.step("read a batch", async || {
+        self.run("read a batch", async || {
             let row = sqlx::query(select_batches!("WHERE b.id = $1"))
                 .bind(id.as_uuid())
                 .fetch_optional(&self.readers)
@@ -66,7 +67,7 @@ impl BatchArchive for SqliteStorage {
         limit: u32,
     ) -> Result<BatchPage> {
         let is_filtered = *filter != BatchFilter::default();
-        self.step("list batches", async || {
+        self.run("list batches", async || {
             let mut page = sqlx::query(if is_filtered { FILTERED_PAGE } else { PAGE })
                 .bind(after.map_or(i64::MAX, |cursor| to_column(cursor.timestamp)))
                 .bind(after.map_or(Uuid::max(), |cursor| cursor.id.as_uuid()))
@@ -84,7 +85,7 @@ impl BatchArchive for SqliteStorage {
                 .iter()
                 .map(stored_batch)
                 .collect::<std::result::Result<_, _>>()?;
-            Ok(BatchPage::cut(batches, limit))
+            Ok(batch_page(batches, limit))
         })
         .await
     }

@@ -3,16 +3,14 @@
 use chrono::{DateTime, Utc};
 use shared_types::{BatchId, MetricBatch, RunId};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
-use storage::{
-    StoredBatch,
+use storage::StoredBatch;
+use storage_sql::{
+    SqlError,
     columns::{BatchColumns, metadata_column},
-    step::{Publication, StepError},
+    write_transaction::Publication,
 };
 
-use crate::{
-    fault::SqlError,
-    time_columns::{from_column, to_column},
-};
+use crate::time_columns::{from_column, to_column};
 
 /// What [`stored_batch`] reads.
 macro_rules! batch_columns {
@@ -61,10 +59,10 @@ fn encode_values(values: &[f64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-pub(crate) fn decode_values(bytes: &[u8]) -> Result<Vec<f64>, StepError> {
+pub(crate) fn decode_values(bytes: &[u8]) -> Result<Vec<f64>, SqlError> {
     let (values, rest) = bytes.as_chunks();
     if !rest.is_empty() {
-        return Err(StepError::fault(format!(
+        return Err(SqlError::fault(format!(
             "{} bytes are not whole doubles",
             bytes.len()
         )));

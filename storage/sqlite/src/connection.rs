@@ -4,6 +4,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use storage_sql::SqlError;
 
 use chrono::{DateTime, Utc};
 use shared_types::Clock;
@@ -12,13 +13,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use storage::{Result, StorageError};
-use tokio::sync::Mutex;
-
-use crate::fault::SqlError;
 
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a step waits for its turn to write in this process. The swap of a rebuild may take this long.
+/// How long an operation waits for its turn to write in this process.
 const TURN_TIMEOUT: Duration = Duration::from_secs(30);
 const READERS: u32 = 4;
 
@@ -35,8 +33,6 @@ pub enum Location {
 pub struct SqliteStorage {
     pub(crate) writer: SqlitePool,
     pub(crate) readers: SqlitePool,
-    /// Held by rebuilds and prunings, one at a time: a rebuild reads what a pruning deletes.
-    pub(crate) maintenance: Mutex<()>,
     location: Location,
     clock: Arc<dyn Clock>,
 }
@@ -106,7 +102,6 @@ impl SqliteStorage {
         Ok(Self {
             writer,
             readers,
-            maintenance: Mutex::new(()),
             location,
             clock,
         })
@@ -117,11 +112,11 @@ impl SqliteStorage {
     }
 
     /// Names an error after its operation.
-    pub(crate) async fn step<T, F>(&self, operation: &'static str, step: impl FnOnce() -> F) -> Result<T>
+    pub(crate) async fn run<T, F>(&self, operation: &'static str, attempt: impl FnOnce() -> F) -> Result<T>
     where
         F: Future<Output = std::result::Result<T, SqlError>>,
     {
-        step().await.map_err(|error| error.during(operation))
+        attempt().await.map_err(|error| error.during(operation))
     }
 
     /// A transaction that is the only one to write from its start on, so that it never has to give up half-way.
@@ -155,4 +150,49 @@ fn make_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+    use shared_types::{RegistrySeed, SystemClock};
+    use storage::{Applied, BoxError, Maintenance, Outbox, Projection, Reconciliation, Recorded, Registry};
+    use storage_conformance::samples::batches;
+
+    use crate::{Location, SqliteStorage};
+
+    /// A limit on the pages of the file does what a full disk does, at the same places.
+    #[tokio::test]
+    async fn a_full_disk_is_unavailable_until_there_is_space() -> Result<(), BoxError> {
+        let storage = SqliteStorage::open(Location::Ephemeral, Arc::new(SystemClock))?;
+        storage.migrate().await?;
+        storage
+            .seed(&RegistrySeed::standard()?, DateTime::UNIX_EPOCH)
+            .await?;
+        let (kept, more) = (batches(0..20)?, batches(20..400)?);
+        storage.record(&kept).await?;
+        storage.apply(&kept[..10]).await?;
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(&storage.writer)
+            .await?;
+        for error in [
+            storage.record(&more).await.unwrap_err(),
+            storage.apply(&more).await.unwrap_err(),
+        ] {
+            assert!(error.is_transient(), "{error:?}");
+        }
+        assert_eq!(storage.counted_batches().await?, 10, "all or nothing");
+        assert_eq!(storage.audit(None, 1000).await?.mismatches, [], "readers go on");
+
+        sqlx::query("PRAGMA max_page_count = 1000000")
+            .execute(&storage.writer)
+            .await?;
+        let recorded = storage.record(&more).await?;
+        assert!(recorded.iter().all(|outcome| *outcome == Recorded::Stored));
+        let applied = storage.apply(&more).await?;
+        assert!(applied.iter().all(|outcome| *outcome == Applied::Counted));
+        Ok(())
+    }
 }

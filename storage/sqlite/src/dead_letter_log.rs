@@ -1,21 +1,21 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{Row, sqlite::SqliteRow};
-use storage::{
-    DeadLetterEntry, DeadLetterLog, DeadLetterNote, Result,
+use storage::{DeadLetterEntry, DeadLetterLog, DeadLetterNote, Result};
+use storage_sql::{
+    SqlError,
     columns::{DeadLetterColumns, NoteColumns},
 };
 
 use crate::{
     SqliteStorage,
-    fault::SqlError,
     time_columns::{from_column, from_optional_column, to_column},
 };
 
 #[async_trait]
 impl DeadLetterLog for SqliteStorage {
     async fn note_dead_letters(&self, notes: &[DeadLetterNote]) -> Result<Vec<i64>> {
-        self.step("note dead letters", async || {
+        self.run("note dead letters", async || {
             let mut transaction = self.begin().await?;
             let mut entries = Vec::with_capacity(notes.len());
             for note in notes.iter().map(NoteColumns::from) {
@@ -43,7 +43,7 @@ impl DeadLetterLog for SqliteStorage {
     }
 
     async fn dead_letters_done(&self, entries: &[i64], at: DateTime<Utc>) -> Result<()> {
-        self.step("note dead letters as done", async || {
+        self.run("note dead letters as done", async || {
             let mut transaction = self.begin().await?;
             for entry in entries {
                 sqlx::query("UPDATE dead_letter_log SET done_at = $2 WHERE id = $1 AND done_at IS NULL")
@@ -59,7 +59,7 @@ impl DeadLetterLog for SqliteStorage {
     }
 
     async fn dead_letter_log(&self, limit: u32) -> Result<Vec<DeadLetterEntry>> {
-        self.step("read the log of dead letters", async || {
+        self.run("read the log of dead letters", async || {
             sqlx::query(
                 "SELECT id, letter_id, action, reason, body, body_bytes, operator, noted_at, done_at
                  FROM dead_letter_log ORDER BY id DESC LIMIT $1",

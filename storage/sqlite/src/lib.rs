@@ -3,11 +3,11 @@
 //! | module | ports |
 //! |---|---|
 //! | `registry` | `Registry` |
-//! | `intake` | the transaction behind `Outbox::record` and `Projection::apply`: batches, ledger, statistics |
+//! | `batch_transaction` | the transaction behind `Outbox::record` and `Projection::apply`: batches, ledger, statistics |
 //! | `outbox` | `Outbox` |
-//! | `projection`, `rebuild` | `Projection` |
-//! | `reconciliation`, `audit`, `retention` | `Reconciliation` |
-//! | `archive`, `dead_letter_log`, `api_keys`, `simulation_log`, `maintenance` | the ports of these names |
+//! | `projection`, `recomputation` | `Projection` |
+//! | `reconciliation`, `recomputation`, `retention` | `Reconciliation` |
+//! | `archive`, `dead_letter_log`, `api_keys`, `simulation_progress`, `maintenance` | the ports of these names |
 //!
 //! There is one writer at a time, in this process by a pool of one connection, among processes by `BEGIN IMMEDIATE`;
 //! readers see the last commit and never wait (write-ahead log). The database's clock is the one given to
@@ -15,22 +15,20 @@
 
 mod api_keys;
 mod archive;
-mod audit;
 mod batch_rows;
+mod batch_transaction;
 mod connection;
+mod counted_batches;
 mod dead_letter_log;
-mod fault;
-mod intake;
-mod ledger_pages;
 mod maintenance;
 mod migrations;
 mod outbox;
 mod projection;
-mod rebuild;
+mod recomputation;
 mod reconciliation;
 mod registry;
 mod retention;
-mod simulation_log;
+mod simulation_progress;
 mod statistics_rows;
 mod time_columns;
 

@@ -1,13 +1,14 @@
 use async_trait::async_trait;
 use sqlx::{SqliteConnection, migrate::MigrateError};
-use storage::{DatabaseInfo, Maintenance, Result, step::StepError};
+use storage::{DatabaseInfo, Maintenance, Result};
+use storage_sql::SqlError;
 
-use crate::{SqliteStorage, fault::SqlError, migrations::MIGRATIONS};
+use crate::{SqliteStorage, migrations::MIGRATIONS};
 
 #[async_trait]
 impl Maintenance for SqliteStorage {
     async fn migrate(&self) -> Result<u32> {
-        self.step("migrate", async || {
+        self.run("migrate", async || {
             // The driver has no lock for SQLite; a write transaction around all of it is one, also among processes.
             let mut transaction = self.begin().await?;
             let before = applied(&mut transaction).await?;
@@ -23,7 +24,7 @@ impl Maintenance for SqliteStorage {
     }
 
     async fn database_info(&self) -> Result<DatabaseInfo> {
-        self.step("read the database's version", async || {
+        self.run("read the database's version", async || {
             let mut connection = self.readers.acquire().await?;
             let version: String = sqlx::query_scalar("SELECT sqlite_version()")
                 .fetch_one(&mut *connection)
@@ -40,7 +41,7 @@ impl Maintenance for SqliteStorage {
     }
 
     async fn ping(&self) -> Result<()> {
-        self.step("ping", async || {
+        self.run("ping", async || {
             // Reads the file, unlike SELECT 1.
             sqlx::query("SELECT count(*) FROM sqlite_schema")
                 .execute(&self.readers)
@@ -74,6 +75,6 @@ async fn applied(connection: &mut SqliteConnection) -> std::result::Result<u32, 
 fn failed(error: MigrateError) -> SqlError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-        other => StepError::fault(other).into(),
+        other => SqlError::fault(other).into(),
     }
 }

@@ -10,7 +10,7 @@ use sqlx::{
 };
 
 /// Name and text of each file of `migrations/sqlite`, in the order in which they apply.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     (
         "0001_initial.sql",
         include_str!("../../../migrations/sqlite/0001_initial.sql"),
@@ -30,6 +30,10 @@ const FILES: [(&str, &str); 5] = [
     (
         "0005_batch_metadata.sql",
         include_str!("../../../migrations/sqlite/0005_batch_metadata.sql"),
+    ),
+    (
+        "0006_rebuild_in_one_transaction.sql",
+        include_str!("../../../migrations/sqlite/0006_rebuild_in_one_transaction.sql"),
     ),
 ];
 

@@ -4,18 +4,14 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use shared_types::{BatchId, MetricBatch};
 use sqlx::Row;
-use storage::{
-    Outbox, OutboxDepth, Recorded, Result,
-    columns::readable,
-    step::{self, StepError},
-};
+use storage::{Outbox, OutboxDepth, Recorded, Result};
+use storage_sql::{SqlError, admission, columns::readable};
 use uuid::Uuid;
 
 use crate::{
     SqliteStorage,
     batch_rows::{batch_columns, id_list, stored_batch},
-    fault::SqlError,
-    intake::Intake,
+    batch_transaction::BatchTransaction,
     time_columns::{from_optional_column, to_column},
 };
 
@@ -25,13 +21,13 @@ impl Outbox for SqliteStorage {
         if batches.is_empty() {
             return Ok(Vec::new());
         }
-        self.step("record batches", async || {
+        self.run("record batches", async || {
             let mut transaction = self.begin().await?;
-            let mut intake = Intake {
+            let mut batch_transaction = BatchTransaction {
                 connection: &mut transaction,
                 now: self.now(),
             };
-            let recorded = step::record(&mut intake, batches, HashSet::new()).await?;
+            let recorded = admission::record(&mut batch_transaction, batches, HashSet::new()).await?;
             transaction.commit().await?;
             Ok(recorded)
         })
@@ -44,7 +40,7 @@ impl Outbox for SqliteStorage {
         grace: Duration,
         lease: Duration,
     ) -> Result<Vec<MetricBatch>> {
-        self.step("claim unpublished batches", || self.claim(limit, grace, lease))
+        self.run("claim unpublished batches", || self.claim(limit, grace, lease))
             .await
     }
 
@@ -52,7 +48,7 @@ impl Outbox for SqliteStorage {
         if ids.is_empty() {
             return Ok(());
         }
-        self.step("mark batches as published", async || {
+        self.run("mark batches as published", async || {
             sqlx::query("DELETE FROM outbox WHERE batch_id IN (SELECT unhex(value) FROM json_each($1))")
                 .bind(id_list(ids))
                 .execute(&self.writer)
@@ -63,7 +59,7 @@ impl Outbox for SqliteStorage {
     }
 
     async fn outbox_depth(&self) -> Result<OutboxDepth> {
-        self.step("count unpublished batches", async || {
+        self.run("count unpublished batches", async || {
             let (unpublished, oldest): (i64, Option<i64>) =
                 sqlx::query_as("SELECT count(*), min(recorded_at) FROM outbox")
                     .fetch_one(&self.readers)
@@ -113,7 +109,7 @@ impl SqliteStorage {
         .await?;
         let claimed = rows
             .iter()
-            .map(|row| Ok((row.try_get("id")?, stored_batch(row).map_err(StepError::from))))
+            .map(|row| Ok((row.try_get("id")?, stored_batch(row).map_err(SqlError::from))))
             .collect::<std::result::Result<Vec<(Uuid, _)>, SqlError>>()?;
         let ids: Vec<BatchId> = claimed.iter().map(|(id, _)| BatchId::from(*id)).collect();
         sqlx::query(

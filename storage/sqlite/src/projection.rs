@@ -2,13 +2,16 @@ use async_trait::async_trait;
 use shared_types::{MetricBatch, Source};
 use sqlx::{Row, sqlite::SqliteRow};
 use storage::{
-    Applied, HistoryFilter, Hour, Period, Projection, RebuildReport, Result, Revision, StatisticsChange,
+    Applied, HistoryFilter, Hour, Projection, RebuildReport, Result, Revision, StatisticsChange,
     StatisticsRow,
-    columns::{statistics_key, statistics_row},
-    step,
+};
+use storage_sql::{
+    SqlError,
+    columns::{ALL_TIME, FIRST_HOUR, statistics_key, statistics_row},
+    counting,
 };
 
-use crate::{SqliteStorage, fault::SqlError, intake::Intake, time_columns::from_column};
+use crate::{SqliteStorage, batch_transaction::BatchTransaction, time_columns::from_column};
 
 #[async_trait]
 impl Projection for SqliteStorage {
@@ -16,13 +19,13 @@ impl Projection for SqliteStorage {
         if batches.is_empty() {
             return Ok(Vec::new());
         }
-        self.step("apply batches", async || {
+        self.run("apply batches", async || {
             let mut transaction = self.begin().await?;
-            let mut intake = Intake {
+            let mut batch_transaction = BatchTransaction {
                 connection: &mut transaction,
                 now: self.now(),
             };
-            let applied = step::apply(&mut intake, batches).await?;
+            let applied = counting::apply(&mut batch_transaction, batches).await?;
             #[cfg(feature = "failpoints")]
             fail::fail_point!("projection::before_commit", |_| std::process::abort());
             transaction.commit().await?;
@@ -32,12 +35,12 @@ impl Projection for SqliteStorage {
     }
 
     async fn statistics_since(&self, since: Option<Revision>, horizon: Hour) -> Result<StatisticsChange> {
-        self.step("read changed statistics", || self.changes(since, horizon))
+        self.run("read changed statistics", || self.changes(since, horizon))
             .await
     }
 
     async fn history(&self, filter: &HistoryFilter) -> Result<Vec<StatisticsRow>> {
-        self.step("read history", async || {
+        self.run("read history", async || {
             sqlx::query(
                 "SELECT llm_id, metric_id, source, period, state, updated_at FROM statistics
                  WHERE llm_id = $1 AND metric_id = $2 AND ($3 IS NULL OR source = $3)
@@ -47,7 +50,7 @@ impl Projection for SqliteStorage {
             .bind(filter.llm.0)
             .bind(filter.metric.0)
             .bind(filter.source.map(Source::as_str))
-            .bind(filter.from.0.max(Period::FIRST_HOUR.0))
+            .bind(filter.from.0.max(FIRST_HOUR.0))
             .bind(filter.until.0)
             .fetch_all(&self.readers)
             .await?
@@ -59,12 +62,12 @@ impl Projection for SqliteStorage {
     }
 
     async fn rebuild(&self, progress: &(dyn Fn(u64, u64) + Send + Sync)) -> Result<RebuildReport> {
-        self.step("rebuild statistics", || self.rebuild_once(progress))
+        self.run("rebuild statistics", || self.rebuild_once(progress))
             .await
     }
 
     async fn counted_batches(&self) -> Result<u64> {
-        self.step("count the ledger", async || {
+        self.run("count the ledger", async || {
             let count: i64 = sqlx::query_scalar("SELECT count(*) FROM ledger")
                 .fetch_one(&self.readers)
                 .await?;
@@ -109,7 +112,7 @@ impl SqliteStorage {
              LEFT JOIN statistics s ON s.revision > $1 AND (s.period = $2 OR s.period >= $3)",
         )
         .bind(position)
-        .bind(Period::AllTime.to_column())
+        .bind(ALL_TIME)
         .bind(horizon.0)
         .fetch_all(&self.readers)
         .await?;

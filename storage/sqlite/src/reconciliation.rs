@@ -5,12 +5,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::SqliteConnection;
 use storage::{Audit, Hour, LONGEST_REQUEUE_DELAY, Pruned, Reconciliation, Requeued, Result, SLOWEST_RECORD};
 
-use crate::{SqliteStorage, fault::SqlError, time_columns::to_column};
+use crate::{SqliteStorage, time_columns::to_column};
+use storage_sql::SqlError;
 
 #[async_trait]
 impl Reconciliation for SqliteStorage {
     async fn requeue_uncounted(&self, grace: Duration, limit: u32) -> Result<Requeued> {
-        self.step("requeue uncounted batches", async || {
+        self.run("requeue uncounted batches", async || {
             let mut transaction = self.begin().await?;
             let requeued = requeue(&mut transaction, self.now(), grace, limit).await?;
             let uncounted: i64 = sqlx::query_scalar("SELECT count(*) FROM uncounted")
@@ -26,12 +27,12 @@ impl Reconciliation for SqliteStorage {
     }
 
     async fn audit(&self, from: Option<Hour>, batches: u64) -> Result<Audit> {
-        self.step("audit statistics", || self.audit_once(from, batches))
+        self.run("audit statistics", || self.audit_once(from, batches))
             .await
     }
 
     async fn prune(&self, keep: Duration, now: DateTime<Utc>, limit: u32) -> Result<Pruned> {
-        self.step("prune batches", || self.prune_once(keep, now, limit))
+        self.run("prune batches", || self.prune_once(keep, now, limit))
             .await
     }
 }

@@ -2,21 +2,21 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use shared_types::{Creator, Llm, LlmId, Metric, MetricId, NewLlm, NewMetric, RegistrySeed};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
-use storage::{
-    LlmChange, MetricChange, Registry, Result, StorageError,
-    columns::{LlmColumns, MetricColumns},
+use storage::{LlmChange, MetricChange, Registry, Result};
+use storage_sql::{
+    SqlError,
+    columns::{LlmColumns, MetricColumns, changed_metric},
 };
 
 use crate::{
     SqliteStorage,
-    fault::SqlError,
     time_columns::{from_column, to_column},
 };
 
 #[async_trait]
 impl Registry for SqliteStorage {
     async fn seed(&self, seed: &RegistrySeed, at: DateTime<Utc>) -> Result<()> {
-        self.step("seed the registry", async || {
+        self.run("seed the registry", async || {
             let mut transaction = self.begin().await?;
             seed_llms(&mut transaction, &seed.llms, at).await?;
             seed_metrics(&mut transaction, &seed.metrics, at).await?;
@@ -27,7 +27,7 @@ impl Registry for SqliteStorage {
     }
 
     async fn llms(&self) -> Result<Vec<Llm>> {
-        self.step("list LLMs", async || {
+        self.run("list LLMs", async || {
             sqlx::query(
                 "SELECT id, name, creator, created_at, updated_at FROM llms
                  WHERE archived_at IS NULL ORDER BY id",
@@ -42,7 +42,7 @@ impl Registry for SqliteStorage {
     }
 
     async fn create_llm(&self, new: &NewLlm, at: DateTime<Utc>) -> Result<Llm> {
-        self.step("register an LLM", async || {
+        self.run("register an LLM", async || {
             sqlx::query(
                 "INSERT INTO llms (name, creator, created_at, updated_at) VALUES ($1, $2, $3, $3)
                  ON CONFLICT (name) DO UPDATE
@@ -56,13 +56,13 @@ impl Registry for SqliteStorage {
             .fetch_optional(&self.writer)
             .await?
             .as_ref()
-            .map_or_else(|| Err(StorageError::llm_taken(&new.name).into()), llm)
+            .map_or_else(|| Err(SqlError::name_taken("LLM", &new.name)), llm)
         })
         .await
     }
 
     async fn update_llm(&self, id: LlmId, change: &LlmChange, at: DateTime<Utc>) -> Result<Llm> {
-        self.step("change an LLM", async || {
+        self.run("change an LLM", async || {
             sqlx::query(
                 "UPDATE llms SET creator = coalesce($2, creator), updated_at = $3
                  WHERE id = $1 AND archived_at IS NULL
@@ -74,13 +74,13 @@ impl Registry for SqliteStorage {
             .fetch_optional(&self.writer)
             .await?
             .as_ref()
-            .map_or_else(|| Err(StorageError::no_llm(id).into()), llm)
+            .map_or_else(|| Err(SqlError::not_found("LLM", id)), llm)
         })
         .await
     }
 
     async fn archive_llm(&self, id: LlmId, at: DateTime<Utc>) -> Result<()> {
-        self.step("archive an LLM", async || {
+        self.run("archive an LLM", async || {
             let archived = sqlx::query(
                 "UPDATE llms SET archived_at = $2, updated_at = $2 WHERE id = $1 AND archived_at IS NULL",
             )
@@ -89,7 +89,7 @@ impl Registry for SqliteStorage {
             .execute(&self.writer)
             .await?;
             if archived.rows_affected() == 0 {
-                Err(StorageError::no_llm(id).into())
+                Err(SqlError::not_found("LLM", id))
             } else {
                 Ok(())
             }
@@ -98,7 +98,7 @@ impl Registry for SqliteStorage {
     }
 
     async fn metrics(&self) -> Result<Vec<Metric>> {
-        self.step("list metrics", async || {
+        self.run("list metrics", async || {
             sqlx::query(
                 "SELECT id, title, unit, lower_bound, upper_bound, better, created_at, updated_at FROM metrics
                  WHERE archived_at IS NULL ORDER BY id",
@@ -113,7 +113,7 @@ impl Registry for SqliteStorage {
     }
 
     async fn create_metric(&self, new: &NewMetric, at: DateTime<Utc>) -> Result<Metric> {
-        self.step("register a metric", async || {
+        self.run("register a metric", async || {
             sqlx::query(
                 "INSERT INTO metrics (title, unit, lower_bound, upper_bound, better, created_at, updated_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $6)
@@ -133,13 +133,13 @@ impl Registry for SqliteStorage {
             .fetch_optional(&self.writer)
             .await?
             .as_ref()
-            .map_or_else(|| Err(StorageError::metric_taken(&new.title).into()), metric)
+            .map_or_else(|| Err(SqlError::name_taken("metric", &new.title)), metric)
         })
         .await
     }
 
     async fn update_metric(&self, id: MetricId, change: &MetricChange, at: DateTime<Utc>) -> Result<Metric> {
-        self.step("change a metric", async || {
+        self.run("change a metric", async || {
             let mut transaction = self.begin().await?;
             let row = sqlx::query(
                 "SELECT id, title, unit, lower_bound, upper_bound, better, created_at, updated_at FROM metrics
@@ -148,8 +148,8 @@ impl Registry for SqliteStorage {
             .bind(id.0)
             .fetch_optional(&mut *transaction)
             .await?;
-            let before = row.as_ref().map_or_else(|| Err(StorageError::no_metric(id).into()), metric)?;
-            let after = change.applied_to(before, at)?;
+            let before = row.as_ref().map_or_else(|| Err(SqlError::not_found("metric", id)), metric)?;
+            let after = changed_metric(change, before, at)?;
             sqlx::query(
                 "UPDATE metrics SET unit = $2, lower_bound = $3, upper_bound = $4, better = $5, updated_at = $6
                  WHERE id = $1",
@@ -169,7 +169,7 @@ impl Registry for SqliteStorage {
     }
 
     async fn archive_metric(&self, id: MetricId, at: DateTime<Utc>) -> Result<()> {
-        self.step("archive a metric", async || {
+        self.run("archive a metric", async || {
             let archived = sqlx::query(
                 "UPDATE metrics SET archived_at = $2, updated_at = $2 WHERE id = $1 AND archived_at IS NULL",
             )
@@ -178,7 +178,7 @@ impl Registry for SqliteStorage {
             .execute(&self.writer)
             .await?;
             if archived.rows_affected() == 0 {
-                Err(StorageError::no_metric(id).into())
+                Err(SqlError::not_found("metric", id))
             } else {
                 Ok(())
             }

@@ -7,37 +7,32 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
-use storage::{Hour, Period, Pruned, first_hour_kept, hours_held_back};
+use storage::{Hour, Pruned};
+use storage_sql::{
+    SqlError,
+    columns::FIRST_HOUR,
+    retention::{first_hour_kept, hours_held_back},
+};
 use uuid::Uuid;
 
 use crate::{
     SqliteStorage,
-    fault::SqlError,
     time_columns::{from_column, from_optional_column, start_of, to_column},
 };
 
 impl SqliteStorage {
-    /// A rebuild in this process is let finish first; one in another process notices.
     pub(crate) async fn prune_once(
         &self,
         keep: Duration,
         now: DateTime<Utc>,
         limit: u32,
     ) -> Result<Pruned, SqlError> {
-        let Ok(_turn) = self.maintenance.try_lock() else {
-            return Ok(Pruned {
-                retained_from: retained_from(&mut *self.readers.acquire().await?).await?,
-                batches: 0,
-                more: true,
-                held_back_hours: 0,
-            });
-        };
         let mut transaction = self.begin().await?;
         let newest = sqlx::query_scalar("SELECT max(recorded_at) FROM batches")
             .fetch_one(&mut *transaction)
             .await?;
         let wanted = first_hour_kept(keep, now, self.now(), from_optional_column(newest)?);
-        let retained_from = raise(&mut transaction, wanted.unwrap_or(Period::FIRST_HOUR)).await?;
+        let retained_from = raise(&mut transaction, wanted.unwrap_or(FIRST_HOUR)).await?;
         let (batches, more) = delete_before(&mut transaction, retained_from, limit).await?;
         transaction.commit().await?;
         Ok(Pruned {
@@ -114,5 +109,5 @@ pub(crate) async fn retained_from(connection: &mut SqliteConnection) -> Result<H
     let start = sqlx::query_scalar("SELECT retained_from FROM retention")
         .fetch_one(connection)
         .await?;
-    Ok(from_optional_column(start)?.map_or(Period::FIRST_HOUR, Hour::of))
+    Ok(from_optional_column(start)?.map_or(FIRST_HOUR, Hour::of))
 }

@@ -43,7 +43,7 @@ pub(crate) fn batch_of(number: u64, values: Vec<f64>) -> OutgoingMessage {
             metadata: Metadata::default(),
         },
     };
-    OutgoingMessage::of(&MetricBatch::new(BatchId::new(timestamp, random), content))
+    outbox::outgoing_message(&MetricBatch::new(BatchId::new(timestamp, random), content))
 }
 
 pub(crate) fn id_of(delivery: &Delivery) -> BatchId {

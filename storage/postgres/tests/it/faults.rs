@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use futures::future::{try_join, try_join_all};
 use sqlx::{Connection, PgConnection};
-use storage::{
-    Applied, BoxError, Hour, Maintenance, Outbox, Projection, Recorded, StorageError,
-    conformance::samples::batches,
-};
+use storage::{Applied, BoxError, Hour, Maintenance, Outbox, Projection, Recorded, StorageError};
+use storage_conformance::samples::batches;
 use storage_postgres::{PostgresSettings, PostgresStorage};
+use test_patience::until;
 use test_servers::PostgresServer;
 use tokio::{sync::watch, time};
 
@@ -150,6 +149,10 @@ async fn a_lock_that_is_held_too_long_is_unavailable() -> Outcome {
         "readers go on"
     );
     stall.rollback().await?;
+    until("the abandoned rebuild has ended", async || {
+        !storage.is_rebuilding().await.expect("a server that answers")
+    })
+    .await;
     let applied = storage.apply(&batches).await?;
     assert_eq!(
         applied

@@ -42,4 +42,4 @@ async fn on_the_shared_server() -> Result<(Arc<dyn Storage>, ()), BoxError> {
     Ok((Arc::new(connect(&empty_database().await?)?), ()))
 }
 
-storage::conformance_tests!(on_the_shared_server);
+storage_conformance::conformance_tests!(on_the_shared_server);

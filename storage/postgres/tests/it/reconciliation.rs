@@ -1,6 +1,12 @@
 //! What reconciliation and retention do by a clock that cannot be set, with rows that no port can make, and in a race.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -9,9 +15,9 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, migrate::Migrator};
 use storage::{
     Applied, BoxError, Hour, Maintenance, Outbox, Projection, Reconciliation, Recorded, Refusal, Requeued,
     Storage, StorageError,
-    conformance::{backdoor::Backdoor, samples::batches},
 };
-use tokio::sync::Mutex;
+use storage_conformance::{direct_access::DirectAccess, samples::batches};
+use tokio::{runtime::Handle, sync::Mutex};
 
 use crate::{
     RETENTION, connect, empty_database,
@@ -31,7 +37,7 @@ async fn execute(sql: &mut PgConnection, statement: &'static str) -> Result<u64,
 struct Workbench(Mutex<PgConnection>);
 
 #[async_trait]
-impl Backdoor for Workbench {
+impl DirectAccess for Workbench {
     /// The server's clock cannot be set: everything that it dated is dated back.
     async fn age(&self, by: Duration) -> Outcome {
         let mut sql = self.0.lock().await;
@@ -60,13 +66,13 @@ impl Backdoor for Workbench {
     }
 }
 
-async fn with_a_backdoor() -> Result<(Arc<dyn Storage>, Arc<dyn Backdoor>, ()), BoxError> {
+async fn with_direct_access() -> Result<(Arc<dyn Storage>, Arc<dyn DirectAccess>, ()), BoxError> {
     let url = empty_database().await?;
     let sql = PgConnection::connect(&url).await?;
     Ok((Arc::new(connect(&url)?), Arc::new(Workbench(Mutex::new(sql))), ()))
 }
 
-storage::backdoor_tests!(with_a_backdoor);
+storage_conformance::direct_access_tests!(with_direct_access);
 
 /// Raises the limit beyond every batch, and commits when `work` stands there, with a snapshot from before.
 async fn with_a_limit_raised_meanwhile<T>(
@@ -192,17 +198,13 @@ async fn a_mark_from_the_future_is_taken_back() -> Outcome {
     Ok(())
 }
 
-/// A ledger that was dumped and restored into another server has transaction ids that this one has yet to come to.
+/// Statistics that were dumped and restored into another server have transaction ids that this one has yet to come to.
 #[tokio::test]
-async fn a_restored_ledger_is_rebuilt_like_any_other() -> Outcome {
+async fn restored_statistics_are_rebuilt_like_any_other() -> Outcome {
     let (storage, mut sql) = prepared().await?;
     let batches = batches(0..800)?;
     storage.apply(&batches[..700]).await?;
-    execute(
-        &mut sql,
-        "UPDATE ledger SET counted_in = counted_in + 1000000000000",
-    )
-    .await?;
+    execute(&mut sql, "UPDATE statistics SET revision = '1000000000000'").await?;
     storage.apply(&batches[700..]).await?;
     for _ in 0..2 {
         let rebuilt = storage.rebuild(&|_, _| {}).await?;
@@ -213,32 +215,65 @@ async fn a_restored_ledger_is_rebuilt_like_any_other() -> Outcome {
     Ok(())
 }
 
+/// Does something in the middle of a rebuild, on its thread.
+fn in_the_middle<T>(work: impl Future<Output = Result<T, BoxError>>) -> T {
+    let done = tokio::task::block_in_place(|| Handle::current().block_on(work));
+    done.expect("it works in the middle of a rebuild")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebuild_that_has_not_folded_every_batch_once_changes_nothing() -> Outcome {
-    let (storage, sql) = prepared().await?;
+    let (storage, mut sql) = prepared().await?;
     storage.apply(&batches(0..20)?).await?;
+    execute(&mut sql, "CREATE TABLE hidden AS SELECT * FROM ledger").await?;
     let before = storage.statistics_since(None, Hour(0)).await?;
     let sql = Mutex::new(sql);
-    // Behind the back of the rebuild that has begun.
+    // Behind the back of the rebuild, which has counted them.
     let refused = storage
         .rebuild(&|_, _| {
-            tokio::task::block_in_place(|| {
-                tokio::runtime::Handle::current().block_on(async {
-                    let far = "UPDATE ledger SET counted_in = 1000000000000";
-                    execute(&mut *sql.lock().await, far).await.unwrap();
-                });
-            });
+            in_the_middle(async { execute(&mut *sql.lock().await, "DELETE FROM ledger").await });
         })
         .await;
     assert!(matches!(refused, Err(StorageError::Fault { .. })), "{refused:?}");
     assert_eq!(storage.statistics_since(None, Hour(0)).await?.rows, before.rows);
+    execute(&mut *sql.lock().await, "INSERT INTO ledger SELECT * FROM hidden").await?;
     assert_eq!(storage.rebuild(&|_, _| {}).await?.changed, 0, "the lock is free");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rebuild_refuses_consumers_at_once_and_nobody_else() -> Outcome {
+    let (storage, _) = prepared().await?;
+    let (counted, late) = (batches(0..100)?, batches(100..110)?);
+    storage.apply(&counted).await?;
+    let before = storage.statistics_since(None, Hour(0)).await?;
+    let refusals = AtomicU32::new(0);
+    let report = storage
+        .rebuild(&|_, _| {
+            in_the_middle(async {
+                let refused = storage.apply(&late).await;
+                assert!(matches!(refused, Err(StorageError::Rebuilding)), "{refused:?}");
+                assert!(storage.is_rebuilding().await?);
+                storage.record(&late).await?;
+                let pruned = storage.prune(NOW, late[0].timestamp(), 10).await?;
+                assert!(pruned.more && pruned.batches == 0);
+                let seen = storage.statistics_since(None, Hour(0)).await?;
+                assert_eq!(seen.rows, before.rows);
+                refusals.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            });
+        })
+        .await?;
+    assert!(refusals.into_inner() > 1);
+    assert_eq!((report.batches, report.changed), (100, 0));
+    assert!(!storage.is_rebuilding().await?);
+    assert_eq!(storage.apply(&late).await?, vec![Applied::Counted; 10]);
     Ok(())
 }
 
 /// A database of the first release, with what it has counted.
 #[tokio::test]
-async fn what_was_counted_before_the_ledger_knew_when_is_rebuilt_like_the_rest() -> Outcome {
+async fn what_the_first_release_counted_is_rebuilt_like_the_rest() -> Outcome {
     let url = empty_database().await?;
     let mut sql = PgConnection::connect(&url).await?;
     let all = Migrator::new(std::path::Path::new("../../migrations/postgres")).await?;

@@ -3,9 +3,8 @@
 use chrono::DateTime;
 use shared_types::RegistrySeed;
 use sqlx::{Connection, PgConnection, Row};
-use storage::{
-    BoxError, Hour, Maintenance, Outbox, Projection, Registry, StorageError, conformance::samples::batches,
-};
+use storage::{BoxError, Hour, Maintenance, Outbox, Projection, Registry, StorageError};
+use storage_conformance::samples::batches;
 use storage_postgres::PostgresStorage;
 
 use crate::{connect, empty_database};

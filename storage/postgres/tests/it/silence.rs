@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::postgres::PgConnectOptions;
-use storage::{BoxError, Outbox, Recorded, StorageError, conformance::samples::batches};
+use storage::{BoxError, Outbox, Recorded, StorageError};
+use storage_conformance::samples::batches;
 use storage_postgres::{PostgresSettings, PostgresStorage};
 use test_patience::found;
 use tokio::{

@@ -9,10 +9,8 @@ use std::{
 
 use futures::future::{join, try_join};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use storage::{
-    BoxError, Maintenance, Outbox, Projection, Reconciliation, Requeued, StorageError,
-    conformance::samples::batches,
-};
+use storage::{BoxError, Maintenance, Outbox, Projection, Reconciliation, Requeued, StorageError};
+use storage_conformance::samples::batches;
 use storage_postgres::{PostgresSettings, PostgresStorage, RebuildLimits};
 use test_patience::{soon, until};
 use test_servers::PostgresServer;
@@ -79,8 +77,8 @@ async fn the_server_ends_the_statements_of_a_rebuild() -> Outcome {
         ..RebuildLimits::default()
     };
     let mut other = PgConnection::connect(&url).await?;
-    // The pages are of batches; the first statement that reads a whole table counts the ledger.
-    for (table, limits) in [("batches", of_pages), ("ledger", of_tables)] {
+    // The ledger is counted, which reads a whole table; LLMs are looked for only where rows are compared.
+    for (table, limits) in [("llms", of_pages), ("ledger", of_tables)] {
         let mut stall = other.begin().await?;
         sqlx::query(AssertSqlSafe(format!("LOCK TABLE {table}")))
             .execute(&mut *stall)

@@ -7,8 +7,9 @@ use shared_types::{ManualClock, RegistrySeed, SystemClock};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use storage::{
     BatchArchive, BoxError, Hour, Maintenance, Outbox, Projection, Reconciliation, Recorded, Registry,
-    StorageError, conformance::samples::batches,
+    StorageError,
 };
+use storage_conformance::samples::batches;
 use storage_sqlite::{Location, SqliteStorage};
 use tempfile::TempDir;
 

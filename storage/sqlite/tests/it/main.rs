@@ -23,7 +23,7 @@ mod in_a_file {
         Ok((storage, directory))
     }
 
-    storage::conformance_tests!(in_a_file);
+    storage_conformance::conformance_tests!(in_a_file);
 }
 
 mod in_memory {
@@ -33,5 +33,5 @@ mod in_memory {
         Ok((open(Location::Ephemeral)?, ()))
     }
 
-    storage::conformance_tests!(in_memory);
+    storage_conformance::conformance_tests!(in_memory);
 }

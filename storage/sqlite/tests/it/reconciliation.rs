@@ -8,8 +8,8 @@ use shared_types::{Clock, ManualClock};
 use sqlx::{SqliteConnection, migrate::Migrator};
 use storage::{
     BoxError, Hour, Maintenance, Outbox, Projection, Reconciliation, Requeued, SLOWEST_RECORD, Storage,
-    conformance::{backdoor::Backdoor, samples::batches},
 };
+use storage_conformance::{direct_access::DirectAccess, samples::batches};
 use storage_sqlite::{Location, SqliteStorage};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -47,7 +47,7 @@ impl Workbench {
 }
 
 #[async_trait]
-impl Backdoor for Workbench {
+impl DirectAccess for Workbench {
     async fn age(&self, by: Duration) -> Outcome {
         self.clock.advance(TimeDelta::from_std(by)?);
         Ok(())
@@ -65,12 +65,12 @@ impl Backdoor for Workbench {
 }
 
 /// Years after the samples.
-async fn with_a_backdoor() -> Result<(Arc<dyn Storage>, Arc<dyn Backdoor>, ()), BoxError> {
+async fn with_direct_access() -> Result<(Arc<dyn Storage>, Arc<dyn DirectAccess>, ()), BoxError> {
     let bench = Workbench::at(TimeDelta::days(25_000)).await?;
     Ok((Arc::clone(&bench.storage) as _, Arc::new(bench), ()))
 }
 
-storage::backdoor_tests!(with_a_backdoor);
+storage_conformance::direct_access_tests!(with_direct_access);
 
 #[tokio::test]
 async fn a_mark_from_the_future_is_taken_back() -> Outcome {
@@ -110,7 +110,7 @@ async fn a_clock_that_jumps_ahead_deletes_nothing() -> Outcome {
 
 /// A file of the first release, with what it has counted.
 #[tokio::test]
-async fn what_was_counted_before_the_ledger_knew_when_is_rebuilt_like_the_rest() -> Outcome {
+async fn what_the_first_release_counted_is_rebuilt_like_the_rest() -> Outcome {
     let directory = TempDir::new()?;
     let path = directory.path().join("llm-bench.db");
     let storage = open(&path)?;

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use shared_types::{BatchId, MetricBatch, message};
 use statistics::RunningStatistics;
-use storage::fold::RowKey;
+use storage_sql::statistics_rows::RowKey;
 
 use crate::{
     broker::Queue,

@@ -1,4 +1,4 @@
-//! A database in memory: it decides with the real [`storage::step`], survives every crash of a process, and fails in
+//! A database in memory: it decides with the real code of [`storage_sql`], survives every crash of a process, and fails in
 //! the ways that databases do.
 
 mod reconciliation;
@@ -16,8 +16,9 @@ use futures::FutureExt;
 use shared_types::{BatchId, MetricBatch, RegistrySeed};
 use storage::{
     Applied, HistoryFilter, Hour, Outbox, OutboxDepth, Projection, RebuildReport, Recorded, Result, Revision,
-    StatisticsChange, StatisticsRow, StorageError, step,
+    StatisticsChange, StatisticsRow, StorageError,
 };
+use storage_sql::{SqlError, admission, counting};
 
 use self::tables::{Staged, Transaction};
 pub(crate) use self::tables::{Tables, rows_of};
@@ -186,7 +187,7 @@ impl SimulatedDatabase {
         &self,
         tables: &mut Tables,
         operation: &'static str,
-        steps: impl FnOnce(&mut Transaction<'_>) -> std::result::Result<T, step::StepError>,
+        steps: impl FnOnce(&mut Transaction<'_>) -> std::result::Result<T, SqlError>,
     ) -> Result<T> {
         let now = self.world().elapsed();
         let mut transaction = Transaction {
@@ -228,7 +229,7 @@ impl Outbox for SimulatedDatabase {
         };
         let recorded = self.call(call, |tables| {
             let recorded = self.commit(tables, OPERATION, |transaction| {
-                step::record(transaction, recorded_now, HashSet::new())
+                admission::record(transaction, recorded_now, HashSet::new())
                     .now_or_never()
                     .expect("the transaction never waits")
             })?;
@@ -331,7 +332,7 @@ impl Projection for SimulatedDatabase {
         };
         self.call(call, |tables| {
             let applied = self.commit(tables, OPERATION, |transaction| {
-                step::apply(transaction, batches)
+                counting::apply(transaction, batches)
                     .now_or_never()
                     .expect("the transaction never waits")
             })?;

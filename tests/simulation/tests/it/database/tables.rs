@@ -6,18 +6,20 @@ use std::{
 
 use async_trait::async_trait;
 use shared_types::{BatchId, LlmId, LlmName, MetricBatch, MetricId, RegistrySeed};
-use storage::{
-    Hour, Period, StatisticsKey,
-    fold::{RowKey, RowState},
-    step::{
-        Admission, Countable, Entered, KnownMetric, Publication, StepError, StepTransaction, StoredIdentity,
+use storage::{Hour, Period, StatisticsKey};
+use storage_sql::{
+    SqlError,
+    columns::FIRST_HOUR,
+    statistics_rows::{RowKey, RowState},
+    write_transaction::{
+        Admission, Countable, Entered, KnownMetric, Publication, StoredIdentity, WriteTransaction,
     },
 };
 
 use crate::sabotage::Sabotage;
 
 /// Nothing is pruned in the simulation.
-const EVERYTHING_KEPT: Hour = Period::FIRST_HOUR;
+const EVERYTHING_KEPT: Hour = FIRST_HOUR;
 
 #[derive(Debug, Clone)]
 pub(crate) struct BatchRow {
@@ -170,17 +172,15 @@ impl Transaction<'_> {
 }
 
 #[async_trait]
-impl StepTransaction for Transaction<'_> {
-    type Error = StepError;
-
-    async fn admission(&mut self) -> Result<Admission, StepError> {
+impl WriteTransaction for Transaction<'_> {
+    async fn admission(&mut self) -> Result<Admission, SqlError> {
         Ok(Admission {
             metrics: self.tables.metrics.clone(),
             retained_from: EVERYTHING_KEPT,
         })
     }
 
-    async fn register_llms(&mut self, names: &[&LlmName]) -> Result<(), StepError> {
+    async fn register_llms(&mut self, names: &[&LlmName]) -> Result<(), SqlError> {
         for name in names {
             if self.llm_id(name).is_none() {
                 self.staged.llms.push((*name).clone());
@@ -189,7 +189,7 @@ impl StepTransaction for Transaction<'_> {
         Ok(())
     }
 
-    async fn stored(&mut self, ids: &[BatchId]) -> Result<HashMap<BatchId, StoredIdentity>, StepError> {
+    async fn stored(&mut self, ids: &[BatchId]) -> Result<HashMap<BatchId, StoredIdentity>, SqlError> {
         let rows = ids.iter().filter_map(|id| Some((*id, self.row(id)?)));
         let identities = rows.map(|(id, row)| {
             let identity = StoredIdentity {
@@ -205,7 +205,7 @@ impl StepTransaction for Transaction<'_> {
         &mut self,
         batches: &[&MetricBatch],
         publication: Publication,
-    ) -> Result<HashSet<BatchId>, StepError> {
+    ) -> Result<HashSet<BatchId>, SqlError> {
         let mut inserted = HashSet::new();
         for batch in batches {
             let id = batch.id();
@@ -216,7 +216,7 @@ impl StepTransaction for Transaction<'_> {
                 batch: Arc::new((*batch).clone()),
                 key: self
                     .key(batch)
-                    .ok_or_else(|| StepError::fault("an unregistered LLM or metric"))?,
+                    .ok_or_else(|| SqlError::fault("an unregistered LLM or metric"))?,
                 recorded_at: self.now,
             };
             self.staged.batches.insert(id, row);
@@ -228,7 +228,7 @@ impl StepTransaction for Transaction<'_> {
         Ok(inserted)
     }
 
-    async fn enter_ledger(&mut self, batches: &[Countable]) -> Result<Entered, StepError> {
+    async fn enter_ledger(&mut self, batches: &[Countable]) -> Result<Entered, SqlError> {
         let forgotten = self.sabotage == Sabotage::LedgerForgets;
         let new = batches
             .iter()
@@ -242,19 +242,19 @@ impl StepTransaction for Transaction<'_> {
         })
     }
 
-    async fn counted(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, StepError> {
+    async fn counted(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, SqlError> {
         let counted = ids.iter().copied().filter(|id| self.tables.ledger.contains(id));
         Ok(counted.collect())
     }
 
-    async fn lock_statistics(&mut self, rows: &[RowKey]) -> Result<Vec<(RowKey, Vec<u8>)>, StepError> {
+    async fn lock_statistics(&mut self, rows: &[RowKey]) -> Result<Vec<(RowKey, Vec<u8>)>, SqlError> {
         let states = rows
             .iter()
             .filter_map(|row| Some((*row, self.tables.statistics.get(row)?.clone())));
         Ok(states.collect())
     }
 
-    async fn write_statistics(&mut self, rows: &[RowState]) -> Result<(), StepError> {
+    async fn write_statistics(&mut self, rows: &[RowState]) -> Result<(), SqlError> {
         self.staged.statistics.extend_from_slice(rows);
         Ok(())
     }

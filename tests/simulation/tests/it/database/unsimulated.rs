@@ -6,7 +6,7 @@ use shared_types::{BatchId, Llm, LlmId, Metric, MetricId, NewLlm, NewMetric, Reg
 use storage::{
     ApiKeyId, ApiKeyRecord, ApiKeys, BatchArchive, BatchCursor, BatchFilter, BatchPage, DatabaseInfo,
     DeadLetterEntry, DeadLetterLog, DeadLetterNote, LlmChange, Maintenance, MetricChange, Registry, Result,
-    SimulationLog, StoredBatch,
+    SimulationProgress, StoredBatch,
 };
 
 use super::SimulatedDatabase;
@@ -91,7 +91,7 @@ impl ApiKeys for SimulatedDatabase {
 }
 
 #[async_trait]
-impl SimulationLog for SimulatedDatabase {
+impl SimulationProgress for SimulatedDatabase {
     async fn seed_or_store(&self, _drawn: u64) -> Result<u64> {
         port()
     }
