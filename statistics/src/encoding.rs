@@ -19,14 +19,12 @@
 //! Every state has one encoding, and [`decode`] accepts no other: equal bytes if and only if equal states.
 
 use crate::dyadic::{Dyadic, MIN_EXPONENT};
+use crate::encoded_numbers::{Reader, write_exact, write_varint};
 use crate::error::DecodeError;
 use crate::exact_sum::{ExactSum, ExactSumOfSquares};
+use crate::limits::{FORMAT_VERSION, MAX_COUNT};
 use crate::quantile_sketch::{BUCKET_INDEXES, BucketIndex, QuantileSketch, bucket_of};
-use crate::running_statistics::{Extremes, MAX_COUNT, RunningStatistics};
-use crate::wire::{Reader, write_exact, write_varint};
-
-/// The version of the format that is written, and the only one that is read.
-pub const FORMAT_VERSION: u8 = 1;
+use crate::running_statistics::{Extremes, RunningStatistics};
 
 impl RunningStatistics {
     /// The canonical bytes of the state: equal states have equal bytes, whatever their history.

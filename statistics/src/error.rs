@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::limits::{FORMAT_VERSION, MAX_COUNT};
+
 /// A value that is NaN or infinite; statistics of it have no meaning, so it never enters a state.
 #[derive(Debug, Clone, Copy, PartialEq, Error)]
 #[error("value {index} is not finite: {value}")]
@@ -14,10 +16,7 @@ pub struct NonFinite {
 
 /// The number of values would exceed [`MAX_COUNT`](crate::MAX_COUNT).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error(
-    "{count} and {added} more values are over the limit of {} values",
-    crate::MAX_COUNT
-)]
+#[error("{count} and {added} more values are over the limit of {} values", MAX_COUNT)]
 pub struct CountOverflow {
     /// Values already counted.
     pub count: u64,
@@ -47,7 +46,7 @@ pub enum DecodeError {
         field: &'static str,
     },
     /// Written by another version of the format.
-    #[error("format version {found} is not known (known: {})", crate::FORMAT_VERSION)]
+    #[error("format version {found} is not known (known: {})", FORMAT_VERSION)]
     UnsupportedVersion {
         /// The version byte.
         found: u8,

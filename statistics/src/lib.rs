@@ -1,4 +1,5 @@
-//! Running statistics that merge exactly: [`RunningStatistics`].
+//! Running statistics that merge exactly: [`RunningStatistics`]. Beside them, probabilities and quantiles of
+//! [`distributions`] for intervals and tests.
 //!
 //! Redelivery in another order, another number of consumers or a rebuild from the stored batches must not change
 //! a ranking by a single bit, so that "equal" can be tested with `==` and a difference is always a fault.
@@ -15,17 +16,18 @@
 //! and ends at the range of doubles, which squares leave at both ends. `sketches-ddsketch` indexes its buckets by
 //! the platform's logarithm, so that two machines may disagree about a value at the edge of a bucket.
 
+pub mod distributions;
 mod dyadic;
+mod encoded_numbers;
 mod encoding;
 mod error;
 mod exact_sum;
+mod limits;
 mod quantile_sketch;
 mod running_statistics;
-mod student_t;
 mod superaccumulator;
-mod wire;
 
-pub use encoding::FORMAT_VERSION;
 pub use error::{CountOverflow, DecodeError, ExtendError, NonFinite};
 pub use exact_sum::ExactSum;
-pub use running_statistics::{MAX_COUNT, RunningStatistics};
+pub use limits::{FORMAT_VERSION, MAX_COUNT};
+pub use running_statistics::RunningStatistics;

@@ -2,14 +2,12 @@
 
 use num_bigint::BigUint;
 
+use crate::distributions::t_975;
 use crate::dyadic::Dyadic;
 use crate::error::{CountOverflow, ExtendError, NonFinite};
 use crate::exact_sum::{ExactSum, ExactSumOfSquares};
+use crate::limits::MAX_COUNT;
 use crate::quantile_sketch::QuantileSketch;
-use crate::student_t::t_975;
-
-/// The most values that a state can count: 2^63 − 1, what a signed 64-bit column of a database can hold.
-pub const MAX_COUNT: u64 = i64::MAX.cast_unsigned();
 
 /// Count, exact moments, extremes and quantiles of a multiset of finite doubles, in the unit of the values.
 ///

@@ -1,11 +1,8 @@
 use chrono::{DateTime, Utc};
 use shared_types::Direction;
-use statistics::RunningStatistics;
+use statistics::{RunningStatistics, distributions::Z_975};
 
 use super::Statistic;
-
-/// The 0.975 quantile of the normal distribution.
-const Z_975: f64 = 1.959_963_984_540_054_3;
 
 /// A closed interval.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -36,17 +36,26 @@ impl PostgresStorage {
         // Its locks go with it, also where a server that answers nothing never hears of the rollback.
         connection.close_on_drop();
         let mut transaction = loop {
-            let mut transaction = connection.begin().await?;
-            let locked = lock(&mut transaction, limits.pause);
-            if in_time(3 * self.settings.lock_timeout + GRACE, locked).await? {
+            let attempt = async {
+                let mut transaction = connection.begin().await?;
+                if lock(&mut transaction, limits.pause).await? {
+                    return Ok(Some(transaction));
+                }
+                transaction.rollback().await?;
+                Ok(None)
+            };
+            // However long others take, whoever asks again and again learns of a server that answers no more.
+            if let Some(transaction) = in_time(3 * self.settings.lock_timeout + GRACE, attempt).await? {
                 break transaction;
             }
-            // However long others take, whoever asks again and again learns of a server that answers no more.
-            transaction.rollback().await?;
         };
-        limit_statements(&mut transaction, limits.table).await?;
-        let counted = in_time(limits.table + GRACE, count_retained(&mut transaction)).await?;
-        limit_statements(&mut transaction, limits.page).await?;
+        let counted = in_time(limits.table + GRACE, async {
+            limit_statements(&mut transaction, limits.table).await?;
+            let counted = count_retained(&mut transaction).await?;
+            limit_statements(&mut transaction, limits.page).await?;
+            Ok(counted)
+        })
+        .await?;
         let mut recomputation = Recomputation {
             connection: &mut transaction,
             deadline: limits.page + GRACE,

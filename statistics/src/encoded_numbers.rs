@@ -1,5 +1,4 @@
-//! The numbers of the format: variable-length integers and exact numbers. Their form is described in
-//! [`encoding`](crate::encoding).
+//! The numbers in the bytes of a state: variable-length integers and exact numbers. `encoding.rs` describes their form.
 
 use num_bigint::{BigInt, BigUint, Sign};
 
