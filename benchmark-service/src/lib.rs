@@ -22,6 +22,7 @@ mod queue_depth;
 mod service;
 mod settings;
 mod snapshot;
+mod telemetry;
 
 pub use auth::{AccessPolicy, RateLimit};
 pub use consumer::{Consumer, SubscriptionEnded};

@@ -3,34 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, Holdings};
-use prometheus::{IntGauge, Opts, Registry, register_int_gauge_with_registry as gauge};
+use prometheus::{IntGauge, Opts, Registry};
 use service_runtime::scraped;
 use tokio_util::sync::CancellationToken;
 
-/// The depth of the broker's queues, as of the last time that the broker was asked.
-#[derive(Debug, Clone)]
-pub(crate) struct QueueDepth {
-    queued: IntGauge,
-    dead: IntGauge,
+use crate::telemetry::telemetry;
+
+telemetry! {
+    /// The depth of the broker's queues, as of the last time that the broker was asked.
+    struct QueueDepth {
+        queued: IntGauge = gauge("llm_bench_queue_messages", "Messages that wait in the queue of batches.");
+        dead: IntGauge = gauge("llm_bench_dead_letter_messages", "Messages in the queue of dead letters.");
+    }
 }
 
 impl QueueDepth {
     const INTERVAL: Duration = Duration::from_secs(5);
-
-    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        Ok(Self {
-            queued: gauge!(
-                "llm_bench_queue_messages",
-                "Messages that wait in the queue of batches.",
-                registry
-            )?,
-            dead: gauge!(
-                "llm_bench_dead_letter_messages",
-                "Messages in the queue of dead letters.",
-                registry
-            )?,
-        })
-    }
 
     /// Asks the broker every few seconds, until shutdown. While the broker cannot be asked, the gauges keep the last
     /// depth: `/readyz` shows that the broker is away.

@@ -127,7 +127,7 @@ impl Service {
         register_held_messages(registry, broker)?;
         Ok(Self {
             queue_depth: QueueDepth::register(registry)?,
-            housekeeping_telemetry: HousekeepingTelemetry::register(registry)?,
+            housekeeping_telemetry: HousekeepingTelemetry::register(registry)?.with_every_task(),
             settings,
             life: life.clone(),
             address,

@@ -1,44 +1,29 @@
 use std::time::Duration;
 
 use actix_web::http::{Method, StatusCode};
-use prometheus::{
-    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, Registry, exponential_buckets,
-    register_histogram_vec_with_registry as histogram_vec,
-    register_int_counter_vec_with_registry as counter_vec, register_int_gauge_with_registry as gauge,
-};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
 
-/// The Prometheus metrics of the API: requests by route, and open event streams.
-#[derive(Debug, Clone)]
-pub(crate) struct HttpTelemetry {
-    requests: IntCounterVec,
-    seconds: HistogramVec,
-    pub(crate) event_streams: IntGauge,
+use crate::telemetry::telemetry;
+
+telemetry! {
+    /// The Prometheus metrics of the API.
+    struct HttpTelemetry {
+        requests: IntCounterVec = counter_vec(
+            "llm_bench_http_requests_total",
+            "HTTP requests, by route, method and status.",
+            &["route", "method", "status"]
+        );
+        seconds: HistogramVec = histogram_vec(
+            "llm_bench_http_seconds",
+            "Time until the answer's head, by route.",
+            &["route"],
+            exponential_buckets(0.000_1, 4.0, 9)?
+        );
+        event_streams: IntGauge = gauge("llm_bench_event_streams", "Open streams of /api/v1/events.");
+    }
 }
 
 impl HttpTelemetry {
-    pub(crate) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        Ok(Self {
-            requests: counter_vec!(
-                "llm_bench_http_requests_total",
-                "HTTP requests, by route, method and status.",
-                &["route", "method", "status"],
-                registry
-            )?,
-            seconds: histogram_vec!(
-                "llm_bench_http_seconds",
-                "Time until the answer's head, by route.",
-                &["route"],
-                exponential_buckets(0.000_1, 4.0, 9)?,
-                registry
-            )?,
-            event_streams: gauge!(
-                "llm_bench_event_streams",
-                "Open streams of /api/v1/events.",
-                registry
-            )?,
-        })
-    }
-
     /// The metrics of one route, looked up once.
     pub(super) fn route(&self, route: &'static str) -> RouteTelemetry {
         RouteTelemetry {

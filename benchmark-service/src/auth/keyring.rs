@@ -81,38 +81,33 @@ impl KeyRing {
         self.stored.store(Arc::new(records));
     }
 
-    /// Keeps the stored keys in step with the database until shutdown, with this pause between two looks.
+    /// Reads the stored keys from the database again and again, with this pause in between, until shutdown.
     pub(crate) async fn keep_fresh(
         self: Arc<Self>,
         storage: Arc<dyn Storage>,
         pause: Duration,
         shutdown: CancellationToken,
     ) {
-        let mut failing = false;
-        loop {
-            let read = tokio::select! {
-                () = shutdown.cancelled() => return,
-                read = storage.api_keys() => read,
-            };
-            match read {
-                Ok(records) => {
-                    self.replace(records);
-                    failing = false;
-                }
-                Err(error) if !failing => {
+        let refresh = async {
+            let mut failing = false;
+            loop {
+                let read = storage.api_keys().await;
+                if let Err(error) = &read
+                    && !failing
+                {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = error as &dyn std::error::Error,
                         "the API keys could not be read; the last known ones stay accepted"
                     );
-                    failing = true;
                 }
-                Err(_still_failing) => {}
+                failing = read.is_err();
+                if let Ok(records) = read {
+                    self.replace(records);
+                }
+                tokio::time::sleep(pause).await;
             }
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
-            }
-        }
+        };
+        shutdown.run_until_cancelled(refresh).await;
     }
 }
 

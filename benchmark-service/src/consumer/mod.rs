@@ -88,7 +88,7 @@ impl Consumer {
             clock,
             committed,
             state: Arc::default(),
-            telemetry: ConsumerTelemetry::register(registry)?,
+            telemetry: ConsumerTelemetry::register(registry)?.with_every_reason(),
         })
     }
 
@@ -401,7 +401,8 @@ impl Consumer {
                         first_error = &fault as &dyn std::error::Error,
                         "the database refuses a message; sending it to the dead letters"
                     );
-                    let reason = with_causes(&again);
+                    // With its causes, on one line.
+                    let reason = format!("{:#}", anyhow::Error::new(again));
                     self.reject(message.delivery, RejectionKind::StorageFault, &reason)
                         .await;
                 }
@@ -446,12 +447,4 @@ fn lag_seconds(batch: &MetricBatch, now: chrono::DateTime<chrono::Utc>) -> Optio
     let (seconds, nanos) = id.get_timestamp()?.to_unix();
     let created = chrono::DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)?;
     Some((now - created).as_seconds_f64().max(0.0))
-}
-
-/// The error and its causes on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source())
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(": ")
 }

@@ -1,9 +1,7 @@
-use prometheus::{
-    Histogram, IntCounter, IntCounterVec, IntGauge, Registry, exponential_buckets,
-    register_histogram_with_registry as histogram, register_int_counter_vec_with_registry as counter_vec,
-    register_int_counter_with_registry as counter, register_int_gauge_with_registry as gauge,
-};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
 use storage::Refusal;
+
+use crate::telemetry::telemetry;
 
 /// Why a batch was not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,86 +53,63 @@ impl From<&Refusal> for RejectionKind {
     }
 }
 
-/// The consumer's Prometheus metrics. All start at zero.
-#[derive(Debug, Clone)]
-pub(super) struct ConsumerTelemetry {
-    pub(super) consumed: IntCounter,
-    pub(super) deduplicated: IntCounter,
-    pub(super) redelivered: IntCounter,
-    pub(super) commit_seconds: Histogram,
-    pub(super) micro_batch_messages: Histogram,
-    pub(super) lag_seconds: Histogram,
-    pub(super) hold_retries: IntCounter,
-    pub(super) holding: IntGauge,
-    pub(super) unsettled: IntCounter,
-    rejected: IntCounterVec,
+telemetry! {
+    /// The consumer's Prometheus metrics.
+    struct ConsumerTelemetry {
+        consumed: IntCounter = counter("llm_bench_batches_consumed_total", "Batches that were counted.");
+        deduplicated: IntCounter = counter(
+            "llm_bench_batches_deduplicated_total",
+            "Batches that were counted before: redeliveries."
+        );
+        redelivered: IntCounter = counter(
+            "llm_bench_redelivered_messages_total",
+            "Messages that the broker had delivered before, to this consumer or another."
+        );
+        rejected_by_reason: IntCounterVec = counter_vec(
+            "llm_bench_batches_rejected_total",
+            "Batches that went to the dead letters (undecodable: messages), by reason.",
+            &["reason"]
+        );
+        commit_seconds: Histogram = histogram(
+            "llm_bench_commit_seconds",
+            "Time of one transaction: ledger, statistics and commit.",
+            exponential_buckets(0.000_5, 2.0, 15)?
+        );
+        micro_batch_messages: Histogram = histogram(
+            "llm_bench_micro_batch_messages",
+            "Messages per transaction.",
+            exponential_buckets(1.0, 2.0, 8)?
+        );
+        lag_seconds: Histogram = histogram(
+            "llm_bench_batch_lag_seconds",
+            "From the creation of a batch (its UUIDv7) to the commit that counts it.",
+            exponential_buckets(0.005, 2.0, 18)?
+        );
+        hold_retries: IntCounter = counter(
+            "llm_bench_hold_retries_total",
+            "Further attempts to count batches that are held because the database is away or refuses every write."
+        );
+        holding: IntGauge = gauge(
+            "llm_bench_consumer_holding",
+            "1 while batches are held because the database is away or refuses every write."
+        );
+        unsettled: IntCounter = counter(
+            "llm_bench_unsettled_deliveries_total",
+            "Deliveries whose settlement the broker may not have seen; they come again."
+        );
+    }
 }
 
 impl ConsumerTelemetry {
-    pub(super) fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let rejected = counter_vec!(
-            "llm_bench_batches_rejected_total",
-            "Batches that went to the dead letters (undecodable: messages), by reason.",
-            &["reason"],
-            registry
-        )?;
+    /// Has every reason appear on `/metrics` before a batch is rejected for it.
+    pub(super) fn with_every_reason(self) -> Self {
         for kind in RejectionKind::ALL {
-            rejected.with_label_values(&[kind.label()]);
+            self.rejected(kind);
         }
-        Ok(Self {
-            consumed: counter!(
-                "llm_bench_batches_consumed_total",
-                "Batches that were counted.",
-                registry
-            )?,
-            deduplicated: counter!(
-                "llm_bench_batches_deduplicated_total",
-                "Batches that were counted before: redeliveries.",
-                registry
-            )?,
-            redelivered: counter!(
-                "llm_bench_redelivered_messages_total",
-                "Messages that the broker had delivered before, to this consumer or another.",
-                registry
-            )?,
-            commit_seconds: histogram!(
-                "llm_bench_commit_seconds",
-                "Time of one transaction: ledger, statistics and commit.",
-                exponential_buckets(0.000_5, 2.0, 15)?,
-                registry
-            )?,
-            micro_batch_messages: histogram!(
-                "llm_bench_micro_batch_messages",
-                "Messages per transaction.",
-                exponential_buckets(1.0, 2.0, 8)?,
-                registry
-            )?,
-            lag_seconds: histogram!(
-                "llm_bench_batch_lag_seconds",
-                "From the creation of a batch (its UUIDv7) to the commit that counts it.",
-                exponential_buckets(0.005, 2.0, 18)?,
-                registry
-            )?,
-            hold_retries: counter!(
-                "llm_bench_hold_retries_total",
-                "Further attempts to count batches that are held because the database is away or refuses every write.",
-                registry
-            )?,
-            holding: gauge!(
-                "llm_bench_consumer_holding",
-                "1 while batches are held because the database is away or refuses every write.",
-                registry
-            )?,
-            unsettled: counter!(
-                "llm_bench_unsettled_deliveries_total",
-                "Deliveries whose settlement the broker may not have seen; they come again.",
-                registry
-            )?,
-            rejected,
-        })
+        self
     }
 
     pub(super) fn rejected(&self, kind: RejectionKind) -> IntCounter {
-        self.rejected.with_label_values(&[kind.label()])
+        self.rejected_by_reason.with_label_values(&[kind.label()])
     }
 }

@@ -46,13 +46,7 @@ impl Reconciler {
 
     /// Makes a pass after every interval, until shutdown.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) {
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                () = self.next_pass() => {}
-            }
-        }
+        while shutdown.run_until_cancelled(self.next_pass()).await.is_some() {}
     }
 
     /// The audit also where the requeueing has failed.

@@ -22,19 +22,14 @@ impl Retention {
 
     /// Prunes at once and then every hour, until shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
-        loop {
-            let pruned = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                pruned = self.prune() => pruned,
-            };
-            self.telemetry.record(HousekeepingTask::Prune, &pruned);
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(Self::INTERVAL) => {}
+        let prune = async {
+            loop {
+                self.telemetry
+                    .record(HousekeepingTask::Prune, &self.prune().await);
+                tokio::time::sleep(Self::INTERVAL).await;
             }
-        }
+        };
+        shutdown.run_until_cancelled(prune).await;
     }
 
     /// Deletes chunk after chunk until nothing is left, or until somebody else is at it.
