@@ -5,8 +5,8 @@
 //!             └─ acknowledges after the commit                                  (swapped as a whole)
 //! ```
 //!
-//! [`Service::build`] binds the address; [`Service::run`] runs until the end of the [`Lifecycle`] it was given.
-//! Nothing here knows a concrete database or broker: they come as ports in [`Dependencies`].
+//! [`Service::build`] binds the address; [`Service::run`] runs until the [`Lifecycle`] that was given to it ends.
+//! The crate knows no concrete database or broker: [`Dependencies`] holds them as ports.
 //!
 //! [`Lifecycle`]: service_runtime::lifecycle::Lifecycle
 

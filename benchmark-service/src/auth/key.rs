@@ -4,7 +4,7 @@ use service_runtime::Secret;
 use sha2::Sha256;
 use storage::ApiKeyId;
 
-/// What every key starts with, so that secret scanners recognise one.
+/// Every key starts with this, so that secret scanners recognise it.
 const PREFIX: &str = "llmb_";
 const ID_BYTES: usize = 8;
 const SECRET_BYTES: usize = 32;
@@ -17,7 +17,7 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// Draws a key.
+    /// Makes a random key.
     ///
     /// # Errors
     /// The source of randomness failed.
@@ -31,7 +31,7 @@ impl ApiKey {
         })
     }
 
-    /// Reads a key; `None` for what has another form.
+    /// Parses a key; `None` if the text has another form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
@@ -56,14 +56,14 @@ impl ApiKey {
         format!("{PREFIX}{}_{}", self.id.0, self.secret.expose())
     }
 
-    /// What is stored of the secret.
+    /// The hash under which the secret is stored.
     #[must_use]
     pub fn hash(&self, pepper: &Pepper) -> [u8; 32] {
         pepper.hash(self.secret.expose())
     }
 }
 
-/// Keys the hashes of secrets, so that a copy of the database alone does not even allow guessing.
+/// The key of the hashes of secrets. Without it, a copy of the database does not allow guessing secrets.
 #[derive(Clone)]
 pub struct Pepper(Hmac<Sha256>);
 

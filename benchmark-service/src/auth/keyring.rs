@@ -11,10 +11,10 @@ use super::{
     key::{ApiKey, Pepper},
 };
 
-/// The name under which the bootstrap key's requests are counted; never the id of a stored key.
+/// The id of the bootstrap key for the rate limit. No stored key has this id.
 const BOOTSTRAP: &str = "bootstrap";
 
-/// Whoever proved to hold a key.
+/// The holder of an accepted key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyHolder {
     pub(crate) id: Arc<str>,
@@ -27,28 +27,28 @@ pub(crate) struct KeyRing {
     stored: ArcSwap<HashMap<ApiKeyId, (Arc<str>, ApiKeyRecord)>>,
     /// Hashes stored secrets; without one there are no stored keys.
     pepper: Option<Pepper>,
-    /// Hashes the bootstrap key and what is compared with it, so that both have the same length.
-    blind: Pepper,
+    /// Hashes the bootstrap key and the keys that are compared with it, so that both have the same length.
+    bootstrap_pepper: Pepper,
     bootstrap: Option<(Arc<str>, [u8; 32])>,
 }
 
 impl KeyRing {
     pub(crate) fn new(policy: &AccessPolicy) -> Self {
         let pepper = policy.pepper.as_ref().map(Pepper::new);
-        let blind = Pepper::new(&service_runtime::Secret::new(BOOTSTRAP.to_owned()));
+        let bootstrap_pepper = Pepper::new(&service_runtime::Secret::new(BOOTSTRAP.to_owned()));
         let bootstrap = policy
             .bootstrap_key
             .as_ref()
-            .map(|key| (BOOTSTRAP.into(), blind.hash(key.expose())));
+            .map(|key| (BOOTSTRAP.into(), bootstrap_pepper.hash(key.expose())));
         Self {
             stored: ArcSwap::default(),
             pepper,
-            blind,
+            bootstrap_pepper,
             bootstrap,
         }
     }
 
-    /// Whose key this is; `None` for one that is unknown, expired or revoked.
+    /// The holder of this key; `None` if the key is unknown, expired or revoked.
     pub(crate) fn holder(&self, presented: &str, now: DateTime<Utc>) -> Option<KeyHolder> {
         self.stored_holder(presented, now)
             .or_else(|| self.bootstrap_holder(presented))
@@ -67,7 +67,7 @@ impl KeyRing {
 
     fn bootstrap_holder(&self, presented: &str) -> Option<KeyHolder> {
         let (id, hash) = self.bootstrap.as_ref()?;
-        bool::from(self.blind.hash(presented).ct_eq(hash)).then(|| KeyHolder {
+        bool::from(self.bootstrap_pepper.hash(presented).ct_eq(hash)).then(|| KeyHolder {
             id: Arc::clone(id),
             scope: Scope::Admin,
         })

@@ -15,24 +15,26 @@ use tokio_util::sync::CancellationToken;
 use super::Cost;
 use crate::problem::Problem;
 
-/// Requests a second of each caller (API key, or peer address where no key was needed) that are answered.
+/// The number of requests per second that each caller may send. A caller is an API key, or the address of the peer if no
+/// key was needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateLimit {
-    /// Everything is answered.
+    /// No limit.
     Off,
-    /// Limits what costs a database query. Rankings are spared: a ready-made body costs no more than a refusal.
+    /// Limits requests that need a database query. Rankings are exempt: sending a body from memory costs no more than
+    /// a refusal.
     Queries(NonZeroU32),
     /// Limits every request that needs a scope.
     Everything(NonZeroU32),
 }
 
-/// Whom requests are counted for.
+/// The party whose requests the rate limit counts together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Caller {
     /// The holder of a key, by the key's id.
     Key(Arc<str>),
-    /// An address: that of the connection, never of a header that anybody can write. Of IPv6 the /64 network,
-    /// since one customer has a whole one.
+    /// The address of the connection, never of a header, which any client can forge. Of an IPv6 address the /64
+    /// network, because one customer usually has a whole one.
     Peer(IpAddr),
 }
 
@@ -48,7 +50,7 @@ impl Caller {
     }
 }
 
-/// Counts the requests of each caller: as many a second as the setting says, and as many at once after a pause.
+/// The rate limit of each caller. After a pause a caller may send the requests of one second at once.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     counts_cached: bool,
@@ -57,7 +59,7 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    /// How often callers that have been silent are forgotten.
+    /// How often callers that send nothing are removed from memory.
     const SWEEP: Duration = Duration::from_secs(60);
 
     pub(crate) fn new(limit: RateLimit) -> Self {
@@ -72,7 +74,7 @@ impl Limiter {
         }
     }
 
-    /// Whether a request of this cost is counted.
+    /// Whether requests of this cost count towards the limit.
     pub(crate) fn counts(&self, cost: Cost) -> bool {
         self.buckets.is_some() && (cost == Cost::Query || self.counts_cached)
     }
@@ -80,7 +82,7 @@ impl Limiter {
     /// Counts a request.
     ///
     /// # Errors
-    /// It is over the limit; the answer says how long to wait.
+    /// The caller is over the limit; the problem says how long to wait.
     pub(crate) fn check(&self, caller: &Caller) -> Result<(), Problem> {
         let Some(buckets) = &self.buckets else {
             return Ok(());
@@ -90,7 +92,7 @@ impl Limiter {
             .map_err(|over| Problem::too_many_requests(over.wait_time_from(self.clock.now())))
     }
 
-    /// Forgets silent callers until shutdown, so that memory follows those who are active.
+    /// Removes callers that send nothing from memory, again and again until shutdown.
     pub(crate) async fn sweep(self: Arc<Self>, shutdown: CancellationToken) {
         let Some(buckets) = &self.buckets else {
             return;

@@ -1,4 +1,4 @@
-//! Who may do what: API keys, scopes and the rate limit, decided before a handler runs.
+//! Authentication, authorization and the rate limit, decided before a handler runs.
 
 mod key;
 mod keyring;
@@ -22,7 +22,7 @@ pub(crate) use limiter::{Caller, Limiter};
 
 use crate::problem::Problem;
 
-/// Who may do what.
+/// The settings of authentication.
 #[derive(Debug, Clone, Default)]
 pub struct AccessPolicy {
     /// Whether reading needs no key.
@@ -33,16 +33,16 @@ pub struct AccessPolicy {
     pub pepper: Option<Secret>,
 }
 
-/// What answering a request takes, which decides whether the default rate limit counts it.
+/// The cost of a request, which decides whether the default rate limit counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cost {
-    /// A ready-made body.
+    /// The response is in memory.
     Cached,
-    /// A query to the database.
+    /// The response needs a query to the database.
     Query,
 }
 
-/// Decides about every request that needs a scope.
+/// Accepts or refuses every request that needs a scope.
 #[derive(Debug)]
 pub(crate) struct AccessControl {
     pub(crate) ring: Arc<KeyRing>,
@@ -93,7 +93,7 @@ impl AccessControl {
     }
 }
 
-/// The key of the first of the three headers that is there.
+/// The key in the first of the three headers that the request has.
 fn presented_key(request: &HttpRequest) -> Option<&str> {
     let headers = request.headers();
     let plain = headers.get("api-key").or_else(|| headers.get("x-api-key"));
@@ -108,7 +108,7 @@ fn presented_key(request: &HttpRequest) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// What a handler asks for by naming an [`Authorized`] among its arguments.
+/// What a handler requires by taking an [`Authorized`] as an argument.
 pub(crate) trait Permission {
     const SCOPE: Scope;
     const COST: Cost;
@@ -130,18 +130,18 @@ macro_rules! permission {
 }
 
 permission! {
-    /// To read what is in memory.
+    /// Reads what is in memory.
     ReadRankings = Read, Cached;
-    /// To read the database.
+    /// Reads the database.
     Read = Read, Query;
-    /// To send batches.
+    /// Sends batches.
     Write = Write, Query;
-    /// To change the registry.
+    /// Changes the registry.
     Administer = Admin, Query;
 }
 
-/// Proof that the request may do what `P` says. Extracted first, so that nothing is read of a body that will be
-/// refused.
+/// Proof that the request may do what `P` says. Handlers take it as the first argument, so that the body of a refused
+/// request is not read.
 #[derive(Debug)]
 pub(crate) struct Authorized<P> {
     caller: Option<Caller>,
@@ -149,7 +149,7 @@ pub(crate) struct Authorized<P> {
 }
 
 impl<P> Authorized<P> {
-    /// Separates what different callers call by the same name.
+    /// Separates the idempotency keys of different callers.
     pub(crate) fn namespace(&self) -> &str {
         match &self.caller {
             Some(Caller::Key(id)) => id,

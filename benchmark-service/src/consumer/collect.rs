@@ -3,13 +3,13 @@ use std::time::Duration;
 use broker::{Delivery, Subscription};
 use tokio_util::sync::CancellationToken;
 
-/// How many deliveries are counted in one transaction.
+/// Limits of a micro-batch, the deliveries that are counted in one transaction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MicroBatchLimits {
     pub(crate) max_messages: usize,
-    /// Bodies that reach this close the micro-batch: bounds what one transaction and its decoding take.
+    /// The micro-batch is complete when its bodies reach this size in bytes.
     pub(crate) max_bytes: usize,
-    /// How long the first delivery waits for company.
+    /// How long the first delivery waits for others.
     pub(crate) max_wait: Duration,
 }
 
@@ -20,8 +20,8 @@ impl MicroBatchLimits {
         max_wait: Duration::from_millis(20),
     };
 
-    /// Waits for a first delivery, then takes what comes until a limit is reached. `None` at shutdown and when the
-    /// broker was closed; deliveries already taken then go back to the queue.
+    /// Waits for a first delivery, then takes deliveries until a limit is reached. Returns `None` at shutdown and when
+    /// the broker was closed; deliveries already taken then return to the queue.
     pub(crate) async fn collect(
         self,
         subscription: &mut dyn Subscription,

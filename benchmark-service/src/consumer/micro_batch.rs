@@ -2,7 +2,7 @@ use broker::Delivery;
 use shared_types::MetricBatch;
 use storage::Applied;
 
-/// A delivery and what it says.
+/// A delivery and the batches in its body.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) delivery: Delivery,
@@ -54,8 +54,10 @@ impl MicroBatch {
         Ok((self, Self { batches, deliveries }))
     }
 
-    /// Each delivery with what became of its batches. `applied` has one outcome per batch; were there fewer, a panic
-    /// is better than an acknowledgement of what was not counted.
+    /// Each delivery with the outcomes of its batches.
+    ///
+    /// # Panics
+    /// `applied` has fewer outcomes than there are batches: a panic is better than acknowledging what was not counted.
     pub(super) fn outcomes(self, applied: &[Applied]) -> impl Iterator<Item = (Delivery, &[Applied])> {
         self.deliveries
             .into_iter()

@@ -1,17 +1,17 @@
 //! Counts what the queue delivers: micro-batches, one transaction each, acknowledged after the commit.
 //!
-//! - A message is one unit: if any of its batches is refused, the message goes to the dead letters with the reason.
-//!   Its other batches have been counted by then; a replay of the message does not count them again.
-//! - A database that is away **holds** the deliveries: nothing more is read, the same transaction is tried again
-//!   with growing pauses, nothing goes back to the queue (RabbitMQ counts redeliveries and would give up on the
-//!   innocent). Whether an attempt was committed does not matter: the ledger decides.
-//! - While a rebuild holds the statistics, nothing can be counted for minutes or hours: what is held goes back to the
-//!   queue at once, and nothing is taken before it is over. (RabbitMQ closes channels that leave a delivery
+//! - A message is acknowledged or rejected as a whole. If any of its batches is refused, the message goes to the dead
+//!   letters with the reason. Its other batches have been counted by then; a replay does not count them again.
+//! - While the database is away, the consumer **holds** the deliveries: it reads no more of them and tries the same
+//!   transaction again with growing pauses. It returns none to the queue, because RabbitMQ counts redeliveries and
+//!   would dead-letter messages that nothing is wrong with. The ledger decides whether an earlier attempt was committed.
+//! - While a rebuild holds the statistics, nothing can be counted for minutes or hours: the consumer returns all deliveries
+//!   to the queue at once and takes none until the rebuild is over. (RabbitMQ closes channels that leave a delivery
 //!   unacknowledged for half an hour.)
-//! - A permanent fault of a transaction is narrowed down by halving the micro-batch until single messages are left.
-//!   They are at fault only where the database demonstrably accepts writes: where another part of the same
-//!   micro-batch was counted after the first fault. Then they go to the dead letters. Otherwise (a permission was
-//!   lost, the disk is full, or there was no other part) they are held like those of a database that is away.
+//! - If a transaction fails permanently, the consumer bisects the micro-batch until single messages are left. Such a
+//!   message goes to the dead letters only if the database has accepted other messages of the same micro-batch after
+//!   the first fault. Otherwise the fault may be the database's (a permission was lost, the disk is full), and the
+//!   consumer holds the messages as if the database were away.
 
 mod collect;
 mod micro_batch;
@@ -51,7 +51,7 @@ pub struct Consumer {
     telemetry: ConsumerTelemetry,
 }
 
-/// Why what is held goes back to the queue.
+/// Why unsettled deliveries return to the queue.
 enum Interruption {
     /// The process is ending.
     Shutdown,
@@ -59,7 +59,7 @@ enum Interruption {
     Rebuild,
 }
 
-/// The broker delivers nothing any more, though nobody asked for the end.
+/// The broker ended the subscription before the shutdown.
 #[derive(Debug, thiserror::Error)]
 #[error("the subscription to the queue ended")]
 pub struct SubscriptionEnded;
@@ -98,13 +98,13 @@ impl Consumer {
 
     const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
     const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-    /// How often it is asked whether a rebuild is over.
+    /// How often the consumer asks whether a rebuild is over.
     const REBUILD_POLL_INTERVAL: Duration = Duration::from_secs(1);
-    /// Two micro-batches of messages: one being committed, one being gathered. In bytes, 256 typical messages (8 to 20 KB
-    /// each) have 5 MB; the limit is for those that are not.
+    /// Two micro-batches: one is being committed while the next is collected. 256 messages of the usual 8 to 20 KB
+    /// have up to 5 MB; larger messages are limited by their bytes.
     const PREFETCH: Prefetch = Prefetch::messages(NonZeroU16::new(256).expect("not zero"));
 
-    /// Consumes until shutdown, but for the time of a rebuild.
+    /// Consumes until shutdown, except during a rebuild of the statistics.
     ///
     /// # Errors
     /// The broker ended the subscription before the shutdown.
@@ -221,7 +221,7 @@ impl Consumer {
         Interruption::Shutdown
     }
 
-    /// Counts and settles every message of the micro-batch; holds those that nothing tells from a fault of the database.
+    /// Counts and settles every message of the micro-batch. Holds the messages whose failure may be the database's.
     async fn count(
         &self,
         mut micro_batch: MicroBatch,
@@ -248,8 +248,8 @@ impl Consumer {
         }
     }
 
-    /// Counts and settles what can be, splitting the micro_batch where a fault hides in it. Gives the messages that fail on
-    /// their own, and whether the database counted anything after the first fault.
+    /// Counts and settles the micro-batch; if that fails, halves it and tries each half. Returns the single messages that
+    /// failed, and whether the database counted any message after the first fault.
     async fn bisect(
         &self,
         micro_batch: MicroBatch,
@@ -263,7 +263,7 @@ impl Consumer {
             }
             match self.apply(&micro_batch.batches, shutdown).await? {
                 Ok(applied) => {
-                    // Duplicates and refusals write nothing, so they prove nothing.
+                    // Duplicates and refusals write nothing, so they do not show that the database accepts writes.
                     writable |= faulty && applied.contains(&Applied::Counted);
                     self.settle(micro_batch, applied).await;
                 }
@@ -279,7 +279,7 @@ impl Consumer {
         Ok((failed, writable))
     }
 
-    /// Applies the batches, holding while the database is away. Gives a permanent fault back.
+    /// Applies the batches in one transaction, and holds them while the database is away. Returns a permanent fault.
     async fn apply(
         &self,
         batches: &[MetricBatch],
@@ -290,7 +290,7 @@ impl Consumer {
             let started = Instant::now();
             let done = tokio::select! {
                 biased;
-                // Whether the abandoned transaction was committed does not matter: the ledger decides.
+                // If the abandoned transaction was committed, the ledger finds the redelivered batches in it.
                 () = shutdown.cancelled() => return Err(Interruption::Shutdown),
                 done = self.storage.apply(batches) => done,
             };
@@ -318,7 +318,7 @@ impl Consumer {
         }
     }
 
-    /// Waits before the next attempt of what is held, each time for longer.
+    /// Waits before the next attempt, each time twice as long.
     async fn pause(&self, pause: &mut Duration, shutdown: &CancellationToken) -> Result<(), Interruption> {
         tokio::select! {
             biased;
@@ -330,7 +330,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Notes whether batches are held. Gives whether they were before.
+    /// Records whether batches are held. Returns whether they were held before.
     fn hold(&self, holding: bool) -> bool {
         let before = self.state.holding.swap(holding, Ordering::Relaxed);
         self.telemetry.holding.set(holding.into());
@@ -340,7 +340,7 @@ impl Consumer {
         before
     }
 
-    /// Acknowledges what was counted and rejects what was refused: the transaction is committed.
+    /// After the commit: acknowledges what was counted and rejects what was refused.
     async fn settle(&self, micro_batch: MicroBatch, applied: Vec<Applied>) {
         #[cfg(feature = "failpoints")]
         fail::fail_point!("consumer::committed", |_| std::process::abort());
@@ -349,7 +349,7 @@ impl Consumer {
             .micro_batch_messages
             .observe(f64::from(u32::try_from(micro_batch.len()).unwrap_or(u32::MAX)));
         self.record_outcomes(&micro_batch.batches, &applied);
-        // All at once: the broker's client turns acknowledgements that come together into one frame.
+        // Concurrently: the broker's client combines acknowledgements that come together into one frame.
         join_all(
             micro_batch
                 .outcomes(&applied)
@@ -385,8 +385,8 @@ impl Consumer {
         }
     }
 
-    /// Messages that a database which accepts writes refuses. Each gets one more attempt: the fault may have passed
-    /// only after the message's turn.
+    /// Rejects the messages that the database refuses although it accepts others. Each message gets one more attempt,
+    /// because the fault may have ended after the message was tried.
     async fn reject_failed(
         &self,
         failed: Vec<FailedMessage>,
@@ -426,7 +426,7 @@ impl Consumer {
         self.record_settlement(delivery.reject(reason).await);
     }
 
-    /// A delivery that could not be settled comes again; its effect is in the ledger.
+    /// A delivery that could not be settled is delivered again; the ledger then finds its batches counted.
     fn record_settlement(&self, settled: Result<(), SettleError>) {
         if let Err(error) = settled {
             self.telemetry.unsettled.inc();
@@ -438,7 +438,7 @@ impl Consumer {
     }
 }
 
-/// Seconds from the batch's creation, which its id tells where it is a UUIDv7.
+/// Seconds since the batch's creation, for ids that hold the time of creation (UUIDv7).
 fn lag_seconds(batch: &MetricBatch, now: chrono::DateTime<chrono::Utc>) -> Option<f64> {
     let id = batch.id().as_uuid();
     if id.get_version_num() != 7 {

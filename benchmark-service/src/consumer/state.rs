@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the consumer works, for `/readyz`.
+/// Whether the consumer counts batches, for `/readyz` and for the freshness of the rankings.
 #[derive(Debug, Default)]
 pub(crate) struct ConsumerState {
     pub(super) running: AtomicBool,

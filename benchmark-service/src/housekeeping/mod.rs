@@ -1,7 +1,7 @@
-//! What the service does unasked, at its leisure: it sends again what the broker lost, holds the statistics against the
-//! stored batches, and forgets what is older than the retention.
+//! Background tasks: send batches again that the broker lost, audit the statistics against the stored batches, and
+//! delete batches that are older than the retention.
 //!
-//! Every process of a deployment does all of it; the steps of the database are made for that.
+//! Every process of a deployment runs all tasks; the database's operations allow several processes at once.
 
 mod reconciler;
 mod retention;
@@ -22,14 +22,14 @@ use retention::Retention;
 use telemetry::HousekeepingTask;
 pub(crate) use telemetry::HousekeepingTelemetry;
 
-/// When the service looks after its data.
+/// The settings of housekeeping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HousekeepingSettings {
     /// From the end of one pass of the reconciler to the start of the next.
     pub interval: Duration,
-    /// How long a stored batch may be on its way until it is sent again.
+    /// The time after which a stored batch that is not counted is sent again.
     pub grace: Duration,
-    /// How old counted batches may become; `None` keeps them for ever.
+    /// The age at which counted batches are deleted; `None` keeps them for ever.
     pub retention: Option<TimeDelta>,
 }
 
@@ -44,8 +44,8 @@ impl Default for HousekeepingSettings {
 }
 
 impl HousekeepingSettings {
-    /// How long a stored batch may be on its way while so many messages wait in the queue: a backlog is no loss.
-    /// `None`: the broker cannot be asked, and may well have one.
+    /// The grace while `queued` messages wait in the queue. It is longer during a backlog, because batches in a backlog
+    /// are not lost. `None`: the broker cannot be asked and may have a backlog.
     #[must_use]
     pub fn grace_with(&self, queued: Option<u64>) -> Duration {
         const BACKLOG_FACTOR: u32 = 12;
@@ -74,7 +74,7 @@ impl HousekeepingSettings {
     }
 }
 
-/// Starts the tasks, which end with the life.
+/// Starts the tasks; they end with `life`.
 pub(crate) fn start(
     settings: HousekeepingSettings,
     dependencies: &Dependencies,

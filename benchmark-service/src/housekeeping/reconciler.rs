@@ -6,15 +6,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{HousekeepingSettings, HousekeepingTask, HousekeepingTelemetry};
 
-/// Sends again what the broker lost, and audits the statistics a little at a time.
+/// Sends batches again that the broker lost, and audits a part of the statistics in each pass.
 pub(crate) struct Reconciler {
     storage: Arc<dyn Reconciliation>,
     broker: Arc<dyn Broker>,
     settings: HousekeepingSettings,
     telemetry: HousekeepingTelemetry,
-    /// Where the audit goes on.
+    /// Where the next step of the audit starts.
     position: Option<Hour>,
-    /// What the audit under way has found, and how much the one before it did.
+    /// The mismatches that the audit under way has found, and the number that the audit before it found.
     found: BTreeSet<Mismatch>,
     found_before: usize,
 }
@@ -24,7 +24,7 @@ impl Reconciler {
     const REQUEUE_LIMIT: u32 = 1000;
     /// Batches that are folded again in one pass, about 8 MB of typical values; more where a single hour holds more.
     const AUDIT_BATCHES: u64 = 1000;
-    /// Mismatches of one pass that are named in the log.
+    /// The most mismatches of one pass that the log names.
     const MOST_NAMED: usize = 20;
 
     pub(crate) fn new(
@@ -49,7 +49,7 @@ impl Reconciler {
         while shutdown.run_until_cancelled(self.next_pass()).await.is_some() {}
     }
 
-    /// The audit also where the requeueing has failed.
+    /// Requeues, then audits even if requeueing failed.
     async fn next_pass(&mut self) {
         tokio::time::sleep(self.settings.interval).await;
         let requeued = self.requeue().await;
@@ -58,7 +58,7 @@ impl Reconciler {
         self.telemetry.record(HousekeepingTask::Audit, &audited);
     }
 
-    /// Sends again what is overdue, a limited number at a time until nothing is left.
+    /// Sends overdue batches again, a limited number in each transaction, until none is left.
     async fn requeue(&self) -> Result<(), StorageError> {
         let queued = self.broker.info().await.ok().map(|info| info.queued);
         let grace = self.settings.grace_with(queued);
@@ -79,7 +79,7 @@ impl Reconciler {
         }
     }
 
-    /// One step of the audit, which begins anew where the one before it reached the end.
+    /// One step of the audit. After the last step the audit starts again from the beginning.
     async fn audit(&mut self) -> Result<(), StorageError> {
         let step = self.storage.audit(self.position, Self::AUDIT_BATCHES).await?;
         self.telemetry.audited.inc_by(step.batches);
@@ -126,9 +126,9 @@ mod tests {
 
     use super::*;
 
-    /// Answers with what it was given, and notes what it was asked.
+    /// Returns prepared results and records its arguments.
     #[derive(Default)]
-    struct Scripted {
+    struct ScriptedStorage {
         requeues_fail: Mutex<bool>,
         uncounted: Mutex<u64>,
         audits: Mutex<Vec<Audit>>,
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Reconciliation for Scripted {
+    impl Reconciliation for ScriptedStorage {
         async fn requeue_uncounted(&self, grace: Duration, limit: u32) -> Result<Requeued> {
             self.graces.lock().unwrap().push(grace);
             if *self.requeues_fail.lock().unwrap() {
@@ -173,7 +173,7 @@ mod tests {
         }
     }
 
-    fn reconciler(storage: &Arc<Scripted>) -> Reconciler {
+    fn reconciler(storage: &Arc<ScriptedStorage>) -> Reconciler {
         Reconciler::new(
             Arc::clone(storage) as Arc<_>,
             Arc::new(InProcessBroker::with_clock(4, Arc::new(SystemClock))),
@@ -204,7 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn everything_that_is_overdue_is_sent_again_a_limited_number_at_a_time() {
-        let storage = Arc::new(Scripted::default());
+        let storage = Arc::new(ScriptedStorage::default());
         *storage.uncounted.lock().unwrap() = 2500;
         let reconciler = reconciler(&storage);
         reconciler.requeue().await.unwrap();
@@ -216,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_backlog_is_not_a_loss() {
-        let storage = Arc::new(Scripted::default());
+        let storage = Arc::new(ScriptedStorage::default());
         let reconciler = reconciler(&storage);
         reconciler.requeue().await.unwrap();
         let publisher = reconciler.broker.publisher();
@@ -244,7 +244,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_audit_goes_on_where_it_stopped_and_the_gauge_keeps_the_last_cycle() {
-        let storage = Arc::new(Scripted::default());
+        let storage = Arc::new(ScriptedStorage::default());
         *storage.audits.lock().unwrap() = vec![
             step(&[1], Some(2)),
             step(&[2, 3], None),
@@ -266,7 +266,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_audit_goes_on_where_requeueing_fails() {
-        let storage = Arc::new(Scripted::default());
+        let storage = Arc::new(ScriptedStorage::default());
         *storage.requeues_fail.lock().unwrap() = true;
         *storage.audits.lock().unwrap() = vec![step(&[], None)];
         let mut reconciler = reconciler(&storage);
@@ -280,7 +280,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pass_that_fails_is_counted_and_the_next_one_follows() {
-        let storage = Arc::new(Scripted::default());
+        let storage = Arc::new(ScriptedStorage::default());
         let (reconciler, shutdown) = (reconciler(&storage), CancellationToken::new());
         let failures = reconciler.telemetry.failures.clone();
         let running = tokio::spawn(reconciler.run(shutdown.clone()));

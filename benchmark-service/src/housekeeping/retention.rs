@@ -15,9 +15,9 @@ pub(crate) struct Retention {
 }
 
 impl Retention {
-    /// Hours are what is kept or deleted as a whole.
+    /// Batches are kept or deleted in whole hours, so pruning more often deletes no more.
     const INTERVAL: Duration = Duration::from_secs(3600);
-    /// Batches that are deleted in one transaction, so that none is long and consumers get their turn in between.
+    /// Batches that are deleted in one transaction: short transactions let consumers commit in between.
     const CHUNK: u32 = 1000;
 
     /// Prunes at once and then every hour, until shutdown.
@@ -32,7 +32,7 @@ impl Retention {
         shutdown.run_until_cancelled(prune).await;
     }
 
-    /// Deletes chunk after chunk until nothing is left, or until somebody else is at it.
+    /// Deletes chunk after chunk until nothing is left, or until another process prunes or rebuilds.
     async fn prune(&self) -> Result<(), StorageError> {
         let mut batches = 0;
         let last = loop {
@@ -53,7 +53,7 @@ impl Retention {
                 "deleted what is older than the retention"
             );
         }
-        // Whoever was not let near the limit does not know.
+        // While another process prunes, the result does not say what is held back.
         if !last.more {
             self.report_held_back(&last);
         }
@@ -87,8 +87,8 @@ mod tests {
 
     use super::*;
 
-    /// So many batches are old; the first call fails where told so.
-    struct Old {
+    /// A storage with this many old batches.
+    struct ScriptedStorage {
         batches: Mutex<u64>,
         fails_once: Mutex<bool>,
         /// Somebody else prunes or rebuilds.
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Reconciliation for Old {
+    impl Reconciliation for ScriptedStorage {
         async fn requeue_uncounted(&self, _: Duration, _: u32) -> Result<Requeued> {
             Ok(Requeued::default())
         }
@@ -133,8 +133,8 @@ mod tests {
     const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
     const KEEP: Duration = Duration::from_secs(2 * 86_400);
 
-    fn old(batches: u64) -> Old {
-        Old {
+    fn old(batches: u64) -> ScriptedStorage {
+        ScriptedStorage {
             batches: Mutex::new(batches),
             fails_once: Mutex::new(false),
             busy: false,
@@ -143,7 +143,7 @@ mod tests {
         }
     }
 
-    fn retention(old: &Arc<Old>) -> Retention {
+    fn retention(old: &Arc<ScriptedStorage>) -> Retention {
         Retention {
             storage: Arc::clone(old) as Arc<_>,
             clock: Arc::new(ManualClock::at(NOW)),
@@ -154,7 +154,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn old_batches_go_chunk_by_chunk_and_a_failure_only_delays_them() {
-        let old = Arc::new(Old {
+        let old = Arc::new(ScriptedStorage {
             fails_once: Mutex::new(true),
             ..old(2500)
         });
@@ -175,7 +175,7 @@ mod tests {
 
     #[tokio::test]
     async fn while_somebody_else_is_at_it_nobody_asks_again_and_again() {
-        let old = Arc::new(Old {
+        let old = Arc::new(ScriptedStorage {
             busy: true,
             ..old(2500)
         });
@@ -185,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_holds_the_retention_back_shows() {
-        let old = Arc::new(Old {
+        let old = Arc::new(ScriptedStorage {
             held_back_hours: 7,
             ..old(3)
         });

@@ -10,10 +10,9 @@ use super::Rankings;
 pub(crate) struct Freshness {
     /// Whether a batch that is published now would be counted soon.
     consuming: Box<dyn Fn() -> bool + Send + Sync>,
-    /// For how long the database may not have been heard of, or the consumer not have consumed, until the rankings are
-    /// stale.
+    /// The rankings are stale if the database has not confirmed them, or the consumer has not worked, for this long.
     stale_after: Duration,
-    /// Since when the consumer is known not to consume.
+    /// Since when the consumer is known not to work.
     idle_since: Mutex<Option<Instant>>,
 }
 
@@ -26,11 +25,11 @@ impl Freshness {
         }
     }
 
-    /// Whether the rankings are stale now. The consumer is looked at whenever this is asked, so it must be asked more
-    /// often than the tolerance is long.
+    /// Whether the rankings are stale now. Each call looks at the consumer, so the calls must come more often than
+    /// every `stale_after`.
     pub(super) fn is_stale(&self, rankings: &Rankings) -> bool {
         let unconfirmed = rankings.age().is_none_or(|age| age > self.stale_after);
-        // Both are asked, so that the consumer's idleness is noted from its beginning.
+        // `is_idle` comes first, so that it is always called and records when the consumer stopped.
         self.is_idle() || unconfirmed
     }
 

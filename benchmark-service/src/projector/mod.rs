@@ -1,4 +1,4 @@
-//! Keeps the rankings snapshot in step with the database, and lets it say so when it cannot.
+//! Keeps the snapshot of the rankings up to date with the database, and marks it as stale when it cannot.
 
 mod freshness;
 mod rankings;
@@ -55,7 +55,7 @@ pub(crate) struct Projector {
     clock: Arc<dyn Clock>,
     rankings: Arc<Rankings>,
     freshness: Arc<Freshness>,
-    /// How long other processes' commits and changes of the registry may go unnoticed.
+    /// The longest time until commits of other processes and changes of the registry are noticed.
     refresh_interval: Duration,
     default_selection: RankingSelection,
     failures: IntCounter,
@@ -64,12 +64,12 @@ pub(crate) struct Projector {
 }
 
 impl Projector {
-    /// The most often that a snapshot is made.
+    /// The shortest pause between two refreshes.
     const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-    /// The longest pause after a refresh that was much work. Together with the longest pause it leaves the refresh
-    /// itself a second until the rankings are stale.
+    /// The longest pause after a refresh that took long. Together with `refresh_interval` it leaves a second for each of
+    /// two refreshes before the rankings are stale.
     const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-    /// How often it is asked whether the rankings have become stale or fresh.
+    /// How often the projector checks whether the rankings have become stale or fresh.
     const FRESHNESS_PAUSE: Duration = Duration::from_millis(250);
 
     pub(crate) fn new(
@@ -94,8 +94,8 @@ impl Projector {
         })
     }
 
-    /// Refreshes until shutdown: soon after a commit of this process, and after the longest pause in any case. A refresh that
-    /// hangs does not keep the rankings from saying that they are stale.
+    /// Refreshes until shutdown: soon after a commit of this process, and at least once in `refresh_interval`. While a
+    /// refresh hangs, the rankings still become stale.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let watch = watch_freshness(
             Arc::clone(&self.rankings),
@@ -133,8 +133,8 @@ impl Projector {
                     failing = true;
                 }
             }
-            // Nine times as long as the work took, so that refreshing takes a tenth of a core; but a database that was
-            // long in failing is asked again soon.
+            // The pause is nine times as long as the work, so that refreshing takes a tenth of a core. After a failure the
+            // pause is short, however long the database took to fail.
             let pause = if failing {
                 self.refresh_interval
             } else {
@@ -182,7 +182,7 @@ impl Projector {
     }
 }
 
-/// The part of a refresh that computes, on a thread for such work.
+/// The computing part of a refresh, which runs on a blocking thread.
 struct SnapshotUpdate {
     rankings: Arc<Rankings>,
     freshness: Arc<Freshness>,
@@ -194,8 +194,8 @@ struct SnapshotUpdate {
 }
 
 impl SnapshotUpdate {
-    /// Computes what is out of date and, where the rankings may look different, publishes a snapshot. What can be
-    /// shown is shown; that something cannot is still an error, and confirms nothing.
+    /// Computes the outdated summaries. If `registry` is given, the rankings may have changed: publishes a snapshot. If
+    /// some statistics do not decode, publishes the others, returns the error, and does not confirm the rankings.
     fn run(
         mut self,
         registry: Option<(Vec<Llm>, Vec<Metric>)>,
@@ -213,7 +213,7 @@ impl SnapshotUpdate {
             prepare_default_bodies(&snapshot, self.selection);
             self.rankings.publish(snapshot);
         }
-        // Last, so that nobody is told of a time before the rankings of that time are there.
+        // After the publication: a confirmed time must not be visible before the rankings of that time.
         if updated.is_ok() {
             self.rankings.confirm(self.asked_at, self.now);
         }
@@ -221,11 +221,11 @@ impl SnapshotUpdate {
     }
 }
 
-/// Restates the snapshot whenever the rankings become stale, or fresh again.
+/// Replaces the snapshot by one with another freshness whenever the rankings become stale or fresh again.
 async fn watch_freshness(rankings: Arc<Rankings>, freshness: Arc<Freshness>, selection: RankingSelection) {
     loop {
         let (current, stale) = (rankings.load_full(), freshness.is_stale(&rankings));
-        // Before anything is known there is nothing to restate.
+        // Before the first confirmation there are no rankings to replace.
         if rankings.age().is_some() && current.stale != stale {
             let restated = current.with_freshness(rankings.confirmed().as_of, stale);
             let prepared = tokio::task::spawn_blocking(move || {
@@ -248,7 +248,8 @@ async fn watch_freshness(rankings: Arc<Rankings>, freshness: Arc<Freshness>, sel
     }
 }
 
-/// What is asked for most is ready before the snapshot is seen; the rest is serialised on first use.
+/// Serialises the bodies that are asked for most before the snapshot is published. The others are serialised on first
+/// use.
 fn prepare_default_bodies(snapshot: &Snapshot, selection: RankingSelection) {
     for target in snapshot.targets() {
         snapshot.body(selection, target, BodyFormat::Json);

@@ -21,14 +21,14 @@ pub(crate) struct Rankings {
     refresh: Arc<Notify>,
 }
 
-/// The last time that the snapshot was known to be what the database says.
+/// The last time that the snapshot was known to equal the database.
 #[derive(Debug)]
 pub(crate) struct Confirmation {
     /// `None` before the first time.
     at: Option<Instant>,
-    /// Everything that was counted until then is in the snapshot.
+    /// All batches that were counted until then are in the snapshot.
     pub(crate) as_of: DateTime<Utc>,
-    /// The same as RFC 3339, formatted once for all requests.
+    /// `as_of` in RFC 3339, formatted once for all requests.
     pub(crate) header: HeaderValue,
 }
 
@@ -51,32 +51,32 @@ impl Rankings {
         }
     }
 
-    /// The current snapshot, for the time of one request.
+    /// The current snapshot, for the duration of one request.
     pub(crate) fn load(&self) -> Guard<Arc<Snapshot>> {
         self.current.load()
     }
 
-    /// The current snapshot, for longer.
+    /// The current snapshot, to be kept for longer.
     pub(super) fn load_full(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// Until when everything that was counted is known to be in the rankings.
+    /// Up to which time all counted batches are known to be in the rankings.
     pub(crate) fn confirmed(&self) -> Guard<Arc<Confirmation>> {
         self.confirmed.load()
     }
 
-    /// How long ago the snapshot was last known to be what the database says; `None` before the first time.
+    /// The time since the snapshot was last known to equal the database; `None` before the first time.
     pub(crate) fn age(&self) -> Option<Duration> {
         self.confirmed.load().at.map(|at| at.elapsed())
     }
 
-    /// Tells of every new snapshot by its version.
+    /// A receiver of the version of every new snapshot.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
     }
 
-    /// Something was committed that the rankings should show soon.
+    /// Requests a refresh: a change was committed that the rankings should show soon.
     pub(crate) fn refresh_soon(&self) {
         self.refresh.notify_one();
     }
@@ -86,9 +86,9 @@ impl Rankings {
         &self.refresh
     }
 
-    /// What the database was asked at `at`, when it was `as_of`, is or will at once be the snapshot.
+    /// Records that the snapshot shows what the database said at `at`, which the clock called `as_of`.
     pub(super) fn confirm(&self, at: Instant, as_of: DateTime<Utc>) {
-        // The clock may be set back; what was known does not get lost by that.
+        // The clock may be set back; the confirmed time must not be.
         let as_of = as_of.max(self.confirmed.load().as_of);
         self.confirmed.store(Arc::new(Confirmation::of(Some(at), as_of)));
     }
@@ -100,8 +100,7 @@ impl Rankings {
         self.version.send_replace(version);
     }
 
-    /// Replaces `previous` by the same rankings with another word on their freshness, unless a newer snapshot has
-    /// come in between.
+    /// Replaces `previous` by the same rankings with another freshness, unless a newer snapshot was published meanwhile.
     pub(super) fn restate(&self, previous: &Arc<Snapshot>, restated: Snapshot) {
         self.current.compare_and_swap(previous, Arc::new(restated));
     }

@@ -1,4 +1,4 @@
-//! The statistics rows that the rankings are made of, kept in memory in their serialised form.
+//! Caches the statistics rows that the rankings are computed from, in their serialised form.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use storage::{Hour, Period, StatisticsChange, StatisticsKey};
 
 use crate::snapshot::{Summaries, SummariesByKey, Summary, TimeWindow};
 
-/// The longest window, in full hours before the current one: older hours are not needed.
+/// The longest window, in full hours before the current hour. Older hours are not needed.
 const LONGEST_WINDOW: i64 = 30 * 24;
 
 /// Why a key's statistics could not be computed.
@@ -36,7 +36,7 @@ enum StateError {
 #[derive(Debug, Default)]
 pub(crate) struct StatisticsCache {
     keys: BTreeMap<StatisticsKey, KeyRows>,
-    /// Keys whose summaries are out of date.
+    /// Keys whose summaries are outdated.
     outdated: BTreeSet<StatisticsKey>,
     summaries: SummariesByKey,
     current: Option<Hour>,
@@ -46,8 +46,8 @@ pub(crate) struct StatisticsCache {
 struct KeyRows {
     all_time: Option<Row>,
     hours: BTreeMap<Hour, Row>,
-    /// The merge of the full hours before the current one, by window: what stays the same for an hour, so that a
-    /// new batch costs one decoded row and not 720.
+    /// The merge of the full hours before the current one, by window. It stays the same for an hour, so a new batch
+    /// costs the decoding of one row instead of 720.
     full_hours: Option<[Merged; TimeWindow::ALL.len()]>,
 }
 
@@ -58,12 +58,12 @@ struct Row {
 }
 
 impl StatisticsCache {
-    /// The first hour that is needed when it is `now`.
+    /// The oldest hour that any window needs at `now`.
     pub(crate) fn oldest_hour(now: DateTime<Utc>) -> Hour {
         Hour(Hour::of(now).0 - LONGEST_WINDOW)
     }
 
-    /// Takes in what changed, as of `now`. Gives whether anything may look different.
+    /// Applies what changed in the database, as of `now`. Returns whether any ranking may have changed.
     pub(crate) fn apply(&mut self, change: StatisticsChange, now: DateTime<Utc>) -> bool {
         if change.complete {
             *self = Self::default();
@@ -95,7 +95,7 @@ impl StatisticsCache {
         new_hour || changed || change.complete
     }
 
-    /// A new hour has begun (or the clock was set back): every window has moved.
+    /// Moves every window to the hour of `now`, which differs from the current hour.
     fn begin_hour(&mut self, now: DateTime<Utc>) {
         let oldest_hour = Self::oldest_hour(now);
         self.current = Some(Hour::of(now));
@@ -106,11 +106,11 @@ impl StatisticsCache {
         }
     }
 
-    /// Computes anew the summaries that are out of date.
+    /// Computes the outdated summaries.
     ///
     /// # Errors
-    /// The first of the keys with a row that is not a state. They stay out of date, and their summaries what they
-    /// were; those of the other keys are computed all the same.
+    /// The first key with a row that does not decode. Such keys stay outdated and keep their summaries; the summaries of
+    /// the other keys are computed.
     pub(crate) fn update(&mut self) -> Result<(), UnreadableStatistics> {
         let Self {
             keys,
@@ -142,7 +142,7 @@ impl StatisticsCache {
         first
     }
 
-    /// Whether the summaries of a key are out of date.
+    /// Whether any summaries are outdated.
     pub(crate) fn is_outdated(&self) -> bool {
         !self.outdated.is_empty()
     }
@@ -173,7 +173,7 @@ impl KeyRows {
         Ok(summaries)
     }
 
-    /// One pass from the newest hour to the oldest: each window is the one before it and more.
+    /// Merges the hours from the newest to the oldest in one pass: each window contains the next shorter one.
     fn merge_full_hours(&self, current: Hour) -> Result<[Merged; TimeWindow::ALL.len()], StateError> {
         let mut by_window: [Merged; TimeWindow::ALL.len()] = Default::default();
         let mut merged = Merged::default();
@@ -197,7 +197,7 @@ impl Row {
     }
 }
 
-/// A merge of rows, and when the last of them was updated; `None` of no rows.
+/// A merge of rows, and when the last of them was updated; `None` if there are no rows.
 #[derive(Debug, Clone, Default)]
 struct Merged(Option<(RunningStatistics, DateTime<Utc>)>);
 

@@ -1,7 +1,7 @@
 use actix_web::http::header::HeaderValue;
 use bytes::Bytes;
 
-/// A body that is ready to be sent, with its strong entity tag.
+/// A serialised body with its strong entity tag.
 #[derive(Debug, Clone)]
 pub(crate) struct Body {
     pub(crate) bytes: Bytes,

@@ -1,4 +1,4 @@
-//! The rankings as they are served: immutable, swapped as a whole, with bodies that are serialised once.
+//! The rankings as they are served: an immutable snapshot that is replaced as a whole. Each body is serialised once.
 
 mod body;
 mod ranking;
@@ -22,16 +22,16 @@ pub use selection::{RankingSelection, SourceFilter, Statistic, TimeWindow};
 use ranking::ranked;
 use rows::{CSV_COLUMNS, MetricRows, RankedLlm, csv_record, rfc3339};
 
-/// The summaries of one key, by window; `None` where a window holds no values.
+/// The summaries of one key, by window; `None` if a window holds no values.
 pub(crate) type Summaries = [Option<Summary>; TimeWindow::ALL.len()];
 
 /// The summaries of every key, ordered by metric, then source, then LLM.
 pub(crate) type SummariesByKey = BTreeMap<(MetricId, Source, LlmId), Arc<Summaries>>;
 
-/// The forms in which rankings are served.
+/// The formats in which rankings are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFormat {
-    /// The API's own.
+    /// The API's own JSON.
     Json,
     /// Comma-separated values.
     Csv,
@@ -43,7 +43,7 @@ pub enum BodyFormat {
 
 const BODY_FORMATS: usize = 4;
 
-/// What a body covers.
+/// The metrics that a body covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// Every metric.
@@ -52,15 +52,15 @@ pub enum Target {
     Metric(usize),
 }
 
-/// Filled by the first request that needs it.
+/// A body that the first request for it serialises.
 type BodyCell = OnceLock<Body>;
 
 /// The rankings at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Grows with every snapshot, across restarts too.
+    /// Grows with every snapshot, also across restarts.
     pub(crate) version: u64,
-    /// Everything that was counted until then is known to be in it.
+    /// All batches that were counted until then are known to be in it.
     pub(crate) as_of: DateTime<Utc>,
     /// Whether newer batches may be missing for longer than usual.
     pub(crate) stale: bool,
@@ -69,7 +69,7 @@ pub struct Snapshot {
     bodies: Box<[OnceLock<Box<[BodyCell]>>]>,
 }
 
-/// What the rankings are made of, whatever is known of their freshness.
+/// The data of the rankings, without their freshness.
 #[derive(Debug)]
 struct RankingData {
     llms: Vec<Llm>,
@@ -94,7 +94,7 @@ struct Entry {
 }
 
 impl Snapshot {
-    /// Before anything is known.
+    /// The snapshot before the first refresh.
     pub(crate) fn empty() -> Self {
         Self {
             stale: true,
@@ -102,8 +102,8 @@ impl Snapshot {
         }
     }
 
-    /// The snapshot after `previous`, fresh as of the time given. Keys whose LLM or metric is not in the registry
-    /// (archived) are left out.
+    /// The snapshot that follows `previous`, fresh as of `as_of`. Leaves out keys whose LLM or metric is not in the
+    /// registry (archived).
     pub(crate) fn next(
         previous: &Self,
         as_of: DateTime<Utc>,
@@ -161,12 +161,12 @@ impl Snapshot {
         }
     }
 
-    /// The same rankings, saying otherwise how fresh they are. The version stays: no ranking has changed.
+    /// The same rankings with another freshness. The version stays the same, because no ranking has changed.
     pub(crate) fn with_freshness(&self, as_of: DateTime<Utc>, stale: bool) -> Self {
         Self::from_data(Arc::clone(&self.data), self.version, as_of, stale)
     }
 
-    /// Whether this is the registry the snapshot was made with.
+    /// Whether the snapshot was made with this registry.
     pub(crate) fn has_registry(&self, llms: &[Llm], metrics: &[Metric]) -> bool {
         self.data.llms == llms && self.data.metrics.iter().map(|ranked| &ranked.metric).eq(metrics)
     }
@@ -311,7 +311,7 @@ impl Snapshot {
 }
 
 impl RankedMetric {
-    /// Whether the rows of `source` are still what they were.
+    /// Whether the rows of `source` are the same as in `entries`.
     fn is_unchanged(&self, source: Source, metric: &Metric, entries: &[Entry]) -> bool {
         let of = |entries: &'_ [Entry]| -> Vec<_> {
             entries

@@ -24,7 +24,7 @@ pub(crate) struct Estimate {
     pub(crate) interval: Option<Interval>,
 }
 
-/// What a ranking says about the values of one (LLM, metric, source) in one window, in the metric's unit.
+/// The statistics of one (LLM, metric, source) in one window that a ranking shows, in the metric's unit.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) n: u64,
@@ -67,7 +67,7 @@ impl Summary {
 }
 
 /// The `q` quantile with the order-statistics interval of 95 % (Conover, Practical Nonparametric Statistics, 3.2):
-/// the quantiles at `q ± z·√(q(1 − q)/n)`. It presumes independent values and nothing about their distribution.
+/// the quantiles at `q ± z·√(q(1 − q)/n)`. It assumes that values are independent and nothing about their distribution.
 fn percentile(statistics: &RunningStatistics, q: f64) -> Option<Estimate> {
     #[expect(
         clippy::cast_precision_loss,
@@ -87,11 +87,12 @@ fn percentile(statistics: &RunningStatistics, q: f64) -> Option<Estimate> {
 
 /// The order of the estimates from best to worst, each with its rank.
 ///
-/// Standard competition ranking ("1224") of what can be told apart: going from the best, an estimate shares the rank
-/// of the first of the current group where its interval overlaps that one's, or where both values are equal;
-/// otherwise it starts a group whose rank is its place. Comparing with the group's first, not with the neighbour,
-/// keeps a chain of neighbours from making the best and the worst equal. An estimate without an interval (a single
-/// value) is compared by its value alone. Equal values keep the order given.
+/// This is standard competition ranking ("1224") of groups. Going from the best to the worst, an estimate joins the
+/// current group, and has its rank, if its interval overlaps the interval of the group's first estimate or if both
+/// values are equal. Otherwise it starts a new group, whose rank is the estimate's position. Comparing with the first
+/// of the group, not with the neighbour, prevents a chain of overlapping neighbours from making the best and the worst
+/// equal. An estimate without an interval (a single value) is compared by its value alone. Equal values keep their
+/// order.
 pub(crate) fn ranked(estimates: &[Estimate], better: Direction) -> Vec<(usize, u32)> {
     let mut order: Vec<usize> = (0..estimates.len()).collect();
     order.sort_by(|&a, &b| {
@@ -104,13 +105,13 @@ pub(crate) fn ranked(estimates: &[Estimate], better: Direction) -> Vec<(usize, u
     let mut first_of_group: Option<(Estimate, u32)> = None;
     (1..)
         .zip(order)
-        .map(|(place, index)| {
+        .map(|(position, index)| {
             let estimate = estimates[index];
             let rank = match first_of_group {
                 Some((first, rank)) if indistinguishable(first, estimate) => rank,
-                _ => place,
+                _ => position,
             };
-            if rank == place {
+            if rank == position {
                 first_of_group = Some((estimate, rank));
             }
             (index, rank)
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn overlapping_intervals_share_the_rank_of_the_groups_first() {
-        // 1 and 2 overlap, 2 and 3 overlap, 1 and 3 do not: 3 starts a group of its own, at its place.
+        // 1 and 2 overlap, 2 and 3 overlap, 1 and 3 do not: 3 starts a group of its own, at its position.
         let chain = [estimate(1.0, 0.6), estimate(2.0, 0.6), estimate(3.0, 0.6)];
         assert_eq!(ranked(&chain, Direction::Lower), [(0, 1), (1, 1), (2, 3)]);
     }

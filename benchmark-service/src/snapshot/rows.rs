@@ -1,4 +1,4 @@
-//! The rows of the rankings, in the four shapes that clients know.
+//! The rows and bodies of the rankings, in each of their formats.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -11,7 +11,7 @@ use super::{
     selection::{SourceFilter, Statistic, TimeWindow},
 };
 
-/// How many digits after the decimal point numbers keep; `None` keeps all.
+/// How many digits after the decimal point numbers have; `None` keeps full precision.
 pub type Rounding = Option<u8>;
 
 /// One LLM's place in a ranking. Numbers are in the metric's unit.
@@ -47,7 +47,7 @@ pub(crate) struct RankingRow<'a> {
     updated_at: DateTime<Utc>,
 }
 
-/// What a row is made of.
+/// One LLM with its rank, from which the rows of every format are made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RankedLlm<'a> {
     pub(crate) llm: &'a str,
@@ -109,7 +109,7 @@ impl<'a> RankedLlm<'a> {
     }
 }
 
-/// The decimal number with `digits` digits after the point that is nearest to `value`.
+/// The number nearest to `value` that has `digits` digits after the decimal point.
 fn rounded(value: f64, digits: Rounding) -> f64 {
     match digits {
         None => value,
@@ -277,7 +277,7 @@ pub(crate) const CSV_COLUMNS: [&str; 16] = [
     "as_of",
 ];
 
-/// One line of the CSV form. What is null in JSON is an empty cell.
+/// One line of the CSV form. Values that are null in JSON are empty cells.
 pub(crate) fn csv_record(metric: &Metric, row: &RankingRow<'_>, as_of: &str) -> [String; 16] {
     let or_empty = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
     let end = |index: usize| or_empty(row.ci95.as_ref().and_then(|ends| ends.get(index).copied()));
@@ -301,7 +301,7 @@ pub(crate) fn csv_record(metric: &Metric, row: &RankingRow<'_>, as_of: &str) -> 
     ]
 }
 
-/// As JSON writes it.
+/// The time in the format that JSON bodies use.
 pub(crate) fn rfc3339(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

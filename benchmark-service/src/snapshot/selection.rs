@@ -6,13 +6,13 @@ choice!(
     /// Whose values are ranked. Values of different sources are never merged nor ranked against each other: `all`
     /// gives the rankings of every source one after the other, each row labelled with its source.
     pub SourceFilter, "source", "simulated, measured, imported or all", default Simulated,
-    /// The simulation's.
+    /// Values of the simulation.
     Simulated = "simulated",
-    /// The load tests'.
+    /// Values of load tests.
     Measured = "measured",
-    /// Everybody else's.
+    /// Values of other producers.
     Imported = "imported",
-    /// Every source's, side by side.
+    /// The values of every source, ranked separately.
     All = "all"
 );
 
@@ -28,7 +28,7 @@ impl SourceFilter {
         }
     }
 
-    /// The one source that is asked for; `None` for all of them.
+    /// The single source that is asked for; `None` for all sources.
     #[must_use]
     pub fn only(self) -> Option<Source> {
         Source::ALL
@@ -51,12 +51,12 @@ choice!(
     Week = "7d",
     /// 30 days of 24 hours.
     Month = "30d",
-    /// Everything there is.
+    /// All time.
     All = "all"
 );
 
 impl TimeWindow {
-    /// The full hours before the current one; `None` for all of them.
+    /// The number of full hours before the current hour; `None` for all time.
     pub(crate) fn full_hours(self) -> Option<i64> {
         match self {
             Self::Hour => Some(1),
@@ -83,19 +83,19 @@ choice!(
     P99 = "p99"
 );
 
-/// Which rankings are asked for.
+/// The choices that select a ranking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct RankingSelection {
-    /// Whose values.
+    /// The source of the values.
     pub source: SourceFilter,
-    /// How far back.
+    /// How far back values count.
     pub window: TimeWindow,
     /// What is ranked by.
     pub statistic: Statistic,
 }
 
 impl RankingSelection {
-    /// How many different selections there are.
+    /// The number of different selections.
     pub(crate) const COUNT: usize = SourceFilter::ALL.len() * TimeWindow::ALL.len() * Statistic::ALL.len();
 
     /// The index of the selection among all of them.
