@@ -1,46 +1,25 @@
-//! One of the two clients in a process of its own, on one core.
+//! Runs one of the two clients in a process of its own, on one core.
 
-use std::{env, process::Command, thread, time::Duration};
+use std::{env, process::Command, thread};
 
 use anyhow::Context;
 use clap::ValueEnum;
 use precise_time::MonotonicTime;
-use serde::{Deserialize, Serialize};
 
 use crate::{
+    client_run::ClientKind,
     engine,
-    figures::{Figures, Seen, SelfReport},
-    machine::{CLIENT_CORE, Used, go_first, most_resident_mib, pin_to},
+    figures::Figures,
+    machine::{CLIENT_CORE, ProcessUsage, pin_to, resident_peak_mib, take_priority},
     naive,
     scenario::Scenario,
 };
 
-/// Its role's name on the command line.
+/// The name of the process's role on the command line.
 pub(crate) const ROLE: &str = "client";
 
-/// How long streams may take to end after the last request was begun, beyond a round of their own.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Who sends the requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Client {
-    /// The load test's engine.
-    LlmBench,
-    /// The loop that one would write first.
-    Naive,
-}
-
-/// What a client saw.
-#[derive(Debug)]
-pub(crate) struct Ran {
-    pub requests: Vec<Seen>,
-    /// What it says of itself.
-    pub says: Option<SelfReport>,
-}
-
-/// The parent's side: runs the process and reads its figures.
-pub(crate) fn measure(client: Client, scenario: &Scenario, base_url: &str) -> anyhow::Result<Figures> {
+/// In the parent process: runs the client's process and reads its figures.
+pub(crate) fn measure(client: ClientKind, scenario: &Scenario, base_url: &str) -> anyhow::Result<Figures> {
     let name = client.to_possible_value().context("a name")?;
     let output = Command::new(env::current_exe()?)
         .args([ROLE, name.get_name(), base_url, &serde_json::to_string(scenario)?])
@@ -54,35 +33,35 @@ pub(crate) fn measure(client: Client, scenario: &Scenario, base_url: &str) -> an
     serde_json::from_slice(&output.stdout).context("the client's figures")
 }
 
-/// The child's side: loads the server and prints the figures.
+/// In the client's process: loads the server and prints the figures.
 #[expect(clippy::print_stdout, reason = "to the parent process")]
-pub(crate) fn run(client: Client, base_url: &str, scenario: &Scenario) -> anyhow::Result<()> {
+pub(crate) fn run(client: ClientKind, base_url: &str, scenario: &Scenario) -> anyhow::Result<()> {
     pin_to(CLIENT_CORE)?;
-    go_first();
+    take_priority();
     load_test::run::raise_file_limit()?;
     let begun = MonotonicTime::now();
     let steady_from = begun + scenario.ramp;
     let steady_to = steady_from + scenario.steady;
-    let (ran, used, resident_mib) = thread::scope(|scope| {
+    let (run, usage, resident_mib) = thread::scope(|scope| {
         let running = scope.spawn(|| match client {
-            Client::LlmBench => engine::run(scenario, base_url),
-            Client::Naive => naive::run(scenario, base_url, begun),
+            ClientKind::LlmBench => engine::run(scenario, base_url),
+            ClientKind::Naive => naive::run(scenario, base_url, begun),
         });
         sleep_until(steady_from);
-        let before = Used::now()?;
+        let before = ProcessUsage::now()?;
         sleep_until(steady_to);
-        let (after, resident_mib) = (Used::now()?, most_resident_mib()?);
-        let ran = running
+        let (after, resident_mib) = (ProcessUsage::now()?, resident_peak_mib()?);
+        let run = running
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        anyhow::Ok((ran, (before, after), resident_mib))
+        anyhow::Ok((run, (before, after), resident_mib))
     })?;
     let figures = Figures::of(
         scenario,
         client,
-        &ran,
+        &run,
         (steady_from, steady_to),
-        used,
+        usage,
         resident_mib,
     )?;
     println!("{}", serde_json::to_string(&figures)?);

@@ -1,4 +1,4 @@
-//! The load test's own client, as `llm-bench load-test` runs it, without files.
+//! The load test's engine, as `llm-bench load-test` runs it, but without files.
 
 use std::{
     collections::BTreeMap,
@@ -18,22 +18,21 @@ use shared_types::SystemClock;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    client::{PATIENCE, Ran},
-    figures::{Seen, SelfReport},
-    scenario::Scenario,
+    client_run::{ClientRun, RequestTimes, SelfReport},
+    scenario::{END_TIMEOUT, Scenario},
 };
 
-/// Batches of records on their way.
-const JOURNAL: usize = 64;
+/// The capacity of the channel of records, in batches.
+const JOURNAL_BATCHES: usize = 64;
 const PROMPT: &str = "Say something that is long enough to be measured and short enough not to matter.";
 const PROMPT_TOKENS: u32 = 15;
 
-/// Where requests go, and what is sent: the same for both clients.
+/// The endpoint of both clients.
 pub(crate) fn endpoint(base_url: &str) -> anyhow::Result<Endpoint> {
     Ok(Endpoint::new(Api::OpenAiChat, base_url, None)?)
 }
 
-/// The one request that is sent again and again.
+/// The request that both clients send repeatedly.
 pub(crate) fn request(endpoint: &Endpoint, scenario: &Scenario) -> anyhow::Result<EncodedRequest> {
     let prompt = Prompt::Text(PROMPT);
     let plan = plan(scenario)?;
@@ -46,10 +45,10 @@ pub(crate) fn request(endpoint: &Endpoint, scenario: &Scenario) -> anyhow::Resul
     ))
 }
 
-/// Carries the scenario out.
-pub(crate) fn run(scenario: &Scenario, base_url: &str) -> anyhow::Result<Ran> {
+/// Runs the scenario.
+pub(crate) fn run(scenario: &Scenario, base_url: &str) -> anyhow::Result<ClientRun> {
     let endpoint = endpoint(base_url)?;
-    let (journal, batches) = mpsc::sync_channel(JOURNAL);
+    let (journal, batches) = mpsc::sync_channel(JOURNAL_BATCHES);
     let inputs = RunInputs {
         plan: plan(scenario)?,
         requests: Arc::new([request(&endpoint, scenario)?]),
@@ -73,9 +72,9 @@ pub(crate) fn run(scenario: &Scenario, base_url: &str) -> anyhow::Result<Ran> {
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         measurements.map(|measurements| (measurements, records))
     })?;
-    Ok(Ran {
-        says: Some(self_report(&measurements, &records)),
-        requests: records.iter().map(seen).collect(),
+    Ok(ClientRun {
+        self_report: Some(self_report(&measurements, &records)),
+        requests: records.iter().map(request_times).collect(),
     })
 }
 
@@ -101,20 +100,20 @@ fn plan(scenario: &Scenario) -> anyhow::Result<Plan> {
         stop: Stop {
             send_for: scenario.ramp + scenario.steady,
             max_requests: None,
-            drain: scenario.round() + PATIENCE,
+            drain: scenario.round() + END_TIMEOUT,
         },
         warmup_requests: 0,
         slo: Slo::default(),
         seed: 1,
         stream: true,
-        request_timeout: 2 * (scenario.round() + PATIENCE),
+        request_timeout: 2 * (scenario.round() + END_TIMEOUT),
         client_cores: NonZeroU32::MIN,
         sampling: serde_json::Map::new(),
         metadata: BTreeMap::new(),
     })
 }
 
-/// The verdict without a calibration, which would need a server on the client's only core.
+/// The engine's verdict, without a calibration, which would need a server on the client's only core.
 fn self_report(measurements: &RunMeasurements, records: &[RequestRecord]) -> SelfReport {
     let mut ttfts: Vec<_> = records
         .iter()
@@ -132,8 +131,8 @@ fn self_report(measurements: &RunMeasurements, records: &[RequestRecord]) -> Sel
     }
 }
 
-fn seen(record: &RequestRecord) -> Seen {
-    Seen {
+fn request_times(record: &RequestRecord) -> RequestTimes {
+    RequestTimes {
         sent: record.sent,
         first: record.first_content,
         last: record.last_content,

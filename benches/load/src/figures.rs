@@ -1,5 +1,3 @@
-//! From what a client saw to the figures of one round.
-
 use std::time::Duration;
 
 use anyhow::ensure;
@@ -7,33 +5,12 @@ use precise_time::MonotonicTime;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    client::{Client, Ran},
-    machine::Used,
+    client_run::{ClientKind, ClientRun, RequestTimes, SelfReport},
+    machine::ProcessUsage,
     scenario::Scenario,
 };
 
-/// A request, as either client saw it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Seen {
-    pub sent: Option<MonotonicTime>,
-    pub first: Option<MonotonicTime>,
-    pub last: Option<MonotonicTime>,
-    pub closed: MonotonicTime,
-    pub tokens: u32,
-    pub server_wrote_first: Option<MonotonicTime>,
-    pub is_ok: bool,
-}
-
-/// What a client says of its own error.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct SelfReport {
-    pub is_valid: bool,
-    pub reasons: Vec<String>,
-    pub loop_lag_p99_s: Option<f64>,
-    pub stamp_uncertainty_p99_s: Option<f64>,
-}
-
-/// Of a duration, s.
+/// Quantiles of a duration, in s.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Quantiles {
     pub p50: f64,
@@ -44,27 +21,27 @@ pub(crate) struct Quantiles {
 /// One round of one client. Rates are those of the steady window.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Figures {
-    pub client: Client,
-    /// When the round began; the parent sets it.
+    pub client: ClientKind,
+    /// At the beginning of the round. The parent process sets it.
     pub load_average: f64,
     pub requests: usize,
     pub failed: usize,
     pub requests_per_s: f64,
     pub tokens_per_s: f64,
-    /// Of the tokens that would have come if only the server took time.
+    /// The share of the tokens that a client without any delay would have received.
     pub of_possible: Option<f64>,
-    /// Measured TTFT − the server's nominal one.
+    /// Measured TTFT less the server's nominal TTFT.
     pub ttft_error_s: Option<Quantiles>,
-    /// First content read − first token written: the client's own part of it, and the kernel's.
+    /// Time of reading the first content less the time of writing the first token, which is the error of the client and the kernel.
     pub read_error_s: Option<Quantiles>,
-    /// First token written − due, p99; the parent sets it.
+    /// Time of writing the first token less the time it was due, p99. The parent process sets it.
     pub server_lateness_p99_s: Option<f64>,
-    pub says: Option<SelfReport>,
-    /// CPU time of the whole process over the window.
+    pub self_report: Option<SelfReport>,
+    /// CPU time of the whole process as a share of the window.
     pub cpu_share: f64,
-    /// Time in the queue for the core over the window: what others took from it.
+    /// Time in the queue for the core, because others used it, as a share of the window.
     pub waited_share: f64,
-    /// `None` where none came within the window.
+    /// `None` where no token was received within the window.
     pub cpu_us_per_token: Option<f64>,
     pub cpu_us_per_request: Option<f64>,
     pub resident_mib: f64,
@@ -73,19 +50,26 @@ pub(crate) struct Figures {
 impl Figures {
     pub(crate) fn of(
         scenario: &Scenario,
-        client: Client,
-        ran: &Ran,
+        client: ClientKind,
+        run: &ClientRun,
         window: (MonotonicTime, MonotonicTime),
-        used: (Used, Used),
+        usage: (ProcessUsage, ProcessUsage),
         resident_mib: f64,
     ) -> anyhow::Result<Self> {
-        let (before, after) = used;
+        let (before, after) = usage;
         let between_s = after.at.saturating_since(before.at).as_secs_f64();
         let cpu_share = after.cpu.saturating_sub(before.cpu).as_secs_f64() / between_s;
         let waited_share = after.waited.saturating_sub(before.waited).as_secs_f64() / between_s;
         let window_s = window.1.saturating_since(window.0).as_secs_f64();
-        let tokens: f64 = ran.requests.iter().map(|seen| seen.tokens_within(window)).sum();
-        let closed = ran.requests.iter().filter(|seen| within(seen.closed, window));
+        let tokens: f64 = run
+            .requests
+            .iter()
+            .map(|request| request.tokens_within(window))
+            .sum();
+        let closed = run
+            .requests
+            .iter()
+            .filter(|request| within(request.closed, window));
         let requests_per_s = count(closed) / window_s;
         let tokens_per_s = tokens / window_s;
         ensure!(
@@ -94,22 +78,22 @@ impl Figures {
             scenario.name
         );
         let is_paced = !scenario.round().is_zero();
-        let measured = || ran.requests.iter().filter(|seen| seen.began_within(window));
+        let measured = || run.requests.iter().filter(|request| request.began_within(window));
         Ok(Self {
             client,
             load_average: 0.0,
-            requests: ran.requests.len(),
-            failed: ran.requests.iter().filter(|seen| !seen.is_ok).count(),
+            requests: run.requests.len(),
+            failed: run.requests.iter().filter(|request| !request.is_ok).count(),
             requests_per_s,
             tokens_per_s,
             of_possible: scenario
                 .possible_tokens_per_s()
                 .map(|possible| tokens_per_s / possible),
-            ttft_error_s: quantiles(measured().filter_map(|seen| seen.ttft_error_s(scenario.ttft)))
+            ttft_error_s: quantiles(measured().filter_map(|request| request.ttft_error_s(scenario.ttft)))
                 .filter(|_| is_paced),
-            read_error_s: quantiles(measured().filter_map(Seen::read_error_s)),
+            read_error_s: quantiles(measured().filter_map(RequestTimes::read_error_s)),
             server_lateness_p99_s: None,
-            says: ran.says.clone(),
+            self_report: run.self_report.clone(),
             cpu_share,
             waited_share,
             cpu_us_per_token: (tokens_per_s > 0.0).then(|| cpu_share / tokens_per_s * 1e6),
@@ -119,7 +103,7 @@ impl Figures {
     }
 }
 
-impl Seen {
+impl RequestTimes {
     fn began_within(&self, window: (MonotonicTime, MonotonicTime)) -> bool {
         self.sent.is_some_and(|sent| within(sent, window))
     }

@@ -1,4 +1,4 @@
-//! The machine and this process, as the kernel counts them.
+//! Properties of the machine, and the resources that this process uses.
 
 use std::{
     fs,
@@ -20,16 +20,16 @@ pub(crate) const CLIENT_CORE: usize = 0;
 /// The core of the server.
 pub(crate) const SERVER_CORE: usize = 1;
 
-/// Above this the others' work is part of the figures.
+/// Above this load average, other processes distort the figures.
 const QUIET: f64 = 0.5;
 
-/// On what was measured.
+/// The machine that was measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
     pub cores: usize,
     pub cpu: String,
     pub kernel: String,
-    /// Runnable tasks on the average of the minute before the start.
+    /// Of the minute before the start.
     pub load_average: f64,
 }
 
@@ -50,7 +50,7 @@ impl Machine {
         })
     }
 
-    /// Why the figures are not worth much.
+    /// The reason why the figures are unreliable, if there is one.
     pub(crate) fn warning(&self) -> Option<String> {
         if self.cores <= SERVER_CORE {
             return Some(format!(
@@ -67,14 +67,14 @@ impl Machine {
     }
 }
 
-/// Of the last minute.
+/// The load average of the last minute.
 pub(crate) fn load_average() -> anyhow::Result<f64> {
     let averages = fs::read_to_string("/proc/loadavg")?;
     let minute = averages.split_whitespace().next().context("no load average")?;
     Ok(minute.parse()?)
 }
 
-/// Lets this process, with the threads that it starts from now on, run on one core only. On a machine with fewer cores on the last.
+/// Restricts this process, with the threads that it starts from now on, to one core; on a machine with fewer cores to the last one.
 pub(crate) fn pin_to(core: usize) -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism()?.get();
     let mut set = CpuSet::new();
@@ -82,27 +82,27 @@ pub(crate) fn pin_to(core: usize) -> anyhow::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("pinning to core {core}"))
 }
 
-/// Puts this process, with the threads that it starts from now on, before what else the machine does on the same core, where that is
-/// allowed: client and server are measured, and a kernel thread that looks after memory for 60 ms is not. Tells whether it was.
-pub(crate) fn go_first() -> bool {
+/// Gives this process, with the threads that it starts from now on, priority over other processes on the same core, so that a kernel
+/// thread that compacts memory for 60 ms does not distort the figures. Returns whether that was permitted.
+pub(crate) fn take_priority() -> bool {
     let process = std::process::id().to_string();
-    // Util-linux has it everywhere; a call of its own would be unsafe code.
+    // The command of util-linux, because the system call would need unsafe code.
     let mut chrt = Command::new("chrt");
     chrt.args(["--fifo", "--pid", "1", &process]);
     let status = chrt.stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
 
-/// What this process has used by a moment.
+/// The resources that this process has used by a moment.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Used {
+pub(crate) struct ProcessUsage {
     pub at: MonotonicTime,
     pub cpu: Duration,
-    /// All threads' time in the queue for a core that another task had.
+    /// The time that all threads waited for a core.
     pub waited: Duration,
 }
 
-impl Used {
+impl ProcessUsage {
     pub(crate) fn now() -> anyhow::Result<Self> {
         Ok(Self {
             at: MonotonicTime::now(),
@@ -115,7 +115,7 @@ impl Used {
 fn waited() -> anyhow::Result<Duration> {
     let mut nanos = 0;
     for task in fs::read_dir("/proc/self/task")? {
-        // A thread may end meanwhile; a kernel without statistics of its scheduler has no file.
+        // The file is missing when the thread has ended or the kernel has no scheduler statistics.
         let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else {
             continue;
         };
@@ -125,8 +125,8 @@ fn waited() -> anyhow::Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// The most memory that this process has had, MiB.
-pub(crate) fn most_resident_mib() -> anyhow::Result<f64> {
+/// The peak of this process's resident memory, in MiB.
+pub(crate) fn resident_peak_mib() -> anyhow::Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib: f64 = line.context("no VmHWM")?.trim().trim_end_matches(" kB").parse()?;

@@ -1,9 +1,10 @@
-//! `make bench`: what one core of the load test's client holds, beside the loop that one would write first.
+//! `make bench`: the capacity of the load test's client on one core, compared with a simple client.
 //!
-//! The mock server is a process on core 1, the clients are processes on core 0, in turns, with a server of their own each. A
-//! figure is the median of the rounds with its range. The exit status says nothing: a benchmark is no test.
+//! Every round has a mock server as a process on core 1 and a client as a process on core 0; the clients take turns. A
+//! figure is the median of the rounds with its range. The exit status does not depend on the figures, because a benchmark is not a test.
 
 mod client;
+mod client_run;
 mod engine;
 mod figures;
 mod machine;
@@ -15,7 +16,7 @@ mod server;
 
 use clap::{Parser, Subcommand};
 
-use crate::{client::Client, rounds::Selection};
+use crate::{client_run::ClientKind, rounds::Selection};
 
 #[derive(Parser)]
 #[command(
@@ -29,7 +30,7 @@ struct Options {
     role: Option<Role>,
 }
 
-/// What the processes of the benchmark are started as.
+/// The roles of the benchmark's processes.
 #[derive(Subcommand)]
 #[command(hide = true)]
 enum Role {
@@ -37,7 +38,7 @@ enum Role {
     Serve { scenario: String },
     #[command(name = client::ROLE)]
     Client {
-        client: Client,
+        client: ClientKind,
         base_url: String,
         scenario: String,
     },

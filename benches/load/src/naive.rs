@@ -1,7 +1,7 @@
-//! The client that one would write first: hyper on one thread, a task for each connection, another for each stream.
+//! A simple client, for comparison: hyper on one thread, with a task for each connection and one for each stream.
 //!
-//! It counts lines that begin with `data:` and stamps a frame when it has it in hand. It knows no API, no errors and no verdict, and keeps
-//! of a request what [`Seen`] holds: everything else is what measuring costs.
+//! It counts lines that begin with `data:`, and takes the time of a frame after hyper returned it. It parses no API, handles no errors and
+//! gives no verdict; it keeps only [`RequestTimes`] of a request. The difference to the load test's engine is the cost of measuring.
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -16,14 +16,13 @@ use precise_time::MonotonicTime;
 use tokio::{net::TcpStream, task::JoinSet, time::sleep};
 
 use crate::{
-    client::Ran,
+    client_run::{ClientRun, RequestTimes},
     engine::{endpoint, request},
-    figures::Seen,
     scenario::Scenario,
 };
 
-/// Of a chat: the first event names the role, the second brings the first token.
-const FIRST_TOKEN: u32 = 2;
+/// The number of the event with the first token of a chat; the first event holds the role.
+const FIRST_TOKEN_EVENT: u32 = 2;
 
 #[derive(Clone)]
 struct Target {
@@ -33,8 +32,8 @@ struct Target {
     tokens: u32,
 }
 
-/// Carries the scenario out, whose ramp begins at `begun`.
-pub(crate) fn run(scenario: &Scenario, base_url: &str, begun: MonotonicTime) -> anyhow::Result<Ran> {
+/// Runs the scenario, whose ramp begins at `begun`.
+pub(crate) fn run(scenario: &Scenario, base_url: &str, begun: MonotonicTime) -> anyhow::Result<ClientRun> {
     let rest = base_url.strip_prefix("http://").context("an http URL")?;
     let (authority, path) = rest.split_once('/').context("a path")?;
     let target = Target {
@@ -59,11 +58,18 @@ pub(crate) fn run(scenario: &Scenario, base_url: &str, begun: MonotonicTime) -> 
         while let Some(ended) = streams.join_next().await {
             requests.extend(ended??);
         }
-        Ok(Ran { requests, says: None })
+        Ok(ClientRun {
+            requests,
+            self_report: None,
+        })
     })
 }
 
-async fn stream(target: Target, due: MonotonicTime, until: MonotonicTime) -> anyhow::Result<Vec<Seen>> {
+async fn stream(
+    target: Target,
+    due: MonotonicTime,
+    until: MonotonicTime,
+) -> anyhow::Result<Vec<RequestTimes>> {
     sleep(due.saturating_since(MonotonicTime::now())).await;
     let socket = TcpStream::connect(&target.authority).await?;
     socket.set_nodelay(true)?;
@@ -78,7 +84,7 @@ async fn stream(target: Target, due: MonotonicTime, until: MonotonicTime) -> any
     Ok(requests)
 }
 
-async fn exchange(sender: &mut SendRequest<Full<Bytes>>, target: &Target) -> anyhow::Result<Seen> {
+async fn exchange(sender: &mut SendRequest<Full<Bytes>>, target: &Target) -> anyhow::Result<RequestTimes> {
     let request = Request::builder()
         .method(Method::POST)
         .uri(&target.path)
@@ -95,16 +101,16 @@ async fn exchange(sender: &mut SendRequest<Full<Bytes>>, target: &Target) -> any
         let Ok(data) = frame?.into_data() else { continue };
         let at = MonotonicTime::now();
         events += data_lines(&data);
-        if events >= FIRST_TOKEN {
+        if events >= FIRST_TOKEN_EVENT {
             first.get_or_insert(at);
         }
         if events <= target.tokens + 1 {
             last = Some(at);
         } else {
-            server_wrote_first = server_wrote_first.or_else(|| stamp(&data));
+            server_wrote_first = server_wrote_first.or_else(|| first_token_written(&data));
         }
     }
-    Ok(Seen {
+    Ok(RequestTimes {
         sent: Some(sent),
         first,
         last,
@@ -128,8 +134,8 @@ fn data_lines(frame: &[u8]) -> u32 {
     lines
 }
 
-/// When the server wrote the first token, from the event after the last token.
-fn stamp(event: &[u8]) -> Option<MonotonicTime> {
+/// The server's own time of writing the first token, which the event after the last token holds.
+fn first_token_written(event: &[u8]) -> Option<MonotonicTime> {
     const FIELD: &[u8] = b"\"first_token_written_ns\":";
     let at = memchr::memmem::find(event, FIELD)? + FIELD.len();
     let digits = event[at..].iter().take_while(|byte| byte.is_ascii_digit());

@@ -1,17 +1,16 @@
-//! The benchmark itself: scenario by scenario, round by round, the clients in turns.
-
 use clap::Args;
 
 use crate::{
-    client::{self, Client},
+    client,
+    client_run::ClientKind,
     figures::Figures,
     machine::{self, Machine},
-    report::Measured,
+    report::ScenarioResult,
     scenario::{Scenario, scenarios},
     server::Server,
 };
 
-/// What is measured and how it is told.
+/// What is measured, and the format of the output.
 #[derive(Args)]
 pub(crate) struct Selection {
     /// One round, shorter
@@ -27,7 +26,7 @@ pub(crate) struct Selection {
     scenarios: Vec<String>,
 }
 
-/// Measures what is selected and prints it.
+/// Measures the selected scenarios and prints the results.
 #[expect(clippy::print_stdout, reason = "the result of a benchmark is what it prints")]
 pub(crate) fn bench(selection: &Selection) -> anyhow::Result<()> {
     let machine = Machine::found()?;
@@ -66,13 +65,13 @@ pub(crate) fn bench(selection: &Selection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// All rounds of a scenario: the clients take turns, and in turns are the first.
-fn measure(scenario: Scenario, rounds: usize) -> anyhow::Result<Measured> {
+/// Runs all rounds of a scenario. The clients take turns, and alternate in who is first.
+fn measure(scenario: Scenario, rounds: usize) -> anyhow::Result<ScenarioResult> {
     let mut measured = Vec::new();
     for round in 0..rounds {
-        let mut clients = vec![Client::LlmBench];
+        let mut clients = vec![ClientKind::LlmBench];
         if scenario.has_peer {
-            clients.push(Client::Naive);
+            clients.push(ClientKind::Naive);
         }
         if round % 2 == 1 {
             clients.reverse();
@@ -81,13 +80,13 @@ fn measure(scenario: Scenario, rounds: usize) -> anyhow::Result<Measured> {
             measured.push(one_round(client, &scenario)?);
         }
     }
-    Ok(Measured {
+    Ok(ScenarioResult {
         scenario,
         rounds: measured,
     })
 }
 
-fn one_round(client: Client, scenario: &Scenario) -> anyhow::Result<Figures> {
+fn one_round(client: ClientKind, scenario: &Scenario) -> anyhow::Result<Figures> {
     let load_average = machine::load_average()?;
     let server = Server::start(scenario)?;
     let figures = client::measure(client, scenario, &server.base_url)?;

@@ -1,71 +1,74 @@
-//! What is measured, and what the client is wanted to hold.
+//! The loads that are measured, and the goals for the client.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// One load on a server with known times.
+/// One load on a server with known timings.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Scenario {
     pub name: String,
-    /// Streams held at once, each with its next request as soon as one ends.
+    /// Concurrent streams. Each sends its next request as soon as the previous one ends.
     pub streams: u32,
     pub ttft: Duration,
     pub itl: Duration,
-    /// Of every answer.
+    /// Tokens of every response.
     pub tokens: u32,
-    /// Over which the streams begin; nothing of it is measured.
+    /// The time over which the streams begin, which is not measured.
     pub ramp: Duration,
-    /// What is measured.
+    /// The measured time after the ramp.
     pub steady: Duration,
     pub aim: Aim,
     /// Whether the naive loop is measured too.
     pub has_peer: bool,
 }
 
-/// What a scenario shows.
+/// The purpose of a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Aim {
-    /// Streams with the server's own times: the client adds little, and says that it does.
+    /// Paced streams: the client should add little to the server's times, and report a valid run.
     Faithful,
-    /// More than the client can hold: it says so.
+    /// More than the client can handle: it should report an invalid run.
     Overloaded,
-    /// As many requests as a core can send and follow.
+    /// The maximum rate of requests on one core.
     Requests,
-    /// As many tokens as a core can read.
+    /// The maximum rate of tokens on one core.
     Tokens,
-    /// Streams that only wait.
+    /// The memory of many slow streams.
     Memory,
 }
 
-/// The p99 of what the client adds to a TTFT, s.
+/// The p99 of the client's error of a TTFT, in s.
 pub(crate) const READ_ERROR_P99_S: f64 = 0.002;
-/// Of the tokens that a client without any delay would get.
+/// The share of the tokens that a client without any delay would receive.
 pub(crate) const OF_POSSIBLE: f64 = 0.95;
 pub(crate) const REQUESTS_PER_S: f64 = 40_000.0;
 pub(crate) const TOKENS_PER_S: f64 = 1e6;
 pub(crate) const RESIDENT_MIB: f64 = 200.0;
 
+/// How long streams may take to end after the last request was sent, in addition to one round.
+pub(crate) const END_TIMEOUT: Duration = Duration::from_secs(20);
+
 const TTFT: Duration = Duration::from_millis(200);
 const ITL: Duration = Duration::from_millis(20);
 const TOKENS: u32 = 128;
-/// Connections in use while only the client's speed matters: enough that none of both sides waits for the other.
+/// Connections in scenarios without pacing: enough that neither side waits for the other.
 const BUSY_STREAMS: u32 = 64;
 
 impl Scenario {
-    /// From a request's arrival at the server to its last token.
+    /// The time from the arrival of a request at the server to its last token.
     pub(crate) fn round(&self) -> Duration {
         self.ttft + self.itl * (self.tokens - 1)
     }
 
-    /// Tokens per second that would come if only the server took time; `None` where it takes none.
+    /// Tokens per second for a client without any delay; `None` where the server has none either.
     pub(crate) fn possible_tokens_per_s(&self) -> Option<f64> {
         let round_s = self.round().as_secs_f64();
         (round_s > 0.0).then(|| f64::from(self.streams) * f64::from(self.tokens) / round_s)
     }
 
-    /// A ramp of whole rounds leaves the streams evenly spread over their rounds, and over whole rounds every stream brings the same
-    /// number of tokens wherever it stands: so the window needs no correction.
+    /// Streams at the server's default pace. The ramp and the measured time are whole rounds, so that the streams are spread evenly and
+    /// every stream has the same number of tokens in the window.
     fn paced(name: &str, streams: u32, (ramp, steady): (u32, u32), aim: Aim) -> Self {
         let mut scenario = Self {
             name: name.to_owned(),
@@ -82,7 +85,7 @@ impl Scenario {
         scenario
     }
 
-    /// A token a second: what a stream holds shows, not what it does.
+    /// Streams with one token a second, whose memory shows and whose work does not.
     fn waiting(name: &str, streams: u32, seconds: u64) -> Self {
         Self {
             name: name.to_owned(),

@@ -1,4 +1,4 @@
-//! The mock server in a process of its own, on a core of its own.
+//! Runs the mock server in a process of its own, on a core of its own.
 
 use std::{
     env,
@@ -11,19 +11,19 @@ use mock_llm::{MockLlm, Settings};
 use serde_json::Value;
 
 use crate::{
-    machine::{SERVER_CORE, go_first, pin_to},
+    machine::{SERVER_CORE, pin_to, take_priority},
     scenario::Scenario,
 };
 
-/// Its role's name on the command line.
+/// The name of the process's role on the command line.
 pub(crate) const ROLE: &str = "serve";
 
-/// The child's side: tells its address, serves until its standard input ends, tells its statistics.
+/// In the server's process: prints its address, serves until its standard input ends, and prints its statistics.
 #[expect(clippy::print_stdout, reason = "to the parent process")]
 pub(crate) fn serve(scenario: &Scenario) -> anyhow::Result<()> {
     pin_to(SERVER_CORE)?;
-    go_first();
-    mock_llm::raise_open_files_limit()?;
+    take_priority();
+    load_test::run::raise_file_limit()?;
     let server = MockLlm::start(Settings {
         ttft: scenario.ttft,
         itl: scenario.itl,
@@ -36,7 +36,7 @@ pub(crate) fn serve(scenario: &Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The parent's side. Where it is dropped early, its standard input ends with it, and so does the server.
+/// The server's process, for the parent. When this is dropped, the server's standard input ends, and so does the server.
 #[derive(Debug)]
 pub(crate) struct Server {
     child: Child,
@@ -62,7 +62,7 @@ impl Server {
         })
     }
 
-    /// Ends it. Its p99 of written − due of first tokens, s; `None` where it wrote none.
+    /// Ends the server. Returns its p99 lateness of first tokens, in s; `None` where it wrote none.
     pub(crate) fn stop(mut self) -> anyhow::Result<Option<f64>> {
         drop(self.child.stdin.take());
         let mut stats = String::new();

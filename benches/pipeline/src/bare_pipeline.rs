@@ -1,4 +1,4 @@
-//! The limit: the same arrays and bodies, only inserted, and only published and consumed, by code without purpose.
+//! The limit of the pipeline: the same arrays are inserted, and the same bodies are published and consumed, without any other work.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use lapin::{
 use shared_types::MetricBatch;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
-/// Rows of one INSERT, and confirmations awaited at once: what the pipeline uses too.
+/// Rows of one INSERT. The number of rows, connections and unconfirmed messages is the pipeline's.
 const ROWS: usize = 64;
 const CONNECTIONS: usize = 4;
 const WINDOW: usize = 256;
 const QUEUE: &str = "bare";
 
-/// Inserts every batch as a row with a float8[]; gives the time.
+/// Inserts every batch as a row with a float8[]. Returns the time that it took.
 pub(crate) async fn insert(url: &str, batches: &[MetricBatch]) -> anyhow::Result<Duration> {
     let pool = PgPoolOptions::new()
         .max_connections(u32::try_from(CONNECTIONS)?)
@@ -55,7 +55,7 @@ async fn insert_rows(pool: &PgPool, rows: &[MetricBatch]) -> sqlx::Result<()> {
 }
 
 /// Publishes every body, persistent and confirmed, through a quorum queue while another connection consumes and
-/// acknowledges; gives the time until the last acknowledgement.
+/// acknowledges. Returns the time until the last acknowledgement.
 pub(crate) async fn publish_and_consume(url: &str, messages: &[OutgoingMessage]) -> anyhow::Result<Duration> {
     let (publishing, consuming) = (connect(url).await?, connect(url).await?);
     let publisher = publishing.create_channel().await?;
@@ -77,7 +77,8 @@ async fn connect(url: &str) -> lapin::Result<Connection> {
 async fn declare(channel: &Channel) -> lapin::Result<()> {
     let mut quorum = FieldTable::default();
     quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    // Removes itself: RabbitMQ 3.10 closes the connection of a client that cancels a consumer of a deleted quorum queue.
+    // The queue expires by itself, because RabbitMQ 3.10 closes the connection of a client that cancels a consumer of a deleted quorum
+    // queue.
     quorum.insert("x-expires".into(), AMQPValue::LongInt(60_000));
     let durable = QueueDeclareOptions {
         durable: true,

@@ -1,12 +1,12 @@
-//! The limit of an HTTP answer: a bare actix-web handler that returns the same bytes.
+//! The limit of serving: a bare actix-web handler that returns the same bytes.
 
 use actix_web::{App, HttpResponse, HttpServer, web};
 use anyhow::Context;
 
-/// The line that tells the parent where the server listens.
+/// The beginning of the line with the server's address, for the parent process.
 pub(crate) const LISTENING: &str = "listening on ";
 
-/// Serves the file's bytes at every path, until the process is ended.
+/// Serves the file's bytes at every path until the process ends.
 pub(crate) async fn run(body_file: &str) -> anyhow::Result<()> {
     let body = web::Bytes::from(std::fs::read(body_file).context("reading the body")?);
     let server = HttpServer::new(move || {

@@ -1,5 +1,5 @@
-//! A closed loop of plain HTTP/1.1 requests over kept-alive connections: each connection sends its next request as
-//! soon as its answer is complete.
+//! A closed loop of HTTP/1.1 requests over persistent connections: each connection sends its next request as soon as its response is
+//! complete.
 
 use std::{
     net::SocketAddr,
@@ -15,14 +15,14 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What a server did under load.
+/// The performance of a server under load.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Load {
+pub(crate) struct LoadResult {
     pub requests_per_s: f64,
     pub p99: Duration,
 }
 
-/// Loads `GET path` at `addr` with `connections` for `duration`. Every answer must have status 200 and a body of
+/// Loads `GET path` at `addr` with `connections` for `duration`. Every response must have status 200 and a body of
 /// `body_bytes`.
 pub(crate) async fn load(
     addr: SocketAddr,
@@ -30,7 +30,7 @@ pub(crate) async fn load(
     connections: usize,
     duration: Duration,
     body_bytes: usize,
-) -> anyhow::Result<Load> {
+) -> anyhow::Result<LoadResult> {
     let request: Arc<[u8]> = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n")
         .into_bytes()
         .into();
@@ -43,7 +43,7 @@ pub(crate) async fn load(
     while let Some(finished) = running.join_next().await {
         micros.add(finished??)?;
     }
-    Ok(Load {
+    Ok(LoadResult {
         requests_per_s: micros.len() as f64 / started.elapsed().as_secs_f64(),
         p99: Duration::from_micros(micros.value_at_quantile(0.99)),
     })
@@ -68,12 +68,16 @@ async fn one_connection(
             return Ok(micros);
         }
         stream.write_all(&request).await?;
-        read_answer(&mut stream, &mut buffer, body_bytes).await?;
+        read_response(&mut stream, &mut buffer, body_bytes).await?;
         micros.saturating_record(u64::try_from(sent.elapsed().as_micros())?.max(1));
     }
 }
 
-async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>, body_bytes: usize) -> anyhow::Result<()> {
+async fn read_response(
+    stream: &mut TcpStream,
+    buffer: &mut Vec<u8>,
+    body_bytes: usize,
+) -> anyhow::Result<()> {
     let mut filled = 0;
     let mut complete = usize::MAX;
     while filled < complete {

@@ -1,7 +1,7 @@
-//! `make bench`: what llm-bench costs, as ratios to a limit measured in the same run.
+//! `make bench`: the speed of llm-bench, as ratios to a limit that is measured in the same run.
 //!
-//! Each result is one line, `bench NAME ratio=R …figures…`. A ratio of 1 means: as fast as the same work done by
-//! bare sqlx, lapin or actix-web code on this machine at this moment.
+//! Each result is one line, `bench NAME ratio=R …figures…`. A ratio of 1 means that llm-bench is as fast as bare sqlx, lapin or
+//! actix-web code that does the same work.
 
 #![expect(clippy::print_stdout, reason = "the result of a benchmark is what it prints")]
 
@@ -23,7 +23,7 @@ const PARTS: [&str; 2] = ["pipeline", "serving"];
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        // The peer of the rankings benchmark runs as a process of its own, like the service it is compared with.
+        // The bare server runs as a process of its own, like the service that it is compared with.
         ["bare-server", body_file] => bare_server::run(body_file).await,
         [] => bench(&PARTS).await,
         [part] if PARTS.contains(&part) => bench(&[part]).await,

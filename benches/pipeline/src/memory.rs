@@ -1,4 +1,4 @@
-//! (c) Resident memory of each service, as the kernel counts it.
+//! (c) The resident memory of each service.
 
 use anyhow::Context;
 
@@ -10,7 +10,7 @@ pub(crate) fn bench(services: &Services) -> anyhow::Result<()> {
     report("benchmark-service", services.benchmark.id().context("its pid")?)
 }
 
-/// Prints a process's resident memory, now and at its peak, over the goal.
+/// Prints the resident memory of a process, current and peak, relative to the goal.
 pub(crate) fn report(name: &str, pid: u32) -> anyhow::Result<()> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let (resident, peak) = (mib(&status, "VmRSS:")?, mib(&status, "VmHWM:")?);

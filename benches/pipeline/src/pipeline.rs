@@ -1,4 +1,4 @@
-//! (a) From the generator to committed statistics, over the bare legs one after the other.
+//! (a) The throughput from the generator to committed statistics, relative to bare inserts and bare messages one after the other.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use test_servers::{PostgresServer, RabbitMqServer};
 use crate::{bare_pipeline, workload};
 
 const TICKS: usize = 160;
-/// The legs are run in turn this often; the median counts.
+/// Repetitions; the result is the median ratio.
 const ROUNDS: usize = 5;
 
 pub(crate) async fn bench(postgres: &PostgresServer, rabbitmq: &RabbitMqServer) -> anyhow::Result<()> {
@@ -62,7 +62,7 @@ fn median_index(ratios: &[f64]) -> usize {
     order[order.len() / 2]
 }
 
-/// Runs the whole pipeline; gives the time until the last batch was counted, and the batches.
+/// Runs the whole pipeline. Returns the time until the last batch was counted, and the batches.
 async fn ours(database: &str, vhost: &str) -> anyhow::Result<(Duration, Vec<MetricBatch>)> {
     let variables: HashMap<String, String> = [("DATABASE_URL", database), ("AMQP_URL", vhost)]
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
@@ -100,7 +100,7 @@ async fn ours(database: &str, vhost: &str) -> anyhow::Result<(Duration, Vec<Metr
     for _ in 0..TICKS {
         simulation.tick().await?;
     }
-    // Asking the database would slow down what is measured.
+    // Queries to the database would slow down the pipeline.
     while consumed(&metrics) < expected {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

@@ -1,4 +1,4 @@
-//! (b) Serving rankings, over a bare handler that returns the same bytes.
+//! (b) The throughput of serving rankings, relative to a bare handler that returns the same bytes.
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     bare_server,
-    http_load::{Load, load},
+    http_load::{LoadResult, load},
     memory,
     services::{Services, end},
 };
@@ -18,7 +18,7 @@ use crate::{
 const PATH: &str = "/api/v1/benchmarks/rankings";
 const CONNECTIONS: [usize; 3] = [1, 32, 256];
 const ROUND: Duration = Duration::from_secs(2);
-/// Both servers are loaded in turn this often; the median ratio counts.
+/// Repetitions; the result is the median ratio.
 const ROUNDS: usize = 5;
 
 pub(crate) async fn bench(services: &Services) -> anyhow::Result<()> {
@@ -56,7 +56,7 @@ async fn measure(services: &Services) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print(values: u64, connections: usize, bytes: usize, mut rounds: Vec<(f64, Load, Load)>) {
+fn print(values: u64, connections: usize, bytes: usize, mut rounds: Vec<(f64, LoadResult, LoadResult)>) {
     rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (ratio, ours, bare) = rounds[rounds.len() / 2];
     println!(

@@ -1,4 +1,4 @@
-//! The two services as an operator runs them: processes of their own, told by their environment.
+//! The two services as an operator runs them: as processes with settings in their environment.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -11,10 +11,10 @@ use tokio::process::{Child, Command};
 
 use test_servers::{PostgresServer, RabbitMqServer};
 
-/// How long a service may take for what it is asked to.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The limit for starting, ending and every other wait.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A running benchmark service, and what its simulations need.
+/// A running benchmark service, with the addresses of the servers that simulations need too.
 pub(crate) struct Services {
     pub api: SocketAddr,
     pub benchmark: Child,
@@ -45,8 +45,7 @@ impl Services {
         Ok(services)
     }
 
-    /// Runs a simulation service with `points` values a batch until `values` values are ranked; gives its process,
-    /// which then only waits.
+    /// Runs a simulation service with `points` values in a batch until `values` values are ranked. Returns its process.
     pub(crate) async fn simulate(&self, points: u64, interval: &str, values: u64) -> anyhow::Result<Child> {
         let simulation = service("simulation-service")?
             .envs(self.urls.clone())
@@ -62,7 +61,7 @@ impl Services {
         Ok(simulation)
     }
 
-    /// Waits until the rankings stand still: everything that was simulated is counted.
+    /// Waits until the rankings do not change any more, because everything that was simulated is counted.
     pub(crate) async fn settled(&self) -> anyhow::Result<u64> {
         const QUIET: Duration = Duration::from_secs(2);
         loop {
@@ -74,7 +73,7 @@ impl Services {
         }
     }
 
-    /// Values in the rankings over all time.
+    /// The number of values in the rankings over all time.
     async fn ranked_values(&self) -> anyhow::Result<u64> {
         let url = format!("http://{}/api/v1/benchmarks/rankings", self.api);
         let answer: serde_json::Value = reqwest::get(url).await?.error_for_status()?.json().await?;
@@ -90,7 +89,7 @@ impl Services {
             .sum())
     }
 
-    /// Ends the service in an orderly way.
+    /// Ends the service.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
         end(self.benchmark).await
     }
@@ -101,14 +100,14 @@ pub(crate) async fn end(mut child: Child) -> anyhow::Result<()> {
     let pid = child.id().context("the process has ended by itself")?;
     let told = Command::new("kill").arg(pid.to_string()).status().await?;
     anyhow::ensure!(told.success(), "SIGTERM could not be sent");
-    let status = tokio::time::timeout(PATIENCE, child.wait())
+    let status = tokio::time::timeout(TIMEOUT, child.wait())
         .await
         .context("the process does not end")??;
     anyhow::ensure!(status.success(), "the process ended with {status}");
     Ok(())
 }
 
-/// A port nobody listens on now.
+/// An address with a free port.
 fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(SocketAddr::from((
         Ipv4Addr::LOCALHOST,
@@ -116,7 +115,7 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     )))
 }
 
-/// A program of this build, with a clean environment.
+/// A program of this build, with an empty environment.
 fn service(name: &str) -> anyhow::Result<Command> {
     let path = std::env::current_exe()?.with_file_name(name);
     anyhow::ensure!(
@@ -143,7 +142,7 @@ where
         }
         Ok(())
     };
-    tokio::time::timeout(PATIENCE, polling)
+    tokio::time::timeout(TIMEOUT, polling)
         .await
-        .with_context(|| format!("waited {PATIENCE:?} until {what}"))?
+        .with_context(|| format!("waited {TIMEOUT:?} until {what}"))?
 }

@@ -3,13 +3,13 @@ use std::collections::HashMap;
 use service_runtime::settings::Variables;
 use simulation_service::SimulationSettings;
 
-/// LLMs of the benchmark.
+/// The number of LLMs.
 pub(crate) const LLMS: usize = 16;
-/// Metrics of the standard registry.
+/// The number of metrics of the standard registry.
 pub(crate) const METRICS: usize = 4;
-/// Batches of one tick.
+/// Batches in one tick of the simulation.
 pub(crate) const BATCHES_PER_TICK: usize = LLMS * METRICS;
-/// Values of one batch.
+/// Values in one batch.
 pub(crate) const VALUES: usize = 1000;
 
 /// The simulation's settings: many LLMs, a fixed seed.
@@ -17,7 +17,7 @@ pub(crate) fn settings() -> anyhow::Result<SimulationSettings> {
     Ok(SimulationSettings::read(&Variables::from_map(variables())?)?)
 }
 
-/// The same, for a process of its own.
+/// The settings as environment variables.
 pub(crate) fn variables() -> HashMap<String, String> {
     let llms: Vec<String> = (1..=LLMS).map(|n| format!("Model {n}")).collect();
     [

@@ -82,7 +82,7 @@ pub(crate) struct MockLlm {
 
 pub(crate) async fn run(options: MockLlm) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("listening for signals")?;
-    let files = mock_llm::raise_open_files_limit().context("raising the limit of open files")?;
+    let files = load_test::run::raise_file_limit().context("raising the limit of open files")?;
     let settings = options.settings();
     let server = mock_llm::MockLlm::start(settings.clone()).context("starting the mock server")?;
     announce(&settings, &server, files);

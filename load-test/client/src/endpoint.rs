@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_sent_as_the_api_wants_them_and_never_shown() {
+    fn keys_are_sent_in_the_apis_header_and_never_shown() {
         let secret = || Some(Secret::new("sk-hunter2".to_owned()));
         let openai = Endpoint::new(Api::OpenAiChat, "http://h/v1", secret()).unwrap();
         assert_eq!(openai.headers[AUTHORIZATION], "Bearer sk-hunter2");

@@ -3,7 +3,7 @@
 use std::{fs::File, net::TcpListener};
 
 use llm_client::{Api, Client, Endpoint, Limits, MissingResource, Outcome};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rlimit::Resource;
 
 #[tokio::test]
 async fn a_request_that_cannot_be_sent_is_dropped() {
@@ -12,8 +12,8 @@ async fn a_request_that_cannot_be_sent_is_dropped() {
     let endpoint = Endpoint::new(Api::OpenAiChat, &base, None).unwrap();
     let client = Client::new(endpoint, Limits::default());
 
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, 64, hard).unwrap();
+    let (_, hard) = Resource::NOFILE.get().unwrap();
+    Resource::NOFILE.set(64, hard).unwrap();
     let taken: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     assert!(!taken.is_empty());
 

@@ -17,124 +17,133 @@ use tokio::{
 };
 
 use crate::{
-    answer::Ending,
-    engine::{Engine, Link},
-    http::{Answer, Progress, Refusal, RequestReader},
-    route::{Generation, Reply, refused, route},
-    stats::Counters,
+    http::{HttpResponse, ReadProgress, Refusal, RequestReader},
+    pacer::{Pacer, ResponseWriter},
+    response::ConnectionFate,
+    route::{Reply, WaitingGeneration, refused, route},
+    stats::Stats,
 };
 
-/// A request that has begun has to be complete within this.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
-/// How long a client may take to read a short answer, or to stop sending a request that was refused.
-const CLOSING_PATIENCE: Duration = Duration::from_secs(5);
+/// A request that has begun must be complete within this time.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client must read a short response, or stop sending a refused request, within this time.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(5);
+/// In bytes.
 const READ_SIZE: usize = 4 * 1024;
-/// Pipelined bytes that are read while an answer is under way.
+/// The limit of bytes that are read while a response is in progress: pipelined requests.
 const READ_AHEAD: usize = 64 * 1024;
 
-/// One connection: reads requests, one after the other.
+/// One connection, which serves requests one after the other.
 pub(crate) struct Connection {
-    engine: Rc<Engine>,
+    pacer: Rc<Pacer>,
     reader: OwnedReadHalf,
-    link: Rc<Link>,
+    writer: Rc<ResponseWriter>,
     buffer: Vec<u8>,
 }
 
-/// A request that was answered at once or waits for its answer.
-struct Routed {
+/// A request with its reply.
+struct RoutedRequest {
     reply: Reply,
     keep_alive: bool,
     received: MonotonicTime,
 }
 
 impl Connection {
-    pub(crate) fn new(engine: Rc<Engine>, socket: TcpStream) -> Self {
+    pub(crate) fn new(pacer: Rc<Pacer>, socket: TcpStream) -> Self {
         let (reader, writer) = socket.into_split();
         Self {
-            engine,
+            pacer,
             reader,
-            link: Link::new(writer),
+            writer: ResponseWriter::new(writer),
             buffer: Vec::with_capacity(READ_SIZE),
         }
     }
 
-    /// Serves until either side has had enough.
+    /// Serves requests until either side closes the connection.
     pub(crate) async fn run(mut self) {
-        let engine = Rc::clone(&self.engine);
-        let open = Gauge::raise(&engine, |counters| &mut counters.connections);
-        let ending = loop {
+        let pacer = Rc::clone(&self.pacer);
+        let open = Gauge::raise(&pacer, |stats| &mut stats.connections);
+        let fate = loop {
             match self.serve_one().await {
-                Ending::KeepAlive => {}
-                ending => break ending,
+                ConnectionFate::KeepAlive => {}
+                fate => break fate,
             }
         };
         drop(open);
-        self.end(ending).await;
+        self.end(fate).await;
     }
 
-    async fn serve_one(&mut self) -> Ending {
+    async fn serve_one(&mut self) -> ConnectionFate {
         let routed = match self.next_request().await {
             Ok(Some(routed)) => routed,
-            Ok(None) => return Ending::Gone,
+            Ok(None) => return ConnectionFate::Gone,
             Err(refusal) => {
                 let told = self.write_all(&refused(&refusal).bytes(false)).await;
-                return if told.is_ok() { Ending::Close } else { Ending::Gone };
+                return if told.is_ok() {
+                    ConnectionFate::Close
+                } else {
+                    ConnectionFate::Gone
+                };
             }
         };
         match routed.reply {
-            Reply::Now(answer) => self.answer(&answer, routed.keep_alive).await,
+            Reply::Now(response) => self.respond(&response, routed.keep_alive).await,
             Reply::Generate(generation) => self.generate(*generation, routed.received).await,
         }
     }
 
-    async fn answer(&mut self, answer: &Answer, keep_alive: bool) -> Ending {
-        match self.write_all(&answer.bytes(keep_alive)).await {
-            Err(_gone) => Ending::Gone,
-            Ok(()) if keep_alive => Ending::KeepAlive,
-            Ok(()) => Ending::Close,
+    async fn respond(&mut self, response: &HttpResponse, keep_alive: bool) -> ConnectionFate {
+        match self.write_all(&response.bytes(keep_alive)).await {
+            Err(_gone) => ConnectionFate::Gone,
+            Ok(()) => ConnectionFate::orderly(keep_alive),
         }
     }
 
-    /// Nothing where the client leaves between two requests, or in one.
-    async fn next_request(&mut self) -> Result<Option<Routed>, Refusal> {
-        // Waiting for a request costs no timer; one that has begun is timed.
+    /// `None` where the client closes the connection between two requests, or within one.
+    async fn next_request(&mut self) -> Result<Option<RoutedRequest>, Refusal> {
+        // A request is timed only after it has begun, so that idle connections need no timer.
         if self.buffer.is_empty() && self.read().await.is_none() {
             return Ok(None);
         }
         let mut reader = RequestReader::default();
         let received = MonotonicTime::now();
-        if let Progress::Complete(length) = self.advance(&mut reader).await? {
+        if let ReadProgress::Complete(length) = self.advance(&mut reader).await? {
             return Ok(self.route(&reader, length, received));
         }
-        let rest = timeout(REQUEST_PATIENCE, self.read_rest(&mut reader)).await;
-        rest.unwrap_or(Err(Refusal::TooSlow(REQUEST_PATIENCE.as_secs())))
+        let rest = timeout(REQUEST_TIMEOUT, self.read_rest(&mut reader)).await;
+        rest.unwrap_or(Err(Refusal::TooSlow(REQUEST_TIMEOUT.as_secs())))
     }
 
-    async fn read_rest(&mut self, reader: &mut RequestReader) -> Result<Option<Routed>, Refusal> {
+    async fn read_rest(&mut self, reader: &mut RequestReader) -> Result<Option<RoutedRequest>, Refusal> {
         while self.read().await.is_some() {
             let received = MonotonicTime::now();
-            if let Progress::Complete(length) = self.advance(reader).await? {
+            if let ReadProgress::Complete(length) = self.advance(reader).await? {
                 return Ok(self.route(reader, length, received));
             }
         }
         Ok(None)
     }
 
-    async fn advance(&mut self, reader: &mut RequestReader) -> Result<Progress, Refusal> {
+    async fn advance(&mut self, reader: &mut RequestReader) -> Result<ReadProgress, Refusal> {
         let progress = reader.advance(&self.buffer)?;
-        if progress == (Progress::Partial { owes_continue: true }) {
-            // Where it fails, so does the read that follows.
+        if progress == (ReadProgress::Partial { owes_continue: true }) {
+            // When the write fails, the read that follows fails too.
             let _ = self.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
         }
         Ok(progress)
     }
 
-    fn route(&mut self, reader: &RequestReader, length: usize, received: MonotonicTime) -> Option<Routed> {
+    fn route(
+        &mut self,
+        reader: &RequestReader,
+        length: usize,
+        received: MonotonicTime,
+    ) -> Option<RoutedRequest> {
         let (head, body) = reader.request(&self.buffer)?;
-        let number = self.engine.shared.next_number();
-        self.engine.counters().requests += 1;
-        let routed = Routed {
-            reply: route(&self.engine.shared, number, head, body),
+        let number = self.pacer.server.next_number();
+        self.pacer.counters().stats.requests += 1;
+        let routed = RoutedRequest {
+            reply: route(&self.pacer.server, number, head, body),
             keep_alive: head.keep_alive,
             received,
         };
@@ -145,7 +154,7 @@ impl Connection {
         Some(routed)
     }
 
-    /// Nothing at the connection's end.
+    /// `None` at the end of the connection.
     async fn read(&mut self) -> Option<usize> {
         self.buffer.reserve(READ_SIZE);
         let read = self.reader.read_buf(&mut self.buffer).await;
@@ -153,46 +162,48 @@ impl Connection {
     }
 
     async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        let writer = &self.link.writer;
+        let socket = &self.writer.socket;
         let all = async {
             while !bytes.is_empty() {
-                match writer.try_write(bytes) {
+                match socket.try_write(bytes) {
                     Ok(written) => bytes = &bytes[written..],
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => writer.writable().await?,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
                     Err(error) => return Err(error),
                 }
             }
             Ok(())
         };
-        timeout(CLOSING_PATIENCE, all).await?
+        timeout(CLOSING_TIMEOUT, all).await?
     }
 
-    async fn generate(&mut self, generation: Generation, received: MonotonicTime) -> Ending {
-        let engine = Rc::clone(&self.engine);
-        let in_flight = Gauge::raise(&engine, |counters| &mut counters.in_flight);
-        let ending = match self.slot().await {
-            None => Ending::Gone,
+    async fn generate(&mut self, generation: WaitingGeneration, received: MonotonicTime) -> ConnectionFate {
+        let pacer = Rc::clone(&self.pacer);
+        let in_flight = Gauge::raise(&pacer, |stats| &mut stats.in_flight);
+        let fate = match self.slot().await {
+            None => ConnectionFate::Gone,
             Some(slot) => {
                 let admitted = slot.as_ref().map_or(received, |slot| slot.admitted_at(received));
-                engine.begin(&self.link, generation.begin(&engine.shared, received, admitted));
-                poll_fn(|context| self.poll_ending(context)).await
+                pacer.begin(&self.writer, generation.begin(&pacer.server, received, admitted));
+                poll_fn(|context| self.poll_end(context)).await
             }
         };
         drop(in_flight);
-        engine.counters().disconnects += u64::from(ending == Ending::Gone);
-        ending
+        pacer.counters().stats.disconnects += u64::from(fate == ConnectionFate::Gone);
+        fate
     }
 
-    fn poll_ending(&mut self, context: &mut Context<'_>) -> Poll<Ending> {
-        match self.engine.poll_ending(&self.link, context) {
-            Poll::Ready(Ending::Silence) | Poll::Pending => self.poll_gone(context).map(|()| Ending::Gone),
-            ending => ending,
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<ConnectionFate> {
+        match self.pacer.poll_end(&self.writer, context) {
+            Poll::Ready(ConnectionFate::Silence) | Poll::Pending => {
+                self.poll_gone(context).map(|()| ConnectionFate::Gone)
+            }
+            fate => fate,
         }
     }
 
-    /// Waits for a slot. Nothing where the client leaves before there is one.
+    /// Waits for a slot. `None` where the client closes the connection before.
     async fn slot(&mut self) -> Option<Option<Slot>> {
-        let Some(slots) = self.engine.shared.slots.clone() else {
+        let Some(slots) = self.pacer.server.slots.clone() else {
             return Some(None);
         };
         if let Ok(permit) = Arc::clone(&slots).try_acquire_owned() {
@@ -201,8 +212,8 @@ impl Connection {
                 waited: false,
             }));
         }
-        let engine = Rc::clone(&self.engine);
-        let _queued = Gauge::raise(&engine, |counters| &mut counters.queued);
+        let pacer = Rc::clone(&self.pacer);
+        let _queued = Gauge::raise(&pacer, |stats| &mut stats.queued);
         let permit = tokio::select! {
             biased;
             permit = Semaphore::acquire_owned(slots) => permit.ok(),
@@ -216,7 +227,7 @@ impl Connection {
         })
     }
 
-    /// Waits until the client closes the connection; what it sends is kept for later.
+    /// Waits until the client closes the connection. Keeps the bytes that it sends meanwhile.
     fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while self.buffer.len() < READ_AHEAD {
             let mut bytes = [0; 1024];
@@ -232,45 +243,49 @@ impl Connection {
         Poll::Pending
     }
 
-    async fn end(self, ending: Ending) {
-        let Self { mut reader, link, .. } = self;
-        // Answers hold it weakly, and nobody else has it.
-        let Some(link) = Rc::into_inner(link) else { return };
-        if ending == Ending::Reset {
-            // Where it fails, the client gets an orderly end, and its test says so.
-            let _ = link.writer.as_ref().set_zero_linger();
-            return link.writer.forget();
+    async fn end(self, fate: ConnectionFate) {
+        let Self {
+            mut reader, writer, ..
+        } = self;
+        // Scheduled responses hold only weak references.
+        let Some(writer) = Rc::into_inner(writer) else {
+            return;
+        };
+        if fate == ConnectionFate::Reset {
+            // When this fails, the connection is closed in an orderly way instead.
+            let _ = writer.socket.as_ref().set_zero_linger();
+            return writer.socket.forget();
         }
-        drop(link);
-        if ending == Ending::Close {
-            // Closing while there are unread bytes would reset the connection, and the client might lose the answer.
+        drop(writer);
+        if fate == ConnectionFate::Close {
+            // Closing a socket with unread bytes would reset the connection, and the client might lose the response.
             let mut rest = [0; READ_SIZE];
             let drained = async { while reader.read(&mut rest).await.is_ok_and(|length| length > 0) {} };
-            let _ = timeout(CLOSING_PATIENCE, drained).await;
+            let _ = timeout(CLOSING_TIMEOUT, drained).await;
         }
     }
 }
 
-/// One more of something, until it is dropped: also where a task is.
+/// Increments a number of the statistics until it is dropped, which also happens when the task is cancelled.
 struct Gauge<'a> {
-    engine: &'a Engine,
-    of: fn(&mut Counters) -> &mut u64,
+    pacer: &'a Pacer,
+    number: fn(&mut Stats) -> &mut u64,
 }
 
 impl<'a> Gauge<'a> {
-    fn raise(engine: &'a Engine, of: fn(&mut Counters) -> &mut u64) -> Self {
-        *of(&mut engine.counters()) += 1;
-        Self { engine, of }
+    fn raise(pacer: &'a Pacer, number: fn(&mut Stats) -> &mut u64) -> Self {
+        *number(&mut pacer.counters().stats) += 1;
+        Self { pacer, number }
     }
 }
 
 impl Drop for Gauge<'_> {
     fn drop(&mut self) {
-        *(self.of)(&mut self.engine.counters()) -= 1;
+        *(self.number)(&mut self.pacer.counters().stats) -= 1;
     }
 }
 
-/// Room for one answer, given back when it ends.
+/// One of the slots for responses, given back when it is dropped.
 struct Slot {
     _permit: OwnedSemaphorePermit,
     waited: bool,

@@ -6,8 +6,8 @@ use rand_distr::{Distribution, LogNormal};
 
 use crate::settings::{Settings, Stall};
 
-/// What is drawn for one request: a stream of random numbers of its own, so that neither the order in which requests are
-/// served nor their number of cores changes it.
+/// The random numbers of one request. Every request has a stream of its own, so that neither the order of requests nor the number
+/// of cores changes the numbers.
 #[derive(Debug)]
 pub(crate) struct Draws(ChaCha8Rng);
 
@@ -43,7 +43,7 @@ impl Draws {
     }
 }
 
-/// The stalls of a server since its start.
+/// The periodic stalls of a server since its start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stalls {
     origin: u64,
@@ -61,7 +61,7 @@ impl Stalls {
         }
     }
 
-    /// The end of the stall that `at` lies in, if it does.
+    /// The end of the stall during which `at` lies, if there is one.
     pub(crate) fn end_of_stall(&self, at: MonotonicTime) -> Option<MonotonicTime> {
         let since_start = at.as_nanos().saturating_sub(self.origin);
         let into_period = since_start % self.every;
@@ -70,7 +70,7 @@ impl Stalls {
     }
 }
 
-/// When the tokens of one answer are due: absolute moments, so that lateness of one does not delay the next.
+/// When the tokens of one response are due. The deadlines are absolute, so that a late token does not delay the next.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     next: MonotonicTime,
@@ -80,7 +80,7 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Those of a request that was `admitted` then. `draws` is where its jitter comes from, if it has any.
+    /// The deadlines of a request that got its slot at `admitted`. `draws` is called only if the settings have jitter.
     pub(crate) fn new(
         settings: &Settings,
         stalls: Option<Stalls>,
@@ -103,13 +103,13 @@ impl Deadlines {
         }
     }
 
-    /// When the next token is due, and whether a stall holds it back until then.
+    /// When the next token is due, and whether a stall delays it.
     pub(crate) fn next(&self) -> (MonotonicTime, bool) {
         let end = self.stalls.and_then(|stalls| stalls.end_of_stall(self.next));
         (end.unwrap_or(self.next), end.is_some())
     }
 
-    /// Goes `tokens` tokens on.
+    /// Continues with the token after the next `tokens` tokens.
     pub(crate) fn advance(&mut self, tokens: u32) {
         let gap = match &mut self.jitter {
             None => self.itl,
@@ -121,7 +121,7 @@ impl Deadlines {
         self.next += gap.saturating_mul(tokens);
     }
 
-    /// Inserts a pause before the next token.
+    /// Adds a pause before the next token.
     pub(crate) fn delay(&mut self, pause: Duration) {
         self.next += pause;
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_absolute() {
+    fn deadlines_are_absolute() {
         let settings = Settings {
             ttft: 10 * MS,
             itl: 2 * MS,
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stall_moves_them_to_its_end() {
+    fn a_stall_moves_deadlines_to_its_end() {
         let settings = Settings {
             ttft: 10 * MS,
             itl: 2 * MS,

@@ -4,9 +4,9 @@ use thiserror::Error;
 
 macro_rules! misbehaviours {
     ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
-        /// A way in which servers in the field fail their clients. Chosen for all requests by `Settings::misbehaviour`, for one
-        /// by the header `x-mock-misbehaviour: <name>` or by the model `misbehave:<name>`. Where a request wants no stream, those
-        /// that are about streams change nothing.
+        /// A way in which real servers misbehave. Selected for all requests by `Settings::misbehaviour`, and for one request by the
+        /// header `x-mock-misbehaviour: <name>` or the model `misbehave:<name>`. Misbehaviours of streams do not affect
+        /// requests without a stream.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Misbehaviour {
@@ -14,10 +14,10 @@ macro_rules! misbehaviours {
         }
 
         impl Misbehaviour {
-            /// Every one there is.
+            /// All misbehaviours.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// Its name in kebab-case, as the command line and the header have it.
+            /// Its name in kebab-case, for the command line and the header.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -25,7 +25,7 @@ macro_rules! misbehaviours {
                 }
             }
 
-            /// One line for people.
+            /// A description of one line.
             #[must_use]
             pub fn description(self) -> &'static str {
                 let text = match self {
@@ -94,7 +94,7 @@ impl fmt::Display for Misbehaviour {
     }
 }
 
-/// A name that no misbehaviour has.
+/// An unknown name of a misbehaviour.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("unknown misbehaviour {found:?}, expected one of {}", names())]
 pub struct UnknownMisbehaviour {

@@ -6,64 +6,65 @@ use std::{
 
 use crate::Misbehaviour;
 
-/// What a mock server serves, and when. All of it is deterministic in `seed` and the order in which requests arrive.
+/// The settings of a mock server. Its behaviour is a function of `seed` and the order in which requests arrive.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where it listens; port 0 takes a free one.
+    /// The address to listen on; port 0 takes a free port.
     pub address: SocketAddr,
-    /// Threads, each with a runtime of its own; connections are dealt out to them in turn.
+    /// The number of threads, each with a runtime of its own. Connections are distributed to them in turn.
     pub cores: usize,
     /// From the request's last byte to the first token.
     pub ttft: Duration,
     /// From one token to the next.
     pub itl: Duration,
-    /// Standard deviation of the logarithm of a log-normal factor of mean 1 on `ttft`, drawn for each request; 0 is none.
+    /// Jitter of `ttft`: the standard deviation of the logarithm of a log-normal factor of mean 1, drawn for each request; 0 means no
+    /// jitter.
     pub ttft_jitter: f64,
-    /// The same on `itl`, drawn for each token.
+    /// Jitter of `itl`, like `ttft_jitter`, drawn for each token.
     pub itl_jitter: f64,
     /// Added to `ttft` for each input token (a word of the prompt is a token).
     pub prefill_per_token: Duration,
-    /// The most tokens of an answer, and how many there are where the request sets no limit.
+    /// The limit of tokens in a response, and their number when the request sets no limit.
     pub output_tokens: u32,
-    /// Tokens that come together in one event, due when the first of them is.
+    /// The number of tokens in one event, all due when the first of them is.
     pub tokens_per_chunk: u32,
-    /// Answers at once; other requests wait, and their deadlines count from their admission. Unlimited by default.
+    /// The limit of concurrent responses. Other requests wait, and their deadlines count from their admission. Unlimited by default.
     pub slots: Option<usize>,
-    /// Times in which no answer goes on.
+    /// Periods in which no response continues.
     pub stall: Option<Stall>,
-    /// Asked for as `Authorization: Bearer` or `x-api-key`, where set.
+    /// The key that requests need in `Authorization: Bearer` or `x-api-key`; none by default.
     pub api_key: Option<ApiKey>,
-    /// Requests that fail, as shares of all.
+    /// The shares of requests that fail.
     pub errors: ErrorRates,
     /// The share of the correctness test's questions that are answered with a wrong number.
     pub wrong_numbers: f64,
-    /// Whether answers state their token counts (in streams of OpenAI's APIs only where the request asks for it).
+    /// Whether responses state their token counts (in streams of OpenAI's APIs only when the request asks for it).
     pub usage: bool,
-    /// The models there are; any, where empty.
+    /// The known models; empty accepts any model.
     pub models: Vec<String>,
-    /// Every answer misbehaves so, unless the request itself asks for something else.
+    /// The misbehaviour of every response whose request does not ask for another one.
     pub misbehaviour: Option<Misbehaviour>,
-    /// Of everything that is drawn.
+    /// The seed of all random numbers.
     pub seed: u64,
 }
 
-/// Once every `every` nothing of an answer is written for as long as it `lasts`. What is due in it is due at its end instead.
+/// Periodic stalls: no tokens are written during a stall, and those that would be due in it are due at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stall {
-    /// From one stall's beginning to the next's; the first begins this long after the server's start.
+    /// The time from the beginning of one stall to that of the next; the first begins this long after the server's start.
     pub every: Duration,
-    /// Shorter than `every`.
+    /// The length of a stall, shorter than `every`.
     pub lasts: Duration,
 }
 
 /// Shares of all requests, drawn from the seed and the request's number; together at most 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ErrorRates {
-    /// Answered with 429 and `Retry-After`.
+    /// Responses with 429 and `Retry-After`.
     pub too_many_requests: f64,
-    /// Answered with 500.
+    /// Responses with 500.
     pub internal: f64,
-    /// Streams that end with an error event halfway; 500 where the request wants no stream.
+    /// Streams that end with an error event halfway; 500 when the request does not ask for a stream.
     pub in_stream: f64,
 }
 
@@ -90,7 +91,7 @@ impl fmt::Debug for ApiKey {
 }
 
 impl Default for Settings {
-    /// A free port of 127.0.0.1, one core, TTFT 200 ms, ITL 20 ms, 128 tokens, and nothing that is drawn or fails.
+    /// A free port of 127.0.0.1, one core, TTFT 200 ms, ITL 20 ms, 128 tokens, without jitter and errors.
     fn default() -> Self {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -116,7 +117,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// `InvalidInput`, saying which setting, what was found and what is expected.
+    /// Fails with `InvalidInput`, naming the setting, the value and what is expected.
     pub(crate) fn check(&self) -> io::Result<()> {
         let rates = [
             ("errors.too_many_requests", self.errors.too_many_requests),

@@ -2,42 +2,42 @@ use hdrhistogram::Histogram;
 use precise_time::MonotonicTime;
 use serde::Serialize;
 
-/// The longest lateness that is told apart, in ns: an hour.
+/// The longest lateness that is recorded, in ns: an hour.
 const LONGEST: u64 = 3_600_000_000_000;
 
-/// What a server has done since its start. Answers that misbehave count as requests, but their tokens are not timed.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// What a server has done since its start. Misbehaving responses count as requests, but their tokens are not timed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Requests that were read in full, whatever they asked for.
+    /// Requests that were read completely.
     pub requests: u64,
-    /// Answers that are being generated, those that wait for a slot included.
+    /// Responses that are being generated or wait for a slot.
     pub in_flight: u64,
-    /// Of these, those that wait for a slot.
+    /// Responses that wait for a slot.
     pub queued: u64,
     /// Connections that are open.
     pub connections: u64,
     /// Tokens that were written.
     pub tokens: u64,
-    /// Tokens that were held back by a stall; their lateness counts from its end.
+    /// Tokens that a stall delayed; their lateness counts from its end.
     pub stalled_tokens: u64,
-    /// Answers that the client did not wait for.
+    /// Responses whose client closed the connection before their end.
     pub disconnects: u64,
     /// Writes that had to wait because the client did not read.
     pub blocked_writes: u64,
-    /// Connections that could not be accepted, as when there are no descriptors left.
+    /// Connections that could not be accepted, for example because no descriptors were left.
     pub accept_errors: u64,
-    /// How late the first tokens of streams were.
+    /// The lateness of the first tokens of streams.
     pub first_token_lateness: Lateness,
-    /// How late all tokens were; those of an answer that is no stream are due together with the last.
+    /// The lateness of all tokens. In a response that is not streamed, all tokens are due together with the last.
     pub token_lateness: Lateness,
 }
 
-/// Written − due, in seconds (3 significant digits); null where there is nothing yet.
+/// Time of writing less time due, in seconds (3 significant digits); null where nothing was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Lateness {
-    /// How many were timed.
+    /// The number of tokens.
     pub count: u64,
     /// The median.
     pub p50_s: Option<f64>,
@@ -51,24 +51,16 @@ pub struct Lateness {
     pub max_s: Option<f64>,
 }
 
-/// One core's share of the [`Stats`].
+/// The [`Stats`] of one core, with histograms in place of their quantiles.
 pub(crate) struct Counters {
-    pub requests: u64,
-    pub in_flight: u64,
-    pub queued: u64,
-    pub connections: u64,
-    pub tokens: u64,
-    pub stalled_tokens: u64,
-    pub disconnects: u64,
-    pub blocked_writes: u64,
-    pub accept_errors: u64,
+    pub stats: Stats,
     first_token: Histogram<u64>,
     every_token: Histogram<u64>,
 }
 
-/// Tokens that one event carries, and when they were due.
+/// The tokens of one event, and when they were due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct WrittenTokens {
     pub due: MonotonicTime,
     pub tokens: u32,
     pub is_first: bool,
@@ -78,70 +70,55 @@ pub(crate) struct Mark {
 impl Counters {
     pub(crate) fn new() -> Self {
         Self {
-            requests: 0,
-            in_flight: 0,
-            queued: 0,
-            connections: 0,
-            tokens: 0,
-            stalled_tokens: 0,
-            disconnects: 0,
-            blocked_writes: 0,
-            accept_errors: 0,
+            stats: Stats::default(),
             first_token: histogram(),
             every_token: histogram(),
         }
     }
 
-    pub(crate) fn written(&mut self, mark: Mark, at: MonotonicTime) {
-        let late = u64::try_from(at.saturating_since(mark.due).as_nanos()).unwrap_or(LONGEST);
-        let tokens = u64::from(mark.tokens);
-        self.tokens += tokens;
-        if mark.is_stalled {
-            self.stalled_tokens += tokens;
+    pub(crate) fn add_tokens(&mut self, written: WrittenTokens, at: MonotonicTime) {
+        let late = u64::try_from(at.saturating_since(written.due).as_nanos()).unwrap_or(LONGEST);
+        let tokens = u64::from(written.tokens);
+        self.stats.tokens += tokens;
+        if written.is_stalled {
+            self.stats.stalled_tokens += tokens;
         }
         self.every_token.saturating_record_n(late, tokens);
-        if mark.is_first {
+        if written.is_first {
             self.first_token.saturating_record(late);
         }
     }
 
     fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.in_flight += other.in_flight;
-        self.queued += other.queued;
-        self.connections += other.connections;
-        self.tokens += other.tokens;
-        self.stalled_tokens += other.stalled_tokens;
-        self.disconnects += other.disconnects;
-        self.blocked_writes += other.blocked_writes;
-        self.accept_errors += other.accept_errors;
-        for (mine, others) in [
+        let (sum, stats) = (&mut self.stats, &other.stats);
+        sum.requests += stats.requests;
+        sum.in_flight += stats.in_flight;
+        sum.queued += stats.queued;
+        sum.connections += stats.connections;
+        sum.tokens += stats.tokens;
+        sum.stalled_tokens += stats.stalled_tokens;
+        sum.disconnects += stats.disconnects;
+        sum.blocked_writes += stats.blocked_writes;
+        sum.accept_errors += stats.accept_errors;
+        for (sum, added) in [
             (&mut self.first_token, &other.first_token),
             (&mut self.every_token, &other.every_token),
         ] {
-            let added = mine.add(others);
-            debug_assert!(added.is_ok(), "all histograms have the same bounds");
+            let result = sum.add(added);
+            debug_assert!(result.is_ok(), "all histograms have the same bounds");
         }
     }
 
-    /// All cores' counters as one.
+    /// The sum over all cores.
     pub(crate) fn sum<'a>(cores: impl Iterator<Item = std::sync::MutexGuard<'a, Self>>) -> Stats {
         let mut all = Self::new();
         for counters in cores {
             all.add(&counters);
         }
         Stats {
-            requests: all.requests,
-            in_flight: all.in_flight,
-            queued: all.queued,
-            connections: all.connections,
-            tokens: all.tokens,
-            stalled_tokens: all.stalled_tokens,
-            disconnects: all.disconnects,
-            blocked_writes: all.blocked_writes,
-            accept_errors: all.accept_errors,
             first_token_lateness: Lateness::of(&all.first_token),
             token_lateness: Lateness::of(&all.every_token),
+            ..all.stats
         }
     }
 }

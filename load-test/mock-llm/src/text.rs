@@ -1,4 +1,4 @@
-//! What the mock says: words without digits, one a token, that look like English from afar.
+//! The text of responses: words without digits, one for each token, that resemble English.
 
 /// Words with the space before them.
 const ENGLISH: [&str; 64] = [
@@ -68,7 +68,7 @@ const ENGLISH: [&str; 64] = [
     " breath",
 ];
 
-/// Words of two to four bytes a character, for what cuts them.
+/// Words with characters of two to four bytes, for the misbehaviour that cuts characters.
 const BEYOND_ASCII: [&str; 8] = [
     " naïve",
     " déjà",
@@ -80,24 +80,24 @@ const BEYOND_ASCII: [&str; 8] = [
     " 한국어",
 ];
 
-/// The text of one answer, a pure function of its seed.
+/// The text of one response, a pure function of its seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Text {
     words: &'static [&'static str],
     start: usize,
     step: usize,
-    /// The answer proper, which takes the place of the first word.
+    /// The answer to the correctness test's question, which replaces the first word.
     first: Option<String>,
 }
 
 impl Text {
     pub(crate) fn new(seed: u64, first: Option<String>) -> Self {
-        // Any mixing does: neighbouring requests only should not all say the same.
+        // Any mixing of the seed's bits is good enough to give consecutive requests different texts.
         let mixed = (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as u32 as usize;
         Self {
             words: &ENGLISH,
             start: mixed,
-            // Odd, hence prime to 64: all words are said before one comes again.
+            // Odd, hence coprime to the 64 words, so that every word is used before one is repeated.
             step: (mixed >> 6) | 1,
             first,
         }
@@ -123,7 +123,7 @@ impl Text {
         self.words[place % self.words.len()]
     }
 
-    /// The first `tokens` tokens in one piece.
+    /// The first `tokens` tokens as one text.
     pub(crate) fn whole(&self, tokens: u32) -> String {
         (0..tokens).map(|index| self.token(index)).collect()
     }
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(text, text.trim());
         assert_eq!(text, Text::new(5, None).whole(100));
         assert_ne!(text, Text::new(6, None).whole(100));
-        // So that neither needs escapes in JSON, nor is mistaken for a number.
+        // Letters and spaces only, so that the text needs no escapes in JSON and contains no number.
         assert!(text.chars().all(|c| c == ' ' || c.is_ascii_alphabetic()));
         let other = Text::new(5, None).beyond_ascii().whole(20);
         assert!(other.split_whitespace().all(|word| !word.is_ascii()));

@@ -1,4 +1,4 @@
-//! Out of descriptors. A process of its own: the limit is the process's.
+//! A server without free file descriptors. The test has a process of its own, because the limit applies to the process.
 
 use std::{
     io::{Read, Write},
@@ -7,18 +7,18 @@ use std::{
 };
 
 use mock_llm::{MockLlm, Settings};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use precise_time::MonotonicTime;
+use rlimit::Resource;
 use socket2::{Domain, Socket, Type};
 use test_patience::{patience, until_blocking};
 
 #[test]
-fn a_server_without_descriptors_tries_again_in_peace() {
+fn a_server_without_descriptors_pauses_between_attempts() {
     let server = MockLlm::start(Settings::default()).unwrap();
-    // A client that has its descriptor already; nobody gets one from here on.
+    // The client has its descriptor already; after the next lines no new one can be opened.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, 1, hard).unwrap();
+    let (soft, hard) = Resource::NOFILE.get().unwrap();
+    Resource::NOFILE.set(1, hard).unwrap();
     let began = MonotonicTime::now();
     socket.connect(&server.addr().into()).unwrap();
     until_blocking("four attempts", || server.stats().accept_errors >= 4);
@@ -26,7 +26,7 @@ fn a_server_without_descriptors_tries_again_in_peace() {
     let lasted = MonotonicTime::now().saturating_since(began);
     assert!(lasted >= Duration::from_millis(60), "{lasted:?}");
 
-    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    Resource::NOFILE.set(soft, hard).unwrap();
     let mut client = TcpStream::from(socket);
     client.set_read_timeout(Some(patience())).unwrap();
     client.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();

@@ -1,8 +1,8 @@
-//! Time for measuring: nanoseconds that two processes of one machine can compare, and a timer that keeps to them.
+//! Time for measurements: nanoseconds that two processes of one machine can compare, and a timer of that precision.
 //!
-//! [`std::time::Instant`] hides its number, and tokio's timers wake on a grid of a millisecond. Both are too little for a
-//! load test that states its own error: the calibration compares the client's stamps with the server's, and requests are
-//! sent when they are due, not when the grid allows it.
+//! [`std::time::Instant`] does not expose its number, and tokio's timers have a resolution of a millisecond. That is not enough for a
+//! load test that states its own error: the calibration compares the client's timestamps with the server's, and requests have to be
+//! sent exactly when they are due.
 
 mod monotonic_time;
 mod realtime;

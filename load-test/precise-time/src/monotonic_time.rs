@@ -7,7 +7,7 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 
 /// A moment of this machine's `CLOCK_MONOTONIC`, in nanoseconds since an epoch that is the same for every process until the
-/// machine restarts. An `Option` of it has eight bytes too, so that a record may hold many.
+/// machine restarts. An `Option` of it takes eight bytes too, so that records with many of them stay small.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MonotonicTime(NonZeroU64);
 
@@ -16,19 +16,19 @@ impl MonotonicTime {
     ///
     /// # Panics
     ///
-    /// Where the operating system has no monotonic clock; `std::time::Instant::now` panics there too.
+    /// When the operating system has no monotonic clock, like `std::time::Instant::now`.
     #[must_use]
     pub fn now() -> Self {
         #[expect(
             clippy::expect_used,
-            reason = "as std does: nothing can be measured without this clock"
+            reason = "like std: nothing can be measured without this clock"
         )]
         let now =
             clock_gettime(ClockId::CLOCK_MONOTONIC).expect("the operating system has a monotonic clock");
         Self::from_nanos(nanos(now.into()))
     }
 
-    /// The moment `nanos` nanoseconds after the epoch; the epoch itself is taken for the first nanosecond.
+    /// The moment `nanos` nanoseconds after the epoch; 0 becomes 1.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {
         match NonZeroU64::new(nanos) {
@@ -43,7 +43,7 @@ impl MonotonicTime {
         self.0.get()
     }
 
-    /// How long after `earlier` this is; zero where it is not.
+    /// The time from `earlier` to this moment; zero where `earlier` is later.
     #[must_use]
     pub const fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.as_nanos().saturating_sub(earlier.as_nanos()))
@@ -53,7 +53,7 @@ impl MonotonicTime {
 impl Add<Duration> for MonotonicTime {
     type Output = Self;
 
-    /// The moment `duration` later; the last moment there is where it lies beyond (the year 2554).
+    /// The moment `duration` later, at most the last representable one (584 years after the epoch).
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(nanos(duration)))
     }
@@ -65,7 +65,7 @@ impl AddAssign<Duration> for MonotonicTime {
     }
 }
 
-/// 584 years fit.
+/// Saturates at 584 years.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_pays_nothing_for_a_moment_that_never_came() {
+    fn an_optional_moment_takes_eight_bytes() {
         assert_eq!(size_of::<Option<MonotonicTime>>(), 8);
     }
 
@@ -86,14 +86,14 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_before_is_zero_away() {
+    fn the_time_since_a_later_moment_is_zero() {
         let (early, late) = (MonotonicTime::from_nanos(5), MonotonicTime::from_nanos(9));
         assert_eq!(late.saturating_since(early), Duration::from_nanos(4));
         assert_eq!(early.saturating_since(late), Duration::ZERO);
     }
 
     #[test]
-    fn what_lies_beyond_the_last_moment_is_the_last_moment() {
+    fn additions_end_at_the_last_moment() {
         let last = MonotonicTime::from_nanos(u64::MAX);
         assert_eq!(MonotonicTime::from_nanos(1) + Duration::MAX, last);
     }

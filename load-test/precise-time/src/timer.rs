@@ -2,10 +2,10 @@ use std::io;
 
 use crate::MonotonicTime;
 
-/// Sleeps until a moment with the kernel's precision (some tens of microseconds), not on tokio's grid of a millisecond.
+/// Sleeps until a moment with the kernel's precision (some tens of microseconds), instead of tokio's millisecond.
 ///
-/// On Linux it is a `timerfd` that the runtime waits for together with the sockets: its lateness is also what a socket's
-/// bytes suffer before they are read. Elsewhere it is tokio's timer.
+/// On Linux it is a `timerfd` that the runtime polls together with the sockets, so its lateness equals the delay before the bytes of a
+/// socket are read. On other systems it is tokio's timer.
 #[derive(Debug)]
 pub struct Timer(imp::Timer);
 
@@ -14,7 +14,7 @@ impl Timer {
     ///
     /// # Errors
     ///
-    /// Where the process may open no more files.
+    /// When the process may open no more files.
     ///
     /// # Panics
     ///
@@ -23,11 +23,11 @@ impl Timer {
         imp::Timer::new().map(Self)
     }
 
-    /// Waits until `at`; returns at once where it has passed. May be dropped at any time and called again.
+    /// Waits until `at`, or returns at once when it has passed. The future may be dropped at any time.
     ///
     /// # Errors
     ///
-    /// Where the operating system refuses to set the timer.
+    /// When the operating system refuses to set the timer.
     pub async fn sleep_until(&mut self, at: MonotonicTime) -> io::Result<()> {
         self.0.sleep_until(at).await
     }
@@ -49,7 +49,7 @@ mod imp {
 
     use crate::MonotonicTime;
 
-    /// nix's timer has no `AsRawFd`, which tokio asks for.
+    /// nix's timer does not implement `AsRawFd`, which tokio requires.
     #[derive(Debug)]
     struct Descriptor(TimerFd);
 
@@ -68,7 +68,7 @@ mod imp {
             let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?;
             #[expect(
                 unsafe_code,
-                reason = "tokio cannot see that a descriptor stays the same; here it does"
+                reason = "tokio requires a promise that the descriptor stays the same"
             )]
             // SAFETY: `Descriptor` owns a valid descriptor, and nothing here replaces or closes it while `AsyncFd` has it.
             let registered =
@@ -78,13 +78,13 @@ mod imp {
 
         pub(super) async fn sleep_until(&mut self, at: MonotonicTime) -> io::Result<()> {
             let until = TimeSpec::from(Duration::from_nanos(at.as_nanos()));
-            // Setting the timer anew also forgets an expiration that nobody waited for.
+            // Setting the timer also clears an expiration that was not awaited.
             self.0
                 .get_ref()
                 .0
                 .set(Expiration::OneShot(until), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
             while MonotonicTime::now() < at {
-                // A readiness left over from a sleep that was dropped is only a reason to look again.
+                // The readiness may be left over from a sleep that was dropped, so the loop checks the time again.
                 self.0.readable().await?.clear_ready();
             }
             Ok(())
@@ -137,11 +137,11 @@ mod tests {
         let soon = MonotonicTime::now() + Duration::from_millis(2);
         tokio::select! {
             biased;
-            // Over already where the machine was slow.
+            // The moment may have passed already on a slow machine.
             slept = timer.sleep_until(soon) => slept.unwrap(),
             () = std::future::ready(()) => {}
         }
-        // It goes off, and nobody looks.
+        // The timer expires while no future awaits it.
         std::thread::sleep(Duration::from_millis(2));
         let later = MonotonicTime::now() + Duration::from_millis(5);
         timer.sleep_until(later).await.unwrap();

@@ -1,4 +1,4 @@
-//! Which connection a request goes over.
+//! The choice of a connection for a request.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -6,7 +6,7 @@ use llm_client::{Api, Client, Endpoint, Limits, Outcome, StreamError};
 use shared_types::Secret;
 
 use crate::server::{
-    DONE, FINISH, Peer, Server, assert_ordered, body, limits, script, token, until_tokio_has_heard,
+    DONE, FINISH, Peer, Server, assert_ordered, body, limits, script, token, until_tokio_has_seen_the_sockets,
 };
 
 fn serve_one(peer: &mut Peer) {
@@ -40,7 +40,7 @@ async fn a_connection_serves_one_request_after_the_other() {
     server.finish();
 }
 
-/// The server closes a connection between two requests. `meanwhile` runs after it did.
+/// The server closes a connection between two requests. `meanwhile` runs after that.
 async fn after_a_close<F: Future<Output = ()>>(meanwhile: impl FnOnce() -> F) {
     let (answered, is_answered) = mpsc::channel();
     let (closed, is_closed) = mpsc::channel();
@@ -70,17 +70,17 @@ async fn after_a_close<F: Future<Output = ()>>(meanwhile: impl FnOnce() -> F) {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_closed_meanwhile_costs_nothing() {
-    after_a_close(until_tokio_has_heard).await;
+async fn an_idle_connection_that_was_closed_is_replaced() {
+    after_a_close(until_tokio_has_seen_the_sockets).await;
 }
 
-/// Nothing was awaited since the server closed: tokio has not heard of it.
+/// The client awaits nothing after the server closed, so tokio does not know of it.
 #[tokio::test]
-async fn a_connection_that_was_closed_this_moment_costs_nothing() {
+async fn a_connection_that_was_closed_just_now_is_replaced() {
     after_a_close(|| std::future::ready(())).await;
 }
 
-/// The server closes when the next request is on its way already, as llama.cpp's does after every stream.
+/// The server closes while the next request is on its way, as llama.cpp's does after every stream.
 async fn a_close_that_crossed_the_request(close: impl FnOnce(Peer) + Send + 'static) {
     let server = Server::start(vec![
         script(move |mut peer| {
@@ -101,14 +101,14 @@ async fn a_close_that_crossed_the_request(close: impl FnOnce(Peer) + Send + 'sta
 }
 
 #[tokio::test]
-async fn a_request_that_crossed_a_close_goes_out_once_more() {
+async fn a_request_that_crosses_a_close_is_sent_again() {
     a_close_that_crossed_the_request(Peer::close).await;
     a_close_that_crossed_the_request(Peer::reset).await;
 }
 
-/// A server that has had it for longer than a round trip may have worked on it.
+/// A server that has had the request for longer than a round trip may have processed it.
 #[tokio::test]
-async fn a_request_that_was_in_service_is_not_sent_again() {
+async fn a_request_that_may_have_been_processed_is_not_sent_again() {
     let closes: [fn(Peer); 2] = [Peer::close, Peer::reset];
     for close in closes {
         let server = Server::start(vec![script(move |mut peer| {
@@ -133,9 +133,9 @@ async fn a_request_that_was_in_service_is_not_sent_again() {
     }
 }
 
-/// Not again and again: a server that closes a new connection without an answer has failed.
+/// A server that closes a new connection without a response has failed.
 #[tokio::test]
-async fn a_request_goes_out_once_more_at_most() {
+async fn a_request_is_sent_again_only_once() {
     let server = Server::start(vec![
         script(|mut peer| {
             serve_one(&mut peer);
@@ -184,7 +184,7 @@ async fn without_keep_alive_every_request_has_its_connection() {
 }
 
 #[tokio::test]
-async fn a_server_that_closes_is_believed() {
+async fn a_server_that_announces_a_close_is_believed() {
     let serve = || {
         script(|mut peer| {
             peer.request();
@@ -230,7 +230,7 @@ async fn dropping_the_future_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn many_at_once_have_a_connection_each() {
+async fn concurrent_requests_have_a_connection_each() {
     let server = Server::start((0..8).map(|_| script(|mut peer| serve_one(&mut peer))).collect());
     let client = server.client(Api::OpenAiChat);
     let tasks = tokio::task::LocalSet::new();
@@ -252,8 +252,8 @@ async fn many_at_once_have_a_connection_each() {
 }
 
 #[tokio::test]
-async fn a_host_with_several_addresses_is_reached_by_the_one_that_listens() {
-    // `localhost` is ::1 too on most machines; the server is on 127.0.0.1 only.
+async fn a_host_is_reached_by_the_address_that_listens() {
+    // `localhost` also resolves to ::1 on most machines; the server listens on 127.0.0.1 only.
     let server = Server::start(vec![script(|mut peer| serve_one(&mut peer))]);
     let base = format!("http://localhost:{}/v1/", server.address.port());
     let endpoint = Endpoint::new(Api::OpenAiChat, &base, None).unwrap();
@@ -263,7 +263,7 @@ async fn a_host_with_several_addresses_is_reached_by_the_one_that_listens() {
 }
 
 #[tokio::test]
-async fn the_request_is_what_the_api_wants() {
+async fn a_request_has_the_form_of_the_api() {
     let server = Server::start(vec![script(|mut peer| {
         let (head, sent) = peer.request();
         assert!(
@@ -293,8 +293,8 @@ async fn the_request_is_what_the_api_wants() {
 }
 
 #[tokio::test]
-async fn a_connection_is_given_up_after_its_time() {
-    // A full backlog leaves further connections without an answer.
+async fn connecting_ends_after_the_timeout() {
+    // A full backlog leaves further connections without a response.
     let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
     full.bind(&address.into()).unwrap();
@@ -316,9 +316,9 @@ async fn a_connection_is_given_up_after_its_time() {
     );
 }
 
-/// A server may answer while it reads. A request that is longer than what sockets hold is sent to its end all the same.
+/// A server may respond while it reads. A request larger than the sockets' buffers is still sent completely.
 #[tokio::test]
-async fn a_long_request_is_sent_to_its_end_behind_an_early_answer() {
+async fn a_long_request_is_sent_completely_after_an_early_response() {
     const LENGTH: usize = 32 << 20;
     let server = Server::start(vec![script(|mut peer| {
         peer.stream_head();
@@ -334,7 +334,7 @@ async fn a_long_request_is_sent_to_its_end_behind_an_early_answer() {
 }
 
 #[tokio::test]
-async fn a_request_that_went_out_twice_says_so() {
+async fn a_request_that_was_sent_twice_reports_it() {
     let server = Server::start(vec![
         script(|mut peer| {
             serve_one(&mut peer);

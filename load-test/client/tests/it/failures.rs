@@ -1,4 +1,4 @@
-//! Every way in which a request can end badly has its class.
+//! Every kind of failure has its outcome.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::server::{
 };
 
 #[tokio::test]
-async fn a_refusal_has_its_status_its_reason_and_its_wait() {
+async fn a_refusal_has_a_status_a_message_and_a_delay() {
     let (exchange, _) = exchanged(Api::OpenAiChat, |peer| {
         let error = r#"{"error":{"message":"slow\ndown","type":"rate_limit"}}"#;
         peer.answer("429 Too Many Requests", "retry-after: 7\r\n", error);
@@ -47,7 +47,7 @@ async fn a_redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn a_refusal_without_end_is_read_in_part() {
+async fn an_endless_refusal_is_read_in_part() {
     let (exchange, _) = exchanged(Api::OpenAiChat, |peer| {
         peer.write("HTTP/1.1 500 Oops\r\ncontent-length: 9999999999\r\n\r\n");
         while std::io::Write::write_all(&mut peer.0, &[b'x'; 4096]).is_ok() {}
@@ -61,7 +61,7 @@ async fn a_refusal_without_end_is_read_in_part() {
 }
 
 #[tokio::test]
-async fn a_refusal_whose_message_does_not_end_is_not_waited_for() {
+async fn a_refusal_does_not_wait_for_the_end_of_its_message() {
     let limits = Limits {
         refusal_timeout: Duration::from_millis(50),
         ..limits()
@@ -78,9 +78,9 @@ async fn a_refusal_whose_message_does_not_end_is_not_waited_for() {
     assert_eq!(exchange.closed, None);
 }
 
-/// Whoever refuses a long request need not read it.
+/// A server that refuses a long request need not read it.
 #[tokio::test]
-async fn a_refusal_before_the_request_was_sent_is_heard() {
+async fn a_refusal_before_the_end_of_the_request_is_read() {
     let server = Server::start(vec![script(|mut peer| {
         peer.answer("413 Too Large", "connection: close\r\n", "too long");
         peer.until_closed();
@@ -95,7 +95,7 @@ async fn a_refusal_before_the_request_was_sent_is_heard() {
 }
 
 #[tokio::test]
-async fn errors_within_a_stream_are_the_servers_words() {
+async fn errors_within_a_stream_have_the_servers_message() {
     let errors = [
         (
             Api::OpenAiChat,
@@ -152,7 +152,7 @@ async fn an_error_with_status_200_is_an_error() {
 }
 
 #[tokio::test]
-async fn what_is_no_answer_is_malformed() {
+async fn other_bodies_are_malformed() {
     for body in [
         "{\"hello\":1}",
         "<html>sign in</html>",
@@ -170,7 +170,7 @@ async fn what_is_no_answer_is_malformed() {
         "data: what\n\n",
         "data: {\"choices\":[{\"delta\":{\"content\":\"\u{1}\"}}]}\n\n",
     ] {
-        let (exchange, heard) = exchanged(Api::OpenAiChat, move |peer| {
+        let (exchange, observed) = exchanged(Api::OpenAiChat, move |peer| {
             peer.stream_head();
             peer.chunk(token("a"));
             peer.chunk(event);
@@ -184,12 +184,12 @@ async fn what_is_no_answer_is_malformed() {
             ),
             "{exchange:?}"
         );
-        assert_eq!(heard.answer(), "a");
+        assert_eq!(observed.answer(), "a");
     }
 }
 
 #[tokio::test]
-async fn an_answer_without_end_is_truncated() {
+async fn a_response_without_an_end_is_truncated() {
     let events = [
         token("a"),
         String::new(),
@@ -216,7 +216,7 @@ async fn an_answer_without_end_is_truncated() {
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_a_stream_error() {
+async fn a_broken_connection_is_a_stream_error() {
     let cut_within_a_chunk = |peer: &mut Peer| {
         peer.stream_head();
         peer.write("ff\r\ndata: {\"choi");
@@ -248,7 +248,7 @@ async fn a_connection_that_breaks_is_a_stream_error() {
 }
 
 #[tokio::test]
-async fn a_reset_is_a_stream_error_with_what_came_before() {
+async fn a_reset_is_a_stream_error_after_the_content_before_it() {
     let (told, heard_it) = std::sync::mpsc::channel();
     let server = Server::start(vec![script(move |mut peer| {
         peer.request();
@@ -257,7 +257,7 @@ async fn a_reset_is_a_stream_error_with_what_came_before() {
         heard_it.recv().unwrap();
         peer.reset();
     })]);
-    let mut observer = crate::stamps::Telling(told);
+    let mut observer = crate::timestamps::Telling(told);
     let exchange = server
         .client(Api::OpenAiChat)
         .exchange(body(), &mut observer)
@@ -276,7 +276,7 @@ async fn a_line_over_the_limit_is_refused() {
         max_line_bytes: 1000,
         ..limits()
     };
-    let (exchange, heard) = exchanged_within(Api::OpenAiChat, limits, |peer| {
+    let (exchange, observed) = exchanged_within(Api::OpenAiChat, limits, |peer| {
         peer.stream_head();
         peer.chunk(token("a"));
         peer.chunk(token(&"b".repeat(1000)));
@@ -287,7 +287,7 @@ async fn a_line_over_the_limit_is_refused() {
         panic!("{exchange:?}")
     };
     assert_eq!(error.to_string(), "an event of more than 1000 bytes, the limit");
-    assert_eq!(heard.answer(), "a");
+    assert_eq!(observed.answer(), "a");
 }
 
 #[tokio::test]
@@ -329,7 +329,7 @@ async fn a_head_over_the_limit_is_refused() {
     );
 }
 
-/// What becomes of a request whose time is over as soon as `is_over` says so.
+/// The exchange of a request whose timeout passes as soon as `is_over` is true.
 async fn timed_out(
     serve: impl FnOnce(&mut Peer) + Send + 'static,
     observer: &mut impl Observer,
@@ -351,7 +351,7 @@ async fn timed_out(
     exchange
 }
 
-/// Says when the first content is there.
+/// Signals the first content.
 struct FirstContent(Option<oneshot::Sender<()>>, u32);
 
 impl Observer for FirstContent {
@@ -364,7 +364,7 @@ impl Observer for FirstContent {
 }
 
 #[tokio::test]
-async fn what_takes_too_long_times_out() {
+async fn a_slow_request_times_out() {
     let (asked, is_asked) = oneshot::channel();
     let wait = |peer: &mut Peer| {
         asked.send(()).unwrap();
@@ -379,20 +379,20 @@ async fn what_takes_too_long_times_out() {
         peer.stream_head();
         while std::io::Write::write_all(&mut peer.0, &crate::server::chunk(token("a"))).is_ok() {}
     };
-    let mut heard = FirstContent(Some(began), 0);
-    let endless = timed_out(talk, &mut heard, has_begun).await;
+    let mut observed = FirstContent(Some(began), 0);
+    let endless = timed_out(talk, &mut observed, has_begun).await;
     assert!(
         matches!(endless.outcome, Outcome::TimedOut),
         "{:?}",
         endless.outcome
     );
-    assert_eq!(endless.content_chunks, heard.1);
+    assert_eq!(endless.content_chunks, observed.1);
     assert!(endless.content_chunks > 0 && endless.closed.is_none());
 }
 
 #[tokio::test]
 async fn without_a_server_there_is_no_connection() {
-    // Nothing listens on tcpmux, and no test takes a port of the privileged.
+    // Nothing listens on port 1 (tcpmux), and no test may bind a privileged port.
     let endpoint = Endpoint::new(Api::OpenAiChat, "http://127.0.0.1:1/v1", None).unwrap();
     let client = Client::new(endpoint, limits());
     let exchange = client.exchange(body(), &mut ()).await;
@@ -408,8 +408,8 @@ async fn without_a_server_there_is_no_connection() {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_has_is_not_resolved() {
-    // No label has 64 characters: the resolver knows by itself, where a name server that is far away would let it wait.
+async fn an_unknown_name_is_not_resolved() {
+    // A label of 64 characters is invalid, so the resolver refuses it without asking a name server.
     let nobody = format!("http://{}.invalid/v1", "n".repeat(64));
     let endpoint = Endpoint::new(Api::OpenAiChat, &nobody, None).unwrap();
     let exchange = Client::new(endpoint, limits()).exchange(body(), &mut ()).await;
@@ -423,12 +423,12 @@ async fn a_name_that_nobody_has_is_not_resolved() {
 }
 
 #[tokio::test]
-async fn what_comes_after_the_end_changes_nothing() {
-    let (exchange, heard) = exchanged(Api::OpenAiChat, |peer| {
+async fn bytes_after_the_end_change_nothing() {
+    let (exchange, observed) = exchanged(Api::OpenAiChat, |peer| {
         peer.stream_head();
         peer.chunk([&token("a"), FINISH, DONE].concat());
     })
     .await;
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
-    assert_eq!(heard.answer(), "a");
+    assert_eq!(observed.answer(), "a");
 }

@@ -1,10 +1,10 @@
-//! The client against servers that do what their scripts say, byte by byte.
+//! The client with servers that follow scripts, byte by byte.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-mod answers;
 mod connections;
 mod failures;
+mod responses;
 mod server;
-mod stamps;
+mod timestamps;
 mod tls;

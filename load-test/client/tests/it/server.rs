@@ -12,12 +12,12 @@ use llm_client::{Api, Client, ContentKind, Endpoint, Exchange, Generation, Limit
 use precise_time::MonotonicTime;
 use test_patience::patience;
 
-/// One connection, as the server sees it. TLS tests put a session in the place of the socket.
+/// The server's end of one connection. Tests of TLS replace the socket by a session.
 pub(crate) struct Peer<S = TcpStream>(pub(crate) S);
 
 type Script = Box<dyn FnOnce(Peer) + Send>;
 
-/// Serves one connection after the other, each by a script of its own.
+/// Serves connections one after the other, each with a script of its own.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     thread: JoinHandle<()>,
@@ -37,7 +37,7 @@ impl Server {
         Self { address, thread }
     }
 
-    /// Every script has run to its end, and none of its assertions failed.
+    /// Waits for the end of all scripts. Panics if one of their assertions failed.
     pub(crate) fn finish(self) {
         self.thread.join().unwrap();
     }
@@ -57,7 +57,7 @@ pub(crate) fn script(script: impl FnOnce(Peer) + Send + 'static) -> Script {
     Box::new(script)
 }
 
-/// None that a script meets which runs as it should, however slow the machine is.
+/// Limits that no correct test reaches, however slow the machine is.
 pub(crate) fn limits() -> Limits {
     Limits {
         connect_timeout: patience(),
@@ -69,8 +69,11 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// What `serve` makes of one request, over a connection that is closed afterwards.
-pub(crate) async fn exchanged(api: Api, serve: impl FnOnce(&mut Peer) + Send + 'static) -> (Exchange, Heard) {
+/// The exchange of one request that `serve` responds to; the connection is closed afterwards.
+pub(crate) async fn exchanged(
+    api: Api,
+    serve: impl FnOnce(&mut Peer) + Send + 'static,
+) -> (Exchange, ObservedContent) {
     exchanged_within(api, limits(), serve).await
 }
 
@@ -78,28 +81,28 @@ pub(crate) async fn exchanged_within(
     api: Api,
     limits: Limits,
     serve: impl FnOnce(&mut Peer) + Send + 'static,
-) -> (Exchange, Heard) {
+) -> (Exchange, ObservedContent) {
     let server = Server::start(vec![script(|mut peer| {
         peer.request();
         serve(&mut peer);
     })]);
-    let mut heard = Heard::default();
+    let mut observed = ObservedContent::default();
     let exchange = server
         .client_within(api, limits)
-        .exchange(body(), &mut heard)
+        .exchange(body(), &mut observed)
         .await;
     server.finish();
-    (exchange, heard)
+    (exchange, observed)
 }
 
-/// Waits until tokio has heard of what had come to the sockets before: it hears of a new connection after that.
-pub(crate) async fn until_tokio_has_heard() {
+/// Waits until tokio has processed the earlier events of all sockets. It processes the event of a new connection after them.
+pub(crate) async fn until_tokio_has_seen_the_sockets() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     tokio::net::TcpStream::connect(address).await.unwrap();
 }
 
-/// A body that servers of these tests do not look at.
+/// A request's body, which the servers of these tests ignore.
 pub(crate) fn body() -> Bytes {
     let generation = Generation {
         model: "m",
@@ -118,7 +121,7 @@ impl<S: Read + Write> Peer<S> {
         self.maybe_request().expect("a request")
     }
 
-    /// None where the client closed the connection instead.
+    /// `None` where the client closed the connection instead.
     pub(crate) fn maybe_request(&mut self) -> Option<(String, String)> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -136,7 +139,7 @@ impl<S: Read + Write> Peer<S> {
         Some((head, String::from_utf8(body).unwrap()))
     }
 
-    /// Writes what may come too late: the client is free to close.
+    /// Writes, and ignores errors, because the client may have closed the connection.
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = self.0.write_all(bytes.as_ref());
         let _ = self.0.flush();
@@ -157,7 +160,7 @@ impl<S: Read + Write> Peer<S> {
         self.write("0\r\n\r\n");
     }
 
-    /// A whole answer that is not a stream.
+    /// A complete response that is not a stream.
     pub(crate) fn answer(&mut self, status: &str, headers: &str, body: impl AsRef<[u8]>) {
         let body = body.as_ref();
         let head = format!(
@@ -170,19 +173,19 @@ impl<S: Read + Write> Peer<S> {
     /// Waits until the client closes.
     pub(crate) fn until_closed(&mut self) {
         let mut rest = Vec::new();
-        // Closed with unread data it is an error, and closed all the same.
+        // Closing with unread data is an error here, which does not matter.
         let _ = self.0.read_to_end(&mut rest);
     }
 }
 
 impl Peer {
-    /// Closes without goodbye: the client's next read fails.
+    /// Resets the connection, so that the client's next read fails.
     pub(crate) fn reset(self) {
         let socket = socket2::Socket::from(self.0);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Closes, and has the client know it before it is asked anything else.
+    /// Closes the writing side, so that the client reads an end of the stream.
     pub(crate) fn close(self) {
         let _ = self.0.shutdown(Shutdown::Write);
     }
@@ -197,7 +200,7 @@ pub(crate) fn chunk(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     chunk
 }
 
-/// An event with this content, as OpenAI's API sends it.
+/// An event of OpenAI's chat API with this content.
 pub(crate) fn token(text: &str) -> String {
     let text = serde_json::to_string(text).unwrap();
     format!(
@@ -208,17 +211,17 @@ pub(crate) fn token(text: &str) -> String {
 pub(crate) const FINISH: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 pub(crate) const DONE: &str = "data: [DONE]\n\n";
 
-/// Everything that an observer is told.
+/// All contents that an observer received.
 #[derive(Debug, Default)]
-pub(crate) struct Heard(pub(crate) Vec<(MonotonicTime, ContentKind, String)>);
+pub(crate) struct ObservedContent(pub(crate) Vec<(MonotonicTime, ContentKind, String)>);
 
-impl Observer for Heard {
+impl Observer for ObservedContent {
     fn content(&mut self, at: MonotonicTime, kind: ContentKind, text: &str) {
         self.0.push((at, kind, text.to_owned()));
     }
 }
 
-impl Heard {
+impl ObservedContent {
     pub(crate) fn text(&self, of: ContentKind) -> String {
         let texts = self.0.iter().filter(|(_, kind, _)| *kind == of);
         texts.map(|(_, _, text)| text.as_str()).collect()
@@ -229,7 +232,7 @@ impl Heard {
     }
 }
 
-/// The stamps that are there are in the order in which things happen.
+/// Checks the order of the known times.
 pub(crate) fn assert_ordered(exchange: &Exchange) {
     let stamps = [
         exchange.connected,

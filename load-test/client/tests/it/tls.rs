@@ -1,4 +1,4 @@
-//! TLS, against a server whose certificate signs itself.
+//! TLS with a server that has a self-signed certificate.
 
 use std::{net::TcpStream, sync::Arc};
 
@@ -10,10 +10,11 @@ use tokio_rustls::rustls::{
 };
 
 use crate::server::{
-    DONE, FINISH, Heard, Peer, Server, assert_ordered, body, limits, script, token, until_tokio_has_heard,
+    DONE, FINISH, ObservedContent, Peer, Server, assert_ordered, body, limits, script, token,
+    until_tokio_has_seen_the_sockets,
 };
 
-/// A certificate for `name`, and a server that has it.
+/// A server with a certificate for `name`, and the certificate.
 fn certified(name: &str) -> (Vec<u8>, Arc<ServerConfig>) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let certificate = made.cert.der().to_vec();
@@ -55,19 +56,19 @@ async fn a_stream_over_tls() {
     })]);
     let client = Client::new(endpoint(&server).with_roots(&[certificate]).unwrap(), limits());
     for nth in 0..2 {
-        let mut heard = Heard::default();
-        let exchange = client.exchange(body(), &mut heard).await;
+        let mut observed = ObservedContent::default();
+        let exchange = client.exchange(body(), &mut observed).await;
         assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
         assert_eq!(exchange.reused, nth == 1);
         assert_eq!(exchange.content_chunks, 500);
-        assert!(heard.answer().ends_with("498 499 "));
+        assert!(observed.answer().ends_with("498 499 "));
         assert_ordered(&exchange);
     }
     server.finish();
 }
 
 #[tokio::test]
-async fn a_stranger_is_not_trusted() {
+async fn a_server_of_an_unknown_authority_is_not_trusted() {
     let (_, config) = certified("localhost");
     let (other, _) = certified("localhost");
     let (foreign, foreign_config) = certified("elsewhere.example");
@@ -87,9 +88,9 @@ async fn a_stranger_is_not_trusted() {
     }
 }
 
-/// It says so within TLS, and the socket has bytes to read then.
+/// The server announces the close within TLS, so the idle socket has bytes to read.
 #[tokio::test]
-async fn a_session_that_was_closed_while_it_rested_is_not_used_again() {
+async fn an_idle_session_that_was_closed_is_not_used_again() {
     let (certificate, config) = certified("localhost");
     let (closed, is_closed) = std::sync::mpsc::channel();
     let serve_one = |peer: &mut Peer<_>| {
@@ -116,7 +117,7 @@ async fn a_session_that_was_closed_while_it_rested_is_not_used_again() {
     let first = client.exchange(body(), &mut ()).await;
     assert!(matches!(first.outcome, Outcome::Ok), "{first:?}");
     is_closed.recv().unwrap();
-    until_tokio_has_heard().await;
+    until_tokio_has_seen_the_sockets().await;
     let second = client.exchange(body(), &mut ()).await;
     assert!(matches!(second.outcome, Outcome::Ok), "{second:?}");
     assert_eq!((second.reused, second.sent_again), (false, false));

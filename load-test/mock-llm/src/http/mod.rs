@@ -1,8 +1,10 @@
-//! As much of HTTP/1.1 as a client of these APIs speaks, without I/O.
+//! The part of HTTP/1.1 that clients of these APIs use, without I/O.
 
-mod body;
+mod chunked_body;
+mod refusal;
 mod request;
 mod response;
 
-pub(crate) use request::{Method, Progress, Refusal, RequestHead, RequestReader};
-pub(crate) use response::{Answer, END_OF_CHUNKS, chunk, stream_head};
+pub(crate) use refusal::Refusal;
+pub(crate) use request::{Method, ReadProgress, RequestHead, RequestReader};
+pub(crate) use response::{END_OF_CHUNKS, HttpResponse, chunk, stream_head};

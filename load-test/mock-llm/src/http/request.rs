@@ -1,14 +1,9 @@
 use std::ops::Range;
 
-use thiserror::Error;
-
-use super::body::ChunkedBody;
-
-/// Heads beyond this are refused, in bytes.
-pub(crate) const MAX_HEAD: usize = 32 * 1024;
-/// Bodies beyond this are refused, in bytes.
-pub(crate) const MAX_BODY: usize = 16 * 1024 * 1024;
-const MAX_HEADERS: usize = 100;
+use super::{
+    chunked_body::ChunkedBody,
+    refusal::{MAX_BODY, MAX_HEAD, MAX_HEADERS, Refusal},
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Method {
@@ -17,7 +12,7 @@ pub(crate) enum Method {
     Other,
 }
 
-/// What of a request's head matters here.
+/// The parts of a request's head that matter here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestHead {
     pub method: Method,
@@ -39,47 +34,12 @@ enum BodyLength {
     Chunked,
 }
 
-/// Why a request is not read any further. The connection ends after the answer: where the next request would begin is not known.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub(crate) enum Refusal {
-    #[error("the request is no HTTP/1.1: {0}")]
-    NoHttp(httparse::Error),
-    #[error("found HTTP/1.0, expected HTTP/1.1")]
-    Version,
-    #[error("the request's head is longer than {MAX_HEAD} bytes")]
-    HeadTooLong,
-    #[error("the request has more than {MAX_HEADERS} headers")]
-    TooManyHeaders,
-    #[error("the request's body is longer than {MAX_BODY} bytes")]
-    BodyTooLong,
-    #[error("content-length: found {0:?}, expected a number, once, and no transfer-encoding beside it")]
-    Length(String),
-    #[error("transfer-encoding: found {0:?}, expected chunked")]
-    Encoding(String),
-    #[error("the request's body is not in valid HTTP chunks")]
-    Chunks,
-    #[error("the request did not arrive within {0} s")]
-    TooSlow(u64),
-}
-
-impl Refusal {
-    pub(crate) const fn status(&self) -> u16 {
-        match self {
-            Self::NoHttp(_) | Self::Length(_) | Self::Encoding(_) | Self::Chunks => 400,
-            Self::TooSlow(_) => 408,
-            Self::BodyTooLong => 413,
-            Self::HeadTooLong | Self::TooManyHeaders => 431,
-            Self::Version => 505,
-        }
-    }
-}
-
-/// How far a request has arrived.
+/// How much of a request has arrived.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// More bytes are needed. The client may be waiting to be told to go on: then `owes_continue`, once.
+pub(crate) enum ReadProgress {
+    /// More bytes are needed. `owes_continue` is set once when the client waits for `100 Continue`.
     Partial { owes_continue: bool },
-    /// All of it is there, and takes this many bytes of the buffer.
+    /// The request is complete and takes this many bytes of the buffer.
     Complete(usize),
 }
 
@@ -92,15 +52,15 @@ pub(crate) struct RequestReader {
 }
 
 impl RequestReader {
-    /// Looks at all bytes there are since the request's first.
-    pub(crate) fn advance(&mut self, buffer: &[u8]) -> Result<Progress, Refusal> {
+    /// Reads on in `buffer`, which holds all bytes since the beginning of the request.
+    pub(crate) fn advance(&mut self, buffer: &[u8]) -> Result<ReadProgress, Refusal> {
         let mut is_new = false;
         if self.head.is_none() {
             self.head = parse_head(buffer)?;
             is_new = true;
         }
         let Some(head) = &self.head else {
-            return Ok(Progress::Partial { owes_continue: false });
+            return Ok(ReadProgress::Partial { owes_continue: false });
         };
         let end = match head.body {
             BodyLength::Bytes(length) => {
@@ -113,14 +73,14 @@ impl RequestReader {
             }
         };
         Ok(end.map_or(
-            Progress::Partial {
+            ReadProgress::Partial {
                 owes_continue: is_new && head.expects_continue && buffer.len() == head.len,
             },
-            Progress::Complete,
+            ReadProgress::Complete,
         ))
     }
 
-    /// The head and the body of a request that is complete.
+    /// The head and the body of a complete request.
     pub(crate) fn request<'a>(&'a self, buffer: &'a [u8]) -> Option<(&'a RequestHead, &'a [u8])> {
         let head = self.head.as_ref()?;
         let body = match head.body {
@@ -180,7 +140,7 @@ fn read_header(
             return Err(Refusal::Length(text));
         }
         *has_length = true;
-        // A number that overflows is too long in any case.
+        // A number that overflows exceeds the limit too.
         match text.parse() {
             Ok(length) if length <= MAX_BODY => head.body = BodyLength::Bytes(length),
             _ => return Err(Refusal::BodyTooLong),
@@ -227,7 +187,7 @@ mod tests {
     fn read(bytes: &[u8], cuts: &[usize]) -> (RequestHead, Vec<u8>, usize) {
         let mut reader = RequestReader::default();
         for cut in cuts.iter().copied().chain([bytes.len()]) {
-            if let Progress::Complete(length) = reader.advance(&bytes[..cut]).unwrap() {
+            if let ReadProgress::Complete(length) = reader.advance(&bytes[..cut]).unwrap() {
                 let (head, body) = reader.request(&bytes[..cut]).unwrap();
                 return (head.clone(), body.to_vec(), length);
             }
@@ -277,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused_with_a_reason() {
+    fn invalid_requests_are_refused_with_a_reason() {
         let length = "GET / HTTP/1.1\r\nContent-Length: ";
         for (bytes, status) in [
             ("\x01 / HTTP/1.1\r\n\r\n".to_owned(), 400),
@@ -315,10 +275,10 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_expects_it_is_told_to_go_on_once() {
+    fn a_client_that_expects_a_continue_gets_it_once() {
         let head = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
         let mut reader = RequestReader::default();
-        let told = |owes_continue| Ok(Progress::Partial { owes_continue });
+        let told = |owes_continue| Ok(ReadProgress::Partial { owes_continue });
         assert_eq!(reader.advance(&head[..20]), told(false));
         assert_eq!(reader.advance(head), told(true));
         assert_eq!(reader.advance(head), told(false));

@@ -3,16 +3,16 @@ use std::fmt::Write as _;
 /// The end of a body in HTTP chunks.
 pub(crate) const END_OF_CHUNKS: &[u8] = b"0\r\n\r\n";
 
-/// A whole answer, other than a stream.
+/// A complete response, as opposed to a stream.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub(crate) struct HttpResponse {
     status: u16,
     headers: String,
     body: String,
 }
 
-impl Answer {
-    /// With a body that is JSON.
+impl HttpResponse {
+    /// A response with a JSON body.
     pub(crate) fn json(status: u16, body: String) -> Self {
         Self {
             status,
@@ -29,7 +29,7 @@ impl Answer {
         self
     }
 
-    /// What goes over the wire.
+    /// The response as it is sent.
     pub(crate) fn bytes(&self, keep_alive: bool) -> Vec<u8> {
         let Self {
             status,
@@ -70,7 +70,7 @@ const fn reason(status: u16) -> &'static str {
     }
 }
 
-/// The head of a stream of events.
+/// The head of a response with a stream of events.
 pub(crate) fn stream_head(keep_alive: bool) -> &'static [u8] {
     if keep_alive {
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -79,7 +79,7 @@ pub(crate) fn stream_head(keep_alive: bool) -> &'static [u8] {
     }
 }
 
-/// Appends one HTTP chunk that consists of `parts`, which are not all empty: that would be the body's end.
+/// Appends one HTTP chunk that consists of `parts`. They must not all be empty, because an empty chunk ends the body.
 pub(crate) fn chunk<'a>(out: &mut Vec<u8>, parts: impl Iterator<Item = &'a [u8]> + Clone) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let mut size: usize = parts.clone().map(<[u8]>::len).sum();
@@ -114,10 +114,10 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_states_its_length() {
-        let answer = Answer::json(429, "{}".to_owned()).with_header("retry-after", "1");
+    fn a_response_states_its_length() {
+        let response = HttpResponse::json(429, "{}".to_owned()).with_header("retry-after", "1");
         let expected = "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: 2\r\nretry-after: 1\r\n\
             connection: close\r\n\r\n{}";
-        assert_eq!(answer.bytes(false), expected.as_bytes());
+        assert_eq!(response.bytes(false), expected.as_bytes());
     }
 }

@@ -7,13 +7,13 @@ use mock_llm::MockLlm;
 use serde_json::{Value, json};
 use test_patience::patience;
 
-/// A connection that is read to its end or to the end of an answer, and never for ever.
+/// A connection whose reads have a timeout.
 pub(crate) struct Client {
     pub socket: TcpStream,
     buffer: Vec<u8>,
 }
 
-/// An answer as it came.
+/// A response as it was received.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub status: u16,
@@ -33,7 +33,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The data of all events, by the standard's rules.
+    /// The data of all events, split by the standard's rules.
     pub(crate) fn events(&self) -> Vec<String> {
         let text = self.text().replace("\r\n", "\n");
         let data = |block: &str| -> Option<String> {
@@ -47,7 +47,7 @@ impl Answer {
         text.split("\n\n").filter_map(data).collect()
     }
 
-    /// All events that are JSON.
+    /// The data of all events that are JSON.
     pub(crate) fn objects(&self) -> Vec<Value> {
         let parsed = self.events().into_iter().filter(|event| event != "[DONE]");
         parsed
@@ -59,7 +59,7 @@ impl Answer {
 impl Client {
     pub(crate) fn of(server: &MockLlm) -> Self {
         let socket = TcpStream::connect(server.addr()).unwrap();
-        // A test that hangs says nothing.
+        // So that a test fails instead of hanging.
         socket.set_read_timeout(Some(patience())).unwrap();
         Self {
             socket,
@@ -81,7 +81,7 @@ impl Client {
         self.answer()
     }
 
-    /// `false` at the connection's end, orderly or not.
+    /// Returns `false` at the end of the connection, whether orderly or not.
     pub(crate) fn read_more(&mut self) -> bool {
         let mut bytes = [0; 16 * 1024];
         match self.socket.read(&mut bytes) {
@@ -94,7 +94,7 @@ impl Client {
         }
     }
 
-    /// What comes before the connection ends, and whether it is reset then.
+    /// The bytes before the end of the connection, and whether it was reset.
     pub(crate) fn until_the_end(&mut self) -> (String, bool) {
         let mut came = Vec::new();
         let ended = self.socket.read_to_end(&mut came);
@@ -111,7 +111,7 @@ impl Client {
         self.buffer.drain(..bytes).collect()
     }
 
-    /// The next answer, or as much of it as comes before the connection ends.
+    /// The next response, or the part of it before the end of the connection.
     pub(crate) fn answer(&mut self) -> Answer {
         let head_end = loop {
             if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
@@ -174,7 +174,7 @@ pub(crate) fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
     format!("{method} {path} HTTP/1.1\r\nhost: mock\r\ncontent-length: {length}\r\n\r\n{body}").into_bytes()
 }
 
-/// A request that every API understands.
+/// A request that is valid for every API.
 pub(crate) fn ask(model: &str, is_stream: bool, max_tokens: u32) -> Value {
     json!({
         "model": model,

@@ -1,4 +1,4 @@
-//! The server over raw sockets: what arrives is compared byte by byte, and its own stamps with its own deadlines.
+//! The server over raw sockets. Responses are compared byte by byte, and the server's timestamps with its deadlines.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

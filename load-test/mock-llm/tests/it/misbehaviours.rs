@@ -6,7 +6,7 @@ use test_patience::until_blocking;
 
 use crate::{
     client::{Answer, Client, ask, request},
-    streams::{APIS, at_once, deltas, stamps, start},
+    streams::{APIS, at_once, deltas, start, timestamps},
 };
 
 const CHAT: &str = APIS[0];
@@ -18,15 +18,15 @@ fn misbehaving(server: &MockLlm, path: &str, misbehaviour: Misbehaviour, tokens:
     (client, answer)
 }
 
-/// Whether the API's own end was there.
+/// Whether the response has the API's own end.
 fn has_end(answer: &Answer) -> bool {
     let text = answer.text();
     text.contains("[DONE]") || text.contains("message_stop")
 }
 
-/// These look different and say the same; the connection can be used again.
+/// These responses have an unusual form but the usual content; the connection can be used again.
 #[test]
-fn those_that_only_look_strange_say_everything() {
+fn unusual_forms_have_the_usual_content() {
     let server = start(at_once());
     thread::scope(|scope| {
         for path in APIS {
@@ -62,7 +62,7 @@ fn say_everything(server: &MockLlm, path: &str) {
         );
         assert!(answer.is_complete, "{misbehaviour} {path}");
         assert_eq!(has_end(&answer), misbehaviour != Misbehaviour::MissingDone);
-        assert!(stamps(&answer)["last_token_written_ns"].as_u64() > Some(0));
+        assert!(timestamps(&answer)["last_token_written_ns"].as_u64() > Some(0));
         assert_eq!(client.get("/healthz").status, 200);
         assert_look(misbehaviour, &answer);
     }
@@ -147,13 +147,14 @@ fn a_tool_call_has_arguments_in_json() {
 fn the_first_content_may_come_long_after_the_role() {
     let server = start(at_once());
     let (_, answer) = misbehaving(&server, CHAT, Misbehaviour::RoleThenPause, 2);
-    let stamps = stamps(&answer);
-    let pause = stamps["first_token_due_ns"].as_u64().unwrap() - stamps["received_ns"].as_u64().unwrap();
+    let timestamps = timestamps(&answer);
+    let pause =
+        timestamps["first_token_due_ns"].as_u64().unwrap() - timestamps["received_ns"].as_u64().unwrap();
     assert_eq!(Duration::from_nanos(pause), Duration::from_millis(500));
 }
 
 #[test]
-fn errors_and_ends_in_the_middle() {
+fn streams_that_fail_or_end_halfway() {
     let server = start(at_once());
     for path in APIS {
         let (_, answer) = misbehaving(&server, path, Misbehaviour::InStreamError, 4);
@@ -176,7 +177,7 @@ fn errors_and_ends_in_the_middle() {
 }
 
 #[test]
-fn answers_that_are_no_streams() {
+fn responses_that_are_no_streams() {
     let server = start(at_once());
     for path in APIS {
         let (_, answer) = misbehaving(&server, path, Misbehaviour::ErrorBody200, 4);
@@ -233,9 +234,9 @@ fn a_line_of_100_mb() {
     assert!(answer.body.ends_with(b"data: [DONE]\n\n"));
 }
 
-/// Neither ends by itself. That the client leaves is noticed, and its slot is free again.
+/// Neither response ends by itself. When the client closes the connection, its slot becomes free.
 #[test]
-fn endless_and_silent_answers_end_with_the_client() {
+fn endless_and_silent_responses_end_with_the_client() {
     let mut settings = at_once();
     settings.slots = Some(1);
     let server = start(settings);

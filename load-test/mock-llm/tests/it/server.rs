@@ -6,13 +6,13 @@ use test_patience::until_blocking;
 
 use crate::{
     client::{Client, ask, request},
-    streams::{APIS, at_once, deltas, stamps, start},
+    streams::{APIS, at_once, deltas, start, timestamps},
 };
 
 const CHAT: &str = APIS[0];
 
 #[test]
-fn requests_may_come_in_any_pieces_and_all_at_once() {
+fn requests_may_arrive_in_any_pieces_or_together() {
     let server = start(at_once());
     let mut client = Client::of(&server);
     client.socket.set_nodelay(true).unwrap();
@@ -79,7 +79,7 @@ fn large_bodies_are_read_up_to_the_limit() {
 }
 
 #[test]
-fn what_is_wrong_is_said_in_the_apis_own_shape() {
+fn errors_have_the_form_of_the_api() {
     let server = start(Settings {
         models: vec!["small".to_owned()],
         ..at_once()
@@ -111,7 +111,7 @@ fn what_is_wrong_is_said_in_the_apis_own_shape() {
 }
 
 #[test]
-fn the_key_is_asked_for_in_either_header() {
+fn the_key_is_accepted_in_either_header() {
     let server = start(Settings {
         api_key: Some(ApiKey::from("sesame")),
         ..at_once()
@@ -136,7 +136,7 @@ fn the_key_is_asked_for_in_either_header() {
 }
 
 #[test]
-fn usage_is_stated_where_it_is_asked_for_and_not_switched_off() {
+fn usage_is_stated_where_it_is_asked_for_and_enabled() {
     let has_usage = |server: &MockLlm, path: &str, body: &Value| {
         let answer = Client::of(server).ask(path, body);
         answer.objects().iter().any(|event| event.get("usage").is_some())
@@ -155,8 +155,8 @@ fn usage_is_stated_where_it_is_asked_for_and_not_switched_off() {
         let mut unasked = asked.clone();
         unasked["stream_options"] = Value::Null;
         assert_eq!(has_usage(&with, path, &unasked), path == "/v1/messages");
-        // The stamps are there in any case.
-        stamps(&Client::of(&without).ask(path, &unasked));
+        // The timestamps do not depend on the usage.
+        timestamps(&Client::of(&without).ask(path, &unasked));
     }
 }
 
@@ -206,7 +206,7 @@ fn errors_are_injected_by_seed_and_number() {
 }
 
 #[test]
-fn tokens_in_a_chunk_come_when_the_first_of_them_is_due() {
+fn tokens_of_a_chunk_are_due_with_the_first_of_them() {
     let itl = Duration::from_millis(1);
     let server = start(Settings {
         itl,
@@ -219,14 +219,14 @@ fn tokens_in_a_chunk_come_when_the_first_of_them_is_due() {
         .map(|delta| delta.split_whitespace().count())
         .collect();
     assert_eq!(words, [4, 4, 2]);
-    let stamps = stamps(&answer);
-    let between =
-        stamps["last_token_due_ns"].as_u64().unwrap() - stamps["first_token_due_ns"].as_u64().unwrap();
+    let timestamps = timestamps(&answer);
+    let between = timestamps["last_token_due_ns"].as_u64().unwrap()
+        - timestamps["first_token_due_ns"].as_u64().unwrap();
     assert_eq!(Duration::from_nanos(between), 8 * itl);
 }
 
 #[test]
-fn requests_wait_for_a_slot_and_a_client_that_leaves_frees_its_own() {
+fn requests_wait_for_a_slot_and_a_closed_connection_frees_its_own() {
     let server = start(Settings {
         ttft: Duration::from_secs(3600),
         slots: Some(1),
@@ -235,10 +235,10 @@ fn requests_wait_for_a_slot_and_a_client_that_leaves_frees_its_own() {
     let ask = request("POST", CHAT, &ask("m", true, 1).to_string());
     let (mut first, mut second) = (Client::of(&server), Client::of(&server));
     first.send(&ask);
-    // The head comes as soon as there is a slot.
+    // The head is sent as soon as the response has a slot.
     first.read_at_least(1);
     second.send(&ask);
-    // It is answered by the same core after the second request was read.
+    // The same core responds to it after it has read the second request.
     let mut look = Client::of(&server);
     until_blocking("a request that waits", || {
         look.get("/stats").json()["queued"] == 1
@@ -250,7 +250,7 @@ fn requests_wait_for_a_slot_and_a_client_that_leaves_frees_its_own() {
 }
 
 #[test]
-fn a_stall_is_no_lateness() {
+fn a_stall_does_not_count_as_lateness() {
     let stall = Stall {
         every: Duration::from_millis(60),
         lasts: Duration::from_millis(40),
@@ -265,13 +265,13 @@ fn a_stall_is_no_lateness() {
     let answer = client.ask(CHAT, &ask("m", true, 40));
     assert_eq!(deltas(&answer).len(), 40);
     let stats = client.get("/stats").json();
-    // 200 ms of tokens meet at least two stalls of 40 ms, each of which holds back seven tokens or more.
+    // 200 ms of tokens overlap with at least two stalls of 40 ms, each of which delays at least seven tokens.
     assert!(stats["stalled_tokens"].as_u64() >= Some(14), "{stats}");
     assert_eq!(stats["token_lateness"]["count"], 40);
 }
 
 #[test]
-fn connections_are_dealt_out_to_all_cores() {
+fn connections_are_distributed_to_all_cores() {
     let server = start(Settings {
         cores: 3,
         ..at_once()
@@ -285,7 +285,7 @@ fn connections_are_dealt_out_to_all_cores() {
 }
 
 #[test]
-fn a_client_that_does_not_read_holds_up_nobody() {
+fn a_client_that_does_not_read_delays_no_other() {
     let server = start(Settings {
         output_tokens: 1_000_000,
         ..at_once()
@@ -307,7 +307,7 @@ async fn it_starts_and_stops_inside_a_runtime() {
     assert_eq!(server.base_url(), format!("http://{}/v1", server.addr()));
     let address = server.addr();
     drop(server);
-    // Another process may have the port at once, and not for long.
+    // Another process may use the port for a short time.
     until_blocking("nobody behind the port", || {
         std::net::TcpStream::connect(address).is_err()
     });

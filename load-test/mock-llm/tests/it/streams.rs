@@ -11,7 +11,7 @@ pub(crate) fn start(settings: Settings) -> MockLlm {
     MockLlm::start(settings).unwrap()
 }
 
-/// Without delays.
+/// Settings without delays.
 pub(crate) fn at_once() -> Settings {
     Settings {
         ttft: Duration::ZERO,
@@ -35,17 +35,17 @@ pub(crate) fn deltas(answer: &Answer) -> Vec<String> {
     answer.objects().iter().filter_map(text).collect()
 }
 
-/// The one event that states the server's stamps.
-pub(crate) fn stamps(answer: &Answer) -> Value {
+/// The server's timestamps, which one event states.
+pub(crate) fn timestamps(answer: &Answer) -> Value {
     let objects = answer.objects();
-    let mut stamps = objects.iter().filter_map(|event| event.get("mock_llm"));
-    let found = stamps.next().expect("one event has the stamps").clone();
-    assert_eq!(stamps.next(), None);
+    let mut timestamps = objects.iter().filter_map(|event| event.get("mock_llm"));
+    let found = timestamps.next().expect("one event has the timestamps").clone();
+    assert_eq!(timestamps.next(), None);
     found
 }
 
-fn assert_times(stamps: &Value, ttft: Duration, until_last: Duration) {
-    let at = |name: &str| stamps[name].as_u64().unwrap();
+fn assert_times(timestamps: &Value, ttft: Duration, until_last: Duration) {
+    let at = |name: &str| timestamps[name].as_u64().unwrap();
     let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap();
     assert_eq!(at("first_token_due_ns"), at("received_ns") + nanos(ttft));
     assert_eq!(
@@ -54,9 +54,12 @@ fn assert_times(stamps: &Value, ttft: Duration, until_last: Duration) {
     );
     assert!(
         at("first_token_written_ns") >= at("first_token_due_ns"),
-        "{stamps}"
+        "{timestamps}"
     );
-    assert!(at("last_token_written_ns") >= at("last_token_due_ns"), "{stamps}");
+    assert!(
+        at("last_token_written_ns") >= at("last_token_due_ns"),
+        "{timestamps}"
+    );
 }
 
 #[test]
@@ -79,7 +82,7 @@ fn every_token_is_a_chunk_and_never_early() {
         let deltas = deltas(&answer);
         assert_eq!(deltas.len(), 5, "{}", answer.text());
         assert_eq!(deltas.concat().split_whitespace().count(), 5);
-        assert_times(&stamps(&answer), ttft, 4 * itl);
+        assert_times(&timestamps(&answer), ttft, 4 * itl);
     }
     let stats = server.shutdown().unwrap();
     assert_eq!((stats.requests, stats.tokens, stats.in_flight), (3, 15, 0));
@@ -90,7 +93,7 @@ fn every_token_is_a_chunk_and_never_early() {
 }
 
 #[test]
-fn an_answer_that_is_no_stream_says_the_same() {
+fn a_response_that_is_not_streamed_has_the_same_content() {
     let server = start(at_once());
     let mut client = Client::of(&server);
     for path in APIS {

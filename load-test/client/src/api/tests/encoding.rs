@@ -48,7 +48,7 @@ fn each_api_has_its_body() {
 }
 
 #[test]
-fn conversations_are_told_as_the_api_wants_them() {
+fn conversations_have_the_form_of_the_api() {
     let prompt = Prompt::Messages(&CONVERSATION);
     let chat = encoded(Api::OpenAiChat, prompt, None, &json!({}));
     assert_eq!(
@@ -82,7 +82,7 @@ fn sampling_parameters_replace_everything() {
 }
 
 #[test]
-fn the_usage_is_asked_for_where_it_can_be() {
+fn the_usage_is_asked_for_in_streams_only() {
     let generation = Generation {
         model: "m",
         prompt: Prompt::Text("x"),

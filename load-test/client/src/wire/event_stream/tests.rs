@@ -10,7 +10,7 @@ struct Read {
     refused: bool,
 }
 
-/// What the scanner makes of these pieces.
+/// The events that the scanner finds in these pieces.
 fn scanned<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Read {
     let mut events = Vec::new();
     let mut scanner = EventScanner::new(limit);
@@ -28,7 +28,7 @@ fn scanned<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, limit: usize) -> Read
     }
 }
 
-/// The standard's algorithm on the whole stream, line by line, without a thought for speed.
+/// The standard's algorithm on the whole stream, line by line, without optimisation.
 fn reference(stream: &[u8], limit: usize) -> Read {
     let mut read = Read {
         events: Vec::new(),
@@ -77,7 +77,7 @@ fn reference(stream: &[u8], limit: usize) -> Read {
     read
 }
 
-/// The lines of a stream; what comes after the last end of a line is one too, unless it is empty.
+/// The lines of a stream, including a last one without an end.
 fn lines_of(stream: &[u8]) -> Vec<Vec<u8>> {
     let (mut lines, mut line) = (Vec::new(), Vec::new());
     let mut bytes = stream.iter().peekable();
@@ -98,7 +98,7 @@ fn lines_of(stream: &[u8]) -> Vec<Vec<u8>> {
     lines
 }
 
-/// What matters to the scanner.
+/// The sequences that the scanner treats specially.
 const FRAGMENTS: [&[u8]; 17] = [
     b"data:",
     b"data: ",
@@ -123,7 +123,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     vec(select(&FRAGMENTS[..]), 0..40).prop_map(|pieces| pieces.concat())
 }
 
-/// `stream` in as many pieces as there are cuts; cuts may coincide.
+/// `stream` split at the cuts, some of which may coincide.
 fn cut<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
     at.sort_unstable();
@@ -149,7 +149,7 @@ proptest! {
 }
 
 #[test]
-fn an_event_that_lies_in_one_piece_is_not_copied() {
+fn an_event_within_one_piece_is_not_copied() {
     let piece = b"data: 1\n\ndata: 2\r\n\r\n";
     let mut scanner = EventScanner::new(100);
     let mut seen = 0;
@@ -165,7 +165,7 @@ fn an_event_that_lies_in_one_piece_is_not_copied() {
 }
 
 #[test]
-fn a_line_of_the_limit_is_taken_and_one_byte_more_is_not() {
+fn a_line_may_be_as_long_as_the_limit() {
     let line = |length: usize| [&b"data: "[..], &vec![b'x'; length - 6], b"\n\n"].concat();
     assert_eq!(scanned([&line(64)[..]], 64).events.len(), 1);
     for pieces in [1, 7, 70] {

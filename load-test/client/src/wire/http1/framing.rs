@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_put_together() {
+    fn chunks_are_decoded() {
         let whole = |body: &str, rest: &str| (body.to_owned(), Some(rest.to_owned()));
         let cases = [
             ("3\r\nabc\r\n0\r\n\r\nnext", whole("abc", "next")),

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_body_ends_where_the_headers_say() {
+    fn the_headers_determine_the_end_of_the_body() {
         let cases = [
             ("200 OK\r\nContent-Length: 12", Framing::Length(12)),
             (
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_is_kept_where_both_sides_know_the_end() {
+    fn a_connection_is_kept_where_the_end_of_the_body_is_known() {
         let cases = [
             ("HTTP/1.1 200 OK\r\ncontent-length: 1", true),
             (
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn interim_answers_are_skipped() {
+    fn interim_responses_are_skipped() {
         let head = parsed(
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 429 No\r\nretry-after: 7",
         );
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_two_things_is_refused() {
+    fn contradicting_headers_are_refused() {
         for head in [
             "content-length: 5\r\ncontent-length: 6",
             "content-length: -1",

@@ -8,16 +8,16 @@ use serde::{
 use super::Api;
 use crate::number_words;
 
-/// What a request asks for.
+/// What a request asks the server to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ask {
+pub(crate) struct GenerationRequest {
     pub model: String,
     pub is_stream: bool,
     pub includes_usage: bool,
     pub max_tokens: Option<u32>,
-    /// The words of all texts, and the token ids of prompts that are given as such.
+    /// The number of words in all texts, or of token ids in a prompt that consists of them.
     pub input_tokens: u32,
-    /// The number that the correctness test asks for.
+    /// The number that LLMPerf's correctness test asks for.
     pub number: Option<u64>,
 }
 
@@ -34,26 +34,33 @@ struct Body {
     system: Option<Prompt>,
 }
 
+/// The fields that may hold the prompt, depending on the API.
+pub(crate) struct Prompts {
+    pub messages: Option<Prompt>,
+    pub prompt: Option<Prompt>,
+}
+
 #[derive(Deserialize)]
 struct StreamOptions {
     #[serde(default)]
     include_usage: bool,
 }
 
-impl Ask {
-    /// Reads a body; errors say which field was wrong, what was found and what is expected.
-    pub(crate) fn parse(api: Api, body: &[u8]) -> Result<Self, String> {
+impl GenerationRequest {
+    /// Reads a body. Errors say which field was wrong, what was found and what is expected.
+    pub(crate) fn parse(api: &dyn Api, body: &[u8]) -> Result<Self, String> {
         let body: Body = serde_json::from_slice(body).map_err(|error| format!("the body: {error}"))?;
-        let (name, prompt) = match api {
-            Api::Completions => ("prompt", body.prompt),
-            Api::Chat | Api::Messages => ("messages", body.messages),
+        let prompts = Prompts {
+            messages: body.messages,
+            prompt: body.prompt,
         };
+        let (name, prompt) = api.prompt(prompts);
         let prompt = prompt.ok_or_else(|| format!("{name}: missing"))?;
         let max_tokens = body.max_completion_tokens.or(body.max_tokens);
         if max_tokens == Some(0) {
             return Err("max_tokens: found 0, expected 1 or more".to_owned());
         }
-        if api == Api::Messages && max_tokens.is_none() {
+        if api.requires_max_tokens() && max_tokens.is_none() {
             return Err("max_tokens: missing".to_owned());
         }
         let system = body.system.unwrap_or_default();
@@ -68,9 +75,9 @@ impl Ask {
     }
 }
 
-/// Everything that is text in a prompt, counted as it is read: a string, parts, messages with contents, or token ids.
+/// The size of a prompt, counted while it is read: a string, a list of parts, messages with contents, or token ids.
 #[derive(Debug, Default)]
-struct Prompt {
+pub(crate) struct Prompt {
     tokens: u32,
     number: Option<u64>,
 }
@@ -146,10 +153,13 @@ enum Field {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{OpenAiChat, anthropic::AnthropicMessages, openai_completions::OpenAiCompletions},
+        *,
+    };
 
-    fn ask(api: Api, body: &str) -> Ask {
-        Ask::parse(api, body.as_bytes()).unwrap()
+    fn read(api: &dyn Api, body: &str) -> GenerationRequest {
+        GenerationRequest::parse(api, body.as_bytes()).unwrap()
     }
 
     #[test]
@@ -158,7 +168,7 @@ mod tests {
             "messages": [{"role": "system", "content": "be brief"},
                 {"role": "user", "content": [{"type": "text", "text": "a b\n c"}, {"type": "image_url", "image_url": {"url": "x y"}}]},
                 {"role": "assistant", "content": null}]}"#;
-        let expected = Ask {
+        let expected = GenerationRequest {
             model: "m".to_owned(),
             is_stream: true,
             includes_usage: true,
@@ -166,39 +176,49 @@ mod tests {
             input_tokens: 5,
             number: None,
         };
-        assert_eq!(ask(Api::Chat, chat), expected);
-        assert_eq!(ask(Api::Completions, r#"{"prompt": [1, 2, 3]}"#).input_tokens, 3);
-        assert_eq!(ask(Api::Completions, r#"{"prompt": "one two"}"#).input_tokens, 2);
+        assert_eq!(read(&OpenAiChat, chat), expected);
+        assert_eq!(
+            read(&OpenAiCompletions, r#"{"prompt": [1, 2, 3]}"#).input_tokens,
+            3
+        );
+        assert_eq!(
+            read(&OpenAiCompletions, r#"{"prompt": "one two"}"#).input_tokens,
+            2
+        );
         let messages = r#"{"system": [{"type": "text", "text": "a"}], "max_tokens": 1, "messages": [{"role": "user", "content": "b c"}]}"#;
-        assert_eq!(ask(Api::Messages, messages).input_tokens, 3);
+        assert_eq!(read(&AnthropicMessages, messages).input_tokens, 3);
     }
 
     #[test]
     fn the_newer_limit_wins_and_the_question_is_found() {
         let question = r#"{"max_tokens": 9, "max_completion_tokens": 4, "messages": [{"role": "user", "content":
             "Convert the following sequence of words into a number: forty-two.\nPrint the number first."}]}"#;
-        let ask = ask(Api::Chat, question);
-        assert_eq!((ask.max_tokens, ask.number), (Some(4), Some(42)));
+        let request = read(&OpenAiChat, question);
+        assert_eq!((request.max_tokens, request.number), (Some(4), Some(42)));
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        for (api, body, expected) in [
-            (Api::Chat, "{}", "messages: missing"),
-            (Api::Completions, r#"{"messages": []}"#, "prompt: missing"),
-            (Api::Messages, r#"{"messages": []}"#, "max_tokens: missing"),
+    fn an_error_names_the_field() {
+        let cases: [(&dyn Api, &str, &str); 5] = [
+            (&OpenAiChat, "{}", "messages: missing"),
+            (&OpenAiCompletions, r#"{"messages": []}"#, "prompt: missing"),
+            (&AnthropicMessages, r#"{"messages": []}"#, "max_tokens: missing"),
             (
-                Api::Chat,
+                &OpenAiChat,
                 r#"{"messages": [], "max_tokens": 0}"#,
                 "max_tokens: found 0, expected 1 or more",
             ),
             (
-                Api::Chat,
+                &OpenAiChat,
                 "{",
                 "the body: EOF while parsing an object at line 1 column 1",
             ),
-        ] {
-            assert_eq!(Ask::parse(api, body.as_bytes()).unwrap_err(), expected);
+        ];
+        for (api, body, expected) in cases {
+            assert_eq!(
+                GenerationRequest::parse(api, body.as_bytes()).unwrap_err(),
+                expected
+            );
         }
     }
 }

@@ -2,32 +2,34 @@ use std::{collections::VecDeque, time::Duration};
 
 use precise_time::MonotonicTime;
 
-use super::{Ending, Next, Output, Plan};
+use super::{ConnectionFate, NextStep, OutputBuffer, ResponsePlan};
 use crate::{
     Misbehaviour,
-    api::{Channel, EventWriter, Stamps},
+    api::{DeltaKind, EventWriter, TokenTimestamps},
     http::{END_OF_CHUNKS, chunk, stream_head},
     text::Text,
 };
 
-/// So that what was written before arrives before the reset does.
+/// The pause before a reset, so that the client receives the bytes before it.
 const BEFORE_RESET: Duration = Duration::from_millis(5);
-/// Between the parts of something that is cut into parts.
+/// The pause between the parts of an event.
 const BETWEEN_PARTS: Duration = Duration::from_millis(1);
+/// Bytes of one write, and the pause after it.
 const DRIP: (usize, Duration) = (20, Duration::from_millis(20));
+/// In bytes.
 const HUGE: usize = 100_000_000;
 
-/// A stream that misbehaves: steps, each when it is due.
+/// A misbehaving stream: a sequence of steps, each with the time at which it is due.
 #[derive(Debug)]
-pub(crate) struct Script {
+pub(crate) struct MisbehavingResponse {
     steps: VecDeque<(MonotonicTime, Step)>,
     events: EventWriter,
     text: Text,
-    stamps: Stamps,
+    timestamps: TokenTimestamps,
     is_first_token: bool,
     keep_alive: bool,
-    form: Form,
-    /// Events that go into one HTTP chunk together.
+    framing: Framing,
+    /// Events that are sent together in one HTTP chunk.
     gathered: Vec<u8>,
 }
 
@@ -36,9 +38,9 @@ enum Step {
     Head,
     Opening,
     Token(u32),
-    /// Text of the current channel that is no token.
+    /// Text of the current kind that is no token.
     Text(&'static str),
-    GoOnWith(Channel),
+    ChangeKind(DeltaKind),
     ToolCall,
     Empty,
     Comment(&'static str),
@@ -48,15 +50,15 @@ enum Step {
     },
     /// The end of the body.
     End,
-    /// In a write of its own.
+    /// Bytes in a write of their own.
     Bytes(Vec<u8>),
     Filler(usize),
-    Finish(Ending),
+    Finish(ConnectionFate),
 }
 
-/// How events become bytes.
+/// How events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum Framing {
     Plain,
     Crlf,
     WithoutSpace,
@@ -66,108 +68,109 @@ enum Form {
     Dripping,
 }
 
-impl Script {
-    /// How `misbehaviour` goes for a stream. Those that are no streams or differ from one only in time are none of its business.
-    pub(crate) fn new(misbehaviour: Misbehaviour, mut plan: Plan) -> Self {
+impl MisbehavingResponse {
+    /// The stream of a `misbehaviour`. Misbehaviours that are not streams, or differ from a stream only in time, are handled elsewhere.
+    pub(crate) fn new(misbehaviour: Misbehaviour, mut plan: ResponsePlan) -> Self {
         let steps = steps(misbehaviour, &mut plan);
-        let mut script = Self {
+        let kind = match misbehaviour {
+            Misbehaviour::ReasoningContent => DeltaKind::ReasoningContent,
+            Misbehaviour::Reasoning => DeltaKind::Reasoning,
+            Misbehaviour::ToolCalls => DeltaKind::ToolArguments,
+            _ => DeltaKind::Content,
+        };
+        let framing = match misbehaviour {
+            Misbehaviour::SplitUtf8 => Framing::CutInCharacters,
+            Misbehaviour::CrlfLines => Framing::Crlf,
+            Misbehaviour::DataWithoutSpace => Framing::WithoutSpace,
+            Misbehaviour::ManyEventsPerWrite => Framing::Gathered,
+            Misbehaviour::ByteByByte => Framing::CutInBytes,
+            Misbehaviour::SlowDrip => Framing::Dripping,
+            _ => Framing::Plain,
+        };
+        Self {
             steps,
-            text: plan.text,
-            stamps: Stamps::new(plan.received),
-            events: EventWriter::new(plan.about),
+            text: if framing == Framing::CutInCharacters {
+                plan.text.beyond_ascii()
+            } else {
+                plan.text
+            },
+            timestamps: TokenTimestamps::new(plan.received),
+            events: EventWriter::new(plan.facts, kind),
             is_first_token: true,
             keep_alive: plan.keep_alive,
-            form: Form::Plain,
+            framing,
             gathered: Vec::new(),
-        };
-        match misbehaviour {
-            Misbehaviour::SplitUtf8 => {
-                script.text = script.text.beyond_ascii();
-                script.form = Form::CutInCharacters;
-            }
-            Misbehaviour::CrlfLines => script.form = Form::Crlf,
-            Misbehaviour::DataWithoutSpace => script.form = Form::WithoutSpace,
-            Misbehaviour::ManyEventsPerWrite => script.form = Form::Gathered,
-            Misbehaviour::ByteByByte => script.form = Form::CutInBytes,
-            Misbehaviour::SlowDrip => script.form = Form::Dripping,
-            Misbehaviour::ReasoningContent => script.events.begin_with(Channel::ReasoningContent),
-            Misbehaviour::Reasoning => script.events.begin_with(Channel::Reasoning),
-            Misbehaviour::ToolCalls => script.events.begin_with(Channel::ToolArguments),
-            _ => {}
         }
-        script
     }
 
-    /// An answer that is no stream and is reset after `bytes`.
-    pub(crate) fn cut(plan: Plan, bytes: Vec<u8>) -> Self {
-        let mut script = Self::new(Misbehaviour::ResetBeforeHead, plan);
+    /// A response that is not streamed, and whose connection is reset after `bytes`.
+    pub(crate) fn cut(plan: ResponsePlan, bytes: Vec<u8>) -> Self {
+        let mut response = Self::new(Misbehaviour::ResetBeforeHead, plan);
         let (now, reset) = (MonotonicTime::from_nanos(0), MonotonicTime::now() + BEFORE_RESET);
-        script.steps = VecDeque::from([(now, Step::Bytes(bytes)), (reset, Step::Finish(Ending::Reset))]);
-        script
+        response.steps = VecDeque::from([
+            (now, Step::Bytes(bytes)),
+            (reset, Step::Finish(ConnectionFate::Reset)),
+        ]);
+        response
     }
 
-    pub(super) fn advance(&mut self, now: MonotonicTime, output: &mut Output) -> Next {
+    pub(super) fn advance(&mut self, now: MonotonicTime, output: &mut OutputBuffer) -> NextStep {
         while let Some((due, _)) = self.steps.front() {
-            // Where steps cut themselves into parts, each part is a write of its own.
+            // Each part of a cut event is a write of its own.
             if *due > now || (self.is_cut() && !output.bytes.is_empty()) {
-                return Next::At((*due).max(now));
+                return NextStep::At((*due).max(now));
             }
             let Some((due, step)) = self.steps.pop_front() else {
                 break;
             };
             if let Step::Finish(ending) = step {
-                return Next::Finished(ending);
+                return NextStep::Finished(ending);
             }
             self.take(step, due, now, &mut output.bytes);
             if output.bytes.len() >= 64 * 1024 {
-                return Next::At(now);
+                return NextStep::At(now);
             }
         }
-        Next::Finished(if self.keep_alive {
-            Ending::KeepAlive
-        } else {
-            Ending::Close
-        })
+        NextStep::Finished(ConnectionFate::orderly(self.keep_alive))
     }
 
     fn is_cut(&self) -> bool {
         matches!(
-            self.form,
-            Form::CutInCharacters | Form::CutInBytes | Form::Dripping
+            self.framing,
+            Framing::CutInCharacters | Framing::CutInBytes | Framing::Dripping
         )
     }
 
     fn take(&mut self, step: Step, due: MonotonicTime, now: MonotonicTime, out: &mut Vec<u8>) {
-        let mut events: Vec<String> = Vec::new();
-        let mut each = |event: &str| events.push(event.to_owned());
-        match step {
+        let events = match step {
             Step::Head => return self.write_through(stream_head(self.keep_alive), now, out),
             Step::End => return self.end(now, out),
             Step::Bytes(bytes) => return out.extend(bytes),
             Step::Huge => return self.begin_huge(now, out),
             Step::Filler(left) => return self.fill(left, now, out),
-            Step::Finish(_) => {}
-            Step::Opening => self.events.opening(each),
-            Step::GoOnWith(channel) => self.events.go_on_with(channel, each),
-            Step::ToolCall => self.events.tool_call(each),
-            Step::Empty => each(&self.events.empty()),
-            Step::Comment(text) => each(text),
-            Step::Text(text) => each(&self.delta(text)),
+            Step::Finish(_) => return,
+            Step::Opening => self.events.opening(),
+            Step::ChangeKind(kind) => self.events.change_kind(kind),
+            Step::ToolCall => self.events.tool_call(),
+            Step::Empty => vec![self.events.empty_event()],
+            Step::Comment(text) => vec![text.to_owned()],
+            Step::Text(text) => vec![self.delta(text)],
             Step::Token(index) => {
                 let at = MonotonicTime::now();
                 if std::mem::take(&mut self.is_first_token) {
-                    self.stamps.first(due, at);
+                    self.timestamps.set_first(due, at);
                 }
-                self.stamps.last(due, at);
-                each(&self.delta(self.text.token(index)));
+                self.timestamps.set_last(due, at);
+                vec![self.delta(self.text.token(index))]
             }
             Step::Closing { with_end } => {
-                self.events.closing(&self.stamps, each);
+                let mut events = self.events.closing(&self.timestamps);
                 if !with_end {
                     events.pop();
                 }
+                events
             }
-        }
+        };
         if self.is_cut() {
             let parts = events.iter().flat_map(|event| self.parts(event)).collect();
             self.queue(parts, now);
@@ -183,19 +186,19 @@ impl Script {
     }
 
     fn push(&mut self, event: &str, out: &mut Vec<u8>) {
-        let payload = match self.form {
-            Form::Crlf => format!("{}\r\n\r\n", event.replace('\n', "\r\n")),
-            Form::WithoutSpace => format!("{}\n\n", event.replacen("data: ", "data:", 1)),
+        let payload = match self.framing {
+            Framing::Crlf => format!("{}\r\n\r\n", event.replace('\n', "\r\n")),
+            Framing::WithoutSpace => format!("{}\n\n", event.replacen("data: ", "data:", 1)),
             _ => format!("{event}\n\n"),
         };
-        if self.form == Form::Gathered {
+        if self.framing == Framing::Gathered {
             self.gathered.extend_from_slice(payload.as_bytes());
         } else {
             chunk(out, [payload.as_bytes()].into_iter());
         }
     }
 
-    /// The wire's bytes of an event, cut.
+    /// The parts of an event, in HTTP chunks.
     fn parts(&self, event: &str) -> Vec<Vec<u8>> {
         let payload = format!("{event}\n\n").into_bytes();
         let framed = |part: &[u8]| {
@@ -203,20 +206,20 @@ impl Script {
             chunk(&mut bytes, [part].into_iter());
             bytes
         };
-        match self.form {
-            Form::CutInBytes => payload.chunks(1).map(framed).collect(),
-            Form::CutInCharacters => within_characters(&payload).into_iter().map(framed).collect(),
+        match self.framing {
+            Framing::CutInBytes => payload.chunks(1).map(framed).collect(),
+            Framing::CutInCharacters => within_characters(&payload).into_iter().map(framed).collect(),
             _ => framed(&payload).chunks(DRIP.0).map(<[u8]>::to_vec).collect(),
         }
     }
 
     fn queue(&mut self, parts: Vec<Vec<u8>>, now: MonotonicTime) {
-        let gap = match self.form {
-            Form::CutInBytes => Duration::ZERO,
-            Form::Dripping => DRIP.1,
+        let gap = match self.framing {
+            Framing::CutInBytes => Duration::ZERO,
+            Framing::Dripping => DRIP.1,
             _ => BETWEEN_PARTS,
         };
-        // To the front of the queue, hence the last one first.
+        // Every part is pushed to the front, so the last one comes first.
         for (index, part) in (0_u32..).zip(parts).collect::<Vec<_>>().into_iter().rev() {
             self.steps
                 .push_front((now + gap.saturating_mul(index), Step::Bytes(part)));
@@ -224,7 +227,7 @@ impl Script {
     }
 
     fn write_through(&mut self, bytes: &[u8], now: MonotonicTime, out: &mut Vec<u8>) {
-        if self.form == Form::Dripping {
+        if self.framing == Framing::Dripping {
             self.queue(bytes.chunks(DRIP.0).map(<[u8]>::to_vec).collect(), now);
         } else {
             out.extend_from_slice(bytes);
@@ -258,7 +261,7 @@ impl Script {
     }
 }
 
-/// Cuts after the first byte of every character that has more than one.
+/// Splits `bytes` after the first byte of every character with more than one byte.
 fn within_characters(bytes: &[u8]) -> Vec<&[u8]> {
     let (mut parts, mut rest) = (Vec::new(), bytes);
     while let Some(at) = rest.iter().position(|byte| *byte >= 0xC0) {
@@ -270,17 +273,17 @@ fn within_characters(bytes: &[u8]) -> Vec<&[u8]> {
     parts
 }
 
-fn steps(misbehaviour: Misbehaviour, plan: &mut Plan) -> VecDeque<(MonotonicTime, Step)> {
+fn steps(misbehaviour: Misbehaviour, plan: &mut ResponsePlan) -> VecDeque<(MonotonicTime, Step)> {
     let start = plan.received;
     if misbehaviour == Misbehaviour::ResetBeforeHead {
-        return VecDeque::from([(start, Step::Finish(Ending::Reset))]);
+        return VecDeque::from([(start, Step::Finish(ConnectionFate::Reset))]);
     }
     if misbehaviour == Misbehaviour::NoHead {
-        return VecDeque::from([(start, Step::Finish(Ending::Silence))]);
+        return VecDeque::from([(start, Step::Finish(ConnectionFate::Silence))]);
     }
     let mut steps = VecDeque::from([(start, Step::Head)]);
     if misbehaviour == Misbehaviour::ResetAfterHead {
-        steps.push_back((start + BEFORE_RESET, Step::Finish(Ending::Reset)));
+        steps.push_back((start + BEFORE_RESET, Step::Finish(ConnectionFate::Reset)));
         return steps;
     }
     steps.push_back((start, Step::Opening));
@@ -292,7 +295,7 @@ fn steps(misbehaviour: Misbehaviour, plan: &mut Plan) -> VecDeque<(MonotonicTime
     match misbehaviour {
         Misbehaviour::ResetInChunk => {
             steps.push_back((last, Step::Bytes(b"40\r\ndata: {\"id\"".to_vec())));
-            steps.push_back((last + BEFORE_RESET, Step::Finish(Ending::Reset)));
+            steps.push_back((last + BEFORE_RESET, Step::Finish(ConnectionFate::Reset)));
             return steps;
         }
         Misbehaviour::CleanEndWithoutFinish => {}
@@ -312,13 +315,13 @@ fn steps(misbehaviour: Misbehaviour, plan: &mut Plan) -> VecDeque<(MonotonicTime
     steps
 }
 
-/// Returns when the last one is due.
+/// Appends the tokens. Returns when the last one is due.
 fn push_tokens(
     misbehaviour: Misbehaviour,
-    plan: &mut Plan,
+    plan: &mut ResponsePlan,
     steps: &mut VecDeque<(MonotonicTime, Step)>,
 ) -> MonotonicTime {
-    let all = plan.about.output_tokens;
+    let all = plan.facts.output_tokens;
     let half = all.div_ceil(2);
     let end = match misbehaviour {
         Misbehaviour::ResetInChunk | Misbehaviour::CleanEndWithoutFinish => half,
@@ -333,7 +336,7 @@ fn push_tokens(
             Misbehaviour::EmptyChoices => Some(Step::Empty),
             Misbehaviour::HugeLine if index == 0 => Some(Step::Huge),
             Misbehaviour::Reasoning | Misbehaviour::ReasoningContent if index == half => {
-                Some(Step::GoOnWith(Channel::Content))
+                Some(Step::ChangeKind(DeltaKind::Content))
             }
             _ => None,
         };

@@ -1,16 +1,18 @@
-//! Answers as they should be, of all three APIs and of the servers that have their own ways.
+//! Complete responses of all APIs, and of servers with their own variations.
 
 use std::time::Duration;
 
 use llm_client::{Api, ContentKind, Exchange, FinishReason, Limits, Outcome, Usage};
 use precise_time::MonotonicTime;
 
-use crate::server::{DONE, FINISH, Heard, Peer, assert_ordered, exchanged, exchanged_within, limits, token};
+use crate::server::{
+    DONE, FINISH, ObservedContent, Peer, assert_ordered, exchanged, exchanged_within, limits, token,
+};
 
-/// A stream of these events, each in a chunk of its own.
-async fn streamed(api: Api, events: &[&str]) -> (Exchange, Heard) {
+/// The exchange for a stream of these events, each in an HTTP chunk of its own.
+async fn streamed(api: Api, events: &[&str]) -> (Exchange, ObservedContent) {
     let events: Vec<String> = events.iter().map(|event| (*event).to_owned()).collect();
-    let (exchange, heard) = exchanged(api, move |peer| {
+    let (exchange, observed) = exchanged(api, move |peer| {
         peer.stream_head();
         for event in events {
             peer.chunk(event);
@@ -19,13 +21,13 @@ async fn streamed(api: Api, events: &[&str]) -> (Exchange, Heard) {
     })
     .await;
     assert_ordered(&exchange);
-    (exchange, heard)
+    (exchange, observed)
 }
 
-async fn whole(api: Api, body: &'static str) -> (Exchange, Heard) {
-    let (exchange, heard) = exchanged(api, move |peer| peer.answer("200 OK", "", body)).await;
+async fn whole(api: Api, body: &'static str) -> (Exchange, ObservedContent) {
+    let (exchange, observed) = exchanged(api, move |peer| peer.answer("200 OK", "", body)).await;
     assert_ordered(&exchange);
-    (exchange, heard)
+    (exchange, observed)
 }
 
 fn usage(input: u64, output: u64, reasoning: Option<u64>) -> Option<Usage> {
@@ -38,7 +40,7 @@ fn usage(input: u64, output: u64, reasoning: Option<u64>) -> Option<Usage> {
 
 #[tokio::test]
 async fn a_chat_as_openai_streams_it() {
-    let (exchange, heard) = streamed(
+    let (exchange, observed) = streamed(
         Api::OpenAiChat,
         &[
             "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
@@ -56,7 +58,7 @@ async fn a_chat_as_openai_streams_it() {
     )
     .await;
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
-    assert_eq!(heard.answer(), "Hello, \"wörld\"\n");
+    assert_eq!(observed.answer(), "Hello, \"wörld\"\n");
     assert_eq!(exchange.content_chunks, 3);
     assert_eq!(exchange.usage, usage(7, 3, Some(0)));
     assert_eq!(exchange.finish_reason, Some(FinishReason::Stop));
@@ -68,21 +70,21 @@ async fn a_chat_as_openai_streams_it() {
 }
 
 #[tokio::test]
-async fn reasoning_comes_before_the_answer_and_is_told_apart() {
+async fn reasoning_is_distinguished_from_the_answer() {
     for field in ["reasoning_content", "reasoning"] {
         let thought = format!("data: {{\"choices\":[{{\"delta\":{{\"{field}\":\"hm\"}}}}]}}\n\n");
-        let (exchange, heard) =
+        let (exchange, observed) =
             streamed(Api::OpenAiChat, &[&thought, &thought, &token("42"), FINISH, DONE]).await;
-        assert_eq!(heard.text(ContentKind::Reasoning), "hmhm");
-        assert_eq!(heard.answer(), "42");
-        assert_eq!(exchange.first_answer, Some(heard.0[2].0));
-        assert_eq!(exchange.first_content, Some(heard.0[0].0));
+        assert_eq!(observed.text(ContentKind::Reasoning), "hmhm");
+        assert_eq!(observed.answer(), "42");
+        assert_eq!(exchange.first_answer, Some(observed.0[2].0));
+        assert_eq!(exchange.first_content, Some(observed.0[0].0));
     }
 }
 
 #[tokio::test]
 async fn tool_calls_are_content() {
-    let (exchange, heard) = streamed(
+    let (exchange, observed) = streamed(
         Api::OpenAiChat,
         &[
             "data: {\"choices\":[{\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"name\":\"add\",\"arguments\":\"\"}}]}}]}\n\n",
@@ -93,22 +95,22 @@ async fn tool_calls_are_content() {
     )
     .await;
     assert!(matches!(exchange.outcome, Outcome::Ok));
-    assert_eq!(heard.text(ContentKind::ToolCall), "add{\"a\":1}");
+    assert_eq!(observed.text(ContentKind::ToolCall), "add{\"a\":1}");
     assert_eq!(exchange.finish_reason, Some(FinishReason::ToolCalls));
     assert_eq!(exchange.first_answer, None);
     assert_eq!(exchange.content_chunks, 2);
 }
 
 #[tokio::test]
-async fn servers_have_their_own_ways() {
+async fn variations_of_servers_are_read() {
     let continuous_usage = [
         "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":1}}\n\n",
         "data: {\"choices\":[{\"delta\":{\"content\":\"b\"},\"finish_reason\":\"length\"}],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2,\"reasoning_tokens\":1}}\n\n",
         DONE,
     ];
-    let (exchange, heard) = streamed(Api::OpenAiChat, &continuous_usage).await;
+    let (exchange, observed) = streamed(Api::OpenAiChat, &continuous_usage).await;
     assert_eq!(
-        (heard.answer().as_str(), exchange.usage),
+        (observed.answer().as_str(), exchange.usage),
         ("ab", usage(5, 2, Some(1)))
     );
     assert_eq!(exchange.finish_reason, Some(FinishReason::Length));
@@ -125,16 +127,16 @@ async fn servers_have_their_own_ways() {
     let parts = [
         "data: {\"choices\":[{\"delta\":{\"content\":[{\"type\":\"text\",\"text\":\"x\"},{\"type\":\"text\",\"text\":\"y\"}]},\"finish_reason\":\"stop\"}]}\n\n",
     ];
-    let (_, heard) = streamed(Api::OpenAiChat, &parts).await;
-    assert_eq!(heard.answer(), "xy");
+    let (_, observed) = streamed(Api::OpenAiChat, &parts).await;
+    assert_eq!(observed.answer(), "xy");
 
     let obfuscated = [
         "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"obfuscation\":\"k3\"}\n\n",
         "data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}],\"obfuscation\":\"oPq81\"}\n\n",
         FINISH,
     ];
-    let (exchange, heard) = streamed(Api::OpenAiChat, &obfuscated).await;
-    assert_eq!(heard.answer(), "ab");
+    let (exchange, observed) = streamed(Api::OpenAiChat, &obfuscated).await;
+    assert_eq!(observed.answer(), "ab");
     assert!(
         matches!(exchange.outcome, Outcome::Ok),
         "a missing [DONE] after a finish reason is fine"
@@ -142,13 +144,13 @@ async fn servers_have_their_own_ways() {
 }
 
 #[tokio::test]
-async fn framing_is_what_the_standard_allows() {
+async fn every_framing_that_the_standard_allows_is_read() {
     let text = ": hello\r\n\r\n\u{feff}: not a mark here\n\nid: 7\nretry: 1\n\
         data:{\"choices\":[{\"delta\":\ndata: {\"content\":\"é\"}}]}\n\n\
         event: message\rdata: {\"choices\":[{\"delta\":{\"content\":\"2\"}}]}\r\r\
         data: {\"choices\":[{\"delta\":{\"content\":\"3\"},\"finish_reason\":\"stop\"}]}\r\n\r\ndata: [DONE]";
-    // Every byte in a chunk of its own, so characters and lines are cut wherever they can be.
-    let (exchange, heard) = exchanged(Api::OpenAiChat, move |peer| {
+    // Every byte in an HTTP chunk of its own, which splits characters and lines wherever possible.
+    let (exchange, observed) = exchanged(Api::OpenAiChat, move |peer| {
         peer.stream_head();
         for byte in ["\u{feff}", text].concat().bytes() {
             peer.chunk([byte]);
@@ -157,7 +159,7 @@ async fn framing_is_what_the_standard_allows() {
     })
     .await;
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
-    assert_eq!(heard.answer(), "é23");
+    assert_eq!(observed.answer(), "é23");
     assert_ordered(&exchange);
 }
 
@@ -165,8 +167,8 @@ async fn framing_is_what_the_standard_allows() {
 async fn completions_stream_texts() {
     let event = "data: {\"choices\":[{\"text\":\"ab\",\"index\":0,\"finish_reason\":null}]}\n\n";
     let last = "data: {\"choices\":[{\"text\":\"c\",\"finish_reason\":\"length\"}]}\n\n";
-    let (exchange, heard) = streamed(Api::OpenAiCompletions, &[event, event, last, DONE]).await;
-    assert_eq!(heard.answer(), "ababc");
+    let (exchange, observed) = streamed(Api::OpenAiCompletions, &[event, event, last, DONE]).await;
+    assert_eq!(observed.answer(), "ababc");
     assert_eq!(exchange.finish_reason, Some(FinishReason::Length));
     assert_eq!(exchange.content_chunks, 3);
 }
@@ -178,7 +180,7 @@ async fn a_message_as_anthropic_streams_it() {
             "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":0,\"delta\":{delta}}}\n\n"
         )
     };
-    let (exchange, heard) = streamed(
+    let (exchange, observed) = streamed(
         Api::AnthropicMessages,
         &[
             "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"content\":[],\"usage\":{\"input_tokens\":5,\"cache_read_input_tokens\":20,\"output_tokens\":1}}}\n\n",
@@ -197,16 +199,16 @@ async fn a_message_as_anthropic_streams_it() {
     )
     .await;
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
-    assert_eq!(heard.answer(), "Hello");
-    assert_eq!(heard.text(ContentKind::Reasoning), "hm");
-    assert_eq!(heard.text(ContentKind::ToolCall), "add{}");
+    assert_eq!(observed.answer(), "Hello");
+    assert_eq!(observed.text(ContentKind::Reasoning), "hm");
+    assert_eq!(observed.text(ContentKind::ToolCall), "add{}");
     assert_eq!(exchange.usage, usage(25, 9, None));
     assert_eq!(exchange.finish_reason, Some(FinishReason::Stop));
     assert_eq!(exchange.content_chunks, 5);
 }
 
 #[tokio::test]
-async fn answers_that_are_not_streamed() {
+async fn responses_that_are_not_streamed() {
     let cases = [
         (
             Api::OpenAiChat,
@@ -225,10 +227,10 @@ async fn answers_that_are_not_streamed() {
         ),
     ];
     for (api, body, reasoning) in cases {
-        let (exchange, heard) = whole(api, body).await;
+        let (exchange, observed) = whole(api, body).await;
         assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
-        assert_eq!(heard.answer(), "Hi");
-        assert_eq!(heard.text(ContentKind::Reasoning), reasoning);
+        assert_eq!(observed.answer(), "Hi");
+        assert_eq!(observed.text(ContentKind::Reasoning), reasoning);
         assert_eq!(exchange.usage, usage(3, 4, None));
         assert_eq!(exchange.finish_reason, Some(FinishReason::Stop));
         assert_eq!(exchange.content_chunks, 1);
@@ -240,18 +242,18 @@ async fn answers_that_are_not_streamed() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ends_with_the_connection_is_whole() {
-    let (exchange, heard) = exchanged(Api::OpenAiChat, |peer| {
+async fn a_stream_that_ends_with_the_connection_is_complete() {
+    let (exchange, observed) = exchanged(Api::OpenAiChat, |peer| {
         peer.write("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n");
         peer.write([&token("a"), FINISH, DONE].concat());
     })
     .await;
     assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
-    assert_eq!(heard.answer(), "a");
+    assert_eq!(observed.answer(), "a");
     assert!(exchange.closed.is_some());
 }
 
-/// The message of the answer does not end; `serve` is what comes instead.
+/// Checks a response without the end of its HTTP message; `serve` is what follows instead.
 async fn ended_without_the_end_of_the_message(serve: impl FnOnce(&mut Peer) + Send + 'static) {
     let limits = Limits {
         end_timeout: Duration::from_millis(50),
@@ -268,13 +270,13 @@ async fn ended_without_the_end_of_the_message(serve: impl FnOnce(&mut Peer) + Se
 }
 
 #[tokio::test]
-async fn an_answer_that_ended_does_not_wait_for_the_end_of_the_message() {
+async fn a_response_does_not_wait_for_the_end_of_its_message() {
     ended_without_the_end_of_the_message(Peer::until_closed).await;
 }
 
-/// Not even by a server that goes on talking.
+/// A server that continues to send does not delay the outcome either.
 #[tokio::test]
-async fn pings_behind_the_end_hold_nothing_up() {
+async fn pings_after_the_end_do_not_delay_the_outcome() {
     ended_without_the_end_of_the_message(|peer| {
         let ping = crate::server::chunk(": ping\n\n");
         while std::io::Write::write_all(&mut peer.0, &ping).is_ok() {

@@ -1,4 +1,4 @@
-//! Stamps are those of the read that brought the bytes.
+//! Timestamps of received bytes.
 
 use std::{sync::mpsc, time::Duration};
 
@@ -7,7 +7,7 @@ use precise_time::MonotonicTime;
 
 use crate::server::{DONE, FINISH, Server, assert_ordered, body, script, token};
 
-/// Tells the server when it has heard something.
+/// Signals the server after every content.
 pub(crate) struct Telling(pub(crate) mpsc::Sender<MonotonicTime>);
 
 impl Observer for Telling {
@@ -17,8 +17,8 @@ impl Observer for Telling {
 }
 
 #[tokio::test]
-async fn each_is_between_the_write_of_its_bytes_and_the_next() {
-    let (told, heard) = mpsc::channel();
+async fn a_timestamp_is_between_the_write_of_its_bytes_and_the_next_write() {
+    let (told, observed) = mpsc::channel();
     let (written, writes) = mpsc::channel();
     let server = Server::start(vec![script(move |mut peer| {
         peer.request();
@@ -28,15 +28,15 @@ async fn each_is_between_the_write_of_its_bytes_and_the_next() {
         };
         let event = token("b");
         let (half, rest) = event.split_at(20);
-        // The server waits for each content to be heard, so a read has what one write wrote.
+        // The server waits until each content is observed, so one read returns the bytes of one write.
         let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
         write([head, crate::server::chunk(token("a") + half)].concat());
-        let a = heard.recv().unwrap();
+        let a = observed.recv().unwrap();
         write(crate::server::chunk(rest));
-        let b = heard.recv().unwrap();
-        // Two events in one write have one stamp.
+        let b = observed.recv().unwrap();
+        // Two events in one write have the same timestamp.
         write(crate::server::chunk(token("c") + &token("d")));
-        let (c, d) = (heard.recv().unwrap(), heard.recv().unwrap());
+        let (c, d) = (observed.recv().unwrap(), observed.recv().unwrap());
         write(
             [
                 crate::server::chunk([FINISH, DONE].concat()),
@@ -68,9 +68,9 @@ async fn each_is_between_the_write_of_its_bytes_and_the_next() {
     );
 }
 
-/// The head fills the first read to its last byte, so the body comes with the second, though both are there at once.
+/// The head fills the first read completely, so the second read returns the body, although both are received together.
 #[tokio::test]
-async fn the_head_has_the_stamp_of_its_own_read() {
+async fn the_head_has_the_timestamp_of_its_own_read() {
     const FIRST_READ: usize = 8192;
     let (exchange, _) = crate::server::exchanged(Api::OpenAiChat, |peer| {
         let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nx: ";
@@ -86,9 +86,9 @@ async fn the_head_has_the_stamp_of_its_own_read() {
     assert_ordered(&exchange);
 }
 
-/// A token for each of many chunks, all of them written at once: more than one read, and none is lost.
+/// Many tokens are written at once, which takes more than one read. None is lost.
 #[tokio::test]
-async fn a_flood_is_read_in_order() {
+async fn many_tokens_at_once_are_read_in_order() {
     const TOKENS: usize = 20_000;
     struct Counting(usize, Option<MonotonicTime>);
     impl Observer for Counting {
@@ -120,10 +120,10 @@ async fn a_flood_is_read_in_order() {
     assert_ordered(&exchange);
 }
 
-/// Hears a token, and then keeps its thread busy until some time after the server has written the next.
+/// After a token, keeps the thread busy until some time after the server has written the next one.
 #[cfg(target_os = "linux")]
 struct Busy {
-    heard: mpsc::Sender<()>,
+    observed: mpsc::Sender<()>,
     is_written: mpsc::Receiver<()>,
     tokens: Vec<MonotonicTime>,
     /// When the thread may read again.
@@ -135,7 +135,7 @@ impl Observer for Busy {
     fn content(&mut self, at: MonotonicTime, _kind: ContentKind, _text: &str) {
         self.tokens.push(at);
         if self.free.is_none() {
-            self.heard.send(()).unwrap();
+            self.observed.send(()).unwrap();
             self.is_written.recv().unwrap();
             std::thread::sleep(Duration::from_millis(30));
             self.free = Some(MonotonicTime::now());
@@ -143,12 +143,12 @@ impl Observer for Busy {
     }
 }
 
-/// The bytes wait for the thread, and the kernel knows since when.
+/// The bytes wait for the busy thread, but the kernel has the time at which they were received.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_busy_client_is_no_slow_server() {
-    // The kernel begins to stamp a moment after the first socket has asked it to.
-    let busy = test_patience::found("a stamp of the kernel's", async || {
+async fn a_busy_client_does_not_make_the_server_look_slow() {
+    // The kernel's timestamps begin a moment after the first socket has asked for them.
+    let busy = test_patience::found("a timestamp of the kernel", async || {
         let (exchange, busy) = read_by_a_busy_client().await;
         assert!(matches!(exchange.outcome, Outcome::Ok), "{exchange:?}");
         exchange.first_content_uncertainty.is_zero().then_some(busy)
@@ -163,7 +163,7 @@ async fn a_busy_client_is_no_slow_server() {
 
 #[cfg(target_os = "linux")]
 async fn read_by_a_busy_client() -> (llm_client::Exchange, Busy) {
-    let (heard, is_heard) = mpsc::channel();
+    let (observed, is_heard) = mpsc::channel();
     let (written, is_written) = mpsc::channel();
     let server = Server::start(vec![script(move |mut peer| {
         peer.request();
@@ -175,7 +175,7 @@ async fn read_by_a_busy_client() -> (llm_client::Exchange, Busy) {
         written.send(()).unwrap();
     })]);
     let mut busy = Busy {
-        heard,
+        observed,
         is_written,
         tokens: Vec::new(),
         free: None,
@@ -185,11 +185,11 @@ async fn read_by_a_busy_client() -> (llm_client::Exchange, Busy) {
     (exchange, busy)
 }
 
-/// Only the last one's stamp is known then.
+/// Events that are read together have the timestamp of the last one.
 #[tokio::test]
-async fn a_first_content_with_more_behind_it_is_uncertain() {
+async fn a_first_content_that_is_read_with_later_bytes_is_uncertain() {
     let (exchange, _) = crate::server::exchanged(Api::OpenAiChat, |peer| {
-        // With the head in one write: no read before has found the socket empty meanwhile.
+        // The head is in the same write, so no earlier read found the socket empty.
         let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
         peer.write([head, crate::server::chunk(token("a") + &token("b"))].concat());
         peer.chunk([FINISH, DONE].concat());

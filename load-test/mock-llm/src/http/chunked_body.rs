@@ -1,20 +1,20 @@
-use super::Refusal;
+use super::refusal::Refusal;
 
-/// A body in HTTP chunks, decoded as it arrives.
+/// Decodes a body in HTTP chunks while it arrives.
 #[derive(Debug, Default)]
 pub(super) struct ChunkedBody {
     decoded: Vec<u8>,
-    /// Where in the bytes since the head the next chunk begins.
+    /// Where the next chunk begins, counted from the end of the head.
     at: usize,
-    /// The last chunk, which is empty, was read.
+    /// The last, empty chunk was read.
     in_trailer: bool,
 }
 
-/// Trailers and the extensions of one chunk beyond this are refused, in bytes.
+/// The limit of the trailers, and of the extensions of one chunk, in bytes.
 const MAX_LINE: usize = 4096;
 
 impl ChunkedBody {
-    /// Reads on in `bytes`, which are all since the head's end. Returns the length of the whole encoded body once it is there.
+    /// Reads on in `bytes`, which are all bytes since the end of the head. Returns the length of the encoded body once it is complete.
     pub(super) fn advance(&mut self, bytes: &[u8], limit: usize) -> Result<Option<usize>, Refusal> {
         while !self.in_trailer {
             let rest = &bytes[self.at..];
