@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use broker::{Broker, Holdings};
+use broker::{Broker, PrefetchUsage};
 use prometheus::{IntGauge, Opts, Registry};
 use service_runtime::scraped;
 use tokio_util::sync::CancellationToken;
@@ -48,27 +48,27 @@ pub(crate) fn register_held_messages(
     registry: &Registry,
     broker: &Arc<dyn Broker>,
 ) -> prometheus::Result<()> {
-    type Read = fn(Holdings) -> u64;
+    type Read = fn(PrefetchUsage) -> u64;
     let gauges: [(_, _, Read); 3] = [
         (
             "llm_bench_consumer_held_bytes",
             "Bytes of the messages that the broker has delivered and that are not settled.",
-            |holdings| holdings.bytes,
+            |prefetch_usage| prefetch_usage.bytes,
         ),
         (
             "llm_bench_consumer_held_messages",
             "Messages that the broker has delivered and that are not settled.",
-            |holdings| holdings.deliveries,
+            |prefetch_usage| prefetch_usage.deliveries,
         ),
         (
             "llm_bench_consumer_prefetch_messages",
             "Unsettled messages that the broker may deliver at this moment; it follows the sizes of what came lately.",
-            |holdings| holdings.prefetch,
+            |prefetch_usage| prefetch_usage.prefetch,
         ),
     ];
     for (name, help, value) in gauges {
         let broker = Arc::clone(broker);
-        let read = move || value(broker.holdings()) as f64;
+        let read = move || value(broker.prefetch_usage()) as f64;
         scraped::gauge(registry, Opts::new(name, help), read)?;
     }
     Ok(())

@@ -9,92 +9,92 @@ use crate::publisher::BoxError;
 /// A message that was rejected, with what is known about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// By which it is shown, replayed and discarded: the message's id where it has one, else a hash of its body.
+    /// Identifies it to the operator: the message's id where it has one, else a hash of its body.
     pub id: String,
     /// Why it was rejected.
     pub reason: String,
-    /// When it was rejected, where that is known.
+    /// When it was rejected; `None` where nobody recorded it.
     pub rejected_at: Option<DateTime<Utc>>,
-    /// Where it had been published to.
+    /// The routing key that it was published with first.
     pub routing_key: String,
     /// The body, unchanged.
     pub body: Bytes,
 }
 
-/// Which dead letters are meant.
+/// The dead letters that an operator selects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Selection {
-    /// All of them.
+pub enum DeadLetterSelection {
+    /// Every dead letter.
     All,
-    /// For each of these ids one letter, the oldest of those that have it. Letters may share an id: a message may be
-    /// rejected twice, and a body without an id is known by its hash.
+    /// One dead letter for each of these ids: the oldest with that id. Dead letters may share an id, because a message
+    /// may be rejected twice, and because a body without an id is identified by its hash.
     Ids(Vec<String>),
 }
 
-impl Selection {
-    /// What is to be looked for, letter by letter.
+impl DeadLetterSelection {
+    /// The selection as it is before the first dead letter is looked at.
     #[must_use]
-    pub fn wanted(&self) -> Wanted<'_> {
-        Wanted(match self {
+    pub fn unmatched(&self) -> UnmatchedSelection<'_> {
+        UnmatchedSelection(match self {
             Self::All => None,
             Self::Ids(ids) => {
-                let mut left: HashMap<&str, usize> = HashMap::with_capacity(ids.len());
+                let mut remaining: HashMap<&str, usize> = HashMap::with_capacity(ids.len());
                 for id in ids {
-                    *left.entry(id).or_default() += 1;
+                    *remaining.entry(id).or_default() += 1;
                 }
-                Some(left)
+                Some(remaining)
             }
         })
     }
 }
 
-/// What has not been met yet of a [`Selection`]; of `All` there is no end.
+/// The part of a [`DeadLetterSelection`] that no dead letter has matched yet. `All` always matches.
 #[derive(Debug, Clone)]
-pub struct Wanted<'s>(Option<HashMap<&'s str, usize>>);
+pub struct UnmatchedSelection<'s>(Option<HashMap<&'s str, usize>>);
 
-impl Wanted<'_> {
-    /// Whether the next letter, which has this id, is meant. It counts as met.
-    pub fn takes(&mut self, id: &str) -> bool {
-        let Some(left) = &mut self.0 else { return true };
-        match left.get_mut(id) {
+impl UnmatchedSelection<'_> {
+    /// Whether the selection includes the next dead letter, which has this id. If so, the id is used up.
+    pub fn matches(&mut self, id: &str) -> bool {
+        let Some(remaining) = &mut self.0 else { return true };
+        match remaining.get_mut(id) {
             None => false,
-            Some(1) => left.remove(id).is_some(),
-            Some(more) => {
-                *more -= 1;
+            Some(1) => remaining.remove(id).is_some(),
+            Some(count) => {
+                *count -= 1;
                 true
             }
         }
     }
 
-    /// Whether no further letter is meant.
+    /// Whether no further dead letter can match.
     #[must_use]
-    pub fn is_met(&self) -> bool {
+    pub fn is_exhausted(&self) -> bool {
         self.0.as_ref().is_some_and(HashMap::is_empty)
     }
 }
 
-/// The dead letters could not be reached; nothing was changed that is not in the broker's queues.
+/// An operation on the dead letters failed. No message was lost: each is still in one of the broker's queues.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} dead letters failed")]
 pub struct DeadLetterError {
     /// `list`, `replay` or `discard`.
     pub operation: &'static str,
-    /// The client's error.
+    /// What the broker's client reported.
     #[source]
     pub source: BoxError,
 }
 
-/// The operator's tools for messages that were rejected.
+/// What an operator does with rejected messages.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// Up to `limit` letters, oldest first. They stay where they are.
+    /// Up to `limit` dead letters, oldest first. They stay in their queue.
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, DeadLetterError>;
 
-    /// Sends the selected letters to the queue of batches again, unchanged; gives their ids. A letter is removed
-    /// only after the broker has confirmed its copy: a crash in between may leave both, and the ledger counts once.
-    /// Costs as much as there are letters up to the last one that is selected.
-    async fn replay(&self, selection: &Selection) -> Result<Vec<String>, DeadLetterError>;
+    /// Publishes the selected dead letters to the queue of batches again, unchanged, and returns their ids. A dead letter
+    /// is removed only after the broker has confirmed its copy. A crash in between may leave both; the ledger then counts
+    /// the batch once. The cost grows with the number of dead letters up to the last selected one.
+    async fn replay(&self, selection: &DeadLetterSelection) -> Result<Vec<String>, DeadLetterError>;
 
-    /// Removes the selected letters for good; gives their ids.
-    async fn discard(&self, selection: &Selection) -> Result<Vec<String>, DeadLetterError>;
+    /// Deletes the selected dead letters and returns their ids.
+    async fn discard(&self, selection: &DeadLetterSelection) -> Result<Vec<String>, DeadLetterError>;
 }

@@ -3,70 +3,70 @@ use bytes::Bytes;
 
 use crate::publisher::BoxError;
 
-/// A delivery could not be settled: its link is gone. The broker delivers it again; whatever was done for it must
-/// bear being done twice.
+/// A delivery could not be settled, because its link is lost. The broker delivers the message again, so processing it must be
+/// idempotent.
 #[derive(Debug, thiserror::Error)]
 #[error("the delivery could not be settled; it will come again")]
 pub struct SettleError {
-    /// What the broker's client said.
+    /// What the broker's client reported.
     #[source]
     pub source: BoxError,
 }
 
-/// The backend's half of a delivery: settles it, once. A receipt that is dropped unsettled behaves as `retry`, at
-/// the latest when its link closes.
+/// Settles one delivery at the broker; implemented by each backend. Dropping an acknowledger that was not used requeues the
+/// message, at the latest when its link closes.
 #[async_trait]
-pub trait Receipt: Send + Sync {
-    /// Done: the broker may forget it.
+pub trait Acknowledger: Send + Sync {
+    /// The message was processed: the broker may delete it.
     async fn ack(self: Box<Self>) -> Result<(), SettleError>;
-    /// Not done, for a reason that will pass: back to the queue.
+    /// A transient fault prevented processing: the message goes back to the queue.
     async fn retry(self: Box<Self>) -> Result<(), SettleError>;
-    /// Never to be done: to the dead letters, with the reason.
+    /// The message can never be processed: it goes to the dead letters, with the reason.
     async fn reject(self: Box<Self>, reason: &str) -> Result<(), SettleError>;
 }
 
-/// A message that was delivered and is to be settled in exactly one of three ways.
+/// A delivered message. The consumer settles it in exactly one of three ways: `ack`, `retry` or `reject`.
 pub struct Delivery {
-    /// The body, as it was published.
+    /// The body as it was published.
     pub body: Bytes,
-    /// The broker has delivered it before.
+    /// Whether the broker has delivered the message before.
     pub redelivered: bool,
-    receipt: Box<dyn Receipt>,
+    acknowledger: Box<dyn Acknowledger>,
 }
 
 impl Delivery {
-    /// For backends.
+    /// A delivery that `acknowledger` settles. Called by backends.
     #[must_use]
-    pub fn new(body: Bytes, redelivered: bool, receipt: Box<dyn Receipt>) -> Self {
+    pub fn new(body: Bytes, redelivered: bool, acknowledger: Box<dyn Acknowledger>) -> Self {
         Self {
             body,
             redelivered,
-            receipt,
+            acknowledger,
         }
     }
 
-    /// Its effect is committed.
+    /// Confirms that the message's effect is committed.
     ///
     /// # Errors
-    /// The link is gone: it will come again.
+    /// The link is lost. The broker delivers the message again.
     pub async fn ack(self) -> Result<(), SettleError> {
-        self.receipt.ack().await
+        self.acknowledger.ack().await
     }
 
-    /// A transient fault prevented it: back to the queue.
+    /// Puts the message back to the queue, because a transient fault prevented processing.
     ///
     /// # Errors
-    /// The link is gone: it will come again anyway.
+    /// The link is lost. The broker delivers the message again in any case.
     pub async fn retry(self) -> Result<(), SettleError> {
-        self.receipt.retry().await
+        self.acknowledger.retry().await
     }
 
-    /// It can never be processed: to the dead letters, with the reason.
+    /// Moves the message to the dead letters, with the reason why it can never be processed.
     ///
     /// # Errors
-    /// The link is gone: it will come again.
+    /// The link is lost. The broker delivers the message again.
     pub async fn reject(self, reason: &str) -> Result<(), SettleError> {
-        self.receipt.reject(reason).await
+        self.acknowledger.reject(reason).await
     }
 }
 
@@ -81,10 +81,10 @@ impl std::fmt::Debug for Delivery {
 
 /// A consumer of the queue of batches.
 ///
-/// Deliveries that were taken outlive it: they can still be settled after it was dropped. Those that were not taken go
-/// back to the queue soon, whether the taken ones are settled or not.
+/// A delivery that `next` has returned can still be settled after the subscription is dropped. Deliveries that were
+/// prefetched and not returned then go back to the queue, even while returned ones are unsettled.
 #[async_trait]
 pub trait Subscription: Send {
-    /// The next delivery. Silent while the link is rebuilt; `None` only after the broker was closed. Cancel-safe.
+    /// The next delivery. Waits while the link is rebuilt; `None` only after the broker was closed. Cancel-safe.
     async fn next(&mut self) -> Option<Delivery>;
 }

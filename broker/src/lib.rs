@@ -8,52 +8,54 @@
 mod dead_letters;
 mod delivery;
 mod link;
+mod memory_budget;
 mod message;
 mod prefetch;
 mod publisher;
 
-pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetters, Selection, Wanted};
-pub use delivery::{Delivery, Receipt, SettleError, Subscription};
+pub use dead_letters::{DeadLetter, DeadLetterError, DeadLetterSelection, DeadLetters, UnmatchedSelection};
+pub use delivery::{Acknowledger, Delivery, SettleError, Subscription};
 pub use link::{BrokerInfo, LinkState, LinkStatistics};
+pub use memory_budget::{MemoryBudget, Reservation};
 pub use message::OutgoingMessage;
-pub use prefetch::{Holdings, Prefetch};
+pub use prefetch::{Prefetch, PrefetchUsage};
 pub use publisher::{BoxError, PublishError, Publisher};
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-/// Everything a service needs of its broker.
+/// A message broker.
 #[async_trait]
 pub trait Broker: Send + Sync + std::fmt::Debug {
-    /// Where batches are published.
+    /// Publishes batches.
     fn publisher(&self) -> Arc<dyn Publisher>;
 
-    /// Starts to consume the queue of batches. At most `prefetch` is unsettled at any time. Several subscriptions, in
-    /// any number of processes, compete for the messages.
+    /// Starts to consume the queue of batches with at most `prefetch` unsettled. Subscriptions, in any number of
+    /// processes, compete for the messages.
     fn subscribe(&self, prefetch: Prefetch) -> Box<dyn Subscription>;
 
-    /// The dead letters.
+    /// Lists, replays and discards dead letters.
     fn dead_letters(&self) -> Arc<dyn DeadLetters>;
 
-    /// How the link for consuming is; the link for publishing is the [`Publisher`]'s.
+    /// The state of the link that consumes. For the link that publishes see [`Publisher::link`].
     fn consume_link(&self) -> LinkState;
 
-    /// What the links for consuming have been through, all together. Zeros where nothing can be lost or blocked.
+    /// Reconnects and blocked time of all links that consume. Zeros where a backend has no connections.
     fn consume_statistics(&self) -> LinkStatistics {
         LinkStatistics::default()
     }
 
-    /// What the subscriptions hold now.
-    fn holdings(&self) -> Holdings;
+    /// What the subscriptions of this process hold unsettled now.
+    fn prefetch_usage(&self) -> PrefetchUsage;
 
-    /// Version, and the depth of the queues.
+    /// The broker's version and the depths of its queues.
     ///
     /// # Errors
-    /// When the broker cannot be asked now.
+    /// The broker does not answer now.
     async fn info(&self) -> Result<BrokerInfo, PublishError>;
 
-    /// Waits for what is in flight to be confirmed (within a few seconds), then closes the links; unsettled
-    /// deliveries go back to the queue.
+    /// Waits some seconds for the unconfirmed publishes, then closes the links. Unsettled deliveries go back to the
+    /// queue.
     async fn close(&self);
 }

@@ -1,16 +1,16 @@
 use std::time::Duration;
 
-/// How a link to the broker is.
+/// The state of a link (connection) to the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkState {
-    /// Usable.
+    /// Connected and usable.
     Ready,
     /// Connected, but the broker accepts nothing for now (memory or disk alarm).
     Blocked {
-        /// What the broker says.
+        /// What the broker gave as the reason.
         reason: String,
     },
-    /// Not connected; being rebuilt.
+    /// Not connected. The backend keeps trying to connect.
     Down {
         /// The last error.
         reason: String,
@@ -35,22 +35,22 @@ impl std::fmt::Display for LinkState {
     }
 }
 
-/// What a link has been through since this process began to use the broker. Both only grow.
+/// Counters of a link since the process started to use the broker. Both only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LinkStatistics {
     /// Connections that replaced a lost one.
     pub reconnects: u64,
-    /// How long the broker accepted nothing over it (memory or disk alarm), up to this moment.
+    /// How long the broker blocked the link (memory or disk alarm), up to this moment.
     pub blocked: Duration,
 }
 
-/// What `llm-bench doctor` and `/metrics` want to know.
+/// The broker's answer to `llm-bench doctor` and `/metrics`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerInfo {
     /// Name and version, such as `RabbitMQ 3.10.8`.
     pub version: String,
     /// Messages that are ready in the queue of batches.
     pub queued: u64,
-    /// Messages in the queue of dead letters.
+    /// Messages that are ready in the queue of dead letters.
     pub dead: u64,
 }

@@ -1,20 +1,20 @@
 use std::num::{NonZeroU16, NonZeroUsize};
 
-/// How much a subscription may hold unsettled: in its process's memory, taken or not.
+/// How much one subscription may hold unsettled in its process's memory, whether `next` has returned it or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefetch {
-    /// Deliveries. Never exceeded.
+    /// The number of deliveries. Never exceeded.
     pub messages: NonZeroU16,
-    /// The bytes of their bodies. A delivery that finds nothing held comes however large it is. A broker that delivers by
-    /// count alone learns the sizes as it goes: it keeps this limit as long as no body is larger than those before it.
+    /// The bytes of their bodies. A single delivery may be larger. A backend whose broker limits deliveries by count alone
+    /// derives the count from the sizes it has seen: it keeps this limit as long as no body is larger than those before.
     pub bytes: NonZeroUsize,
 }
 
 impl Prefetch {
-    /// The limit in bytes where nothing else is said: 64 MiB.
+    /// The default limit in bytes: 64 MiB.
     pub const BYTES: NonZeroUsize = NonZeroUsize::new(64 * 1024 * 1024).expect("not zero");
 
-    /// At most so many deliveries, and [`Self::BYTES`].
+    /// At most `messages` deliveries and [`Self::BYTES`].
     #[must_use]
     pub const fn messages(messages: NonZeroU16) -> Self {
         Self {
@@ -24,13 +24,13 @@ impl Prefetch {
     }
 }
 
-/// What the subscriptions of a process hold, all together.
+/// How much the subscriptions of this process hold unsettled.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Holdings {
-    /// Deliveries that are not settled.
+pub struct PrefetchUsage {
+    /// The number of unsettled deliveries.
     pub deliveries: u64,
     /// The bytes of their bodies.
     pub bytes: u64,
-    /// How many deliveries the broker may have out at this moment.
+    /// The number of unsettled deliveries that the broker allows at this moment.
     pub prefetch: u64,
 }

@@ -2,48 +2,48 @@ use async_trait::async_trait;
 
 use crate::{LinkState, LinkStatistics, OutgoingMessage};
 
-/// A cause, whatever its type.
+/// An error of any type.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a message is not known to be with the broker. In every case the cure is the same: publish it again later,
-/// with the same id.
+/// Why a message is not known to be stored by the broker. The caller publishes it again later, with the same id.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// There is no usable link now. The message was not sent.
+    /// No link is usable now. The message was not sent.
     #[error("the broker is unavailable: {reason}")]
     Unavailable {
-        /// What is known of the link.
+        /// Why the link is not usable.
         reason: String,
     },
-    /// The message was sent and no confirmation came (in time): it may or may not be with the broker.
+    /// The message was sent and not confirmed in time: the broker may or may not have it.
     #[error("the broker did not confirm")]
     Unconfirmed {
-        /// What ended the wait.
+        /// Why the publisher stopped waiting.
         #[source]
         source: BoxError,
     },
     /// The broker refused it: the queue is full, or no queue is bound.
     #[error("the broker refused the message: {reason}")]
     Refused {
-        /// The broker's words.
+        /// What the broker gave as the reason.
         reason: String,
     },
 }
 
-/// Publishes batches; shared by any number of tasks.
+/// Publishes batches. Any number of tasks share it.
 #[async_trait]
 pub trait Publisher: Send + Sync + std::fmt::Debug {
-    /// Publishes a message and waits until the broker has taken responsibility for it. A bounded window limits how
-    /// many are in flight; a call beyond it waits for its turn.
+    /// Publishes a message and waits for the broker's confirmation. The number of unconfirmed publishes is limited; a call
+    /// beyond the limit waits.
     ///
-    /// RabbitMQ: confirmed, and routed to at least one queue. In-process: settled by a consumer, because a queue in
-    /// memory can take no responsibility; so whoever deletes his own copy after this returns loses nothing.
+    /// After this returns `Ok` the caller may delete its own copy of the message. RabbitMQ has then confirmed the message
+    /// and routed it to at least one queue. The in-process broker keeps messages in memory, so it confirms a message only
+    /// when a consumer has settled it.
     async fn publish(&self, message: &OutgoingMessage) -> Result<(), PublishError>;
 
-    /// How the link is.
+    /// The state of the link that publishes.
     fn link(&self) -> LinkState;
 
-    /// What the link has been through. Zeros where nothing can be lost or blocked.
+    /// Reconnects and blocked time of the link. Zeros where a backend has no connections.
     fn statistics(&self) -> LinkStatistics {
         LinkStatistics::default()
     }

@@ -14,8 +14,8 @@
 //! memory of a budget (one for what is submitted, one for what is swept) until the broker has answered, and whoever finds
 //! the budget used up waits.
 
+mod batch_memory;
 mod in_flight;
-mod memory_budget;
 mod message;
 mod metrics;
 mod relay;
@@ -26,15 +26,15 @@ pub use metrics::OutboxMetrics;
 
 use std::{sync::Arc, time::Duration};
 
-use broker::Publisher;
+use broker::{MemoryBudget, Publisher};
 use service_runtime::lifecycle::Lifecycle;
 use shared_types::MetricBatch;
 use storage::{Recorded, StorageError};
 use tokio::sync::mpsc;
 
 use crate::{
+    batch_memory::{batch_bytes, message_bytes},
     in_flight::{InFlight, InFlightGuard},
-    memory_budget::{MemoryBudget, batch_bytes, message_bytes},
     relay::{OutboxItem, Relay},
 };
 

@@ -3,12 +3,12 @@ use std::{
     time::Duration,
 };
 
-use broker::Publisher;
+use broker::{MemoryBudget, Publisher};
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use service_runtime::{link_metrics::register_link, scraped};
 use storage::{OutboxDepth, Recorded};
 
-use crate::{in_flight::InFlight, memory_budget::MemoryBudget};
+use crate::in_flight::InFlight;
 
 /// What an operator wants to know of an outbox.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use broker::Publisher;
+use broker::{MemoryBudget, Publisher, Reservation};
 use futures::{Stream, StreamExt, future::join};
 use shared_types::MetricBatch;
 use storage::{Storage, StorageError};
@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     OutboxMetrics, OutboxSettings,
+    batch_memory::{LARGEST_BATCH, LARGEST_MESSAGE, batch_bytes, message_bytes},
     in_flight::{InFlight, InFlightGuard},
-    memory_budget::{LARGEST_BATCH, LARGEST_MESSAGE, MemoryBudget, Reservation, batch_bytes, message_bytes},
     message::outgoing_message,
 };
 

@@ -7,6 +7,7 @@
 mod batch;
 mod checksum;
 mod clock;
+mod error_chain;
 mod ids;
 mod invalid;
 mod llm;
@@ -21,6 +22,7 @@ mod values;
 pub use batch::{BatchContent, MetricBatch};
 pub use checksum::{Checksum, InvalidChecksum};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use error_chain::ErrorChain;
 pub use ids::{BatchId, LlmId, MetricId};
 pub use invalid::Invalid;
 pub use llm::{Creator, Llm, LlmName, NewLlm};

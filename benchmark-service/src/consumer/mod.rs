@@ -27,7 +27,7 @@ use std::{
 use broker::{Broker, Delivery, Prefetch, SettleError, Subscription};
 use futures::future::join_all;
 use prometheus::Registry;
-use shared_types::{Clock, MetricBatch, message};
+use shared_types::{Clock, ErrorChain, MetricBatch, message};
 use storage::{Applied, Storage, StorageError};
 use tokio::{
     sync::{Notify, mpsc},
@@ -401,8 +401,7 @@ impl Consumer {
                         first_error = &fault as &dyn std::error::Error,
                         "the database refuses a message; sending it to the dead letters"
                     );
-                    // With its causes, on one line.
-                    let reason = format!("{:#}", anyhow::Error::new(again));
+                    let reason = ErrorChain(&again).to_string();
                     self.reject(message.delivery, RejectionKind::StorageFault, &reason)
                         .await;
                 }

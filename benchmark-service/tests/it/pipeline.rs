@@ -1,6 +1,6 @@
 use std::sync::atomic::Ordering;
 
-use broker::Selection;
+use broker::DeadLetterSelection;
 use futures::future::{join, join_all};
 use serde_json::json;
 use storage::Registry;
@@ -65,7 +65,7 @@ async fn a_message_with_one_refused_batch_is_dead_and_the_others_count_once() {
     assert_eq!(dead.list(10).await.unwrap().len(), 1);
     let speed = json!({"title": "speed", "lower_bound": 0, "upper_bound": 1});
     app.send(reqwest::Method::POST, "/api/v1/metrics", &speed).await;
-    dead.replay(&Selection::All).await.unwrap();
+    dead.replay(&DeadLetterSelection::All).await.unwrap();
     until("the replay counts the other", async || {
         app.get("/api/v1/rankings/speed").await.status() == 200 && app.n_of("GPT-4o", "speed").await == 1
     })

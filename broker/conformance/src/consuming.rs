@@ -4,7 +4,7 @@ use bytes::Bytes;
 use test_patience::until;
 
 use super::messages::{message, message_of, next, nothing_left, number_of, prefetch, publishing};
-use broker::{Broker, Holdings, Prefetch};
+use broker::{Broker, Prefetch, PrefetchUsage};
 
 /// A message that could not be processed now comes again, and is marked.
 pub async fn retried_message_comes_again(broker: &dyn Broker) {
@@ -74,9 +74,9 @@ pub async fn prefetch_bounds_the_bytes_of_what_is_unsettled(broker: &dyn Broker)
                 held.push(delivery.expect("the broker is open"));
             }
             assert!(held.len() * BODY <= LIMIT, "{} of {BODY} bytes", held.len());
-            let Holdings {
+            let PrefetchUsage {
                 deliveries, bytes, ..
-            } = broker.holdings();
+            } = broker.prefetch_usage();
             // One more may be on its way.
             assert!(deliveries >= held.len() as u64, "{deliveries}");
             assert!((held.len() * BODY..=LIMIT).contains(&usize::try_from(bytes).unwrap_or(usize::MAX)));
@@ -90,8 +90,8 @@ pub async fn prefetch_bounds_the_bytes_of_what_is_unsettled(broker: &dyn Broker)
     .await;
     let nothing_held = async || {
         matches!(
-            broker.holdings(),
-            Holdings {
+            broker.prefetch_usage(),
+            PrefetchUsage {
                 deliveries: 0,
                 bytes: 0,
                 ..

@@ -1,5 +1,5 @@
 use super::messages::{message, next, nothing_left, number_of, prefetch, publishing, until_dead};
-use broker::{Broker, OutgoingMessage, Selection};
+use broker::{Broker, DeadLetterSelection, OutgoingMessage};
 
 /// A message that can never be processed is kept aside, with the reason and unchanged; its publisher need not care.
 pub async fn rejected_message_becomes_a_dead_letter(broker: &dyn Broker) {
@@ -43,7 +43,9 @@ pub async fn replayed_letters_are_delivered_again(broker: &dyn Broker) {
     let second = messages[1].id.to_string();
 
     let letters = broker.dead_letters();
-    let replayed = letters.replay(&Selection::Ids(vec![second.clone()])).await;
+    let replayed = letters
+        .replay(&DeadLetterSelection::Ids(vec![second.clone()]))
+        .await;
     assert_eq!(replayed.expect("replayed"), [second]);
     let mut subscription = broker.subscribe(prefetch(1));
     let delivery = next(&mut *subscription).await;
@@ -53,7 +55,7 @@ pub async fn replayed_letters_are_delivered_again(broker: &dyn Broker) {
     nothing_left(broker, &mut *subscription).await;
 
     until_dead(broker, 2).await;
-    let rest = letters.replay(&Selection::All).await.expect("replayed");
+    let rest = letters.replay(&DeadLetterSelection::All).await.expect("replayed");
     assert_eq!(rest, [messages[0].id.to_string(), messages[2].id.to_string()]);
     for number in [1, 3] {
         let delivery = next(&mut *subscription).await;
@@ -70,7 +72,7 @@ pub async fn discarded_letters_are_gone(broker: &dyn Broker) {
     let ids: Vec<_> = messages.iter().map(|message| message.id.to_string()).collect();
 
     let letters = broker.dead_letters();
-    let selection = Selection::Ids(vec![ids[2].clone(), "no such letter".to_owned()]);
+    let selection = DeadLetterSelection::Ids(vec![ids[2].clone(), "no such letter".to_owned()]);
     assert_eq!(letters.discard(&selection).await.expect("discarded"), ids[2..]);
     until_dead(broker, 2).await;
     let left = letters.list(10).await.expect("listed");
@@ -78,7 +80,10 @@ pub async fn discarded_letters_are_gone(broker: &dyn Broker) {
     assert_eq!(left, ids[..2]);
     until_dead(broker, 2).await;
     assert_eq!(
-        letters.discard(&Selection::All).await.expect("discarded"),
+        letters
+            .discard(&DeadLetterSelection::All)
+            .await
+            .expect("discarded"),
         ids[..2]
     );
     assert_eq!(letters.list(10).await.expect("listed"), []);
@@ -93,7 +98,7 @@ pub async fn letters_that_share_an_id_are_told_apart(broker: &dyn Broker) {
     let [shared, other] = [0, 1].map(|i: usize| messages[i].id.to_string());
 
     let letters = broker.dead_letters();
-    let one = Selection::Ids(vec![shared.clone()]);
+    let one = DeadLetterSelection::Ids(vec![shared.clone()]);
     let discarded = letters.discard(&one).await.expect("discarded");
     assert_eq!(discarded, std::slice::from_ref(&shared));
     let left = async |number| {
@@ -103,7 +108,7 @@ pub async fn letters_that_share_an_id_are_told_apart(broker: &dyn Broker) {
     };
     assert_eq!(left(3).await, [other.clone(), shared.clone(), shared.clone()]);
     until_dead(broker, 3).await;
-    let three = Selection::Ids(vec![shared.clone(); 3]);
+    let three = DeadLetterSelection::Ids(vec![shared.clone(); 3]);
     assert_eq!(
         letters.replay(&three).await.expect("replayed"),
         [shared.clone(), shared]

@@ -1,30 +1,14 @@
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use broker::{LinkState, OutgoingMessage, PublishError, Publisher};
 
 use crate::queue::{Closed, Queue};
 
-/// Publishes into the queue in memory.
-///
-/// A `publish` that is given up leaves its message in the queue, as a lost confirmation would.
-#[derive(Debug)]
-pub(crate) struct InProcessPublisher {
-    queue: Arc<Queue>,
-}
-
-impl InProcessPublisher {
-    pub(crate) fn new(queue: Arc<Queue>) -> Self {
-        Self { queue }
-    }
-}
-
+/// A `publish` whose caller stops waiting leaves its message in the queue, as a lost confirmation would.
 #[async_trait]
-impl Publisher for InProcessPublisher {
+impl Publisher for Queue {
     async fn publish(&self, message: &OutgoingMessage) -> Result<(), PublishError> {
         let confirmation = self
-            .queue
-            .publish(message)
+            .push(message)
             .await
             .map_err(|Closed| PublishError::Unavailable {
                 reason: Closed.to_string(),
@@ -34,7 +18,14 @@ impl Publisher for InProcessPublisher {
         })
     }
 
+    /// Down from the beginning of the broker's end, which is when publishing is refused.
     fn link(&self) -> LinkState {
-        self.queue.link()
+        if self.refuses_publishing() {
+            LinkState::Down {
+                reason: Closed.to_string(),
+            }
+        } else {
+            LinkState::Ready
+        }
     }
 }

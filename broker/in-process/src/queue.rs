@@ -3,14 +3,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use broker::{DeadLetter, LinkState, OutgoingMessage, Selection};
+use broker::{DeadLetter, DeadLetterSelection, OutgoingMessage};
 use bytes::Bytes;
 use shared_types::Clock;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-/// More dead letters than this are not kept: the batches themselves are stored in the database anyway.
+/// Beyond this number the oldest dead letter is deleted. Its batch is still stored in the database.
 const MAX_DEAD_LETTERS: usize = 10_000;
-/// The same for their bodies; the last one is kept however large it is.
+/// The limit of the bodies of all dead letters together. The newest dead letter is kept even if it is larger.
 const MAX_DEAD_BYTES: usize = 64 * 1024 * 1024;
 
 /// The broker was closed.
@@ -18,10 +18,10 @@ const MAX_DEAD_BYTES: usize = 64 * 1024 * 1024;
 #[error("the broker in this process was closed")]
 pub(crate) struct Closed;
 
-/// A message that waits for a consumer, or is with one.
+/// A message that is ready for a consumer or unsettled at one.
 #[derive(Debug)]
 pub(crate) struct Message {
-    /// Its place: a message that comes back goes where it was, before everything that was published after it.
+    /// The order of publishing. A requeued message keeps its position, ahead of all messages published later.
     position: u64,
     id: String,
     routing_key: String,
@@ -29,11 +29,11 @@ pub(crate) struct Message {
     pub(crate) redelivered: bool,
 }
 
-/// What the publisher of a message waits with.
+/// The confirmation that a publisher waits for.
 #[derive(Debug)]
-struct Awaited {
+struct PendingConfirm {
     settled: oneshot::Sender<()>,
-    /// Room in the queue, kept until the message is settled.
+    /// A place in the queue, taken until the message is settled.
     _room: OwnedSemaphorePermit,
 }
 
@@ -41,23 +41,23 @@ struct Awaited {
 struct State {
     next_position: u64,
     ready: BTreeMap<u64, Message>,
-    /// Every message that is ready or with a consumer; a replayed one is awaited by nobody.
-    unsettled: BTreeMap<u64, Option<Awaited>>,
+    /// Every message that is ready or at a consumer, by position. `None` for a replayed one: it has no publisher.
+    unsettled: BTreeMap<u64, Option<PendingConfirm>>,
     dead: VecDeque<DeadLetter>,
-    /// Of their bodies.
+    /// The bytes of the bodies in `dead`.
     dead_bytes: usize,
 }
 
-/// The queue of batches and that of dead letters.
+/// The queue of batches and the queue of dead letters.
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
     room: Arc<Semaphore>,
     /// Wakes one consumer for each message that becomes ready.
     changed: Notify,
-    /// Wakes who waits for the queue to be settled.
+    /// Wakes the tasks that wait in [`Self::settled`].
     settled: Notify,
-    /// Whether the broker was closed; changed under the state's lock.
+    /// Whether the broker was closed. Changed only while the state is locked.
     ended: watch::Sender<bool>,
     clock: Arc<dyn Clock>,
 }
@@ -74,9 +74,9 @@ impl Queue {
         }
     }
 
-    /// Waits for room, then queues the message; the receiver resolves when a consumer has settled it, and fails when
-    /// the broker is closed.
-    pub(crate) async fn publish(&self, message: &OutgoingMessage) -> Result<oneshot::Receiver<()>, Closed> {
+    /// Waits for a free place, then queues the message. The receiver resolves when a consumer has settled the message, and
+    /// fails when the broker is closed.
+    pub(crate) async fn push(&self, message: &OutgoingMessage) -> Result<oneshot::Receiver<()>, Closed> {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| Closed)?;
         let (settled, confirmation) = oneshot::channel();
         let mut state = self.lock();
@@ -84,18 +84,18 @@ impl Queue {
             return Err(Closed);
         }
         let id = message.id.to_string();
-        state.push(
+        state.add(
             id,
             message.routing_key.clone(),
             message.body.clone(),
-            Some(Awaited { settled, _room: room }),
+            Some(PendingConfirm { settled, _room: room }),
         );
         drop(state);
         self.changed.notify_one();
         Ok(confirmation)
     }
 
-    /// The first message that is ready; waits for one, for ever where the broker is closed. Cancel-safe.
+    /// Takes the first ready message. Waits for one; forever where the broker is closed. Cancel-safe.
     pub(crate) async fn take(&self) -> Message {
         loop {
             let changed = self.changed.notified();
@@ -103,7 +103,7 @@ impl Queue {
                 let mut state = self.lock();
                 if let Some((_, message)) = state.ready.pop_first() {
                     if !state.ready.is_empty() {
-                        // Wake-ups are not counted: pass one on, lest a message waits while a consumer sleeps.
+                        // Several messages may have caused only one wake-up, so wake the next consumer too.
                         self.changed.notify_one();
                     }
                     return message;
@@ -113,12 +113,12 @@ impl Queue {
         }
     }
 
-    /// The message was processed.
+    /// Removes a message that was processed.
     pub(crate) fn acknowledge(&self, message: &Message) -> Result<(), Closed> {
         self.settle(message, &mut self.lock())
     }
 
-    /// The message goes back to its place.
+    /// Makes the message ready again, at its position.
     pub(crate) fn requeue(&self, mut message: Message) -> Result<(), Closed> {
         let mut state = self.lock();
         if self.is_closed() {
@@ -131,21 +131,21 @@ impl Queue {
         Ok(())
     }
 
-    /// The message becomes a dead letter.
-    pub(crate) fn bury(&self, message: Message, reason: &str) -> Result<(), Closed> {
+    /// Moves the message to the dead letters.
+    pub(crate) fn add_dead_letter(&self, message: Message, reason: &str) -> Result<(), Closed> {
         let mut state = self.lock();
         self.settle(&message, &mut state)?;
-        state.bury(DeadLetter {
+        state.add_dead_letter(DeadLetter {
             id: message.id,
             reason: reason.to_owned(),
             rejected_at: Some(self.clock.now()),
             routing_key: message.routing_key,
             body: message.body,
         });
-        while let Some(forgotten) = state.dead_beyond_the_limits() {
+        while let Some(removed) = state.pop_excess_dead_letter() {
             tracing::warn!(
-                message.id = forgotten.id,
-                message.reason = forgotten.reason,
+                message.id = removed.id,
+                message.reason = removed.reason,
                 limit = MAX_DEAD_LETTERS,
                 limit_bytes = MAX_DEAD_BYTES,
                 "too many dead letters: the oldest is forgotten"
@@ -158,9 +158,9 @@ impl Queue {
         self.lock().dead.iter().take(limit).cloned().collect()
     }
 
-    /// Moves the selected dead letters to the end of the queue. They bypass its capacity: they are few, and nobody
-    /// waits for them.
-    pub(crate) fn replay(&self, selection: &Selection) -> Result<Vec<String>, Closed> {
+    /// Moves the selected dead letters to the end of the queue. The queue's capacity does not apply to them: they are few, and
+    /// they have no publisher that could wait.
+    pub(crate) fn replay_dead_letters(&self, selection: &DeadLetterSelection) -> Result<Vec<String>, Closed> {
         let mut state = self.lock();
         if self.is_closed() {
             return Err(Closed);
@@ -168,40 +168,33 @@ impl Queue {
         let selected = state.remove_dead(selection);
         let ids = selected.iter().map(|letter| letter.id.clone()).collect();
         for letter in selected {
-            state.push(letter.id, letter.routing_key, letter.body, None);
+            state.add(letter.id, letter.routing_key, letter.body, None);
         }
         drop(state);
         self.changed.notify_one();
         Ok(ids)
     }
 
-    pub(crate) fn discard(&self, selection: &Selection) -> Vec<String> {
+    pub(crate) fn discard_dead_letters(&self, selection: &DeadLetterSelection) -> Vec<String> {
         let discarded = self.lock().remove_dead(selection);
         discarded.into_iter().map(|letter| letter.id).collect()
     }
 
-    /// How many messages are ready, and how many are dead.
+    /// The numbers of ready messages and of dead letters.
     pub(crate) fn depths(&self) -> (u64, u64) {
         let state = self.lock();
         (state.ready.len() as u64, state.dead.len() as u64)
     }
 
-    pub(crate) fn link(&self) -> LinkState {
-        // Publishing ends first when the broker is closed, and whoever looks is interested in its beginning.
-        if self.room.is_closed() {
-            LinkState::Down {
-                reason: Closed.to_string(),
-            }
-        } else {
-            LinkState::Ready
-        }
+    pub(crate) fn refuses_publishing(&self) -> bool {
+        self.room.is_closed()
     }
 
     pub(crate) fn refuse_publishing(&self) {
         self.room.close();
     }
 
-    /// Waits until nothing is unsettled.
+    /// Waits until no message is unsettled.
     pub(crate) async fn settled(&self) {
         loop {
             let settled = self.settled.notified();
@@ -212,7 +205,7 @@ impl Queue {
         }
     }
 
-    /// Ends everything: consumers get `None`, and who still waits for a confirmation gets none.
+    /// Closes the queue: subscriptions end, and pending confirmations fail.
     pub(crate) fn close(&self) {
         self.refuse_publishing();
         let mut state = self.lock();
@@ -234,9 +227,9 @@ impl Queue {
     }
 
     fn settle(&self, message: &Message, state: &mut State) -> Result<(), Closed> {
-        let awaited = state.unsettled.remove(&message.position).ok_or(Closed)?;
-        if let Some(Awaited { settled, .. }) = awaited {
-            // Its publisher may have given up waiting.
+        let pending_confirm = state.unsettled.remove(&message.position).ok_or(Closed)?;
+        if let Some(PendingConfirm { settled, .. }) = pending_confirm {
+            // The publisher may have stopped waiting.
             let _ = settled.send(());
         }
         if state.unsettled.is_empty() {
@@ -251,7 +244,7 @@ impl Queue {
 }
 
 impl State {
-    fn push(&mut self, id: String, routing_key: String, body: Bytes, awaited: Option<Awaited>) {
+    fn add(&mut self, id: String, routing_key: String, body: Bytes, pending_confirm: Option<PendingConfirm>) {
         let position = self.next_position;
         self.next_position += 1;
         let message = Message {
@@ -262,16 +255,16 @@ impl State {
             redelivered: false,
         };
         self.ready.insert(position, message);
-        self.unsettled.insert(position, awaited);
+        self.unsettled.insert(position, pending_confirm);
     }
 
-    fn bury(&mut self, letter: DeadLetter) {
+    fn add_dead_letter(&mut self, letter: DeadLetter) {
         self.dead_bytes += letter.body.len();
         self.dead.push_back(letter);
     }
 
-    /// The oldest dead letter, removed, where there are too many.
-    fn dead_beyond_the_limits(&mut self) -> Option<DeadLetter> {
+    /// Removes and returns the oldest dead letter where there are too many.
+    fn pop_excess_dead_letter(&mut self) -> Option<DeadLetter> {
         let is_too_large = self.dead_bytes > MAX_DEAD_BYTES && self.dead.len() > 1;
         if !is_too_large && self.dead.len() <= MAX_DEAD_LETTERS {
             return None;
@@ -281,11 +274,11 @@ impl State {
         Some(oldest)
     }
 
-    fn remove_dead(&mut self, selection: &Selection) -> Vec<DeadLetter> {
-        let mut wanted = selection.wanted();
+    fn remove_dead(&mut self, selection: &DeadLetterSelection) -> Vec<DeadLetter> {
+        let mut selection = selection.unmatched();
         let (selected, kept): (VecDeque<_>, _) = std::mem::take(&mut self.dead)
             .into_iter()
-            .partition(|letter| wanted.takes(&letter.id));
+            .partition(|letter| selection.matches(&letter.id));
         self.dead = kept;
         self.dead_bytes -= selected.iter().map(|letter| letter.body.len()).sum::<usize>();
         Vec::from(selected)

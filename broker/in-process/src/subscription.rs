@@ -1,25 +1,25 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::{Delivery, Prefetch, Receipt, SettleError, Subscription};
+use broker::{Acknowledger, Delivery, Prefetch, SettleError, Subscription};
 
 use crate::{
-    holdings::{Held, Holder, HoldingsRecord},
+    prefetch_usage::{PrefetchLimiter, PrefetchUsageCounters, UsageGuard},
     queue::{Closed, Message, Queue},
 };
 
-/// One of the consumers that compete for the queue.
+/// One consumer of the queue. Several consumers compete for its messages.
 #[derive(Debug)]
 pub(crate) struct InProcessSubscription {
     queue: Arc<Queue>,
-    holder: Holder,
+    limiter: PrefetchLimiter,
 }
 
 impl InProcessSubscription {
-    pub(crate) fn new(queue: Arc<Queue>, prefetch: Prefetch, record: HoldingsRecord) -> Self {
+    pub(crate) fn new(queue: Arc<Queue>, prefetch: Prefetch, usage: PrefetchUsageCounters) -> Self {
         Self {
             queue,
-            holder: Holder::new(prefetch, record),
+            limiter: PrefetchLimiter::new(prefetch, usage),
         }
     }
 }
@@ -28,33 +28,33 @@ impl InProcessSubscription {
 impl Subscription for InProcessSubscription {
     async fn next(&mut self) -> Option<Delivery> {
         let take = async {
-            let turn = self.holder.turn().await;
-            (self.queue.take().await, turn)
+            let permit = self.limiter.acquire().await;
+            (self.queue.take().await, permit)
         };
-        let (message, turn) = tokio::select! {
+        let (message, permit) = tokio::select! {
             biased;
             () = self.queue.closed() => return None,
             taken = take => taken,
         };
         let (body, redelivered) = (message.body.clone(), message.redelivered);
-        let receipt = QueueReceipt {
+        let acknowledger = QueueAcknowledger {
             queue: Arc::clone(&self.queue),
             message: Some(message),
-            _held: self.holder.hold(turn, body.len()),
+            _usage: self.limiter.hold(permit, body.len()),
         };
-        Some(Delivery::new(body, redelivered, Box::new(receipt)))
+        Some(Delivery::new(body, redelivered, Box::new(acknowledger)))
     }
 }
 
-/// Settles one message; dropped before that, it puts the message back.
-struct QueueReceipt {
+/// Settles one message. Dropping it unused requeues the message.
+struct QueueAcknowledger {
     queue: Arc<Queue>,
     message: Option<Message>,
-    /// After the message: what is held is settled before another one comes.
-    _held: Held,
+    /// Dropped after the message is settled, so that the next delivery comes only then.
+    _usage: UsageGuard,
 }
 
-impl QueueReceipt {
+impl QueueAcknowledger {
     fn settle(&mut self, how: impl FnOnce(&Queue, Message) -> Result<(), Closed>) -> Result<(), SettleError> {
         let Some(message) = self.message.take() else {
             return Ok(());
@@ -66,7 +66,7 @@ impl QueueReceipt {
 }
 
 #[async_trait]
-impl Receipt for QueueReceipt {
+impl Acknowledger for QueueAcknowledger {
     async fn ack(mut self: Box<Self>) -> Result<(), SettleError> {
         self.settle(|queue, message| queue.acknowledge(&message))
     }
@@ -76,13 +76,13 @@ impl Receipt for QueueReceipt {
     }
 
     async fn reject(mut self: Box<Self>, reason: &str) -> Result<(), SettleError> {
-        self.settle(|queue, message| queue.bury(message, reason))
+        self.settle(|queue, message| queue.add_dead_letter(message, reason))
     }
 }
 
-impl Drop for QueueReceipt {
+impl Drop for QueueAcknowledger {
     fn drop(&mut self) {
-        // Where the broker is closed there is no queue to put it back to, and its publisher knows.
+        // Fails where the broker is closed; the publisher has got an error then.
         let _ = self.settle(Queue::requeue);
     }
 }

@@ -4,10 +4,11 @@ use std::{
 };
 
 use ::broker::{
-    Broker, BrokerInfo, DeadLetters, Holdings, LinkState, LinkStatistics, Prefetch, PublishError, Publisher,
-    Subscription,
+    Broker, BrokerInfo, DeadLetters, LinkState, LinkStatistics, Prefetch, PrefetchUsage, PublishError,
+    Publisher, Subscription,
 };
 use async_trait::async_trait;
+use shared_types::ErrorChain;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -16,38 +17,37 @@ use tokio_util::{
 
 use crate::{
     RabbitMqSettings,
-    consuming::{ConsumingLink, HoldingsRecord},
-    dead_letters::RabbitMqDeadLetters,
-    error::{LinkError, in_one_line},
-    publishing::{Lane, PublishingLink, RabbitMqPublisher},
-    record::LinkRecord,
+    consuming::{ConsumingLink, PrefetchUsageCounters},
+    dead_letter_queue::RabbitMqDeadLetters,
+    error::LinkError,
+    link_statistics::LinkStatisticsRecorder,
+    publishing::{PublishHandle, PublishingLink},
     supervisor::supervise,
     topology::Topology,
 };
 
-/// Longer than everything that the tasks do at the end together.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(8);
+/// How long [`Broker::close`] waits. Longer than all time limits of the tasks' end together.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// A RabbitMQ that is connected to for as long as this lives. Dropping it ends its tasks as [`Broker::close`] does,
-/// without waiting for them.
+/// The connections to a RabbitMQ server. Dropping it ends its tasks as [`Broker::close`] does, without waiting for them.
 #[derive(Debug)]
 pub struct RabbitMqBroker {
     settings: Arc<RabbitMqSettings>,
     topology: Topology,
-    lane: Lane,
+    publisher: PublishHandle,
     dead_letters: Arc<RabbitMqDeadLetters>,
-    /// Of the subscriptions that exist.
+    /// The states of the links of the existing subscriptions.
     consume_links: Mutex<Vec<watch::Receiver<LinkState>>>,
-    /// Of all subscriptions that ever were.
-    consume_record: Arc<LinkRecord>,
-    holdings: Arc<HoldingsRecord>,
+    /// The statistics of the links of all subscriptions, ended ones included.
+    consume_statistics: Arc<LinkStatisticsRecorder>,
+    prefetch_usage: Arc<PrefetchUsageCounters>,
     tasks: TaskTracker,
     closing: CancellationToken,
     _close: DropGuard,
 }
 
 impl RabbitMqBroker {
-    /// Begins to connect, and returns at once.
+    /// Starts to connect in the background, and returns at once.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -57,16 +57,16 @@ impl RabbitMqBroker {
         let topology = Topology::of(&settings);
         let closing = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let (link, lane) = PublishingLink::new(Arc::clone(&settings), topology.clone(), closing.clone());
+        let (link, publisher) = PublishingLink::new(Arc::clone(&settings), topology.clone(), closing.clone());
         tasks.spawn(supervise(link, closing.clone(), settings.reconnect_delay_max));
         Self {
             dead_letters: Arc::new(RabbitMqDeadLetters::new(Arc::clone(&settings), topology.clone())),
             settings,
             topology,
-            lane,
+            publisher,
             consume_links: Mutex::default(),
-            consume_record: Arc::default(),
-            holdings: Arc::default(),
+            consume_statistics: Arc::default(),
+            prefetch_usage: Arc::default(),
             tasks,
             _close: closing.clone().drop_guard(),
             closing,
@@ -74,7 +74,7 @@ impl RabbitMqBroker {
     }
 
     async fn ask(&self) -> Result<BrokerInfo, PublishError> {
-        let link = self.lane.connection()?;
+        let link = self.publisher.connection()?;
         let version = link
             .server_version()
             .await
@@ -82,7 +82,7 @@ impl RabbitMqBroker {
                 reason: format!("could not ask for the version: {error}"),
             })?;
         let unavailable = |error: LinkError| PublishError::Unavailable {
-            reason: in_one_line(&error),
+            reason: ErrorChain(&error).to_string(),
         };
         let queued = self
             .topology
@@ -105,7 +105,7 @@ impl RabbitMqBroker {
 #[async_trait]
 impl Broker for RabbitMqBroker {
     fn publisher(&self) -> Arc<dyn Publisher> {
-        Arc::new(RabbitMqPublisher::new(self.lane.clone(), &self.settings))
+        Arc::new(self.publisher.clone())
     }
 
     fn subscribe(&self, prefetch: Prefetch) -> Box<dyn Subscription> {
@@ -113,9 +113,9 @@ impl Broker for RabbitMqBroker {
             Arc::clone(&self.settings),
             self.topology.clone(),
             prefetch,
-            self.lane.clone(),
-            Arc::clone(&self.consume_record),
-            Arc::clone(&self.holdings),
+            self.publisher.clone(),
+            Arc::clone(&self.consume_statistics),
+            Arc::clone(&self.prefetch_usage),
             self.closing.clone(),
         );
         self.consume_links
@@ -134,15 +134,14 @@ impl Broker for RabbitMqBroker {
         Arc::clone(&self.dead_letters) as Arc<dyn DeadLetters>
     }
 
-    /// The first subscription's state that is not ready. Where nothing is subscribed, that of publishing: it is all
-    /// that is known of the broker.
+    /// The first state of a subscription's link that is not ready. Without a subscription, the state of the link that publishes.
     fn consume_link(&self) -> LinkState {
         let mut links = self.consume_links.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.closing.is_cancelled() {
             links.retain(|link| link.has_changed().is_ok());
         }
         if links.is_empty() {
-            return self.lane.link();
+            return self.publisher.link();
         }
         let states = links.iter().map(|link| link.borrow().clone());
         states
@@ -152,20 +151,20 @@ impl Broker for RabbitMqBroker {
     }
 
     fn consume_statistics(&self) -> LinkStatistics {
-        self.consume_record.statistics()
+        self.consume_statistics.read()
     }
 
-    fn holdings(&self) -> Holdings {
-        self.holdings.read()
+    fn prefetch_usage(&self) -> PrefetchUsage {
+        self.prefetch_usage.read()
     }
 
     async fn info(&self) -> Result<BrokerInfo, PublishError> {
-        // The first time it connects once more.
-        let patience = self.settings.connect_timeout;
-        timeout(patience, self.ask()).await.unwrap_or_else(|_elapsed| {
+        // The first call opens a connection to ask for the version.
+        let limit = self.settings.connect_timeout;
+        timeout(limit, self.ask()).await.unwrap_or_else(|_elapsed| {
             Err(PublishError::Unavailable {
-                reason: match self.lane.link() {
-                    LinkState::Ready => format!("no answer within {} s", patience.as_secs_f32()),
+                reason: match self.publisher.link() {
+                    LinkState::Ready => format!("no answer within {} s", limit.as_secs_f32()),
                     LinkState::Blocked { reason } | LinkState::Down { reason } => reason,
                 },
             })
@@ -175,9 +174,9 @@ impl Broker for RabbitMqBroker {
     async fn close(&self) {
         self.closing.cancel();
         self.tasks.close();
-        if timeout(CLOSE_PATIENCE, self.tasks.wait()).await.is_err() {
+        if timeout(CLOSE_TIMEOUT, self.tasks.wait()).await.is_err() {
             tracing::warn!(
-                patience_s = CLOSE_PATIENCE.as_secs(),
+                patience_s = CLOSE_TIMEOUT.as_secs(),
                 "the links to the broker are not closed yet: leaving them"
             );
         }

@@ -1,14 +1,14 @@
-use std::{error::Error, future::Future, time::Duration};
+use std::{future::Future, time::Duration};
 
 use tokio::time::timeout;
 
-/// Why there is no link, or no longer one.
+/// Why a link could not be opened or was lost.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error("could not connect")]
     Connect(#[source] lapin::Error),
     #[error("the broker did not answer within {} s: {doing}", .after.as_secs_f32())]
-    Silent { doing: &'static str, after: Duration },
+    Timeout { doing: &'static str, after: Duration },
     #[error("could not declare {what}")]
     Declare {
         what: String,
@@ -29,7 +29,7 @@ pub(crate) enum LinkError {
          is in it is lost to whoever has no copy, the batches of llm-bench are stored",
         .after.as_secs_f32()
     )]
-    SilentQueue { queue: String, after: Duration },
+    QueueTimeout { queue: String, after: Duration },
     #[error("the link was lost")]
     Lost(#[source] lapin::Error),
     #[error("the channel was closed")]
@@ -51,7 +51,7 @@ pub(crate) enum LinkError {
 #[error("the link was lost before the broker answered")]
 pub(crate) struct LinkLost;
 
-/// Bounds a step that needs the broker's answer: a frozen broker, or a broken queue, never gives it.
+/// Runs a step that needs the broker's answer, with a time limit: a frozen broker or a broken queue never answers.
 pub(crate) async fn answered<T>(
     doing: &'static str,
     after: Duration,
@@ -59,20 +59,5 @@ pub(crate) async fn answered<T>(
 ) -> Result<T, LinkError> {
     timeout(after, step)
         .await
-        .unwrap_or(Err(LinkError::Silent { doing, after }))
-}
-
-/// The error and its causes in one line. Some of the client's errors repeat their cause: it is said once.
-pub(crate) fn in_one_line(error: &dyn Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let text = error.to_string();
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = error.source();
-    }
-    line
+        .unwrap_or(Err(LinkError::Timeout { doing, after }))
 }

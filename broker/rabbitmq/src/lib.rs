@@ -1,9 +1,9 @@
 //! RabbitMQ as the message broker, over AMQP 0-9-1.
 //!
-//! [`RabbitMqBroker::start`] returns at once and keeps connecting in the background: one connection publishes, and each
-//! subscription has one of its own. A connection that is lost is never repaired; its supervisor drops all that belongs
-//! to it (channel, consumer, unsettled deliveries) and begins the next generation with the topology. So it does after
-//! any error, and it never gives up.
+//! [`RabbitMqBroker::start`] returns at once and connects in the background. One connection publishes, and each subscription
+//! has a connection of its own. A lost connection is never repaired. Its supervisor drops everything that belongs to it
+//! (channel, consumers, unsettled deliveries), connects again and declares the topology. It does so after any error and
+//! never gives up.
 //!
 //! The topology: durable topic exchange `llm.batches`, bound with `batch.#` to the durable quorum queue of the
 //! settings; durable exchange `llm.batches.dead`, bound to the queue `<queue>.dead`. Older producers publish to the
@@ -11,17 +11,17 @@
 //!
 //! TLS (`amqps://`) uses ring, the only provider that is compiled in, and the machine's root certificates.
 
+mod amqp_message;
 mod broker;
-mod confirmed;
+mod confirmed_publish;
 mod consuming;
-mod dead_letter;
-mod dead_letters;
+mod dead_letter_format;
+mod dead_letter_queue;
 mod error;
 mod link;
-mod outgoing;
+mod link_statistics;
 mod publishing;
 mod received_message;
-mod record;
 mod server_version;
 mod settings;
 mod socket;

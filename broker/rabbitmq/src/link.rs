@@ -11,43 +11,42 @@ use crate::{
     RabbitMqSettings,
     error::{LinkError, answered},
     server_version,
-    socket::{Socket, SocketHold},
+    socket::{SharedSocket, SocketGuard},
     transport,
 };
 
-/// How often a link is looked at, beside the errors that it reports by itself.
+/// How often the state of a link is checked. Not every loss of a link raises an event.
 pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the broker may take to answer a close before the socket is shut down.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the broker may take to answer a close. Then the socket is shut down.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const REPLY_SUCCESS: u16 = 200;
 
-/// One connection, of one generation: it is never repaired, but replaced.
+/// One connection to the broker. A lost one is replaced, never repaired.
 #[derive(Debug)]
 pub(crate) struct Link {
     connection: Connection,
     uri: AMQPUri,
     server_version: OnceCell<String>,
-    /// After the connection: a connection that is dropped says goodbye first.
-    _hold: SocketHold,
+    /// Dropped after the connection, which sends a close when it is dropped.
+    _socket_guard: SocketGuard,
 }
 
 impl Link {
-    /// Connects; `purpose` is shown in the management UI.
+    /// Connects. `purpose` is shown in the management UI.
     ///
-    /// The client's own recovery stays off: it can end in a state from which it never reports anything again.
+    /// The AMQP client's own recovery stays off: it can end in a state in which it neither works nor reports an error.
     pub(crate) async fn open(settings: &RabbitMqSettings, purpose: &str) -> Result<Self, LinkError> {
-        let hold = SocketHold::default();
+        let guard = SocketGuard::default();
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("{}: {purpose}", settings.app_id).into());
-        let patience = settings.connect_timeout;
-        let connect =
-            connect(settings.uri(), hold.socket(), patience, properties).map_err(LinkError::Connect);
-        let connection = answered("connecting", patience, connect).await?;
+        let limit = settings.connect_timeout;
+        let connect = connect(settings.uri(), guard.socket(), limit, properties).map_err(LinkError::Connect);
+        let connection = answered("connecting", limit, connect).await?;
         Ok(Self {
             connection,
             uri: settings.uri(),
             server_version: OnceCell::new(),
-            _hold: hold,
+            _socket_guard: guard,
         })
     }
 
@@ -55,7 +54,7 @@ impl Link {
         self.connection.create_channel().await.map_err(LinkError::Channel)
     }
 
-    /// A channel whose publishes are confirmed.
+    /// A channel with publisher confirms.
     pub(crate) async fn confirming_channel(&self) -> Result<Channel, LinkError> {
         let channel = self.channel().await?;
         channel
@@ -65,12 +64,12 @@ impl Link {
         Ok(channel)
     }
 
-    /// Blocked, unblocked, and errors of the connection.
+    /// The events of the connection: blocked, unblocked, errors.
     pub(crate) fn events(&self) -> impl Stream<Item = Event> + Send + Unpin + 'static {
         Box::pin(self.connection.events_listener())
     }
 
-    /// Fails where the connection or the channel ended without an event.
+    /// Fails where the connection or the channel is closed. Not every close raises an event.
     pub(crate) fn check(&self, channel: &Channel) -> Result<(), LinkError> {
         if self.connection.status().connected() && channel.status().connected() {
             Ok(())
@@ -79,7 +78,7 @@ impl Link {
         }
     }
 
-    /// Such as `RabbitMQ 3.10.8`.
+    /// The server's name and version, such as `RabbitMQ 3.10.8`.
     pub(crate) async fn server_version(&self) -> io::Result<&str> {
         self.server_version
             .get_or_try_init(|| server_version::ask(&self.uri))
@@ -87,40 +86,37 @@ impl Link {
             .map(String::as_str)
     }
 
-    /// Closes a channel of the link, and fails where the broker does not say in time that it has taken all that was asked
-    /// for over it.
-    pub(crate) async fn finish_channel(
-        &self,
-        channel: &Channel,
-        patience: Duration,
-    ) -> Result<(), LinkError> {
+    /// Closes a channel and waits for the broker's answer, which comes after everything that was sent over the channel. Fails
+    /// where there is no answer within `limit`.
+    pub(crate) async fn finish_channel(&self, channel: &Channel, limit: Duration) -> Result<(), LinkError> {
         let close = channel
             .close(REPLY_SUCCESS, "OK".into())
             .map_err(LinkError::Channel);
-        answered("closing a channel", patience, close).await
+        answered("closing a channel", limit, close).await
     }
 
-    /// Closes a channel of the link and waits, for a bounded time, until the broker has taken all that was asked for over
-    /// it. Closing the connection alone may overtake an acknowledgement.
+    /// [`Self::finish_channel`] with a short limit and without an error. Closing the connection alone may overtake an
+    /// acknowledgement.
     pub(crate) async fn close_channel(&self, channel: &Channel) {
-        // Either way the channel is over.
-        let _ = self.finish_channel(channel, CLOSE_PATIENCE).await;
+        // The channel is closed in any case.
+        let _ = self.finish_channel(channel, CLOSE_TIMEOUT).await;
     }
 
-    /// Says goodbye, for a bounded time. What is unsettled goes back to its queue.
+    /// Closes the connection, within a time limit. The broker requeues the unsettled deliveries.
     pub(crate) async fn close(&self) {
-        // Either way the link is over.
-        let _ = timeout(CLOSE_PATIENCE, self.connection.close(REPLY_SUCCESS, "OK".into())).await;
+        // The link is closed in any case.
+        let _ = timeout(CLOSE_TIMEOUT, self.connection.close(REPLY_SUCCESS, "OK".into())).await;
     }
 }
 
-/// As [`Connection::connect_uri`], with a transport of our own.
+/// [`Connection::connect_uri`] with a [`SocketGuard`], a time limit and TLS of our own.
 async fn connect(
     uri: AMQPUri,
-    socket: Socket,
+    socket: SharedSocket,
     limit: Duration,
     properties: ConnectionProperties,
 ) -> lapin::Result<Connection> {
+    // A closure in place, because the type of the runtime follows only from the signature of `connector`.
     Connection::connector(
         uri,
         transport::runtime(),

@@ -12,7 +12,7 @@ pub(crate) struct ReceivedMessage {
 
 impl From<lapin::message::Delivery> for ReceivedMessage {
     fn from(mut delivery: lapin::message::Delivery) -> Self {
-        // The client lets it grow to up to twice the body.
+        // The AMQP client allocates up to twice the size of the body.
         delivery.data.shrink_to_fit();
         Self {
             exchange: delivery.exchange,

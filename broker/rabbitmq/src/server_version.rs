@@ -12,13 +12,14 @@ use crate::transport;
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 /// A frame's type (1 byte), channel (2) and size (4).
 const FRAME_HEADER_BYTES: usize = 7;
-/// Far above what any server says of itself.
+/// Far above the size of any server's properties.
 const MAX_FRAME_BYTES: usize = 128 * 1024;
 
 /// Asks the server for its name and version, such as `RabbitMQ 3.10.8`.
 ///
-/// The client does not show what the server says of itself, so this begins a handshake of its own, and hangs up. Who asks
-/// bounds it.
+/// The AMQP client does not expose the server's properties. Therefore this opens a connection of its own, reads the server's
+/// first frame and closes it. Without a time limit; the caller sets one.
+///
 /// Source: AMQP 0-9-1 specification, 1.4.2.1 (`connection.start`) and 2.3.5 (frames).
 pub(crate) async fn ask(uri: &AMQPUri) -> io::Result<String> {
     let properties = server_properties(uri).await?;

@@ -13,27 +13,27 @@ pub struct RabbitMqSettings {
     pub(crate) queue: String,
     /// The `app_id` of what is published, and part of the connections' names in the management UI.
     pub app_id: String,
-    /// How many messages may be sent and not confirmed.
-    pub publish_window: NonZeroUsize,
-    /// How many bytes of bodies may be sent and not confirmed. A body that is larger is sent when it is alone. The client
-    /// holds a second copy of what it has not written yet.
-    pub publish_window_bytes: usize,
-    /// How long a `publish` waits for room in the window and its confirmation together.
+    /// How many publishes may be unconfirmed at once.
+    pub max_unconfirmed: NonZeroUsize,
+    /// How many bytes of bodies may be unconfirmed at once. A larger body is published when no other one is unconfirmed. The
+    /// AMQP client holds a second copy of the bodies that it has not written yet.
+    pub max_unconfirmed_bytes: usize,
+    /// How long a `publish` waits: for its place among the unconfirmed publishes and for its confirmation together.
     pub publish_timeout: Duration,
-    /// How long it may take to connect and declare the topology.
+    /// How long connecting, and each step after it until the link is usable, may take.
     pub connect_timeout: Duration,
-    /// The longest pause between two attempts to connect.
+    /// The longest delay between two attempts to connect.
     pub reconnect_delay_max: Duration,
-    /// In seconds; a broker that is silent for twice as long is taken for dead.
+    /// In seconds. A broker that sends nothing for twice as long counts as lost.
     pub heartbeat_seconds: u16,
-    /// A broker that has given no sign of life over a link for so long is asked for one. Heartbeats show only that the
-    /// connection lives, not that its channel does.
+    /// A link is probed when nothing has come from the broker for so long. Heartbeats show only that the connection works,
+    /// not that the channel and the queue do.
     pub probe_interval: Duration,
-    /// Says when a message was rejected.
+    /// Dates rejected messages.
     pub clock: Arc<dyn Clock>,
 }
 
-/// The URL or the queue's name cannot be used. Says why without repeating the URL, which holds a password.
+/// The URL or the queue's name cannot be used. The message does not repeat the URL, which holds a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSettings {
     /// Not a URL that AMQP clients understand.
@@ -42,16 +42,16 @@ pub enum InvalidSettings {
     /// The queue's name is empty or too long.
     #[error("found a queue name of {bytes} bytes, expected 1 to {MAX_QUEUE_NAME_BYTES}")]
     QueueName {
-        /// Its length.
+        /// Its length in bytes.
         bytes: usize,
     },
 }
 
 impl RabbitMqSettings {
     /// The settings for the queue `queue` of the broker at `url` (`amqp://…`, or `amqps://…` with the machine's root
-    /// certificates), with the defaults for everything else: a window of 256 messages or 16 MiB and 10 s to confirm,
+    /// certificates), with the defaults for everything else: at most 256 unconfirmed messages or 16 MiB, 10 s to confirm,
     /// 10 s to connect (a broker that has just started is slow), at most 3 s between attempts, a heartbeat of 10 s,
-    /// a question after 5 s of silence.
+    /// a probe after 5 s of silence.
     ///
     /// # Errors
     /// The URL or the name cannot be used.
@@ -63,8 +63,8 @@ impl RabbitMqSettings {
             uri: parse(url)?,
             queue: queue.to_owned(),
             app_id: "llm-bench".to_owned(),
-            publish_window: const { NonZeroUsize::new(256).expect("not zero") },
-            publish_window_bytes: 16 * 1024 * 1024,
+            max_unconfirmed: const { NonZeroUsize::new(256).expect("not zero") },
+            max_unconfirmed_bytes: 16 * 1024 * 1024,
             publish_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(10),
             reconnect_delay_max: Duration::from_secs(3),
@@ -81,10 +81,10 @@ impl RabbitMqSettings {
         uri
     }
 
-    /// How long the broker may be silent before it is taken for dead.
-    pub(crate) fn longest_silence(&self) -> Duration {
+    /// How long the broker may send nothing before the link counts as lost.
+    pub(crate) fn max_silence(&self) -> Duration {
         let seconds = match self.uri.query.heartbeat {
-            // Switched off by the URL: then this is all that watches.
+            // The URL switches heartbeats off. Then only this limit detects a lost link.
             Some(0) | None => self.heartbeat_seconds.max(1),
             Some(seconds) => seconds,
         };
@@ -122,8 +122,8 @@ impl fmt::Debug for RabbitMqSettings {
             .field("vhost", &self.uri.vhost)
             .field("queue", &self.queue)
             .field("app_id", &self.app_id)
-            .field("publish_window", &self.publish_window)
-            .field("publish_window_bytes", &self.publish_window_bytes)
+            .field("max_unconfirmed", &self.max_unconfirmed)
+            .field("max_unconfirmed_bytes", &self.max_unconfirmed_bytes)
             .field("publish_timeout", &self.publish_timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect_delay_max", &self.reconnect_delay_max)

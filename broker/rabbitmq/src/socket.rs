@@ -4,17 +4,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// A hold on the socket that the client owns.
+/// Shuts down the socket of a connection when it is dropped.
 ///
-/// The client runs each connection on a thread of its own, which waits for ever where a broker accepts the connection
-/// and then says nothing, or does not answer the close: heartbeats are watched only in between. Dropping this shuts
-/// the socket down, and the thread ends.
+/// The AMQP client runs each connection on a thread of its own. That thread waits forever where the broker accepts the
+/// connection and then sends nothing, or does not answer the close: the client checks heartbeats only in between. Shutting
+/// down the socket ends the thread.
 #[derive(Debug, Default)]
-pub(crate) struct SocketHold(Socket);
+pub(crate) struct SocketGuard(SharedSocket);
 
-/// Where the thread that connects leaves the socket.
+/// Hands the socket from the thread that connects to the guard.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Socket(Arc<Mutex<State>>);
+pub(crate) struct SharedSocket(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 enum State {
@@ -24,15 +24,15 @@ enum State {
     GivenUp,
 }
 
-impl SocketHold {
-    pub(crate) fn socket(&self) -> Socket {
+impl SocketGuard {
+    pub(crate) fn socket(&self) -> SharedSocket {
         self.0.clone()
     }
 }
 
-impl Socket {
+impl SharedSocket {
     /// # Errors
-    /// The socket cannot be duplicated, or nobody wants it any more.
+    /// The socket cannot be duplicated, or the guard was dropped.
     pub(crate) fn connected(&self, stream: &tokio::net::TcpStream) -> io::Result<()> {
         let mut state = self.lock();
         if matches!(*state, State::GivenUp) {
@@ -47,10 +47,10 @@ impl Socket {
     }
 }
 
-impl Drop for SocketHold {
+impl Drop for SocketGuard {
     fn drop(&mut self) {
         if let State::Connected(stream) = std::mem::replace(&mut *self.0.lock(), State::GivenUp) {
-            // It may be closed already.
+            // Fails where the socket is closed already.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }

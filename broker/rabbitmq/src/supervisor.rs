@@ -5,30 +5,31 @@ use tokio::time::{Instant, sleep};
 use tokio_retry::strategy::{ExponentialBackoff, jitter};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{LinkError, in_one_line};
+use shared_types::ErrorChain;
+
+use crate::error::LinkError;
 
 const FIRST_DELAY_MS: u64 = 100;
 
-/// What works over a link and needs a new one whenever it is lost.
+/// Work over a link, which needs a new link whenever the current one is lost.
 pub(crate) trait Supervised: Send {
-    /// For the logs.
+    /// The link's name in the logs.
     const NAME: &'static str;
 
-    /// Connects and works until the link is lost or the broker is being closed; says which.
+    /// Connects and works until the link is lost or the broker is closed; returns the reason.
     fn run(&mut self) -> impl Future<Output = LinkError> + Send;
 
-    /// There is no link now.
+    /// Called when there is no link, with the reason.
     fn down(&mut self, reason: String);
 
-    /// Whether another generation is wanted at all.
+    /// Whether another link is needed.
     fn is_wanted(&self) -> bool {
         true
     }
 }
 
-/// Runs one generation after the other, with a pause in between, for as long as it takes. There is no largest number
-/// of attempts: a service that gives up is one more thing to repair. A generation that panics is over like any other;
-/// whoever looks at the link sees why.
+/// Runs the work over one link after another, with a delay in between. It never gives up, because a service that gives up needs
+/// an operator. A panic of the work counts as a lost link; the link's state shows its message.
 pub(crate) async fn supervise(
     mut work: impl Supervised,
     closing: CancellationToken,
@@ -38,17 +39,17 @@ pub(crate) async fn supervise(
     let mut last_reason = String::new();
     for generation in 1_u64.. {
         let started = Instant::now();
-        let reason = in_one_line(&run_once(&mut work).await);
+        let reason = ErrorChain(&run_once(&mut work).await).to_string();
         work.down(reason.clone());
         if closing.is_cancelled() || !work.is_wanted() {
             return;
         }
         let lasted = started.elapsed();
         if lasted > longest_delay {
-            // A link that lives shorter than this is no reason to hurry.
+            // Start again with short delays only after a link that lasted.
             delays = Delays::up_to(longest_delay);
         }
-        // A broker that is away for an hour is one line in the log.
+        // A broker that is away for an hour is one warning in the log.
         if reason == last_reason {
             tracing::debug!(
                 link = name(&work),
@@ -72,8 +73,7 @@ pub(crate) async fn supervise(
     }
 }
 
-/// A generation keeps nothing for the next one but what says how the link is: there is nothing that a panic could leave
-/// half done.
+/// A panic cannot leave inconsistent data behind: the work keeps nothing for the next link but the link's state.
 async fn run_once(work: &mut impl Supervised) -> LinkError {
     AssertUnwindSafe(work.run())
         .catch_unwind()
@@ -91,7 +91,8 @@ fn name<W: Supervised>(_: &W) -> &'static str {
     W::NAME
 }
 
-/// Doubling delays, each with its upper half at random: a broker that comes back is not met by everybody at once.
+/// Exponential backoff: the delays double up to a limit, and the upper half of each is random, so that the clients of a
+/// broker do not all reconnect at the same moment.
 struct Delays {
     growing: ExponentialBackoff,
     longest: Duration,
@@ -121,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// Crashes in its first generations, and is closed in the one after.
+    /// Panics over its first links, and closes the broker over the next one.
     struct Crashing {
         crashes: usize,
         reasons: Arc<Mutex<Vec<String>>>,
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_crash_is_visible_and_the_next_generation_follows() {
+    async fn a_panic_is_visible_and_the_next_link_follows() {
         let (reasons, closing) = (Arc::default(), CancellationToken::new());
         let work = Crashing {
             crashes: 2,

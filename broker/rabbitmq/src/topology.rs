@@ -15,12 +15,12 @@ use crate::{
 pub(crate) const EXCHANGE: &str = "llm.batches";
 /// Where dead letters are published.
 pub(crate) const DEAD_EXCHANGE: &str = "llm.batches.dead";
-/// The beginning of every batch's routing key.
+/// The prefix of every batch's routing key.
 pub(crate) const ROUTING_KEY_PREFIX: &str = "batch.";
 const BINDING: &str = "batch.#";
 
-/// The exchanges and queues, declared by whoever connects first: no start order is needed, and nothing is lost
-/// because nobody had declared its queue.
+/// The exchanges and queues. Every connection declares them, so services may start in any order, and no message is lost for
+/// lack of a queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Topology {
     pub(crate) queue: ShortString,
@@ -48,8 +48,8 @@ impl Topology {
         Ok(link)
     }
 
-    /// Makes sure that everything exists. Where the user may not configure (producers and consumers of least
-    /// privilege), it is enough that somebody else has declared it.
+    /// Declares the exchanges, queues and bindings. Where the user has no permission to configure (producers and consumers of
+    /// least privilege), checks that the exchanges and queues exist.
     pub(crate) async fn declare(&self, link: &Link) -> Result<(), LinkError> {
         match self.declare_all(&link.channel().await?, false).await {
             Err(LinkError::Declare { source, .. }) if is_access_refused(&source) => {
@@ -59,32 +59,32 @@ impl Topology {
         }
     }
 
-    /// Asks something that the broker answers over this channel, after everything that was sent before.
+    /// Sends a request over this channel that the broker answers after everything that was sent before.
     pub(crate) async fn probe(&self, channel: &Channel) -> Result<(), LinkError> {
         declare_exchange(channel, EXCHANGE, ExchangeKind::Topic, true).await
     }
 
-    /// How many consumers the queue of batches has, ours and others'. May be too few while the queue is busy electing
-    /// a leader.
+    /// How many consumers the queue of batches has, those of other processes included. May be too low while the queue elects a
+    /// leader.
     pub(crate) async fn consumers(&self, channel: &Channel) -> Result<u32, LinkError> {
-        let found = look_at(channel, &self.queue).await?;
+        let found = passive_declare(channel, &self.queue).await?;
         Ok(found.consumer_count())
     }
 
     /// How many messages of a queue are ready.
     pub(crate) async fn depth(&self, link: &Link, queue: &ShortString) -> Result<u32, LinkError> {
-        // On a channel of its own: where the queue is missing, the broker closes the channel.
+        // Over a channel of its own, because the broker closes the channel where the queue is missing.
         let channel = link.channel().await?;
-        Ok(look_at(&channel, queue).await?.message_count())
+        Ok(passive_declare(&channel, queue).await?.message_count())
     }
 
     async fn declare_all(&self, channel: &Channel, passive: bool) -> Result<(), LinkError> {
         declare_exchange(channel, EXCHANGE, ExchangeKind::Topic, passive).await?;
         declare_exchange(channel, DEAD_EXCHANGE, ExchangeKind::Fanout, passive).await?;
-        // Arguments can never be changed (another value is a conflict, 406): limits belong into policies.
+        // The arguments of a queue cannot be changed later (another value is error 406), so limits belong in policies.
         declare_queue(channel, &self.queue, "quorum", passive).await?;
-        // A quorum queue counts how often a message came back, and RabbitMQ 4 drops it after 20 times: so often may
-        // an operator look at the dead letters, and more.
+        // Not a quorum queue: RabbitMQ 4 drops a message of a quorum queue after 20 redeliveries, and each listing of the dead
+        // letters redelivers them.
         declare_queue(channel, &self.dead_queue, "classic", passive).await?;
         if !passive {
             bind(channel, &self.queue, EXCHANGE, BINDING).await?;
@@ -94,13 +94,13 @@ impl Topology {
     }
 }
 
-async fn look_at(channel: &Channel, queue: &ShortString) -> Result<Queue, LinkError> {
-    let look = QueueDeclareOptions {
+async fn passive_declare(channel: &Channel, queue: &ShortString) -> Result<Queue, LinkError> {
+    let options = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()
     };
     channel
-        .queue_declare(queue.clone(), look, FieldTable::default())
+        .queue_declare(queue.clone(), options, FieldTable::default())
         .await
         .map_err(declaring(|| format!("queue {queue}")))
 }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use broker::{DeadLetter, DeadLetters as DeadLetterQueue, Selection};
+use broker::{DeadLetter, DeadLetterSelection, DeadLetters as DeadLetterQueue};
 use shared_types::Clock;
 use storage::{DeadLetterAction, DeadLetterEntry, DeadLetterLog, DeadLetterNote, Storage};
 
@@ -114,20 +114,20 @@ struct LoggedOperation<'a> {
 impl LoggedOperation<'_> {
     /// Acts upon the selected letters that exist now; returns their ids. A letter that arrives meanwhile stays: nothing
     /// disappears without an entry in the log.
-    async fn run(&self, selection: &Selection) -> anyhow::Result<Vec<String>> {
+    async fn run(&self, selection: &DeadLetterSelection) -> anyhow::Result<Vec<String>> {
         let all = self.letters.list(EVERY).await?;
         let chosen: Vec<_> = all
             .into_iter()
             .filter(|letter| match selection {
-                Selection::All => true,
-                Selection::Ids(ids) => ids.contains(&letter.id),
+                DeadLetterSelection::All => true,
+                DeadLetterSelection::Ids(ids) => ids.contains(&letter.id),
             })
             .collect();
         let mut done = Vec::new();
         for chunk in chunks(&chosen) {
             let entries = self.write_entries(chunk).await?;
             // Exactly these letters: others with the same id have no entry yet.
-            let ids = Selection::Ids(chunk.iter().map(|letter| letter.id.clone()).collect());
+            let ids = DeadLetterSelection::Ids(chunk.iter().map(|letter| letter.id.clone()).collect());
             let acted_upon = match self.action {
                 DeadLetterAction::Replay => self.letters.replay(&ids).await?,
                 DeadLetterAction::Discard => self.letters.discard(&ids).await?,
@@ -203,11 +203,11 @@ fn chunks(letters: &[DeadLetter]) -> impl Iterator<Item = &[DeadLetter]> {
     })
 }
 
-fn selection(selected: Selected) -> Selection {
+fn selection(selected: Selected) -> DeadLetterSelection {
     if selected.all {
-        Selection::All
+        DeadLetterSelection::All
     } else {
-        Selection::Ids(selected.ids)
+        DeadLetterSelection::Ids(selected.ids)
     }
 }
 
@@ -267,12 +267,12 @@ fn rejected_at(letter: &DeadLetter) -> String {
         .map_or_else(|| "unknown".to_owned(), |at| at.to_rfc3339())
 }
 
-fn report(done: &str, ids: &[String], selection: &Selection) -> anyhow::Result<()> {
+fn report(done: &str, ids: &[String], selection: &DeadLetterSelection) -> anyhow::Result<()> {
     for id in ids {
         say!("{id}");
     }
     say!("{done} {} dead letters", ids.len());
-    if let Selection::Ids(wanted) = selection {
+    if let DeadLetterSelection::Ids(wanted) = selection {
         let missing: Vec<_> = wanted
             .iter()
             .filter(|id| !ids.contains(id))
@@ -307,14 +307,14 @@ mod tests {
             Ok(self.0.lock().unwrap().iter().take(limit).cloned().collect())
         }
 
-        async fn replay(&self, selection: &Selection) -> Result<Vec<String>, DeadLetterError> {
+        async fn replay(&self, selection: &DeadLetterSelection) -> Result<Vec<String>, DeadLetterError> {
             self.discard(selection).await
         }
 
-        async fn discard(&self, selection: &Selection) -> Result<Vec<String>, DeadLetterError> {
-            let mut wanted = selection.wanted();
+        async fn discard(&self, selection: &DeadLetterSelection) -> Result<Vec<String>, DeadLetterError> {
+            let mut wanted = selection.unmatched();
             let mut letters = self.0.lock().unwrap();
-            let (gone, left) = letters.drain(..).partition(|letter| wanted.takes(&letter.id));
+            let (gone, left) = letters.drain(..).partition(|letter| wanted.matches(&letter.id));
             *letters = left;
             let gone: Vec<DeadLetter> = gone;
             Ok(gone.into_iter().map(|letter| letter.id).collect())
@@ -359,7 +359,9 @@ mod tests {
             log: Some(&log),
             clock: &ManualClock::at(DateTime::UNIX_EPOCH),
         };
-        let done = operation.run(&Selection::Ids(vec!["1".to_owned()])).await;
+        let done = operation
+            .run(&DeadLetterSelection::Ids(vec!["1".to_owned()]))
+            .await;
         assert_eq!(done.unwrap().len(), shared.len());
         assert_eq!(*letters.0.lock().unwrap(), [letter(2)]);
         let expected = vec![("1".to_owned(), true); shared.len()];

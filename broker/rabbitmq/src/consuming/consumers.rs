@@ -18,111 +18,111 @@ use lapin::{
 };
 
 use super::{
-    holdings::{HoldingsRecord, Share},
-    window::Window,
+    adaptive_prefetch::AdaptivePrefetch,
+    prefetch_usage::{ChannelPrefetch, PrefetchUsageCounters},
 };
 use crate::error::LinkError;
 
-/// Counts the consumers of one channel.
+/// Numbers the consumers of one channel, from 0 upwards in the order of their creation.
 pub(super) type ConsumerId = u64;
 
-/// A delivery, or the consumer's end.
+/// A delivery, or `None` when the consumer has ended.
 type Delivered = (ConsumerId, Option<lapin::Result<Delivery>>);
 
-/// A change of the window that the broker is being asked for.
-pub(super) type Changing = BoxFuture<'static, Result<Changed, LinkError>>;
+/// A change of the prefetch that the broker has not confirmed yet.
+pub(super) type PendingChange = BoxFuture<'static, Result<PrefetchChange, LinkError>>;
 
-/// What the broker has agreed to.
-pub(super) enum Changed {
+/// A change of the prefetch that the broker has confirmed.
+pub(super) enum PrefetchChange {
     Grown {
         consumer: Consumer,
         prefetch: usize,
     },
-    /// Those that were cancelled end by themselves.
+    /// The streams of the cancelled consumers end by themselves.
     Shrunk,
 }
 
-/// The consumers of one channel, which together are the subscription's window.
+/// The consumers of one channel. The sum of their prefetches is the subscription's prefetch.
 ///
-/// A consumer's prefetch is fixed, and the broker knows no limit in bytes. So the window grows by a consumer more, and
-/// shrinks by the cancellation of the youngest: those that stay deliver all the while, and what a cancelled one has
-/// delivered is settled over the channel like everything else. The first is never cancelled.
+/// AMQP fixes a consumer's prefetch when the consumer starts, and RabbitMQ has no limit in bytes. Therefore the prefetch
+/// grows by starting another consumer and shrinks by cancelling the youngest ones. The other consumers deliver meanwhile.
+/// Deliveries of a cancelled consumer are settled over the channel like all others. The first consumer is never cancelled.
 pub(super) struct Consumers {
     channel: Channel,
     queue: ShortString,
-    members: BTreeMap<ConsumerId, Member>,
+    consumers: BTreeMap<ConsumerId, ChannelConsumer>,
     streams: SelectAll<BoxStream<'static, Delivered>>,
     next_id: ConsumerId,
-    window: Window,
-    /// Whose the unsettled deliveries are.
-    held: HashMap<DeliveryTag, ConsumerId>,
-    share: Share,
+    prefetch: AdaptivePrefetch,
+    /// The consumer of each unsettled delivery.
+    unsettled: HashMap<DeliveryTag, ConsumerId>,
+    channel_prefetch: ChannelPrefetch,
 }
 
-struct Member {
+struct ChannelConsumer {
     tag: ShortString,
     prefetch: usize,
-    /// Of those that were received.
+    /// How many of its received deliveries are unsettled.
     unsettled: usize,
-    state: MemberState,
+    state: ConsumerState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum MemberState {
+enum ConsumerState {
     Consuming,
-    /// May still deliver.
+    /// The broker may still deliver.
     Cancelled,
-    /// Delivers no more.
+    /// The broker delivers no more.
     Ended,
 }
 
-impl Member {
-    /// How many deliveries of it can be out.
-    fn window(&self) -> usize {
+impl ChannelConsumer {
+    /// How many of its deliveries can be unsettled.
+    fn max_unsettled(&self) -> usize {
         match self.state {
-            MemberState::Consuming | MemberState::Cancelled => self.prefetch,
-            MemberState::Ended => self.unsettled,
+            ConsumerState::Consuming | ConsumerState::Cancelled => self.prefetch,
+            ConsumerState::Ended => self.unsettled,
         }
     }
 
     fn is_consuming(&self) -> bool {
-        self.state == MemberState::Consuming
+        self.state == ConsumerState::Consuming
     }
 }
 
 impl Consumers {
-    /// With the first consumer, which has a prefetch of 1.
+    /// `first` has a prefetch of 1.
     pub(super) fn new(
         channel: Channel,
         queue: ShortString,
         first: Consumer,
         limit: Prefetch,
-        record: Arc<HoldingsRecord>,
+        usage: Arc<PrefetchUsageCounters>,
     ) -> Self {
         let mut consumers = Self {
             channel,
             queue,
-            members: BTreeMap::new(),
+            consumers: BTreeMap::new(),
             streams: SelectAll::new(),
             next_id: 0,
-            window: Window::new(limit),
-            held: HashMap::new(),
-            share: Share::new(record),
+            prefetch: AdaptivePrefetch::new(limit),
+            unsettled: HashMap::new(),
+            channel_prefetch: ChannelPrefetch::new(usage),
         };
         consumers.add(first, 1);
         consumers
     }
 
-    /// The next delivery, and whose it is; `None` when all consumers have ended. Cancel-safe.
+    /// The next delivery and its consumer; `None` when all consumers have ended. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Result<(ConsumerId, Delivery), LinkError>> {
         while let Some((id, delivered)) = self.streams.next().await {
             if let Some(delivery) = delivered {
                 return Some(delivery.map(|delivery| (id, delivery)).map_err(LinkError::Lost));
             }
-            match self.members.get_mut(&id) {
-                Some(member) if !member.is_consuming() => {
-                    member.state = MemberState::Ended;
-                    self.forget_if_over(id);
+            match self.consumers.get_mut(&id) {
+                Some(consumer) if !consumer.is_consuming() => {
+                    consumer.state = ConsumerState::Ended;
+                    self.remove_if_finished(id);
                 }
                 _ => return Some(Err(LinkError::ConsumerCancelled)),
             }
@@ -131,66 +131,68 @@ impl Consumers {
     }
 
     pub(super) fn received(&mut self, id: ConsumerId, delivery: &Delivery) {
-        self.held.insert(delivery.delivery_tag, id);
-        self.window.seen(delivery.data.len(), self.held.len());
-        if let Some(member) = self.members.get_mut(&id) {
-            member.unsettled += 1;
+        self.unsettled.insert(delivery.delivery_tag, id);
+        self.prefetch.record(delivery.data.len(), self.unsettled.len());
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.unsettled += 1;
         }
     }
 
     pub(super) fn settled(&mut self, tag: DeliveryTag) {
-        let Some(id) = self.held.remove(&tag) else { return };
-        if let Some(member) = self.members.get_mut(&id) {
-            member.unsettled -= 1;
+        let Some(id) = self.unsettled.remove(&tag) else {
+            return;
+        };
+        if let Some(consumer) = self.consumers.get_mut(&id) {
+            consumer.unsettled -= 1;
         }
-        self.forget_if_over(id);
+        self.remove_if_finished(id);
     }
 
-    /// Asks for another window, where what was seen calls for it.
-    pub(super) fn adapt(&mut self) -> Option<Changing> {
-        let (now, others) = (self.consuming(), self.leaving());
-        let wanted = self.window.wanted(now, others);
-        let changing = match wanted.checked_sub(now) {
+    /// Starts to change the prefetch, where the recent deliveries call for another one.
+    pub(super) fn adapt(&mut self) -> Option<PendingChange> {
+        let (current, draining) = (self.consuming(), self.draining());
+        let target = self.prefetch.target(current, draining);
+        let change = match target.checked_sub(current) {
             Some(0) => return None,
             Some(more) => self.grow(more),
-            None => self.shrink(wanted)?,
+            None => self.shrink(target)?,
         };
-        tracing::debug!(prefetch = wanted, prefetch.before = now, "another prefetch");
-        Some(changing)
+        tracing::debug!(prefetch = target, prefetch.before = current, "another prefetch");
+        Some(change)
     }
 
-    pub(super) fn changed(&mut self, changed: Changed) {
-        if let Changed::Grown { consumer, prefetch } = changed {
+    pub(super) fn changed(&mut self, change: PrefetchChange) {
+        if let PrefetchChange::Grown { consumer, prefetch } = change {
             self.add(consumer, prefetch);
         }
     }
 
-    /// Cancels all; what they have delivered until then comes before their end.
-    pub(super) fn cancel_all(&mut self) -> Changing {
+    /// Cancels all consumers. Their streams end after the deliveries that the broker has sent until then.
+    pub(super) fn cancel_all(&mut self) -> PendingChange {
         self.cancel(|_| true)
     }
 
     fn add(&mut self, consumer: Consumer, prefetch: usize) {
         let id = self.next_id;
         self.next_id += 1;
-        let member = Member {
+        let state = ChannelConsumer {
             tag: consumer.tag(),
             prefetch,
             unsettled: 0,
-            state: MemberState::Consuming,
+            state: ConsumerState::Consuming,
         };
-        self.members.insert(id, member);
+        self.consumers.insert(id, state);
         let delivered = consumer.map(Some).chain(once(ready(None)));
         self.streams
             .push(delivered.map(move |delivery| (id, delivery)).boxed());
-        self.share.set(self.consuming());
+        self.channel_prefetch.set(self.consuming());
     }
 
-    fn grow(&self, more: usize) -> Changing {
+    fn grow(&self, more: usize) -> PendingChange {
         let (channel, queue) = (self.channel.clone(), self.queue.clone());
         async move {
             let consumer = consume(&channel, &queue, more).await?;
-            Ok(Changed::Grown {
+            Ok(PrefetchChange::Grown {
                 consumer,
                 prefetch: more,
             })
@@ -198,66 +200,75 @@ impl Consumers {
         .boxed()
     }
 
-    /// Cancels the youngest until what stays is no more than `wanted`. Nothing where only the first is left.
-    fn shrink(&mut self, wanted: usize) -> Option<Changing> {
-        let mut stays = 0;
-        let youngest = self.members.iter().filter(|(_, member)| member.is_consuming());
-        let first_to_go = youngest.skip_while(|(_, member)| {
-            stays += member.prefetch;
-            stays <= wanted
+    /// Cancels the youngest consumers until the prefetch is at most `target`. `None` where only the first consumer is left.
+    fn shrink(&mut self, target: usize) -> Option<PendingChange> {
+        let mut kept = 0;
+        let consuming = self
+            .consumers
+            .iter()
+            .filter(|(_, consumer)| consumer.is_consuming());
+        let first_cancelled = consuming.skip_while(|(_, consumer)| {
+            kept += consumer.prefetch;
+            kept <= target
         });
-        let first_to_go = first_to_go.map(|(id, _)| *id).next()?;
-        Some(self.cancel(|id| id >= first_to_go))
+        let first_cancelled = first_cancelled.map(|(id, _)| *id).next()?;
+        Some(self.cancel(|id| id >= first_cancelled))
     }
 
-    fn cancel(&mut self, which: impl Fn(ConsumerId) -> bool) -> Changing {
+    fn cancel(&mut self, which: impl Fn(ConsumerId) -> bool) -> PendingChange {
         let mut tags = Vec::new();
-        for (id, member) in &mut self.members {
-            if member.is_consuming() && which(*id) {
-                member.state = MemberState::Cancelled;
-                tags.push(member.tag.clone());
+        for (id, consumer) in &mut self.consumers {
+            if consumer.is_consuming() && which(*id) {
+                consumer.state = ConsumerState::Cancelled;
+                tags.push(consumer.tag.clone());
             }
         }
-        self.share.set(self.consuming());
+        self.channel_prefetch.set(self.consuming());
         let channel = self.channel.clone();
         async move {
             let cancels = tags
                 .into_iter()
                 .map(|tag| channel.basic_cancel(tag, BasicCancelOptions::default()));
             try_join_all(cancels).await.map_err(LinkError::Lost)?;
-            Ok(Changed::Shrunk)
+            Ok(PrefetchChange::Shrunk)
         }
         .boxed()
     }
 
+    /// The prefetch of the consumers that are not cancelled.
     fn consuming(&self) -> usize {
-        let consuming = self.members.values().filter(|member| member.is_consuming());
-        consuming.map(Member::window).sum()
+        let consuming = self.consumers.values().filter(|consumer| consumer.is_consuming());
+        consuming.map(ChannelConsumer::max_unsettled).sum()
     }
 
-    fn leaving(&self) -> usize {
-        let leaving = self.members.values().filter(|member| !member.is_consuming());
-        leaving.map(Member::window).sum()
+    /// How many deliveries of cancelled and ended consumers can be unsettled.
+    fn draining(&self) -> usize {
+        let draining = self
+            .consumers
+            .values()
+            .filter(|consumer| !consumer.is_consuming());
+        draining.map(ChannelConsumer::max_unsettled).sum()
     }
 
-    fn forget_if_over(&mut self, id: ConsumerId) {
-        let is_over = |member: &Member| member.state == MemberState::Ended && member.unsettled == 0;
-        if self.members.get(&id).is_some_and(is_over) {
-            self.members.remove(&id);
+    fn remove_if_finished(&mut self, id: ConsumerId) {
+        let is_finished =
+            |consumer: &ChannelConsumer| consumer.state == ConsumerState::Ended && consumer.unsettled == 0;
+        if self.consumers.get(&id).is_some_and(is_finished) {
+            self.consumers.remove(&id);
         }
     }
 }
 
-/// A new consumer of the channel, with a prefetch of its own.
+/// Starts a consumer of the channel, with a prefetch of its own.
 pub(super) async fn consume(
     channel: &Channel,
     queue: &ShortString,
     prefetch: usize,
 ) -> Result<Consumer, LinkError> {
-    // A window has at most `u16::MAX`; 0 would be no limit.
+    // A prefetch has at most `u16::MAX`; for AMQP 0 means no limit.
     let prefetch = u16::try_from(prefetch).unwrap_or(u16::MAX).max(1);
-    // Before consuming, or the whole queue is delivered at once; per consumer, because quorum queues refuse a limit for
-    // the channel.
+    // Set before consuming, or the broker delivers the whole queue at once. Per consumer, because quorum queues refuse a
+    // limit for the channel.
     channel
         .basic_qos(prefetch, BasicQosOptions { global: false })
         .await

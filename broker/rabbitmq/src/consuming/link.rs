@@ -7,30 +7,30 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     RabbitMqSubscription,
+    acknowledger::DeadLetterWriter,
     consumers::{Consumers, consume},
-    generation::{Generation, Subscriber},
-    holdings::HoldingsRecord,
-    receipt::Undertaker,
+    prefetch_usage::PrefetchUsageCounters,
+    session::{ConsumeSession, SubscriptionContext},
 };
 use crate::{
     RabbitMqSettings,
     error::{LinkError, answered},
     link::Link,
-    publishing::Lane,
-    record::LinkRecord,
+    link_statistics::LinkStatisticsRecorder,
+    publishing::PublishHandle,
     supervisor::Supervised,
     topology::Topology,
 };
 
-/// The connection of one subscription. It publishes nothing (dead letters go through the publishing connection), so
-/// that an alarm of the broker does not hold up its acknowledgements.
+/// The connection of one subscription. It publishes nothing; dead letters go over the publishing connection. Otherwise an
+/// alarm of the broker, which blocks connections that publish, would block the acknowledgements too.
 #[derive(Debug)]
 pub(crate) struct ConsumingLink {
     settings: Arc<RabbitMqSettings>,
     prefetch: Prefetch,
-    subscriber: Subscriber,
+    context: SubscriptionContext,
     state: watch::Sender<LinkState>,
-    record: Arc<LinkRecord>,
+    statistics: Arc<LinkStatisticsRecorder>,
     has_connected: bool,
 }
 
@@ -39,58 +39,58 @@ impl ConsumingLink {
         settings: Arc<RabbitMqSettings>,
         topology: Topology,
         prefetch: Prefetch,
-        lane: Lane,
-        record: Arc<LinkRecord>,
-        holdings: Arc<HoldingsRecord>,
+        publisher: PublishHandle,
+        statistics: Arc<LinkStatisticsRecorder>,
+        prefetch_usage: Arc<PrefetchUsageCounters>,
         closing: CancellationToken,
     ) -> (Self, RabbitMqSubscription, watch::Receiver<LinkState>) {
-        let (incoming, receiver) = mpsc::channel(usize::from(prefetch.messages.get()));
+        let (deliveries, receiver) = mpsc::channel(usize::from(prefetch.messages.get()));
         let (state, watched) = watch::channel(LinkState::Down {
             reason: "connecting".to_owned(),
         });
-        let undertaker = Undertaker {
-            lane,
+        let dead_letter_writer = DeadLetterWriter {
+            publisher,
             clock: Arc::clone(&settings.clock),
         };
-        let subscriber = Subscriber {
-            incoming,
-            undertaker: Arc::new(undertaker),
-            holdings,
+        let context = SubscriptionContext {
+            deliveries,
+            dead_letter_writer: Arc::new(dead_letter_writer),
+            prefetch_usage,
             topology,
             closing,
-            patience: settings.longest_silence(),
+            answer_timeout: settings.max_silence(),
             probe_interval: settings.probe_interval,
         };
         let link = Self {
             settings,
             prefetch,
-            subscriber,
+            context,
             state,
-            record,
+            statistics,
             has_connected: false,
         };
-        (link, RabbitMqSubscription { incoming: receiver }, watched)
+        (link, RabbitMqSubscription { deliveries: receiver }, watched)
     }
 
     async fn connect(&self) -> Result<(Link, Channel, Consumer), LinkError> {
-        let topology = &self.subscriber.topology;
+        let topology = &self.context.topology;
         let link = topology.open_link(&self.settings, "consuming").await?;
         let after = self.settings.connect_timeout;
-        let silent = |error| match error {
-            LinkError::Silent { after, .. } => LinkError::SilentQueue {
+        let name_queue = |error| match error {
+            LinkError::Timeout { after, .. } => LinkError::QueueTimeout {
                 queue: topology.queue.to_string(),
                 after,
             },
             error => error,
         };
-        let begun = answered("consuming from the queue", after, self.begin(&link)).await;
-        let (channel, consumer) = begun.map_err(silent)?;
+        let started = answered("consuming from the queue", after, self.start_consuming(&link)).await;
+        let (channel, consumer) = started.map_err(name_queue)?;
         Ok((link, channel, consumer))
     }
 
-    async fn begin(&self, link: &Link) -> Result<(Channel, Consumer), LinkError> {
+    async fn start_consuming(&self, link: &Link) -> Result<(Channel, Consumer), LinkError> {
         let channel = link.channel().await?;
-        let consumer = consume(&channel, &self.subscriber.topology.queue, 1).await?;
+        let consumer = consume(&channel, &self.context.topology.queue, 1).await?;
         Ok((channel, consumer))
     }
 }
@@ -99,31 +99,30 @@ impl Supervised for ConsumingLink {
     const NAME: &'static str = "consuming";
 
     async fn run(&mut self) -> LinkError {
-        let (link, channel, consumer) =
-            match self.subscriber.closing.run_until_cancelled(self.connect()).await {
-                None => return LinkError::Closed,
-                Some(Err(error)) => return error,
-                Some(Ok(connected)) => connected,
-            };
+        let (link, channel, consumer) = match self.context.closing.run_until_cancelled(self.connect()).await {
+            None => return LinkError::Closed,
+            Some(Err(error)) => return error,
+            Some(Ok(connected)) => connected,
+        };
         self.state.send_replace(LinkState::Ready);
         if std::mem::replace(&mut self.has_connected, true) {
-            self.record.reconnected();
+            self.statistics.reconnected();
         }
         tracing::info!(
             prefetch.messages = self.prefetch.messages,
             prefetch.bytes = self.prefetch.bytes,
             "consuming"
         );
-        let delivering = channel.clone();
-        let (queue, holdings) = (
-            self.subscriber.topology.queue.clone(),
-            Arc::clone(&self.subscriber.holdings),
+        let consumed_channel = channel.clone();
+        let (queue, prefetch_usage) = (
+            self.context.topology.queue.clone(),
+            Arc::clone(&self.context.prefetch_usage),
         );
-        let consumers = Consumers::new(channel.clone(), queue, consumer, self.prefetch, holdings);
-        let most = usize::from(self.prefetch.messages.get());
-        let generation = Generation::new(&self.subscriber, &link, channel, consumers, most);
-        let Err(reason) = generation.consume().await;
-        link.close_channel(&delivering).await;
+        let consumers = Consumers::new(channel.clone(), queue, consumer, self.prefetch, prefetch_usage);
+        let max_unsettled = usize::from(self.prefetch.messages.get());
+        let session = ConsumeSession::new(&self.context, &link, channel, consumers, max_unsettled);
+        let Err(reason) = session.consume().await;
+        link.close_channel(&consumed_channel).await;
         link.close().await;
         reason
     }
@@ -133,6 +132,6 @@ impl Supervised for ConsumingLink {
     }
 
     fn is_wanted(&self) -> bool {
-        !self.subscriber.incoming.is_closed()
+        !self.context.deliveries.is_closed()
     }
 }

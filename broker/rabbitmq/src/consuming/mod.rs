@@ -1,38 +1,38 @@
 //! Consuming: a subscription, and the task that owns the channel behind it.
 
+mod acknowledger;
+mod adaptive_prefetch;
 mod consumers;
-mod generation;
-mod holdings;
 mod link;
-mod receipt;
-mod shelf;
-mod unsettled;
-mod window;
+mod prefetch_usage;
+mod session;
+mod undelivered_buffer;
+mod unsettled_tags;
 
-pub(crate) use holdings::HoldingsRecord;
 pub(crate) use link::ConsumingLink;
+pub(crate) use prefetch_usage::PrefetchUsageCounters;
 
 use async_trait::async_trait;
 use broker::{Delivery, Subscription};
 use tokio::sync::mpsc;
 
-use self::shelf::Incoming;
+use self::undelivered_buffer::BufferedDelivery;
 
-/// The deliveries of all generations of one subscription.
+/// A subscription: receives the deliveries of one connection after another.
 #[derive(Debug)]
 pub(crate) struct RabbitMqSubscription {
-    incoming: mpsc::Receiver<Incoming>,
+    deliveries: mpsc::Receiver<BufferedDelivery>,
 }
 
 #[async_trait]
 impl Subscription for RabbitMqSubscription {
     async fn next(&mut self) -> Option<Delivery> {
         loop {
-            let receipt = self.incoming.recv().await?.take();
-            // What a lost link had delivered comes again over the next one.
-            if let Some(receipt) = receipt.filter(|receipt| !receipt.is_stale()) {
-                let (body, redelivered) = (receipt.body(), receipt.is_redelivered());
-                return Some(Delivery::new(body, redelivered, Box::new(receipt)));
+            let acknowledger = self.deliveries.recv().await?.take();
+            // The broker delivers the messages of a lost link again over the next one.
+            if let Some(acknowledger) = acknowledger.filter(|acknowledger| !acknowledger.is_stale()) {
+                let (body, redelivered) = (acknowledger.body(), acknowledger.is_redelivered());
+                return Some(Delivery::new(body, redelivered, Box::new(acknowledger)));
             }
         }
     }

@@ -8,24 +8,27 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Current, Lane, LaneState, Window, signs::Signs, transmission::transmit, window::places};
+use super::{
+    OpenChannel, PublishHandle, PublishState, UnconfirmedLimit, broker_activity::BrokerActivity,
+    publish_loop::run_publish_loop, unconfirmed_limit::max_unconfirmed,
+};
 use crate::{
     RabbitMqSettings,
     error::{LinkError, answered},
     link::{CHECK_INTERVAL, Link},
-    record::LinkRecord,
+    link_statistics::LinkStatisticsRecorder,
     supervisor::Supervised,
     topology::Topology,
 };
 
-/// The connection that publishes, and nothing else: the broker may block it (memory or disk alarm), and a blocked
-/// connection sends nothing at all, acknowledgements included.
+/// The connection that publishes. It does not consume: the broker may block a connection that publishes (memory or disk
+/// alarm), and a blocked connection could not send acknowledgements.
 #[derive(Debug)]
 pub(crate) struct PublishingLink {
     settings: Arc<RabbitMqSettings>,
     topology: Topology,
-    state: watch::Sender<LaneState>,
-    record: Arc<LinkRecord>,
+    state: watch::Sender<PublishState>,
+    statistics: Arc<LinkStatisticsRecorder>,
     has_connected: bool,
     closing: CancellationToken,
 }
@@ -35,81 +38,84 @@ impl PublishingLink {
         settings: Arc<RabbitMqSettings>,
         topology: Topology,
         closing: CancellationToken,
-    ) -> (Self, Lane) {
-        let (state, receiver) = watch::channel(LaneState::Down {
+    ) -> (Self, PublishHandle) {
+        let (state, receiver) = watch::channel(PublishState::Down {
             reason: "connecting".to_owned(),
         });
-        let record = Arc::new(LinkRecord::default());
-        let lane = Lane {
+        let statistics = Arc::new(LinkStatisticsRecorder::default());
+        let publisher = PublishHandle {
             state: receiver,
-            window: Window::of(&settings),
-            record: Arc::clone(&record),
+            limit: UnconfirmedLimit::new(&settings),
+            statistics: Arc::clone(&statistics),
             timeout: settings.publish_timeout,
+            app_id: settings.app_id.clone(),
         };
         let link = Self {
             settings,
             topology,
             state,
-            record,
+            statistics,
             has_connected: false,
             closing,
         };
-        (link, lane)
+        (link, publisher)
     }
 
     async fn connect(&self) -> Result<(Arc<Link>, Channel), LinkError> {
         let link = self.topology.open_link(&self.settings, "publishing").await?;
-        let patience = self.settings.connect_timeout;
-        let channel = answered("asking for confirms", patience, link.confirming_channel()).await?;
+        let timeout = self.settings.connect_timeout;
+        let channel = answered("asking for confirms", timeout, link.confirming_channel()).await?;
         Ok((Arc::new(link), channel))
     }
 
-    /// Follows what the broker says about the connection, until it is lost.
+    /// Handles the events of the connection until it is lost; returns why.
     async fn watch(
         &self,
         link: &Link,
         channel: &Channel,
-        signs: &Signs,
+        activity: &BrokerActivity,
         mut events: impl Stream<Item = Event> + Unpin,
     ) -> LinkError {
-        let mut ended = pin!(self.check_until_it_ends(link, channel, signs));
+        let mut lost = pin!(self.check_until_lost(link, channel, activity));
         loop {
             tokio::select! {
                 biased;
                 event = events.next() => match event {
-                    Some(Event::ConnectionBlocked(reason)) => self.blocked(Some(reason)),
-                    Some(Event::ConnectionUnblocked) => self.blocked(None),
+                    Some(Event::ConnectionBlocked(reason)) => self.set_blocked(Some(reason)),
+                    Some(Event::ConnectionUnblocked) => self.set_blocked(None),
                     Some(Event::Error(error)) => return LinkError::Lost(error),
                     Some(_) => {}
                     None => return LinkError::ChannelClosed,
                 },
-                error = &mut ended => return error,
+                error = &mut lost => return error,
             }
         }
     }
 
-    async fn check_until_it_ends(&self, link: &Link, channel: &Channel, signs: &Signs) -> LinkError {
+    /// Checks the connection again and again, for faults that raise no event; returns why it is lost. Asks the broker for an
+    /// answer where nothing has come from it for [`RabbitMqSettings::probe_interval`].
+    async fn check_until_lost(&self, link: &Link, channel: &Channel, activity: &BrokerActivity) -> LinkError {
         let mut checks = tokio::time::interval(CHECK_INTERVAL);
-        let mut answered = Instant::now();
+        let mut last_answer = Instant::now();
         loop {
             checks.tick().await;
             let checked = async {
                 link.check(channel)?;
-                if signs.take_unroutable() {
+                if activity.take_returned() {
                     tracing::warn!(
                         "the broker returns messages that no queue takes: declaring the topology again"
                     );
-                    let patience = self.settings.connect_timeout;
-                    self.unless_blocked("declaring again", patience, self.topology.declare(link))
+                    let timeout = self.settings.connect_timeout;
+                    self.unless_blocked("declaring again", timeout, self.topology.declare(link))
                         .await?;
                 }
-                if signs.take_answered() || self.is_blocked() {
-                    answered = Instant::now();
-                } else if answered.elapsed() > self.settings.probe_interval {
-                    let patience = self.settings.longest_silence();
-                    self.unless_blocked("a question in between", patience, self.topology.probe(channel))
+                if activity.take_answered() || self.is_blocked() {
+                    last_answer = Instant::now();
+                } else if last_answer.elapsed() > self.settings.probe_interval {
+                    let timeout = self.settings.max_silence();
+                    self.unless_blocked("a question in between", timeout, self.topology.probe(channel))
                         .await?;
-                    answered = Instant::now();
+                    last_answer = Instant::now();
                 }
                 Ok(())
             };
@@ -119,7 +125,7 @@ impl PublishingLink {
         }
     }
 
-    /// As [`answered`], but a broker that blocks the connection reads nothing, so owes no answer.
+    /// [`answered`], but a missing answer is no error while the broker blocks the connection: it reads nothing then.
     async fn unless_blocked(
         &self,
         doing: &'static str,
@@ -129,23 +135,23 @@ impl PublishingLink {
         match timeout(after, step).await {
             Ok(outcome) => outcome,
             Err(_elapsed) if self.is_blocked() => Ok(()),
-            Err(_elapsed) => Err(LinkError::Silent { doing, after }),
+            Err(_elapsed) => Err(LinkError::Timeout { doing, after }),
         }
     }
 
     fn is_blocked(&self) -> bool {
-        matches!(&*self.state.borrow(), LaneState::Up(current) if current.blocked.is_some())
+        matches!(&*self.state.borrow(), PublishState::Up(channel) if channel.blocked.is_some())
     }
 
-    fn blocked(&self, reason: Option<String>) {
+    fn set_blocked(&self, reason: Option<String>) {
         match &reason {
             Some(reason) => tracing::warn!(reason, "the broker blocks publishing"),
             None => tracing::info!("the broker accepts publishing again"),
         }
-        self.record.set_blocked(reason.is_some());
+        self.statistics.set_blocked(reason.is_some());
         self.state.send_modify(|state| {
-            if let LaneState::Up(current) = state {
-                current.blocked = reason;
+            if let PublishState::Up(channel) = state {
+                channel.blocked = reason;
             }
         });
     }
@@ -161,25 +167,25 @@ impl Supervised for PublishingLink {
             Some(Ok(connected)) => connected,
         };
         let events = link.events();
-        let (requests, requested) = mpsc::channel(places(&self.settings));
-        self.state.send_replace(LaneState::Up(Current {
+        let (requests, requested) = mpsc::channel(max_unconfirmed(&self.settings));
+        self.state.send_replace(PublishState::Up(OpenChannel {
             link: Arc::clone(&link),
             requests,
             blocked: None,
         }));
         if std::mem::replace(&mut self.has_connected, true) {
-            self.record.reconnected();
+            self.statistics.reconnected();
         }
         tracing::info!("publishing is possible");
-        let signs = Signs::default();
-        let ended = self.watch(&link, &channel, &signs, events);
-        let reason = transmit(&channel, requested, &signs, ended, &self.closing).await;
+        let activity = BrokerActivity::default();
+        let lost = self.watch(&link, &channel, &activity, events);
+        let reason = run_publish_loop(&channel, requested, &activity, lost, &self.closing).await;
         link.close().await;
         reason
     }
 
     fn down(&mut self, reason: String) {
-        self.record.set_blocked(false);
-        self.state.send_replace(LaneState::Down { reason });
+        self.statistics.set_blocked(false);
+        self.state.send_replace(PublishState::Down { reason });
     }
 }

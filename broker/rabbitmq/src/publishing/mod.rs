@@ -1,13 +1,13 @@
-//! Publishing: a lane that any number of tasks share, and the task that owns the channel behind it.
+//! Publishing: a handle that any number of tasks share, and the task that owns the channel behind it.
 
-mod confirms;
+mod broker_activity;
+mod confirm_resolver;
 mod link;
-mod signs;
-mod transmission;
-mod window;
+mod publish_loop;
+mod unconfirmed_limit;
 
 pub(crate) use link::PublishingLink;
-use window::{Place, Window};
+use unconfirmed_limit::{UnconfirmedLimit, UnconfirmedPermit};
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,60 +18,63 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use crate::{RabbitMqSettings, error::LinkLost, link::Link, outgoing::Outgoing, record::LinkRecord};
+use crate::{
+    amqp_message::AmqpMessage, error::LinkLost, link::Link, link_statistics::LinkStatisticsRecorder,
+};
 
-type Outcome = Result<(), PublishError>;
+type PublishResult = Result<(), PublishError>;
 
-/// A message for the task that owns the channel.
+/// Asks the task that owns the channel to publish a message.
 #[derive(Debug)]
-struct Request {
-    message: Outgoing,
-    outcome: oneshot::Sender<Outcome>,
-    /// A place in the window. It is kept until the broker has answered or the link is lost, also when nobody waits
-    /// any more: a publish that timed out is still with the client and may yet be sent.
-    place: Place,
+struct PublishRequest {
+    message: AmqpMessage,
+    outcome: oneshot::Sender<PublishResult>,
+    /// Kept until the broker has answered or the link is lost. A publish that timed out keeps it too, because the AMQP client
+    /// may still send the message.
+    permit: UnconfirmedPermit,
 }
 
-/// What the publishing task says of itself.
+/// The state of the link that publishes.
 #[derive(Debug)]
-enum LaneState {
+enum PublishState {
     Down { reason: String },
-    Up(Current),
+    Up(OpenChannel),
 }
 
-/// The link of the current generation.
 #[derive(Debug)]
-struct Current {
+struct OpenChannel {
     link: Arc<Link>,
-    requests: mpsc::Sender<Request>,
-    /// The broker's words while it accepts nothing.
+    requests: mpsc::Sender<PublishRequest>,
+    /// The reason that the broker gave, while it blocks the connection.
     blocked: Option<String>,
 }
 
-/// Where messages are published, whatever becomes of the links behind it. Clones share the window.
+/// Publishes messages over the current link. It stays the same when the link is replaced. Clones share the limit of
+/// unconfirmed publishes.
 #[derive(Debug, Clone)]
-pub(crate) struct Lane {
-    state: watch::Receiver<LaneState>,
-    window: Window,
-    record: Arc<LinkRecord>,
+pub(crate) struct PublishHandle {
+    state: watch::Receiver<PublishState>,
+    limit: UnconfirmedLimit,
+    statistics: Arc<LinkStatisticsRecorder>,
     timeout: Duration,
+    app_id: String,
 }
 
-impl Lane {
-    /// Waits until the broker has taken responsibility for the message.
-    pub(crate) async fn publish(&self, message: Outgoing) -> Outcome {
+impl PublishHandle {
+    /// Publishes a message and waits for the broker's confirmation.
+    pub(crate) async fn publish_confirmed(&self, message: AmqpMessage) -> PublishResult {
         self.requests()?;
         let deadline = Instant::now() + self.timeout;
-        let Ok(place) = timeout_at(deadline, self.window.enter(message.body.len())).await else {
-            return Err(self.unavailable("no place in the window became free"));
+        let Ok(permit) = timeout_at(deadline, self.limit.acquire(message.body.len())).await else {
+            return Err(self.unavailable("too many publishes are unconfirmed"));
         };
         let (outcome, answer) = oneshot::channel();
-        let request = Request {
+        let request = PublishRequest {
             message,
             outcome,
-            place,
+            permit,
         };
-        // The queue has a slot for each place in the window, so it is never full; it may be closed by now.
+        // Fails only where the channel was closed meanwhile: it has a place for each permit.
         if self.requests()?.try_send(request).is_err() {
             return Err(self.unavailable("the link is being closed"));
         }
@@ -82,38 +85,19 @@ impl Lane {
         }
     }
 
-    pub(crate) fn link(&self) -> LinkState {
-        match &*self.state.borrow() {
-            LaneState::Down { reason } => LinkState::Down {
-                reason: reason.clone(),
-            },
-            LaneState::Up(Current { blocked: None, .. }) => LinkState::Ready,
-            LaneState::Up(Current {
-                blocked: Some(reason),
-                ..
-            }) => LinkState::Blocked {
-                reason: reason.clone(),
-            },
-        }
-    }
-
-    pub(crate) fn statistics(&self) -> LinkStatistics {
-        self.record.statistics()
-    }
-
-    /// The connection of the current generation.
+    /// The current connection.
     pub(crate) fn connection(&self) -> Result<Arc<Link>, PublishError> {
-        self.current(|current| Arc::clone(&current.link))
+        self.open_channel(|channel| Arc::clone(&channel.link))
     }
 
-    fn requests(&self) -> Result<mpsc::Sender<Request>, PublishError> {
-        self.current(|current| current.requests.clone())
+    fn requests(&self) -> Result<mpsc::Sender<PublishRequest>, PublishError> {
+        self.open_channel(|channel| channel.requests.clone())
     }
 
-    fn current<T>(&self, part: impl FnOnce(&Current) -> T) -> Result<T, PublishError> {
+    fn open_channel<T>(&self, read: impl FnOnce(&OpenChannel) -> T) -> Result<T, PublishError> {
         match &*self.state.borrow() {
-            LaneState::Up(current) => Ok(part(current)),
-            LaneState::Down { reason } => Err(PublishError::Unavailable {
+            PublishState::Up(channel) => Ok(read(channel)),
+            PublishState::Down { reason } => Err(PublishError::Unavailable {
                 reason: reason.clone(),
             }),
         }
@@ -129,39 +113,35 @@ impl Lane {
     }
 }
 
-fn unconfirmed(source: impl std::error::Error + Send + Sync + 'static) -> PublishError {
-    PublishError::Unconfirmed {
-        source: Box::new(source),
-    }
-}
-
-/// Publishes batches.
-#[derive(Debug)]
-pub(crate) struct RabbitMqPublisher {
-    lane: Lane,
-    app_id: String,
-}
-
-impl RabbitMqPublisher {
-    pub(crate) fn new(lane: Lane, settings: &RabbitMqSettings) -> Self {
-        Self {
-            lane,
-            app_id: settings.app_id.clone(),
-        }
-    }
-}
-
 #[async_trait]
-impl Publisher for RabbitMqPublisher {
-    async fn publish(&self, message: &OutgoingMessage) -> Outcome {
-        self.lane.publish(Outgoing::batch(message, &self.app_id)).await
+impl Publisher for PublishHandle {
+    async fn publish(&self, message: &OutgoingMessage) -> PublishResult {
+        self.publish_confirmed(AmqpMessage::batch(message, &self.app_id))
+            .await
     }
 
     fn link(&self) -> LinkState {
-        self.lane.link()
+        match &*self.state.borrow() {
+            PublishState::Down { reason } => LinkState::Down {
+                reason: reason.clone(),
+            },
+            PublishState::Up(OpenChannel { blocked: None, .. }) => LinkState::Ready,
+            PublishState::Up(OpenChannel {
+                blocked: Some(reason),
+                ..
+            }) => LinkState::Blocked {
+                reason: reason.clone(),
+            },
+        }
     }
 
     fn statistics(&self) -> LinkStatistics {
-        self.lane.statistics()
+        self.statistics.read()
+    }
+}
+
+fn unconfirmed(source: impl std::error::Error + Send + Sync + 'static) -> PublishError {
+    PublishError::Unconfirmed {
+        source: Box::new(source),
     }
 }

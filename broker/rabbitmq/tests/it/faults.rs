@@ -129,7 +129,8 @@ async fn what_nobody_takes_does_not_pile_up_over_lost_connections(server: &Rabbi
     let mut subscription = subscribe(&broker, 10);
     for reconnects in 0..3 {
         until("all is delivered, and is here once", async || {
-            broker.consume_statistics().reconnects >= reconnects && broker.holdings().deliveries == MESSAGES
+            broker.consume_statistics().reconnects >= reconnects
+                && broker.prefetch_usage().deliveries == MESSAGES
         })
         .await;
         server.close_all_connections("a fault").await.unwrap();
@@ -226,7 +227,7 @@ async fn publish_until_blocked(publisher: &dyn Publisher, number: u64) -> usize 
 async fn a_memory_alarm_blocks_publishing_but_not_consuming(server: &RabbitMqServer) {
     const WINDOW: usize = 4;
     let mut settings = settings(&server.create_vhost().await.unwrap());
-    settings.publish_window = NonZeroUsize::new(WINDOW).unwrap();
+    settings.max_unconfirmed = NonZeroUsize::new(WINDOW).unwrap();
     settings.publish_timeout = SHORT;
     let broker = RabbitMqBroker::start(settings);
     publish_link(&broker, LinkState::is_ready).await;

@@ -1,11 +1,11 @@
 //! The backend on real brokers.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-mod budget;
 mod conflicts;
 mod conformance;
 mod faults;
 mod messages;
+mod prefetch_bytes;
 mod routing;
 mod servers;
 mod sizes;

@@ -1,6 +1,6 @@
 //! What other programs see of us, and we of them.
 
-use broker::{Broker, LinkState, Selection};
+use broker::{Broker, DeadLetterSelection, LinkState};
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     options::{BasicGetOptions, BasicPublishOptions},
@@ -89,7 +89,11 @@ async fn an_older_producer_is_understood() {
     assert_eq!(letters.list(1).await.unwrap()[0].routing_key, QUEUE);
     // What the look held may take a moment to be back.
     until("the letter is replayed", async || {
-        !letters.replay(&Selection::All).await.unwrap().is_empty()
+        !letters
+            .replay(&DeadLetterSelection::All)
+            .await
+            .unwrap()
+            .is_empty()
     })
     .await;
     let again = next(&mut *subscription).await;

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use broker::{Delivery, Prefetch, Receipt, SettleError, Subscription};
+use broker::{Acknowledger, Delivery, Prefetch, SettleError, Subscription};
 
 use super::SimulatedBroker;
 use crate::tally::Event;
@@ -24,7 +24,7 @@ impl Subscription for SimulatedSubscription {
                         .world
                         .note(format_args!("{} gets delivery {tag}", process.name));
                     process.point("delivery", "after").await;
-                    let receipt = SimulatedReceipt {
+                    let receipt = SimulatedAcknowledger {
                         broker: self.broker.clone(),
                         tag,
                         settled: false,
@@ -44,7 +44,7 @@ impl Subscription for SimulatedSubscription {
     }
 }
 
-struct SimulatedReceipt {
+struct SimulatedAcknowledger {
     broker: SimulatedBroker,
     tag: u64,
     settled: bool,
@@ -62,7 +62,7 @@ enum Fate {
     Unconfirmed,
 }
 
-impl SimulatedReceipt {
+impl SimulatedAcknowledger {
     async fn settle(mut self: Box<Self>, rejected: Option<&str>) -> Result<(), SettleError> {
         let SimulatedBroker { process, queue, .. } = self.broker.clone();
         let what = if rejected.is_some() { "reject" } else { "ack" };
@@ -116,7 +116,7 @@ impl SimulatedReceipt {
 }
 
 #[async_trait]
-impl Receipt for SimulatedReceipt {
+impl Acknowledger for SimulatedAcknowledger {
     async fn ack(self: Box<Self>) -> Result<(), SettleError> {
         self.settle(None).await
     }
@@ -134,7 +134,7 @@ impl Receipt for SimulatedReceipt {
     }
 }
 
-impl Drop for SimulatedReceipt {
+impl Drop for SimulatedAcknowledger {
     /// Destructors of a process that was killed do not run.
     fn drop(&mut self) {
         if !self.settled && !self.broker.process.is_dead() {

@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use broker::{
-    Broker, BrokerInfo, DeadLetters, Holdings, LinkState, Prefetch, PublishError, Publisher, Subscription,
+    Broker, BrokerInfo, DeadLetters, LinkState, Prefetch, PrefetchUsage, PublishError, Publisher,
+    Subscription,
 };
 
 pub(crate) use self::queue::Queue;
@@ -73,7 +74,7 @@ impl Broker for SimulatedBroker {
         }
     }
 
-    fn holdings(&self) -> Holdings {
+    fn prefetch_usage(&self) -> PrefetchUsage {
         panic!("nobody asks what is held in the simulation")
     }
 

@@ -2,34 +2,36 @@ use std::collections::BTreeMap;
 
 use lapin::types::DeliveryTag;
 
-/// What is to become of a delivery.
+/// How a delivery is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Disposition {
     Acknowledge,
     Requeue,
 }
 
-/// What tells the broker so.
+/// The AMQP method that settles deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// Acknowledges the tag, or it and everything before it.
+    /// Acknowledges the tag; with `multiple`, all earlier ones too.
     Ack { tag: DeliveryTag, multiple: bool },
-    /// Puts the delivery back to the queue.
+    /// Negatively acknowledges the tag, with requeue.
     Requeue { tag: DeliveryTag },
 }
 
-/// The deliveries of a channel that the broker waits for, by their tags, which the broker counts upwards: what has not
-/// been received while a later one has (of another consumer of the channel) is known from the gap.
+/// The tags of the unsettled deliveries of a channel.
+///
+/// The broker numbers the deliveries of a channel upwards. A gap is a delivery to another consumer of the channel that has not
+/// been received yet.
 #[derive(Debug, Default)]
-pub(super) struct Unsettled {
+pub(super) struct UnsettledTags {
     last: DeliveryTag,
-    /// Whether it is acknowledged by the consumer.
+    /// For each tag, whether the consumer has acknowledged it.
     tags: BTreeMap<DeliveryTag, bool>,
 }
 
-impl Unsettled {
+impl UnsettledTags {
     pub(super) fn delivered(&mut self, tag: DeliveryTag) {
-        // Or an acknowledgement of all up to this one would include those that nobody has seen yet.
+        // Includes the tags in the gap: otherwise a `multiple` acknowledgement would cover deliveries not received yet.
         self.tags.extend((self.last + 1..=tag).map(|tag| (tag, false)));
         self.last = self.last.max(tag);
     }
@@ -38,19 +40,19 @@ impl Unsettled {
         self.tags.is_empty()
     }
 
-    /// The frames that settle these deliveries, in the order in which they are to be sent. Acknowledgements without a
-    /// gap from the oldest delivery on become one frame; nothing is held back to get there.
+    /// The frames that settle these deliveries, in the order in which they must be sent. Acknowledgements of consecutive tags,
+    /// from the oldest unsettled one on, become one frame. No acknowledgement is delayed for that.
     pub(super) fn settle(
         &mut self,
-        verdicts: impl IntoIterator<Item = (DeliveryTag, Verdict)>,
+        dispositions: impl IntoIterator<Item = (DeliveryTag, Disposition)>,
     ) -> Vec<Frame> {
         let mut frames = Vec::new();
-        for (tag, verdict) in verdicts {
-            match verdict {
-                Verdict::Acknowledge => {
+        for (tag, disposition) in dispositions {
+            match disposition {
+                Disposition::Acknowledge => {
                     self.tags.insert(tag, true);
                 }
-                Verdict::Requeue => {
+                Disposition::Requeue => {
                     self.tags.remove(&tag);
                     frames.push(Frame::Requeue { tag });
                 }
@@ -61,9 +63,9 @@ impl Unsettled {
             Some(oldest) => self.tags.split_off(&oldest),
             None => BTreeMap::new(),
         };
-        let without_gap = std::mem::replace(&mut self.tags, rest);
-        if let Some((tag, _)) = without_gap.last_key_value() {
-            let multiple = without_gap.len() > 1;
+        let consecutive = std::mem::replace(&mut self.tags, rest);
+        if let Some((tag, _)) = consecutive.last_key_value() {
+            let multiple = consecutive.len() > 1;
             frames.push(Frame::Ack { tag: *tag, multiple });
         }
         self.tags.retain(|tag, acknowledged| {
@@ -82,10 +84,10 @@ impl Unsettled {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Verdict::{Acknowledge, Requeue};
+    use Disposition::{Acknowledge, Requeue};
 
-    fn of(tags: impl IntoIterator<Item = DeliveryTag>) -> Unsettled {
-        let mut unsettled = Unsettled::default();
+    fn of(tags: impl IntoIterator<Item = DeliveryTag>) -> UnsettledTags {
+        let mut unsettled = UnsettledTags::default();
         tags.into_iter().for_each(|tag| unsettled.delivered(tag));
         unsettled
     }
@@ -95,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_from_the_oldest_on_is_one_frame() {
+    fn consecutive_tags_from_the_oldest_on_are_one_frame() {
         let mut unsettled = of(1..=4);
         let frames = unsettled.settle([(2, Acknowledge), (1, Acknowledge), (3, Acknowledge)]);
         assert_eq!(frames, [ack(3, true)]);
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_back_is_sent_before_an_acknowledgement_that_spans_it() {
+    fn a_requeue_is_sent_before_an_acknowledgement_that_spans_it() {
         let mut unsettled = of(1..=3);
         let frames = unsettled.settle([(1, Acknowledge), (3, Acknowledge), (2, Requeue)]);
         assert_eq!(frames, [Frame::Requeue { tag: 2 }, ack(3, true)]);

@@ -12,17 +12,17 @@ use crate::topology::EXCHANGE;
 pub(crate) const PERSISTENT: u8 = 2;
 const MAX_SHORT_STRING_BYTES: usize = 255;
 
-/// A message as AMQP sends it.
+/// A message to publish over AMQP.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct AmqpMessage {
     pub(crate) exchange: ShortString,
     pub(crate) routing_key: ShortString,
-    /// With a `message_id`, by which a message that the broker returns is recognised.
+    /// They contain a `message_id`, which identifies the message if the broker returns it.
     pub(crate) properties: BasicProperties,
     pub(crate) body: Bytes,
 }
 
-impl Outgoing {
+impl AmqpMessage {
     pub(crate) fn batch(message: &OutgoingMessage, app_id: &str) -> Self {
         let mut properties = BasicProperties::default()
             .with_message_id(short(&message.id.to_string()))
@@ -69,8 +69,8 @@ fn headers(message: &OutgoingMessage) -> FieldTable {
     headers
 }
 
-/// W3C Trace Context: the batch's id as the trace, so that whatever traces the handling of a batch, on any attempt, lands
-/// in one trace; not sampled, since nothing here exports spans.
+/// W3C Trace Context with the batch's id as the trace id, so that all attempts to handle a batch are in one trace. Not sampled,
+/// because nothing here exports spans.
 fn traceparent(id: BatchId) -> String {
     let trace = id.as_uuid().simple();
     let (_, parent) = id.as_uuid().as_u64_pair();
@@ -81,8 +81,8 @@ pub(crate) fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
 
-/// A short string of AMQP, cut at its 255 bytes: a name of 200 characters may have more, and the names in full are in
-/// the headers and the body.
+/// An AMQP short string, cut at its limit of 255 bytes. A name of 200 characters may be longer; the headers and the body
+/// contain the full name.
 pub(crate) fn short(text: &str) -> ShortString {
     text[..text.floor_char_boundary(MAX_SHORT_STRING_BYTES)].into()
 }

@@ -1,7 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use broker::{BoxError, DeadLetter, DeadLetterError, DeadLetters, Selection};
+use broker::{BoxError, DeadLetter, DeadLetterError, DeadLetterSelection, DeadLetters};
 use lapin::{
     Channel,
     options::{BasicAckOptions, BasicGetOptions, BasicNackOptions},
@@ -11,21 +11,21 @@ use tokio::sync::Mutex;
 
 use crate::{
     RabbitMqSettings,
-    confirmed::{NotConfirmed, publish_confirmed},
-    dead_letter,
+    confirmed_publish::{NotConfirmed, publish_confirmed},
+    dead_letter_format,
     error::{LinkError, answered},
     link::Link,
     received_message::ReceivedMessage,
     topology::Topology,
 };
 
-/// Looks after the queue of dead letters, over a connection that lasts for one operation.
+/// Lists, replays and discards the messages in the queue of dead letters. Each operation opens a connection of its own.
 #[derive(Debug)]
 pub(crate) struct RabbitMqDeadLetters {
     settings: Arc<RabbitMqSettings>,
     topology: Topology,
-    /// One operation at a time: what one holds, the others would not see.
-    turn: Mutex<()>,
+    /// Allows one operation at a time: an operation does not see the letters that another one holds.
+    operation_lock: Mutex<()>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,52 +47,44 @@ impl RabbitMqDeadLetters {
         Self {
             settings,
             topology,
-            turn: Mutex::default(),
+            operation_lock: Mutex::default(),
         }
     }
 
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, OperationError> {
-        let mut walk = Walk::begin(&self.settings, &self.topology).await?;
+        let mut scan = QueueScan::begin(&self.settings, &self.topology).await?;
         let mut letters = Vec::new();
         while letters.len() < limit
-            && let Some((_, letter)) = walk.next().await?
+            && let Some((_, letter)) = scan.next().await?
         {
-            letters.push(dead_letter::describe(letter));
+            letters.push(dead_letter_format::describe(letter));
         }
-        walk.end().await?;
+        scan.end().await?;
         Ok(letters)
     }
 
-    async fn replay(&self, selection: &Selection) -> Result<Vec<String>, OperationError> {
-        let mut walk = Walk::begin(&self.settings, &self.topology).await?;
-        let (mut ids, mut wanted) = (Vec::new(), selection.wanted());
-        while !wanted.is_met()
-            && let Some((tag, letter)) = walk.next().await?
+    /// Removes the selected dead letters and returns their ids. With `republish`, each is first published to the queue of
+    /// batches again.
+    async fn remove(
+        &self,
+        selection: &DeadLetterSelection,
+        republish: bool,
+    ) -> Result<Vec<String>, OperationError> {
+        let mut scan = QueueScan::begin(&self.settings, &self.topology).await?;
+        let (mut ids, mut selection) = (Vec::new(), selection.unmatched());
+        while !selection.is_exhausted()
+            && let Some((tag, letter)) = scan.next().await?
         {
-            let id = dead_letter::id(&letter.properties, &letter.body);
-            if wanted.takes(&id) {
-                self.publish_again(&walk.channel, &id, &letter).await?;
-                walk.remove(tag).await?;
+            let id = dead_letter_format::id(&letter.properties, &letter.body);
+            if selection.matches(&id) {
+                if republish {
+                    self.publish_again(&scan.channel, &id, &letter).await?;
+                }
+                scan.remove(tag).await?;
                 ids.push(id);
             }
         }
-        walk.end().await?;
-        Ok(ids)
-    }
-
-    async fn discard(&self, selection: &Selection) -> Result<Vec<String>, OperationError> {
-        let mut walk = Walk::begin(&self.settings, &self.topology).await?;
-        let (mut ids, mut wanted) = (Vec::new(), selection.wanted());
-        while !wanted.is_met()
-            && let Some((tag, letter)) = walk.next().await?
-        {
-            let id = dead_letter::id(&letter.properties, &letter.body);
-            if wanted.takes(&id) {
-                walk.remove(tag).await?;
-                ids.push(id);
-            }
-        }
-        walk.end().await?;
+        scan.end().await?;
         Ok(ids)
     }
 
@@ -102,7 +94,7 @@ impl RabbitMqDeadLetters {
         id: &str,
         letter: &ReceivedMessage,
     ) -> Result<(), OperationError> {
-        let message = dead_letter::replayed(letter, &self.topology);
+        let message = dead_letter_format::to_original(letter, &self.topology);
         let after = self.settings.publish_timeout;
         publish_confirmed(
             channel,
@@ -123,18 +115,18 @@ impl RabbitMqDeadLetters {
 #[async_trait]
 impl DeadLetters for RabbitMqDeadLetters {
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, DeadLetterError> {
-        let _turn = self.turn.lock().await;
+        let _guard = self.operation_lock.lock().await;
         self.list(limit).await.map_err(failed("list"))
     }
 
-    async fn replay(&self, selection: &Selection) -> Result<Vec<String>, DeadLetterError> {
-        let _turn = self.turn.lock().await;
-        self.replay(selection).await.map_err(failed("replay"))
+    async fn replay(&self, selection: &DeadLetterSelection) -> Result<Vec<String>, DeadLetterError> {
+        let _guard = self.operation_lock.lock().await;
+        self.remove(selection, true).await.map_err(failed("replay"))
     }
 
-    async fn discard(&self, selection: &Selection) -> Result<Vec<String>, DeadLetterError> {
-        let _turn = self.turn.lock().await;
-        self.discard(selection).await.map_err(failed("discard"))
+    async fn discard(&self, selection: &DeadLetterSelection) -> Result<Vec<String>, DeadLetterError> {
+        let _guard = self.operation_lock.lock().await;
+        self.remove(selection, false).await.map_err(failed("discard"))
     }
 }
 
@@ -145,40 +137,41 @@ fn failed(operation: &'static str) -> impl FnOnce(OperationError) -> DeadLetterE
     }
 }
 
-/// One pass over the queue, oldest letter first. Every letter is held unacknowledged until the end, so that none is
-/// met twice; then all that was not removed goes back to its place, also when the pass fails and its link is dropped.
-struct Walk {
+/// Reads the queue once, oldest letter first. Each letter stays unacknowledged until the end, so that it is read only once.
+/// Then the broker requeues all letters that were not removed; it does so too when the scan fails and its link is dropped.
+struct QueueScan {
     link: Link,
     channel: Channel,
     queue: ShortString,
-    /// How many letters the queue had at the beginning and are not yet seen: a pass over a queue that grows ends.
-    left: u32,
-    patience: Duration,
+    /// How many of the letters that were there at the beginning are not read yet. Letters that arrive later are not read, so
+    /// the scan ends.
+    unread: u32,
+    answer_timeout: Duration,
 }
 
-impl Walk {
+impl QueueScan {
     async fn begin(settings: &RabbitMqSettings, topology: &Topology) -> Result<Self, LinkError> {
         let link = topology.open_link(settings, "dead letters").await?;
         let begin = async {
-            let left = topology.depth(&link, &topology.dead_queue).await?;
-            Ok((left, link.confirming_channel().await?))
+            let unread = topology.depth(&link, &topology.dead_queue).await?;
+            Ok((unread, link.confirming_channel().await?))
         };
-        let (left, channel) =
+        let (unread, channel) =
             answered("looking at the dead letters", settings.connect_timeout, begin).await?;
         Ok(Self {
             link,
             channel,
             queue: topology.dead_queue.clone(),
-            left,
-            patience: settings.connect_timeout,
+            unread,
+            answer_timeout: settings.connect_timeout,
         })
     }
 
     async fn next(&mut self) -> lapin::Result<Option<(DeliveryTag, ReceivedMessage)>> {
-        let Some(left) = self.left.checked_sub(1) else {
+        let Some(unread) = self.unread.checked_sub(1) else {
             return Ok(None);
         };
-        self.left = left;
+        self.unread = unread;
         let letter = self
             .channel
             .basic_get(self.queue.clone(), BasicGetOptions { no_ack: false })
@@ -192,7 +185,8 @@ impl Walk {
             .await
     }
 
-    /// Waits until the broker has taken all acknowledgements of the walk. What it puts back may take it a moment more.
+    /// Requeues the remaining letters and waits until the broker has received all acknowledgements. The requeued letters may be
+    /// back a moment later.
     async fn end(self) -> Result<(), OperationError> {
         const ALL: DeliveryTag = 0;
         let requeue = BasicNackOptions {
@@ -200,7 +194,9 @@ impl Walk {
             requeue: true,
         };
         self.channel.basic_nack(ALL, requeue).await?;
-        self.link.finish_channel(&self.channel, self.patience).await?;
+        self.link
+            .finish_channel(&self.channel, self.answer_timeout)
+            .await?;
         self.link.close().await;
         Ok(())
     }

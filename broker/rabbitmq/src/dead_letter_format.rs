@@ -1,4 +1,4 @@
-//! What a dead letter looks like in RabbitMQ.
+//! How a dead letter is stored in RabbitMQ: the rejected message with headers that say why and where it came from.
 
 use broker::DeadLetter;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use lapin::{
 };
 
 use crate::{
-    outgoing::{Outgoing, PERSISTENT, short, text},
+    amqp_message::{AmqpMessage, PERSISTENT, short, text},
     received_message::ReceivedMessage,
     topology::{DEAD_EXCHANGE, EXCHANGE, ROUTING_KEY_PREFIX, Topology},
 };
@@ -18,15 +18,19 @@ const REASON: &str = "x-reason";
 const REJECTED_AT: &str = "x-rejected-at";
 const ORIGINAL_EXCHANGE: &str = "x-original-exchange";
 const ORIGINAL_ROUTING_KEY: &str = "x-original-routing-key";
-const OURS: [&str; 4] = [REASON, REJECTED_AT, ORIGINAL_EXCHANGE, ORIGINAL_ROUTING_KEY];
-/// By these RabbitMQ would route a copy to further queues.
+const OWN_HEADERS: [&str; 4] = [REASON, REJECTED_AT, ORIGINAL_EXCHANGE, ORIGINAL_ROUTING_KEY];
+/// RabbitMQ routes a message to further queues by these headers, so a copy must not have them.
 const ROUTING_HEADERS: [&str; 2] = ["CC", "BCC"];
-/// Where RabbitMQ itself says why and from where it dead-lettered a message (by a policy).
+/// The header in which RabbitMQ itself records why and from where it dead-lettered a message (by a policy).
 const DEATHS: &str = "x-death";
 const MAX_REASON_BYTES: usize = 4096;
 
-/// The dead letter of a message: the same body and properties, with the reason in the headers.
-pub(crate) fn of(message: &ReceivedMessage, reason: &str, rejected_at: DateTime<Utc>) -> Outgoing {
+/// The dead letter of a message: the same body and properties, with the reason and the origin in the headers.
+pub(crate) fn to_dead_letter(
+    message: &ReceivedMessage,
+    reason: &str,
+    rejected_at: DateTime<Utc>,
+) -> AmqpMessage {
     let mut headers = headers_without(&message.properties, &ROUTING_HEADERS);
     headers
         .insert(
@@ -39,7 +43,7 @@ pub(crate) fn of(message: &ReceivedMessage, reason: &str, rejected_at: DateTime<
         )
         .insert(ORIGINAL_EXCHANGE.into(), text(message.exchange.as_str()))
         .insert(ORIGINAL_ROUTING_KEY.into(), text(message.routing_key.as_str()));
-    Outgoing {
+    AmqpMessage {
         exchange: DEAD_EXCHANGE.into(),
         routing_key: message.routing_key.clone(),
         properties: copied(&message.properties, headers, &message.body),
@@ -47,20 +51,20 @@ pub(crate) fn of(message: &ReceivedMessage, reason: &str, rejected_at: DateTime<
     }
 }
 
-/// The message of a dead letter, on its way back to the queue of batches.
-pub(crate) fn replayed(letter: &ReceivedMessage, topology: &Topology) -> Outgoing {
+/// The original message of a dead letter, addressed to the queue of batches.
+pub(crate) fn to_original(letter: &ReceivedMessage, topology: &Topology) -> AmqpMessage {
     let routing_key = original_routing_key(letter);
     let headers = headers_without(
         &letter.properties,
-        &[OURS.as_slice(), &ROUTING_HEADERS, &[DEATHS]].concat(),
+        &[OWN_HEADERS.as_slice(), &ROUTING_HEADERS, &[DEATHS]].concat(),
     );
     let (exchange, routing_key) = if routing_key.starts_with(ROUTING_KEY_PREFIX) {
         (EXCHANGE.into(), short(&routing_key))
     } else {
-        // From an older producer, who publishes to the queue by its name.
+        // The message is from an older producer, which publishes to the queue by its name.
         (ShortString::default(), topology.queue.clone())
     };
-    Outgoing {
+    AmqpMessage {
         exchange,
         routing_key,
         properties: copied(&letter.properties, headers, &letter.body),
@@ -68,7 +72,7 @@ pub(crate) fn replayed(letter: &ReceivedMessage, topology: &Topology) -> Outgoin
     }
 }
 
-/// A dead letter as it is shown.
+/// A dead letter as it is shown to the operator.
 pub(crate) fn describe(letter: ReceivedMessage) -> DeadLetter {
     let rejected_at = header_text(&letter.properties, REJECTED_AT)
         .and_then(|time| DateTime::parse_from_rfc3339(&time).ok())
@@ -82,7 +86,7 @@ pub(crate) fn describe(letter: ReceivedMessage) -> DeadLetter {
     }
 }
 
-/// The message's id, or what stands for it where it has none: half of the BLAKE3 hash of its body, in hexadecimal.
+/// The message's id; where it has none, the first half of the BLAKE3 hash of its body in hexadecimal.
 pub(crate) fn id(properties: &BasicProperties, body: &Bytes) -> String {
     match properties.message_id() {
         Some(id) => id.to_string(),
@@ -90,8 +94,8 @@ pub(crate) fn id(properties: &BasicProperties, body: &Bytes) -> String {
     }
 }
 
-/// The properties with other headers. Without `user_id` (RabbitMQ refuses another user's) and without `expiration` (a
-/// dead letter is kept until somebody decides).
+/// A copy of the properties with other headers. Without `user_id`, because RabbitMQ refuses that of another user, and without
+/// `expiration`, because a dead letter is kept until the operator decides.
 fn copied(properties: &BasicProperties, headers: FieldTable, body: &Bytes) -> BasicProperties {
     let mut copy = BasicProperties::default()
         .with_headers(headers)
@@ -161,7 +165,7 @@ fn time_of_death(properties: &BasicProperties) -> Option<DateTime<Utc>> {
     }
 }
 
-/// RabbitMQ puts the last of several deaths first.
+/// The most recent entry of the header `x-death`; RabbitMQ puts it first.
 fn last_death(properties: &BasicProperties) -> Option<&FieldTable> {
     match properties.headers().as_ref()?.inner().get(DEATHS)? {
         AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
@@ -202,8 +206,8 @@ mod tests {
         }
     }
 
-    fn buried(message: &ReceivedMessage) -> ReceivedMessage {
-        let letter = of(message, "an empty array", DateTime::UNIX_EPOCH);
+    fn dead_letter(message: &ReceivedMessage) -> ReceivedMessage {
+        let letter = to_dead_letter(message, "an empty array", DateTime::UNIX_EPOCH);
         ReceivedMessage {
             exchange: letter.exchange,
             routing_key: letter.routing_key,
@@ -222,9 +226,9 @@ mod tests {
             .with_delivery_mode(PERSISTENT)
             .with_headers(headers);
         let message = received("batch.gpt-4o.ttft", properties);
-        let letter = buried(&message);
+        let letter = dead_letter(&message);
 
-        let back = replayed(&letter, &topology());
+        let back = to_original(&letter, &topology());
         assert_eq!(back.properties, message.properties);
         assert_eq!(
             (back.exchange.as_str(), back.routing_key.as_str()),
@@ -244,8 +248,8 @@ mod tests {
     #[test]
     fn a_message_of_an_older_producer_gets_an_id_and_goes_back_to_the_queue_by_its_name() {
         let message = received("batches", BasicProperties::default());
-        let letter = buried(&message);
-        let back = replayed(&letter, &topology());
+        let letter = dead_letter(&message);
+        let back = to_original(&letter, &topology());
         assert_eq!(
             (back.exchange.as_str(), back.routing_key.as_str()),
             ("", "batches")
@@ -257,14 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_refused_or_expire_or_spread_is_not_copied() {
+    fn properties_that_would_refuse_expire_or_multiply_a_copy_are_not_copied() {
         let mut headers = FieldTable::default();
         headers.insert("CC".into(), text("elsewhere"));
         let properties = BasicProperties::default()
             .with_user_id("somebody".into())
             .with_expiration("1".into())
             .with_headers(headers);
-        let letter = buried(&received("batches", properties)).properties;
+        let letter = dead_letter(&received("batches", properties)).properties;
         assert_eq!((letter.user_id(), letter.expiration()), (&None, &None));
         assert_eq!(header_text(&letter, "CC"), None);
     }

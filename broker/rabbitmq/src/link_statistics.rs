@@ -9,9 +9,9 @@ use std::{
 use broker::LinkStatistics;
 use tokio::time::Instant;
 
-/// What a link has been through, over all its generations.
+/// Counts the reconnects and the blocked time of a link, over all its connections.
 #[derive(Debug, Default)]
-pub(crate) struct LinkRecord {
+pub(crate) struct LinkStatisticsRecorder {
     reconnects: AtomicU64,
     blocked: Mutex<Blocked>,
 }
@@ -22,13 +22,13 @@ struct Blocked {
     since: Option<Instant>,
 }
 
-impl LinkRecord {
-    /// A generation that is not the first has connected.
+impl LinkStatisticsRecorder {
+    /// Counts a connection that replaces a lost one.
     pub(crate) fn reconnected(&self) {
         self.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the broker accepts nothing from now on. May be said again.
+    /// Records whether the broker blocks the link from now on. Repeating the same state is allowed.
     pub(crate) fn set_blocked(&self, blocked: bool) {
         let mut times = self.lock();
         let now = Instant::now();
@@ -38,7 +38,7 @@ impl LinkRecord {
         times.since = blocked.then_some(now);
     }
 
-    pub(crate) fn statistics(&self) -> LinkStatistics {
+    pub(crate) fn read(&self) -> LinkStatistics {
         let times = self.lock();
         LinkStatistics {
             reconnects: self.reconnects.load(Ordering::Relaxed),
@@ -59,19 +59,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn blocked_time_grows_while_it_lasts_and_stays_after() {
         const SECOND: Duration = Duration::from_secs(1);
-        let record = LinkRecord::default();
-        let blocked = || record.statistics().blocked;
-        assert_eq!(record.statistics(), LinkStatistics::default());
+        let recorder = LinkStatisticsRecorder::default();
+        let blocked = || recorder.read().blocked;
+        assert_eq!(recorder.read(), LinkStatistics::default());
         advance(SECOND).await;
-        record.set_blocked(true);
+        recorder.set_blocked(true);
         advance(SECOND).await;
         assert_eq!(blocked(), SECOND);
-        record.set_blocked(true);
+        recorder.set_blocked(true);
         advance(SECOND).await;
-        record.set_blocked(false);
+        recorder.set_blocked(false);
         advance(SECOND).await;
         assert_eq!(blocked(), 2 * SECOND);
-        record.set_blocked(true);
+        recorder.set_blocked(true);
         advance(SECOND).await;
         assert_eq!(blocked(), 3 * SECOND);
     }

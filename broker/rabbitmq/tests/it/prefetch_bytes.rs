@@ -67,10 +67,10 @@ async fn all_out(
     queue_up(broker, [more]).await;
     until_queued(broker, rest + 1).await;
     until("no more is held than the window", async || {
-        broker.holdings().deliveries == window as u64
+        broker.prefetch_usage().deliveries == window as u64
     })
     .await;
-    assert!(broker.holdings().prefetch <= window as u64);
+    assert!(broker.prefetch_usage().prefetch <= window as u64);
     held
 }
 
@@ -94,9 +94,9 @@ async fn take_all(
     let mut together = Vec::new();
     while missing.len() > together.len() {
         together.push(next(subscription).await);
-        let holdings = broker.holdings();
-        assert!(holdings.bytes <= BUDGET as u64, "{holdings:?}");
-        if together.len() == TOGETHER || holdings.deliveries == together.len() as u64 {
+        let prefetch_usage = broker.prefetch_usage();
+        assert!(prefetch_usage.bytes <= BUDGET as u64, "{prefetch_usage:?}");
+        if together.len() == TOGETHER || prefetch_usage.deliveries == together.len() as u64 {
             settle(std::mem::take(&mut together), missing).await;
         }
     }
@@ -131,7 +131,7 @@ async fn small_bodies_reach_the_whole_window() {
     let window = LIMIT.messages.get().into();
     let more = sized(MESSAGES, 20_000);
     let held = all_out(&broker, &mut *subscription, window, MESSAGES, more, &mut missing).await;
-    assert_eq!(broker.holdings().prefetch, u64::from(LIMIT.messages.get()));
+    assert_eq!(broker.prefetch_usage().prefetch, u64::from(LIMIT.messages.get()));
     settle(held, &mut missing).await;
     take_all(&broker, &mut *subscription, &mut missing).await;
     broker.close().await;
@@ -150,19 +150,19 @@ async fn larger_bodies_shrink_the_window_and_what_is_held_stays_valid() {
     let window = LIMIT.messages.get().into();
     let more = sized(MESSAGES + 900, 20_000);
     let mut held = all_out(&broker, &mut *subscription, window, SMALL, more, &mut missing).await;
-    assert_eq!(broker.holdings().prefetch, u64::from(LIMIT.messages.get()));
+    assert_eq!(broker.prefetch_usage().prefetch, u64::from(LIMIT.messages.get()));
 
     queue_up(&broker, (SMALL..MESSAGES).map(|number| sized(number, LARGE))).await;
     // The youngest consumers' are kept over the change.
     let kept = held.split_off(TOGETHER);
     settle(held, &mut missing).await;
-    while broker.holdings().prefetch > (BUDGET / LARGE) as u64 {
+    while broker.prefetch_usage().prefetch > (BUDGET / LARGE) as u64 {
         settle([next(&mut *subscription).await], &mut missing).await;
     }
     settle(kept, &mut missing).await;
     take_all(&broker, &mut *subscription, &mut missing).await;
     assert!(missing.is_empty());
-    assert!(broker.holdings().prefetch <= (BUDGET / LARGE) as u64);
+    assert!(broker.prefetch_usage().prefetch <= (BUDGET / LARGE) as u64);
 
     // And it opens again once large bodies are forgotten.
     let more = MESSAGES..MESSAGES + 900;

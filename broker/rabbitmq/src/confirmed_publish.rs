@@ -1,25 +1,26 @@
-//! One message, published and waited for.
+//! Publishes one message and waits for the broker's confirmation.
 
 use std::time::Duration;
 
 use lapin::{BasicProperties, Channel, Confirmation, options::BasicPublishOptions, types::ShortString};
 use tokio::time::timeout;
 
-/// Why a message is not known to be in a queue.
+/// Why a published message is not known to be in a queue.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotConfirmed {
     #[error("the broker's client failed")]
     Client(#[from] lapin::Error),
     #[error("it was not confirmed within {} s", .after.as_secs_f32())]
     InTime { after: Duration },
-    /// No queue takes it.
+    /// No queue is bound for it.
     #[error("the broker returned it: {reason}")]
     Returned { reason: String },
     #[error("the broker refused it")]
     Refused,
 }
 
-/// Publishes over a channel whose publishes are confirmed, and waits until the message is in at least one queue.
+/// Publishes over a channel with publisher confirms, and waits until the message is in at least one queue. `after` is the time
+/// limit.
 pub(crate) async fn publish_confirmed(
     channel: &Channel,
     exchange: ShortString,

@@ -4,7 +4,7 @@
 
 use std::{num::NonZeroU16, sync::Arc};
 
-use broker::{Broker, OutgoingMessage, Prefetch, Selection, Subscription};
+use broker::{Broker, DeadLetterSelection, OutgoingMessage, Prefetch, Subscription};
 use broker_in_process::InProcessBroker;
 use chrono::DateTime;
 use futures::{FutureExt, future::join_all};
@@ -76,7 +76,7 @@ async fn dead_letters_are_limited_in_bytes() {
     assert_eq!(dead(&broker).await, ids([2, 3, 4]));
 
     // What is discarded makes room again.
-    let discarded = Selection::Ids(ids([2, 3]));
+    let discarded = DeadLetterSelection::Ids(ids([2, 3]));
     broker.dead_letters().discard(&discarded).await.unwrap();
     for number in LETTERS..LETTERS + 2 {
         reject(&broker, &mut *subscription, number).await;
