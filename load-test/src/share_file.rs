@@ -245,6 +245,7 @@ pub fn prompts_digest<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> String 
 mod tests {
     use super::*;
     use crate::{
+        error_chain::describe,
         report::fixtures::{at, header, measurements, record, recorded},
         verdict::ErrorLimits,
     };
@@ -267,7 +268,7 @@ mod tests {
     fn read(text: &[u8]) -> Result<ShareFile, String> {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(SHARE_FILE), text).unwrap();
-        ShareFile::read(directory.path()).map_err(|error| crate::error_chain::describe(&error))
+        ShareFile::read(directory.path()).map_err(|error| describe(&error))
     }
 
     #[test]
@@ -296,7 +297,7 @@ mod tests {
         assert!(torn.contains("in version 1: EOF"), "{torn}");
         let missing = ShareFile::read(Path::new("/nonexistent")).unwrap_err();
         assert!(
-            crate::error_chain::describe(&missing).contains("/nonexistent/share.json: expected the file"),
+            describe(&missing).contains("/nonexistent/share.json: expected the file"),
             "{missing}"
         );
     }

@@ -88,7 +88,7 @@ async fn publish(
             merged.report.problems.join(" ")
         );
     }
-    let published = publishing::directory(directory, url, context).await?;
+    let published = publishing::publish_directory(directory, url, context).await?;
     note(&format!(
         "published {} values in {} batches as run {}; what had arrived before counts once: llm-bench rankings --source measured",
         published.values, published.batches, merged.report.run_id

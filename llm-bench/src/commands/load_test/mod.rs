@@ -14,6 +14,7 @@ mod results_dir;
 mod run;
 mod run_id;
 mod share;
+mod start_time;
 mod stop_signal;
 mod terminal;
 mod tracking;

@@ -189,7 +189,7 @@ pub(crate) async fn resume_publishing(
         let expected = "a whole run: `llm-bench merge --publish` with the results of all shares makes one";
         return Err(UsageError(Invalid::new("RESULTS_DIR", found, expected)).into());
     }
-    let published = directory(&options.results_dir, options.url.as_deref(), context).await?;
+    let published = publish_directory(&options.results_dir, options.url.as_deref(), context).await?;
     print_result(&format!(
         "published {} values in {} batches; what had arrived before counts once",
         published.values, published.batches
@@ -198,7 +198,7 @@ pub(crate) async fn resume_publishing(
 }
 
 /// Publishes what a results directory holds and is not published yet.
-pub(super) async fn directory(
+pub(super) async fn publish_directory(
     results_dir: &Path,
     url: Option<&str>,
     context: &Context,

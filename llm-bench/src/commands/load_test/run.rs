@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    options::LoadTest, prepare::PreparedRun, publishing::Publisher, results_dir::results_dir, share,
+    options::LoadTest, prepare::PreparedRun, publishing::Publisher, results_dir::results_dir, start_time,
 };
 use crate::context::Context;
 
@@ -56,7 +56,7 @@ pub(super) async fn carry_out(
         file.write(directory)?;
     }
     if let Some(start_at) = options.sharing.start_at {
-        share::wait_until(start_at, context, &stop).await?;
+        start_time::wait(start_at, context, &stop).await?;
     }
     let clock_at_start = ClockReading::now();
     let settings = JournalSettings {
@@ -95,8 +95,8 @@ pub(super) async fn carry_out(
         send_for: prepared.plan.stop.send_for,
     };
     let display = Display::start(progress, target, Style::of(&std::io::stderr()))?;
-    let prepared_share = prepared.share;
-    let measurements = spawn_blocking(move || run_share(inputs, prepared_share)).await?;
+    let share = prepared.share;
+    let measurements = spawn_blocking(move || run_share(inputs, share)).await?;
     display.finish();
     let clock = ClockReadings {
         at_start: clock_at_start,
