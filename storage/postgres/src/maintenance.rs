@@ -64,13 +64,13 @@ impl Maintenance for PostgresStorage {
 /// How many were applied, by this process or another one that held the lock before: counted under a lock of our own,
 /// so that of processes that start together exactly one reports each migration.
 async fn run_missing(connection: &mut PgConnection) -> std::result::Result<u32, SqlError> {
-    connection.lock().await.map_err(failed)?;
+    connection.lock().await?;
     let before = applied(connection).await?;
     // Advisory locks are counted: the migrator takes and releases it once more.
     let run = MIGRATIONS.run_direct(None, connection, false).await;
-    run.map_err(|error| forbidden(&error).unwrap_or_else(|| failed(error)))?;
+    run.map_err(|error| forbidden(&error).unwrap_or_else(|| error.into()))?;
     let after = applied(connection).await?;
-    connection.unlock().await.map_err(failed)?;
+    connection.unlock().await?;
     Ok(after - before)
 }
 
@@ -102,11 +102,4 @@ fn forbidden(error: &MigrateError) -> Option<SqlError> {
         ))
         .into()
     })
-}
-
-fn failed(error: MigrateError) -> SqlError {
-    match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-        other => SqlError::fault(other).into(),
-    }
 }

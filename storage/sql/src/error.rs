@@ -1,6 +1,7 @@
 use std::fmt;
 
 use shared_types::{Invalid, InvalidChecksum};
+use sqlx::migrate::MigrateError;
 use storage::{BoxError, StorageError};
 
 /// Why an operation failed, before its name is known: [`SqlError::during`] makes a [`StorageError`] of it.
@@ -73,6 +74,15 @@ impl From<sqlx::Error> for SqlError {
             Self::Unavailable(error.into())
         } else {
             Self::Fault(error.into())
+        }
+    }
+}
+
+impl From<MigrateError> for SqlError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+            other => Self::fault(other),
         }
     }
 }

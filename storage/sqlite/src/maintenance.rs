@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use sqlx::{SqliteConnection, migrate::MigrateError};
+use sqlx::SqliteConnection;
 use storage::{DatabaseInfo, Maintenance, Result};
 use storage_sql::SqlError;
 
@@ -12,10 +12,7 @@ impl Maintenance for SqliteStorage {
             // The driver has no lock for SQLite; a write transaction around all of it is one, also among processes.
             let mut transaction = self.begin().await?;
             let before = applied(&mut transaction).await?;
-            MIGRATIONS
-                .run_direct(None, &mut *transaction, false)
-                .await
-                .map_err(failed)?;
+            MIGRATIONS.run_direct(None, &mut *transaction, false).await?;
             let after = applied(&mut transaction).await?;
             transaction.commit().await?;
             Ok(after - before)
@@ -70,11 +67,4 @@ async fn applied(connection: &mut SqliteConnection) -> std::result::Result<u32, 
         .fetch_one(connection)
         .await?;
     Ok(u32::try_from(applied).unwrap_or(u32::MAX))
-}
-
-fn failed(error: MigrateError) -> SqlError {
-    match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-        other => SqlError::fault(other).into(),
-    }
 }
