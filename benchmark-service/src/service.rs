@@ -24,12 +24,12 @@ use crate::{
 /// Why the service could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The address is taken, not ours, or not permitted.
+    /// The address is in use, not an address of this machine, or not permitted.
     #[error("cannot listen on {address} (HTTP_ADDR)")]
     Bind {
-        /// The address.
+        /// The address of the setting `HTTP_ADDR`.
         address: SocketAddr,
-        /// What the system said.
+        /// The error of the system call.
         source: io::Error,
     },
     /// The registry has metrics of this name already.
@@ -40,7 +40,7 @@ pub enum BuildError {
     Document(#[from] serde_json::Error),
 }
 
-/// The benchmark service: it listens, and works once it is started.
+/// The benchmark service: it listens from the start, and works once it is started.
 pub struct Service {
     settings: Settings,
     dependencies: Dependencies,
@@ -64,7 +64,7 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    /// Binds the address; connections wait until the service is started. Everything it starts belongs to `life`.
+    /// Binds the address; connections wait until the service is started. All tasks of the service belong to `life`.
     ///
     /// # Errors
     /// The address cannot be bound, or the registry has the service's metrics already.
@@ -140,7 +140,7 @@ impl Service {
         })
     }
 
-    /// Where the service listens: with the port that the system chose, where the setting says 0.
+    /// The address on which the service listens; its port is never 0.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.address
@@ -211,7 +211,7 @@ impl Service {
 }
 
 const MAX_EVENT_STREAMS: usize = 1000;
-/// How long the end waits for answers under way, in seconds.
+/// How long the shutdown waits for responses under way, in seconds.
 const SHUTDOWN_SECONDS: u64 = 10;
 
 fn state(
@@ -239,7 +239,7 @@ fn listen(address: SocketAddr, limits: ClientLimits, api: Api) -> Result<(Server
     let cannot_bind = |source| BuildError::Bind { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(cannot_bind)?;
     let bound = listener.local_addr().map_err(cannot_bind)?;
-    // Accepted connections inherit it. actix-web has no timer for an answer that nobody reads.
+    // Accepted connections inherit the option. actix-web has no timeout for a response that the client does not read.
     #[cfg(target_os = "linux")]
     SockRef::from(&listener)
         .set_tcp_user_timeout(Some(limits.stalled))

@@ -9,19 +9,19 @@ use crate::{
     snapshot::{RankingSelection, SourceFilter},
 };
 
-/// What a client may take of the service before it is cut off. Fixed where the service is deployed; tests set less.
+/// Limits that protect the service from slow clients. A deployed service uses the defaults; tests set shorter times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientLimits {
     /// How long the head of a request may take to arrive.
     pub head: Duration,
-    /// How long its body may take to arrive: 16 MiB in 30 s are 4.5 Mbit/s.
+    /// How long the body of a request may take to arrive: 16 MiB in 30 s are 4.5 Mbit/s.
     pub body: Duration,
     /// How long a connection may be idle between two requests.
     pub keep_alive: Duration,
-    /// How long the client may take nothing of an answer that waits for it, and how long it may leave data without
-    /// acknowledgement. Linux alone; elsewhere the system decides.
+    /// How long the client may leave sent data unacknowledged, or its receive window closed (`TCP_USER_TIMEOUT`). Only
+    /// on Linux; elsewhere the system's limit holds.
     pub stalled: Duration,
-    /// Connections of one worker thread; more wait in the system's queue.
+    /// The most connections of one worker thread; further ones wait in the system's queue.
     pub connections: usize,
 }
 
@@ -37,20 +37,19 @@ impl Default for ClientLimits {
     }
 }
 
-/// How often the service looks at the database, and how long it waits for it. Fixed where the service is deployed; tests
-/// set other times.
+/// How often the service reads from the database, and how long it waits for it. A deployed service uses the defaults;
+/// tests set other times.
 ///
-/// After a refresh of the rankings the service rests for up to 2 s, and then waits for up to [`Self::rankings_refresh`].
-/// [`Self::stale_after`] has to be longer than both and two refreshes together. Otherwise the rankings become stale while
-/// the database answers.
+/// After a refresh of the rankings the service pauses for up to 2 s and then waits for up to [`Self::rankings_refresh`].
+/// [`Self::stale_after`] must be longer than the pause, the wait and two refreshes together. Otherwise the rankings
+/// become stale while the database answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a new or revoked key may go unnoticed. While the database is away the last known keys stay.
+    /// The longest time until a new or revoked key is noticed. While the database is away, the last known keys stay valid.
     pub key_refresh: Duration,
-    /// How long other processes' commits and changes of the registry may go unnoticed in the rankings.
+    /// The longest time until the rankings show commits of other processes and changes of the registry.
     pub rankings_refresh: Duration,
-    /// For how long the database may not have been heard of, or the consumer not have consumed, until the rankings are
-    /// stale.
+    /// The rankings are stale if the database has not confirmed them, or the consumer has not worked, for this long.
     pub stale_after: Duration,
     /// How long one step of a request may wait for the database.
     pub database_deadline: Duration,
@@ -67,26 +66,26 @@ impl Default for Timing {
     }
 }
 
-/// What the benchmark service is told.
+/// The settings of the benchmark service.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where the API listens; port 0 lets the system choose.
     pub http_addr: SocketAddr,
-    /// Who may do what.
+    /// The settings of authentication.
     pub access: AccessPolicy,
-    /// What the rankings show where a request does not say.
+    /// The ranking that a request without parameters selects.
     pub default_selection: RankingSelection,
-    /// How many requests a caller may make.
+    /// The rate limit of each caller.
     pub rate_limit: RateLimit,
-    /// When slow clients are cut off.
+    /// Limits for slow clients.
     pub client_limits: ClientLimits,
-    /// How often the database is looked at, and how long it is waited for.
+    /// Intervals and timeouts of access to the database.
     pub timing: Timing,
-    /// What an empty registry is filled with.
+    /// The LLMs and metrics that fill an empty registry.
     pub registry_seed: RegistrySeed,
     /// Whether missing migrations are applied at start.
     pub migrate_at_start: bool,
-    /// When lost batches are sent again, statistics audited and old batches deleted.
+    /// The settings of housekeeping.
     pub housekeeping: HousekeepingSettings,
 }
 

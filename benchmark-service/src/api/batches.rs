@@ -1,4 +1,4 @@
-//! The stored batches, and the way in for new ones.
+//! Reading stored batches and submitting new ones.
 
 use std::str::FromStr;
 
@@ -106,7 +106,7 @@ pub(super) struct PageLinks {
     next_cursor: Option<String>,
 }
 
-/// A cursor's form on the wire, opaque to clients: hexadecimal microseconds and id.
+/// The text of a cursor, opaque to clients: the microseconds and the id in hexadecimal.
 struct Cursor(BatchCursor);
 
 impl std::fmt::Display for Cursor {
@@ -207,8 +207,8 @@ async fn page(
     storage: &dyn Storage,
     mut query: ListQuery,
 ) -> Result<(Vec<BatchView>, Option<BatchCursor>), StorageError> {
-    /// Batches are read a few at a time and their values dropped at once, so that a page of large batches does not
-    /// fill the memory.
+    /// The number of batches that are read at a time. Their values are dropped at once, so that a page of large batches
+    /// needs little memory.
     const CHUNK: u32 = 16;
     const MOST_VALUES: usize = 500_000;
     let (mut data, mut values) = (Vec::new(), 0);

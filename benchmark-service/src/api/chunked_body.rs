@@ -1,8 +1,8 @@
-//! Chunked bodies that are not read to their end.
+//! Closes connections whose chunked request body was not read to its end.
 //!
-//! Where a handler has dropped such a body, actix-http goes on reading it behind the answer, for as long as the client
-//! goes on sending: one byte a minute would hold a connection for ever. A body that is still there when the answer is
-//! sent makes it close the connection instead, as it does with bodies of a declared length. So it is kept until then.
+//! If a handler has dropped a chunked body, actix-http reads the rest of it after the response, for as long as the client
+//! sends: one byte a minute would hold the connection for ever. If the body still exists when the response is sent,
+//! actix-http closes the connection instead. So the response keeps the request's body until it is sent.
 
 use std::{
     cell::RefCell,
@@ -21,12 +21,12 @@ use actix_web::{
 };
 use futures::Stream;
 
-/// A request's body, shared by its handler and its answer.
+/// A request's body, shared by its handler and the response.
 #[derive(Clone)]
 pub(super) struct ChunkedBody(Rc<RefCell<Payload>>);
 
 impl ChunkedBody {
-    /// The request's body, where it is chunked; the handler reads it as before.
+    /// Takes the request's body if it is chunked, and gives the handler a body that reads from the same stream.
     pub(super) fn of(request: &mut ServiceRequest) -> Option<Self> {
         if !request.headers().contains_key(header::TRANSFER_ENCODING) {
             return None;
@@ -37,7 +37,7 @@ impl ChunkedBody {
         Some(shared)
     }
 
-    /// The answer's body, which keeps this one.
+    /// The response's body, which keeps this one.
     pub(super) fn held_by_response(self, body: BoxBody) -> BoxBody {
         BoxBody::new(ResponseWithRequestBody {
             body,

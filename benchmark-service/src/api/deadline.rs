@@ -1,7 +1,7 @@
-//! How long a request may wait for the database.
+//! Limits how long a request may wait for the database.
 //!
-//! The storage tries again by itself for much longer, which suits the consumer and not a client: one that waits half a
-//! minute for a 503 has long given up, and its connection is lost to others.
+//! The storage itself retries for much longer, which suits the consumer. A client that had to wait half a minute for a
+//! 503 would have given up, and its connection would not be free for others.
 
 use std::{future::Future, time::Duration};
 
@@ -9,12 +9,12 @@ use storage::StorageError;
 
 use crate::problem::Problem;
 
-/// How long one step of a request may take.
+/// The longest time that one database operation of a request may take.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DatabaseDeadline(pub(crate) Duration);
 
 impl DatabaseDeadline {
-    /// Work that changes nothing; past the deadline 503.
+    /// Waits for an operation that changes nothing. The problem after the deadline is 503.
     pub(super) async fn read<T>(
         self,
         work: impl Future<Output = Result<T, StorageError>>,
@@ -27,8 +27,8 @@ impl DatabaseDeadline {
         }
     }
 
-    /// Work that changes something. If the deadline passes or the connection breaks, nobody knows whether the change was
-    /// made. The answer is 503 then, and `unknown` tells the caller what to do.
+    /// Waits for an operation that changes something. If the deadline passes or the connection breaks, it is unknown
+    /// whether the change was made. The problem is then 503, and `unknown` tells the client what to do.
     pub(super) async fn write<T>(
         self,
         work: impl Future<Output = Result<T, StorageError>>,

@@ -1,4 +1,4 @@
-//! Server-sent events: which rankings changed.
+//! Server-sent events that name the rankings that changed.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     projector::Rankings,
 };
 
-/// How long a stream may be silent: proxies close what is silent for longer.
+/// The longest time without a message: proxies close streams that are silent for longer.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The data of an event `ranking`.
@@ -114,7 +114,7 @@ impl EventStream {
         Some((Ok(chunk), self))
     }
 
-    /// The events since the version seen last; `None` where nothing changed.
+    /// The events since the last version that was sent; `None` if nothing changed.
     fn changes(&mut self) -> Option<Bytes> {
         let snapshot = self.rankings.load();
         if snapshot.version <= self.seen {
@@ -132,7 +132,7 @@ impl EventStream {
             })
             .collect();
         self.seen = snapshot.version;
-        // The id comes with the last one: a client that was cut off before it is told everything again.
+        // Only the last event has the id: a client that was cut off before it receives all of them again.
         events
             .last_mut()?
             .push_str(&format!("id: {}\n", snapshot.version));

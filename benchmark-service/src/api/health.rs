@@ -1,4 +1,4 @@
-//! Whether the service is alive and ready, and what it counts.
+//! Liveness, readiness and the Prometheus metrics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -65,8 +65,8 @@ fn component_state(link: LinkState) -> ComponentState {
     }
 }
 
-/// Asks the database at most once a second, however often readiness is asked for, and gives up on an answer after
-/// a while: a database that hangs is not there.
+/// Pings the database at most once a second, however often readiness is requested. A database that does not answer within
+/// the timeout is missing.
 struct CachedPing {
     storage: Arc<dyn Storage>,
     last: Mutex<Option<(Instant, ComponentState)>>,
@@ -92,7 +92,7 @@ impl CachedPing {
         }
         let state = match tokio::time::timeout(Self::TIMEOUT, self.storage.ping()).await {
             Ok(Ok(())) => ComponentState::Ready,
-            // The driver's error may name hosts and users; who asks here needs no key.
+            // Without its causes: the driver's error may name hosts and users, and this route needs no key.
             Ok(Err(error)) => ComponentState::missing(error.to_string()),
             Err(_elapsed) => ComponentState::missing("no answer within 2 s"),
         };

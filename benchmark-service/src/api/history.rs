@@ -76,7 +76,7 @@ struct HistoryQuery {
 }
 
 impl HistoryQuery {
-    /// The most buckets of one answer. Whole days cost 24 rows each.
+    /// The most buckets of one response. A bucket of a day needs 24 rows.
     const MAX_BUCKETS: i64 = 1000;
     const DEFAULT_BUCKETS: i64 = 48;
     const TIME: &str = "an RFC 3339 time between 1970 and 9999, such as 2024-09-27T11:00:00Z";

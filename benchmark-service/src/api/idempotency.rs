@@ -1,10 +1,10 @@
-//! `Idempotency-Key`: retries of a request name the same batches.
+//! `Idempotency-Key`: the batches of a request have the same ids in every retry of it.
 
 use actix_web::http::header::{HeaderValue, ToStrError};
 use shared_types::{BatchId, Invalid, MetricBatch};
 use uuid::Uuid;
 
-/// The key of a header.
+/// Reads the header.
 ///
 /// # Errors
 /// It is empty, too long, or not visible ASCII.
@@ -27,8 +27,8 @@ pub(super) fn key(value: &HeaderValue) -> Result<&str, Invalid> {
     Ok(key)
 }
 
-/// Gives a batch that came without an id one that follows from the request's key: the same on every retry, and
-/// another than that of an equal batch in another request.
+/// Gives a batch without an id one that is derived from the request's key: the same in every retry, and different from
+/// the id of an equal batch in another request.
 pub(super) fn with_derived_id(namespace: &str, key: &str, index: u64, batch: MetricBatch) -> MetricBatch {
     if batch.id() != BatchId::from_content(&batch.checksum()) {
         return batch;

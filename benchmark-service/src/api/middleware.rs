@@ -17,8 +17,8 @@ use actix_web::{
 use super::{State, chunked_body::ChunkedBody, telemetry::RouteTelemetry};
 use crate::problem::Problem;
 
-/// What surrounds every request: trailing slashes are accepted, errors of the framework get the form of ours, a
-/// connection whose client may still be sending is closed, and the route's metrics are counted.
+/// Runs around every request. It accepts trailing slashes, turns the framework's errors into problems, closes connections
+/// whose request body was not read to its end and all connections before the shutdown, and counts requests.
 pub(crate) async fn around_every_request(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -52,7 +52,7 @@ fn leaving(response: &ServiceResponse<BoxBody>) -> bool {
     state.is_some_and(|state| state.leaving.is_cancelled())
 }
 
-/// `/docs/` stays: the files of Swagger UI are named relative to it.
+/// Removes trailing slashes, except from `/docs/`: the paths of Swagger UI's files are relative to it.
 fn without_trailing_slash(request: &mut ServiceRequest) {
     let path = request.path().trim_end_matches('/');
     if path.is_empty() || path == "/docs" {
@@ -80,7 +80,7 @@ fn with_path(uri: &Uri, path: &str) -> Result<Uri, HttpError> {
     Ok(Uri::from_parts(parts)?)
 }
 
-/// Problems, and the JSON report of `/readyz`.
+/// Whether the body is JSON already: a problem, or the report of `/readyz`.
 fn has_json_body(response: &ServiceResponse<BoxBody>) -> bool {
     response
         .headers()
@@ -88,7 +88,7 @@ fn has_json_body(response: &ServiceResponse<BoxBody>) -> bool {
         .is_some_and(|form: &HeaderValue| form.as_bytes().ends_with(b"json"))
 }
 
-/// What the framework answered, with its text as the detail.
+/// Turns an error response of the framework into a problem with its text as the detail.
 async fn as_problem(response: ServiceResponse<BoxBody>, status: StatusCode) -> ServiceResponse<BoxBody> {
     const LONGEST_DETAIL: usize = 1024;
     let (request, response) = response.into_parts();

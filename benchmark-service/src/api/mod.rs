@@ -1,4 +1,4 @@
-//! The HTTP API: one file per resource; here what they share and which path leads where.
+//! The HTTP API. Each resource has a file; this file has the routes and the state that all handlers share.
 
 mod batches;
 mod chunked_body;
@@ -46,7 +46,7 @@ use crate::{auth::AccessControl, problem::Problem, projector::Rankings, snapshot
 use openapi::ApiDocument;
 use pages::Pages;
 
-/// What handlers need.
+/// The state that all handlers share.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) storage: Arc<dyn Storage>,
@@ -56,18 +56,18 @@ pub(crate) struct State {
     pub(crate) default_selection: RankingSelection,
     /// How long the body of a request may take to arrive.
     pub(crate) body_deadline: Duration,
-    /// How long it may wait for the database.
+    /// How long a request may wait for the database.
     pub(crate) database: DatabaseDeadline,
-    /// Limits the open event streams.
+    /// One permit for each open event stream.
     pub(crate) event_streams: Arc<Semaphore>,
     pub(crate) open_event_streams: prometheus::IntGauge,
-    /// From then on every connection is closed after its answer, and event streams end, so that clients come back to
-    /// another process and the server can end.
+    /// Cancelled before the shutdown: every connection is then closed after its response, and event streams end, so that
+    /// clients connect to another process.
     pub(crate) leaving: CancellationToken,
 }
 
 impl State {
-    /// Changes the registry, and has the rankings show it soon.
+    /// Changes the registry and requests a refresh of the rankings.
     async fn change_registry<T>(
         &self,
         change: impl Future<Output = Result<T, StorageError>>,
@@ -111,7 +111,7 @@ impl Api {
         })
     }
 
-    /// Mounts every route. What is asked for most comes first: the router tries them in this order.
+    /// Mounts every route, the most requested routes first: the router tries them in this order.
     pub(crate) fn configure(&self, config: &mut ServiceConfig) {
         let route = |path: &'static str| ApiRoute::new(path, &self.telemetry);
         config
@@ -168,7 +168,7 @@ impl Api {
     }
 }
 
-/// A path with its methods: counts its requests, answers OPTIONS, and refuses other methods with the list of its own.
+/// A path with its methods. It counts its requests, answers OPTIONS, and refuses other methods with the list of its own.
 struct ApiRoute {
     resource: Resource,
     methods: Vec<Method>,

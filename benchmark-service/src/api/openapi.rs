@@ -1,4 +1,4 @@
-//! The OpenAPI document: collected from the handlers.
+//! The OpenAPI document, collected from the handlers.
 
 use utoipa::{
     Modify, OpenApi,
@@ -58,7 +58,7 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// Adds what follows from the kind of an operation and no handler has to repeat.
+/// Adds the responses that follow from the kind of an operation, so that handlers need not repeat them.
 struct CommonResponses;
 
 impl Modify for CommonResponses {
@@ -124,7 +124,7 @@ fn add_refusals(operation: &mut Operation, writes: bool) {
     }
 }
 
-/// Every ranking says how fresh it is.
+/// Adds the headers of every ranking.
 fn add_freshness(operation: &mut Operation) {
     let is_ranking = operation
         .operation_id

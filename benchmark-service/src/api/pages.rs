@@ -1,5 +1,4 @@
-//! The pages for people, and what describes the API to programs. Everything is compiled in: no page loads anything
-//! from elsewhere.
+//! The pages for people, and the OpenAPI document. Everything is compiled in: no page loads anything from another host.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -17,7 +16,7 @@ use crate::{problem::Problem, snapshot::Body};
 
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
-/// The documentation's scripts style elements and start workers from blobs; nothing comes from another host.
+/// The scripts of the documentation set styles of elements and start workers from blobs.
 const POLICY: (&str, &str) = (
     "Content-Security-Policy",
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; worker-src 'self' blob:; \
@@ -133,7 +132,7 @@ fn page(request: &HttpRequest, body: &Body, content_type: HeaderValue) -> HttpRe
     response
 }
 
-/// Swagger UI's files are named relative to a folder.
+/// Redirects to the folder, because the paths of Swagger UI's files are relative to it.
 pub(super) async fn swagger_folder() -> HttpResponse {
     HttpResponse::Found()
         .insert_header((header::LOCATION, "/docs/"))

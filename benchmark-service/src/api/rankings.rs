@@ -1,4 +1,4 @@
-//! The rankings, out of the snapshot: no lock, no query, and nothing serialised that was serialised before.
+//! The rankings, from the snapshot: no lock, no query, and each body is serialised once.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -127,7 +127,7 @@ fn serve(
         Some(Format::Csv) => BodyFormat::Csv,
         Some(Format::Json) | None => body_format,
     };
-    // In this order: a confirmation that comes in between is of a later snapshot.
+    // Before the snapshot is loaded: a confirmation that comes in between may belong to a later snapshot.
     let as_of = state.rankings.confirmed().header.clone();
     let snapshot = state.rankings.load();
     let title = metric.map(MetricTitle::new).transpose()?;
@@ -150,7 +150,7 @@ fn serve(
     Ok(with_freshness_headers(response, as_of, &snapshot))
 }
 
-/// What a request for a ranking may say.
+/// The query parameters of a ranking.
 #[derive(Default, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct RankingParameters {

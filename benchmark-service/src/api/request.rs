@@ -1,4 +1,4 @@
-//! What comes in: bodies within limits and a deadline, and query parameters that are all understood or refused.
+//! Reads request bodies within limits and a deadline, and query parameters of which none is ignored.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -18,12 +18,12 @@ use crate::problem::Problem;
 /// The largest body of every route but `POST /api/v1/batches`, in bytes.
 pub(super) const SMALL_BODY: usize = 64 * 1024;
 
-/// Reads a JSON body of at most `limit` bytes, within the deadline: actix-web has a timer for the head of a request
-/// only.
+/// Reads a JSON body of at most `limit` bytes within the deadline. (actix-web has a timeout only for the head of a
+/// request.)
 ///
 /// # Errors
-/// 415 for another media type and for every content encoding (what is never unpacked cannot be a bomb), 413 over the
-/// limit, 408 after the deadline, 400 for a body that breaks off.
+/// 415 for another media type and for every content encoding (the service does not decompress, so it cannot be attacked
+/// with a decompression bomb), 413 over the limit, 408 after the deadline, 400 for a body that breaks off.
 pub(super) async fn read_body(
     request: &HttpRequest,
     state: &State,
@@ -79,7 +79,7 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
 /// Reads a small JSON body as a `T`.
 ///
 /// # Errors
-/// As [`read_body`]; 400 where it is not JSON, 422 where a field is not accepted, with the field's path.
+/// Those of [`read_body`]; 400 if the body is not JSON, 422 with the field's path if a field is not accepted.
 pub(super) async fn read_json<T: DeserializeOwned>(
     request: &HttpRequest,
     state: &State,
@@ -102,15 +102,15 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     Ok(value)
 }
 
-/// Whether a batch can be of this time: those of other years are refused when they arrive, and databases do not know all
-/// of them.
+/// Whether a batch may have this time. Batches with times outside 1970 to 9999 are refused when they arrive, and
+/// databases cannot represent all such times.
 pub(super) fn is_valid_batch_time(time: &DateTime<Utc>) -> bool {
     /// The start of the year 10000, in seconds.
     const END: i64 = 253_402_300_800;
     (0..END).contains(&time.timestamp())
 }
 
-/// The query's parameters, taken one by one; what is left in the end was not understood.
+/// The parameters of a query. The caller takes them one by one; `finish` refuses those that are left.
 pub(super) struct Parameters {
     left: BTreeMap<String, String>,
     known: Vec<&'static str>,
@@ -141,7 +141,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Takes a parameter whose type says what is expected.
+    /// Takes a parameter whose error says what is expected.
     pub(super) fn take<T: FromStr<Err = Invalid>>(&mut self, name: &'static str) -> Option<T> {
         self.known.push(name);
         let refused = |refused: Invalid| Invalid {
@@ -157,7 +157,7 @@ impl Parameters {
         }
     }
 
-    /// Takes a parameter of any type; `expected` is what the error says.
+    /// Takes a parameter of any type; the error says `expected`.
     pub(super) fn take_as<T: FromStr>(
         &mut self,
         name: &'static str,
@@ -176,7 +176,7 @@ impl Parameters {
         }
     }
 
-    /// Notes that a parameter is missing.
+    /// Refuses the query if a required parameter is missing.
     pub(super) fn require<T>(&mut self, name: &str, value: Option<T>) -> Option<T> {
         if value.is_none() && !self.refused.iter().any(|refused| refused.field == name) {
             self.refused.push(Invalid::new(name, "nothing", "the parameter"));
@@ -184,10 +184,10 @@ impl Parameters {
         value
     }
 
-    /// Everything was understood.
+    /// Ends the reading.
     ///
     /// # Errors
-    /// Every refused and every unknown parameter.
+    /// Names every refused and every unknown parameter.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         let expected = if self.known.is_empty() {
             "no parameters".to_owned()

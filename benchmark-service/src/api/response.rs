@@ -1,4 +1,4 @@
-//! What goes out, when all is well.
+//! The responses of requests that succeed.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -16,16 +16,16 @@ pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json"
 pub(super) const CSV: HeaderValue = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
 const AS_OF: HeaderName = HeaderName::from_static("x-data-as-of");
 const STALE: HeaderName = HeaderName::from_static("x-data-stale");
-/// Caches may keep it, and must ask whether it is still the same.
+/// Caches may store the response and must revalidate it on each use.
 const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// The envelope of the routes that older clients use.
+/// The body of most responses: `{"status": "success", "data": …}`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Success<T> {
     /// Always `success`.
     #[schema(example = "success")]
     status: &'static str,
-    /// What was asked for.
+    /// What the request asks for.
     data: T,
 }
 
@@ -38,12 +38,12 @@ impl<T> Success<T> {
     }
 }
 
-/// `{"status": "success", "data": …}` with the status given.
+/// A response with `data` in the envelope [`Success`].
 pub(super) fn success<T: Serialize>(status: StatusCode, data: T) -> HttpResponse {
     HttpResponse::build(status).json(Success::of(data))
 }
 
-/// A ready body, or 304 where the client has it already.
+/// A response with a serialised body, or 304 if the client has this body already.
 pub(super) fn prepared_body(request: &HttpRequest, body: &Body, content_type: HeaderValue) -> HttpResponse {
     let known = request
         .headers()
@@ -62,8 +62,8 @@ pub(super) fn prepared_body(request: &HttpRequest, body: &Body, content_type: He
     response
 }
 
-/// Adds how fresh the snapshot's data is. `X-Data-As-Of` moves on with every confirmation by the database, while the
-/// body (and with it the entity tag) stays.
+/// Adds the headers that say how fresh the data is. `X-Data-As-Of` changes with every confirmation by the database,
+/// while the body and its entity tag stay the same.
 pub(super) fn with_freshness_headers(
     mut response: HttpResponse,
     as_of: HeaderValue,

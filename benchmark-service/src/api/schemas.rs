@@ -1,7 +1,7 @@
-//! What the OpenAPI document says about the inputs that routes have in common: types that only describe, since the
-//! inputs are read by the types of `shared-types`, which know nothing of OpenAPI.
+//! Types that describe inputs in the OpenAPI document. The inputs are read by types of `shared-types`, which do not depend
+//! on OpenAPI.
 
-#![expect(dead_code, reason = "described, never made")]
+#![expect(dead_code, reason = "only described, never constructed")]
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -109,7 +109,7 @@ pub(super) struct BatchMessage {
 #[schema(min_items = 1, max_items = 10000)]
 pub(super) struct BatchArray(Vec<BatchMessage>);
 
-/// What `POST /api/v1/batches` reads.
+/// The body of `POST /api/v1/batches`.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = Batches)]

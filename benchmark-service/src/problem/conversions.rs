@@ -1,4 +1,4 @@
-//! What the errors of other layers mean to a client.
+//! Converts the errors of other layers into problems.
 
 use shared_types::{Invalid, message};
 use storage::{Refusal, StorageError};
@@ -7,7 +7,7 @@ use super::{FieldError, ID_TAKEN, NAME_TAKEN, Problem, REFUSED_BATCHES, UNPROCES
 use crate::snapshot::unknown_metric;
 
 impl Problem {
-    /// Batches that were refused: 409 where an id is taken, else 422.
+    /// Batches that were refused: 409 if the id of one is taken, else 422.
     pub(crate) fn refused_batches(refusals: Vec<(usize, Refusal)>, others_stored: usize) -> Self {
         let conflict = refusals
             .iter()

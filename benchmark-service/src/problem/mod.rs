@@ -1,4 +1,4 @@
-//! The one place where errors become HTTP answers: RFC 9457 problem details.
+//! Turns errors into HTTP responses: RFC 9457 problem details.
 
 mod conversions;
 
@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 /// The media type of every error.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Why a request was not answered as asked.
+/// An error response.
 #[derive(Debug)]
 pub(crate) struct Problem(Box<Inner>);
 
@@ -268,7 +268,7 @@ impl Problem {
     }
 }
 
-/// What was sent is quoted in logs and on terminals, where control characters act.
+/// Escapes control characters: problems quote what was sent, and terminals and log viewers interpret them.
 pub(super) fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return text;
