@@ -5,7 +5,7 @@
 //!             └─ acknowledges after the commit                                  (swapped as a whole)
 //! ```
 //!
-//! [`Service::build`] binds the address; [`Service::run`] runs until the [`Lifecycle`] that was given to it ends.
+//! [`Service::build`] binds the address; [`Service::start`] starts tasks that end with the [`Lifecycle`].
 //! The crate knows no concrete database or broker: [`Dependencies`] holds them as ports.
 //!
 //! [`Lifecycle`]: service_runtime::lifecycle::Lifecycle

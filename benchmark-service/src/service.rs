@@ -1,10 +1,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use actix_web::{App, HttpServer, dev::Server, middleware::from_fn};
-use service_runtime::{
-    lifecycle::{EndedBadly, Lifecycle},
-    link_metrics::register_link,
-};
+use service_runtime::{lifecycle::Lifecycle, link_metrics::register_link};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use storage::StorageError;
@@ -91,23 +88,12 @@ impl Service {
         let (consumer_state, consume_link) = (Arc::clone(consumer.state()), Arc::clone(broker));
         let consuming =
             move || consumer_state.unready_reason().is_none() && consume_link.consume_link().is_ready();
-        let projector = Projector::new(
-            Arc::clone(storage),
-            Arc::clone(clock),
-            Arc::clone(&rankings),
-            Freshness::new(consuming, settings.timing.stale_after),
-            settings.timing.rankings_refresh,
-            settings.default_selection,
-            registry,
-        )?;
-        let health = api::health::components(
-            life,
-            Arc::clone(storage),
-            broker,
-            Arc::clone(consumer.state()),
-            Arc::clone(&rankings),
-            settings.timing.stale_after,
-        );
+        let (timing, selection) = (settings.timing, settings.default_selection);
+        let freshness = Freshness::new(consuming, timing.stale_after);
+        let (known, interval) = (Arc::clone(&rankings), timing.rankings_refresh);
+        let projector = Projector::new(&dependencies, known, freshness, interval, selection)?;
+        let (consumer_state, known) = (Arc::clone(consumer.state()), Arc::clone(&rankings));
+        let health = api::health::components(life, &dependencies, consumer_state, known, timing.stale_after);
         let http_telemetry = HttpTelemetry::register(registry)?;
         let access_control = AccessControl::new(&settings.access, settings.rate_limit, Arc::clone(clock));
         let (keys, limiter) = (
@@ -196,17 +182,6 @@ impl Service {
             Ok::<(), StorageError>(())
         });
         tracing::info!(http.address = %address, "listening");
-    }
-
-    /// Starts, and runs until the life ends and every task has.
-    ///
-    /// # Errors
-    /// A task crashed, or did not end in time.
-    pub async fn run(self) -> Result<(), EndedBadly> {
-        let life = self.life.clone();
-        self.start();
-        life.shutdown().cancelled().await;
-        life.drained().await
     }
 }
 

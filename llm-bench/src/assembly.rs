@@ -9,7 +9,7 @@ use storage::Storage;
 
 use crate::context::Context;
 
-/// What both services of one process share.
+/// The backends that both services of one process share.
 pub(crate) struct Assembly {
     pub life: Lifecycle,
     pub storage: Arc<dyn Storage>,
@@ -54,7 +54,7 @@ impl Assembly {
         }
     }
 
-    /// Ends every task in an orderly way and closes what was connected.
+    /// Shuts every task down and closes the backends.
     pub(crate) async fn end(self) -> anyhow::Result<()> {
         self.life.end();
         let drained = self.life.drained().await;

@@ -11,15 +11,15 @@ use storage::Storage;
 #[error(transparent)]
 pub(crate) struct UsageError(#[from] pub Invalid);
 
-/// A file, an address or a name that was given is of no use: exit status 2, too.
+/// A file, an address or a name on the command line cannot be used: exit status 2.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub(crate) struct WrongInput(pub Box<dyn std::error::Error + Send + Sync>);
 
-/// How long a server may take to answer a command that cannot do without it: it may be starting, or busy.
+/// How long a command waits for a server that it needs: the server may be starting, or busy.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What every command starts from.
+/// The settings and the clock of a command.
 pub(crate) struct Context {
     pub variables: Variables,
     pub settings: CommonSettings,
@@ -59,11 +59,11 @@ impl Context {
         Ok(storage)
     }
 
-    /// The database of a command that looks after what is stored. One that was made for the command would be empty, and
-    /// the command would find that all is well.
+    /// The database, for commands that check or repair what is stored. It must exist: a new one would be empty, and such
+    /// a command would find nothing wrong.
     ///
     /// # Errors
-    /// The database is embedded, and nobody has made it yet: most likely the services use another one.
+    /// The database is embedded and does not exist: most likely the services use another one.
     pub(crate) async fn existing_storage(&self) -> anyhow::Result<Arc<dyn Storage>> {
         if let DatabaseKind::Sqlite { path } = &self.settings.database.kind {
             ensure!(
@@ -76,16 +76,16 @@ impl Context {
         self.storage().await
     }
 
-    /// Which database the settings name, for people.
+    /// The database of the settings, for messages.
     pub(crate) fn database_label(&self) -> String {
         match &self.settings.database.kind {
-            // No more: where a password is not quoted as it must be, any part of the URL may hold a piece of it.
+            // Without the URL: if a password is not quoted correctly, any part of the URL may contain a piece of it.
             DatabaseKind::Postgres { .. } => "PostgreSQL".to_owned(),
             DatabaseKind::Sqlite { path } => format!("SQLite, {}", path.display()),
         }
     }
 
-    /// The database with whatever schema it has.
+    /// The database, without changing its schema.
     pub(crate) fn storage_without_migration(&self) -> anyhow::Result<Arc<dyn Storage>> {
         Ok(backends::storage(
             &self.settings.database,
@@ -98,11 +98,11 @@ impl Context {
         Ok(backends::broker(&self.settings.broker, Arc::clone(&self.clock))?)
     }
 
-    /// The broker once it answers, and what it answers.
+    /// Waits until the broker answers; returns its answer, too.
     ///
     /// # Errors
-    /// It does not before `timeout` ends; the error is its last one, or says how the link is, and names the queue
-    /// where one is missing.
+    /// The broker does not answer before the timeout. The error is the broker's last one, or the state of the link; it
+    /// names the queue if one is missing.
     pub(crate) async fn connected_broker(
         &self,
         timeout: Duration,

@@ -1,31 +1,23 @@
-use std::{ffi::OsStr, fs, os::unix::fs::MetadataExt};
+use std::ffi::OsStr;
 
-/// Who runs this command, for the log of what is done with dead letters: `user@host`. What the environment says can be forged by whoever runs
-/// the command; the log records, it does not authenticate.
+use nix::unistd::{geteuid, gethostname};
+
+/// Who runs this command, as `user@host`, for the log of what is done with dead letters. The user comes from the
+/// environment and can be forged: the log does not authenticate.
 pub(crate) fn operator() -> String {
     let user = ["USER", "LOGNAME"]
         .into_iter()
         .filter_map(std::env::var_os)
         .find_map(plain);
-    let uid = fs::metadata("/proc/self").ok().map(|process| process.uid());
-    let host = fs::read_to_string("/proc/sys/kernel/hostname").ok();
-    let host = host
-        .and_then(plain)
-        .or_else(|| plain(std::env::var_os("HOSTNAME")?));
-    named(user, uid, host)
+    named(user, geteuid().as_raw(), gethostname().ok().and_then(plain))
 }
 
-fn named(user: Option<String>, uid: Option<u32>, host: Option<String>) -> String {
-    let unknown = || "unknown".to_owned();
-    let user = user.or_else(|| Some(format!("uid {}", uid?)));
-    format!(
-        "{}@{}",
-        user.unwrap_or_else(unknown),
-        host.unwrap_or_else(unknown)
-    )
+fn named(user: Option<String>, uid: u32, host: Option<String>) -> String {
+    let user = user.unwrap_or_else(|| format!("uid {uid}"));
+    format!("{user}@{}", host.as_deref().unwrap_or("unknown"))
 }
 
-/// Text without control characters that fits a line of a table.
+/// Removes control characters and shortens the text to fit a line of a table; `None` if nothing is left.
 fn plain(text: impl AsRef<OsStr>) -> Option<String> {
     const LONGEST: usize = 100;
     let text: String = text
@@ -45,8 +37,8 @@ mod tests {
     #[test]
     fn a_container_without_a_user_is_told_by_its_number() {
         let text = |text: &str| plain(text);
-        assert_eq!(named(text("alice"), Some(1), text("host\n")), "alice@host");
-        assert_eq!(named(text(""), Some(65532), text("pod-1")), "uid 65532@pod-1");
-        assert_eq!(named(None, None, None), "unknown@unknown");
+        assert_eq!(named(text("alice"), 1, text("host\n")), "alice@host");
+        assert_eq!(named(text(""), 65532, text("pod-1")), "uid 65532@pod-1");
+        assert_eq!(named(None, 0, None), "uid 0@unknown");
     }
 }

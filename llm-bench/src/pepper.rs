@@ -12,11 +12,11 @@ use shared_types::Invalid;
 
 use crate::context::{Context, UsageError};
 
-/// The file of the embedded default's pepper, beside the database.
+/// The file of the pepper for the embedded database, in the same directory.
 const FILE: &str = "api-key-pepper";
 
-/// The pepper of stored API keys: `API_KEY_PEPPER`, else, for the embedded database, a file beside it that is drawn
-/// at the first use. A copy of the database alone then still holds no usable key.
+/// The pepper of stored API keys: `API_KEY_PEPPER`, or for the embedded database a file beside it, which is created at
+/// the first use. So a copy of the database alone does not contain a usable key.
 pub(crate) fn pepper(context: &Context) -> anyhow::Result<Secret> {
     const SHORTEST: usize = 32;
     if let Some(pepper) = context
@@ -61,7 +61,7 @@ fn read_or_draw(file: &Path) -> anyhow::Result<Secret> {
             new.sync_all()?;
             Ok(Secret::new(pepper))
         }
-        // Another process was faster: its pepper counts.
+        // Another process has created the file meanwhile: its pepper is the valid one.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Ok(Secret::new(fs::read_to_string(file)?.trim().to_owned()))
         }

@@ -1,4 +1,4 @@
-/// `println!` for a command line: whoever has read enough (`| head`) may close the pipe, and that is no failure.
+/// `println!` for commands: a reader that closes the pipe (`| head`) is not a failure.
 macro_rules! say {
     ($($text:tt)*) => {
         $crate::say::line(format_args!($($text)*))
@@ -6,7 +6,7 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// Writes a line to standard output; ends the process quietly where nobody reads it any more.
+/// Writes a line to standard output; exits with 0 if the reader has closed the pipe.
 pub(crate) fn line(text: std::fmt::Arguments<'_>) {
     use std::io::Write;
     if let Err(error) = writeln!(std::io::stdout(), "{text}") {

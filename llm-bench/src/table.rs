@@ -1,6 +1,6 @@
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_BORDERS_ONLY};
 
-/// A table for people; columns named in `right` are aligned to the right.
+/// A table for terminals. Columns whose names are in `right` are aligned to the right.
 pub(crate) fn table<const N: usize>(
     header: [&str; N],
     right: &[&str],

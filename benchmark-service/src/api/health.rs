@@ -1,9 +1,9 @@
 //! Liveness, readiness and the Prometheus metrics.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, http::StatusCode, web::Data};
-use broker::{Broker, LinkState};
+use broker::LinkState;
 use prometheus::{Registry, TextEncoder};
 use service_runtime::{
     health::{ComponentState, Health},
@@ -13,51 +13,43 @@ use storage::Storage;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::State;
-use crate::{consumer::ConsumerState, problem::Problem, projector::Rankings};
+use crate::{consumer::ConsumerState, dependencies::Dependencies, problem::Problem, projector::Rankings};
 
 /// The components of this service.
 pub(crate) fn components(
     life: &Lifecycle,
-    storage: Arc<dyn Storage>,
-    broker: &Arc<dyn Broker>,
+    dependencies: &Dependencies,
     consumer: Arc<ConsumerState>,
     rankings: Arc<Rankings>,
     stale_after: Duration,
 ) -> Health {
-    let database = Arc::new(CachedPing::new(storage));
-    let (publisher, consume) = (broker.publisher(), Arc::clone(broker));
+    let database = Arc::new(CachedPing::new(Arc::clone(&dependencies.storage)));
+    let (publisher, consume) = (dependencies.broker.publisher(), Arc::clone(&dependencies.broker));
     Health::of(life)
         .with("database", move || {
             let database = Arc::clone(&database);
             async move { database.state().await }
         })
-        .with("broker_publish", move || {
-            let link = publisher.link();
-            async move { component_state(link) }
-        })
+        .with("broker_publish", move || ready(link_state(publisher.link())))
         .with("broker_consume", move || {
-            let link = consume.consume_link();
-            async move { component_state(link) }
+            ready(link_state(consume.consume_link()))
         })
         .with("consumer", move || {
             let reason = consumer.unready_reason();
-            async move { reason.map_or(ComponentState::Ready, ComponentState::missing) }
+            ready(reason.map_or(ComponentState::Ready, ComponentState::missing))
         })
         .with("rankings", move || {
-            let age = rankings.age();
-            async move {
-                match age {
-                    None => ComponentState::missing("not loaded yet"),
-                    Some(age) if age > stale_after => {
-                        ComponentState::missing(format!("{} s behind the database", age.as_secs()))
-                    }
-                    Some(_) => ComponentState::Ready,
+            ready(match rankings.age() {
+                None => ComponentState::missing("not loaded yet"),
+                Some(age) if age > stale_after => {
+                    ComponentState::missing(format!("{} s behind the database", age.as_secs()))
                 }
-            }
+                Some(_) => ComponentState::Ready,
+            })
         })
 }
 
-fn component_state(link: LinkState) -> ComponentState {
+fn link_state(link: LinkState) -> ComponentState {
     match link {
         LinkState::Ready => ComponentState::Ready,
         LinkState::Blocked { reason } => ComponentState::missing(format!("blocked: {reason}")),

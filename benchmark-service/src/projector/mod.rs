@@ -8,12 +8,13 @@ mod telemetry;
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use prometheus::{IntCounter, Registry};
+use prometheus::IntCounter;
 use shared_types::{Clock, Llm, Metric};
 use storage::{Revision, Storage, StorageError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::dependencies::Dependencies;
 use crate::snapshot::{BodyFormat, RankingSelection, Snapshot};
 use statistics_cache::StatisticsCache;
 
@@ -73,18 +74,16 @@ impl Projector {
     const FRESHNESS_PAUSE: Duration = Duration::from_millis(250);
 
     pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        clock: Arc<dyn Clock>,
+        dependencies: &Dependencies,
         rankings: Arc<Rankings>,
         freshness: Freshness,
         refresh_interval: Duration,
         default_selection: RankingSelection,
-        registry: &Registry,
     ) -> prometheus::Result<Self> {
         Ok(Self {
-            failures: telemetry::register(registry, &rankings)?,
-            storage,
-            clock,
+            failures: telemetry::register(&dependencies.telemetry, &rankings)?,
+            storage: Arc::clone(&dependencies.storage),
+            clock: Arc::clone(&dependencies.clock),
             rankings,
             freshness: Arc::new(freshness),
             refresh_interval,

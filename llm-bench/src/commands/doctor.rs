@@ -7,7 +7,7 @@ use crate::{
     say::say,
 };
 
-/// How long a server may take to answer.
+/// How long a check waits for a server.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The result of a check. A failure comes with advice.
@@ -53,7 +53,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads what every program reads, so that each refused variable shows here.
+/// Reads the settings of every program, so that a refused variable of any of them is found.
 fn read(variables: Variables) -> anyhow::Result<Context> {
     simulation_service::SimulationSettings::read(&variables).map_err(UsageError)?;
     benchmark_service::Settings::read(&variables).map_err(UsageError)?;
@@ -68,7 +68,8 @@ async fn database(context: &Context) -> Check {
         Ok(storage) => storage,
         Err(error) => return failure(format!("{place}: {error:#}"), advice),
     };
-    // Asked first because it is never retried: its error says why. (A new SQLite file is locked while it is made.)
+    // The ping comes first because it is never retried, so its error tells the cause. (Not for SQLite: a new file is
+    // locked while it is created.)
     if matches!(context.settings.database.kind, DatabaseKind::Postgres { .. })
         && let Ok(Err(error)) = tokio::time::timeout(TIMEOUT, storage.ping()).await
     {

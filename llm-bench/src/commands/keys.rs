@@ -36,7 +36,7 @@ pub(crate) async fn run(action: Keys, context: Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Draws a key and stores its hash.
+/// Makes a random key and stores its hash.
 pub(crate) async fn create(
     storage: &dyn Storage,
     context: &Context,

@@ -31,7 +31,7 @@ pub(crate) async fn run(options: Migrate, context: Context) -> anyhow::Result<()
     Ok(())
 }
 
-/// Also fills an empty registry, because a producer of least privilege may not: metrics are the API's.
+/// Grants what each role needs. Also fills an empty registry, because the role of a producer may not do that.
 async fn grant(options: &Migrate, context: &Context, storage: &dyn Storage) -> anyhow::Result<()> {
     let roles = [
         (&options.producer_role, ServiceRole::Producer),

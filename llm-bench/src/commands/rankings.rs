@@ -107,7 +107,7 @@ async fn fetch(
         .append_pair("statistic", selection.statistic.as_str())
         .append_pair("format", if csv { "csv" } else { "json" });
     let key = context.variables.secret("API_KEY", 1).map_err(UsageError)?;
-    // Redirects are not followed: the key is for this service.
+    // Redirects are not followed: the key must not be sent to another service.
     let request = http::agent(TIMEOUT).get(asked.as_str());
     let request = match &key {
         Some(key) => request.header("X-API-KEY", key.expose()),
@@ -195,7 +195,7 @@ fn cells(row: &Value) -> [String; 12] {
     ]
 }
 
-/// Five significant digits are enough to read; `--format json` gives all.
+/// Formats five significant digits; `--format json` has all digits.
 fn short(number: &Value) -> String {
     const DIGITS: i32 = 5;
     let Some(number) = number.as_f64() else {

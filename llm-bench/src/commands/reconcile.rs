@@ -9,11 +9,11 @@ use crate::{
     table::table,
 };
 
-/// Batches that get their way to the broker again in one transaction.
+/// Batches that are entered into the outbox again in one transaction.
 const REQUEUE_LIMIT: u32 = 1000;
-/// Batches that are folded again between two moves of the progress bar.
+/// Batches that are folded again between two updates of the progress bar.
 const AUDIT_STEP: u64 = 2000;
-/// As many mismatches as anybody looks through.
+/// The most mismatches that are shown.
 const MOST_SHOWN: usize = 100;
 
 pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
@@ -46,7 +46,8 @@ pub(crate) async fn run(context: Context) -> anyhow::Result<()> {
     )
 }
 
-/// How many messages wait; `None` where the broker cannot be asked. The embedded one has no queue that outlives it.
+/// How many messages wait in the queue; `None` if the broker cannot be asked. An embedded broker is empty: its queue ends
+/// with its process.
 async fn queued(context: &Context) -> Option<u64> {
     if context.embedded_broker() {
         return Some(0);
@@ -76,7 +77,7 @@ async fn requeue(storage: &dyn Storage, grace: std::time::Duration) -> anyhow::R
     }
 }
 
-/// Audits the whole history; gives how many batches were folded again, and what is wrong.
+/// Audits all statistics; returns how many batches were folded again, and the mismatches.
 async fn audit(storage: &dyn Storage) -> anyhow::Result<(u64, Vec<Mismatch>)> {
     let all = storage.counted_batches().await?;
     let bar = progress_bar(all, "batches")?;

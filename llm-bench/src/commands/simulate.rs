@@ -13,7 +13,7 @@ use crate::{
     say::say,
 };
 
-/// How long the last batches may take to leave.
+/// How long the publication of the last batches may take.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(options: Simulate, context: Context) -> anyhow::Result<()> {
@@ -37,7 +37,7 @@ pub(crate) async fn run(options: Simulate, context: Context) -> anyhow::Result<(
     Ok(())
 }
 
-/// Nobody else can consume what is published within this process.
+/// Starts a benchmark service in this process: no other process can consume from the embedded broker.
 fn consume_in_this_process(context: &Context, assembly: &Assembly) -> anyhow::Result<()> {
     let settings = BenchmarkSettings {
         http_addr: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -47,7 +47,7 @@ fn consume_in_this_process(context: &Context, assembly: &Assembly) -> anyhow::Re
     Ok(())
 }
 
-/// Runs the ticks; gives the last one's number and the sums.
+/// Runs the ticks; returns the number of the last one and the sums of batches and values.
 async fn tick(
     options: &Simulate,
     settings: &SimulationSettings,

@@ -101,7 +101,7 @@ fn with_data_directory(variables: Variables, options: &Up) -> anyhow::Result<(Va
         let variables = variables
             .without(&SERVERS)
             .with("DATA_DIR", directory.path().display())
-            // A new database has no schema, and nobody else can bring one.
+            // A new database has no schema, and no other process can migrate it.
             .with("MIGRATE_AT_START", true);
         return Ok((variables, Some(directory)));
     }
@@ -116,8 +116,8 @@ fn with_data_directory(variables: Variables, options: &Up) -> anyhow::Result<(Va
     Ok((variables.with("DATA_DIR", directory.display()), None))
 }
 
-/// On loopback with the embedded database reading needs no key and nobody is limited, unless the settings say so;
-/// at the first start a key for writing is made.
+/// With the embedded database and a loopback address, reading needs no key and there is no rate limit, unless the
+/// settings say otherwise. The first start makes a key for writing.
 async fn open_to_loopback(
     settings: &mut UpSettings,
     storage: &dyn Storage,
