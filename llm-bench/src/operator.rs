@@ -9,12 +9,13 @@ pub(crate) fn operator() -> String {
         .into_iter()
         .filter_map(std::env::var_os)
         .find_map(plain);
-    named(user, geteuid().as_raw(), gethostname().ok().and_then(plain))
+    let host = gethostname().ok().and_then(plain);
+    named(user, geteuid().as_raw(), host.as_deref())
 }
 
-fn named(user: Option<String>, uid: u32, host: Option<String>) -> String {
+fn named(user: Option<String>, uid: u32, host: Option<&str>) -> String {
     let user = user.unwrap_or_else(|| format!("uid {uid}"));
-    format!("{user}@{}", host.as_deref().unwrap_or("unknown"))
+    format!("{user}@{}", host.unwrap_or("unknown"))
 }
 
 /// Removes control characters and shortens the text to fit a line of a table; `None` if nothing is left.
@@ -37,8 +38,11 @@ mod tests {
     #[test]
     fn a_container_without_a_user_is_told_by_its_number() {
         let text = |text: &str| plain(text);
-        assert_eq!(named(text("alice"), 1, text("host\n")), "alice@host");
-        assert_eq!(named(text(""), 65532, text("pod-1")), "uid 65532@pod-1");
+        assert_eq!(named(text("alice"), 1, text("host\n").as_deref()), "alice@host");
+        assert_eq!(
+            named(text(""), 65532, text("pod-1").as_deref()),
+            "uid 65532@pod-1"
+        );
         assert_eq!(named(None, 0, None), "uid 0@unknown");
     }
 }

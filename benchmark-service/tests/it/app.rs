@@ -11,7 +11,7 @@ use broker::{Broker, OutgoingMessage, Publisher};
 use broker_in_process::InProcessBroker;
 use chrono::{DateTime, Utc};
 use outbox::{Outbox, OutboxMetrics, OutboxSettings};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, header};
 use serde_json::{Value, json};
 use service_runtime::{
     Secret,
@@ -23,15 +23,15 @@ use storage::{ApiKeyRecord, ApiKeys, Scope, Storage};
 use storage_sqlite::{Location, SqliteStorage};
 use test_patience::{patience, soon, until};
 
-use crate::faulty::{FaultyStorage, Trouble};
+use crate::faulty::{Fault, FaultyStorage};
 
 /// A key with every scope.
 pub(crate) const ADMIN: &str = "the-bootstrap-key-of-the-tests";
 const PEPPER: &str = "the pepper of the tests, 32 characters or more";
-/// Between two looks at what tests wait for.
-const OFTEN: Duration = Duration::from_millis(50);
+/// The interval at which the service polls, short so that tests need not wait.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a test may want otherwise.
+/// The settings that tests change.
 #[derive(Clone, Copy)]
 pub(crate) struct Options {
     pub(crate) anonymous_read: bool,
@@ -48,10 +48,10 @@ impl Default for Options {
             rate_limit: RateLimit::Off,
             housekeeping: HousekeepingSettings::default(),
             client_limits: ClientLimits::default(),
-            // A machine that is busy makes nothing stale, and no request late.
+            // Long enough for a busy machine: nothing becomes stale and no request is late.
             timing: Timing {
-                key_refresh: OFTEN,
-                rankings_refresh: OFTEN,
+                key_refresh: POLL_INTERVAL,
+                rankings_refresh: POLL_INTERVAL,
                 stale_after: patience(),
                 database_deadline: patience(),
             },
@@ -98,7 +98,7 @@ pub(crate) struct TestApp {
     data: tempfile::TempDir,
 }
 
-/// When it is, in every test.
+/// The time at the start of every test.
 pub(crate) fn now() -> DateTime<Utc> {
     "2026-05-01T12:30:00Z".parse().unwrap()
 }
@@ -110,26 +110,30 @@ impl TestApp {
 
     pub(crate) async fn with(options: Options) -> Self {
         let app = Self::launch(options, None);
-        until("the service is ready", async || {
-            app.get("/readyz").await.status() == 200
-        })
-        .await;
+        app.until_ready().await;
         app
     }
 
-    /// Starts a service that need not become ready: its database has a trouble from the beginning.
-    pub(crate) fn launch(options: Options, trouble: Option<Trouble>) -> Self {
+    pub(crate) async fn until_ready(&self) {
+        until("the service is ready", async || {
+            self.get("/readyz").await.status() == 200
+        })
+        .await;
+    }
+
+    /// Starts a service that need not become ready: its database may have a fault from the beginning.
+    pub(crate) fn launch(options: Options, fault: Option<Fault>) -> Self {
         let data = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(now()));
         let file = Location::File(data.path().join("test.sqlite"));
         let storage = SqliteStorage::open(file, Arc::clone(&clock) as Arc<_>).unwrap();
         let storage = Arc::new(FaultyStorage::new(storage));
-        storage.set(trouble);
+        storage.set(fault);
         let broker: Arc<dyn Broker> = Arc::new(InProcessBroker::with_clock(64, Arc::clone(&clock) as Arc<_>));
         let (life, metrics) = (Lifecycle::new(), metrics_registry().unwrap());
         let shared: Arc<dyn Storage> = Arc::clone(&storage) as Arc<_>;
         let eager = OutboxSettings {
-            sweep_interval: OFTEN,
+            sweep_interval: POLL_INTERVAL,
             ..OutboxSettings::default()
         };
         let outbox_metrics = OutboxMetrics::register(&metrics).unwrap();
@@ -173,7 +177,7 @@ impl TestApp {
             clock,
             client: reqwest::Client::builder()
                 .redirect(reqwest::redirect::Policy::none())
-                // An idle connection may be closed by the service at the very moment when it is used again.
+                // Not reused: the service may close an idle connection at the moment at which it is used again.
                 .pool_max_idle_per_host(0)
                 .build()
                 .unwrap(),
@@ -197,7 +201,7 @@ impl TestApp {
         response.json().await.unwrap()
     }
 
-    /// With the key that may do everything.
+    /// Sends JSON with the key that may do everything.
     pub(crate) async fn send(&self, method: Method, path: &str, body: &Value) -> Response {
         self.request(method, path)
             .header("api-key", ADMIN)
@@ -205,6 +209,18 @@ impl TestApp {
             .send()
             .await
             .unwrap()
+    }
+
+    /// Posts a body as it is, as JSON, with the key that may do everything.
+    pub(crate) fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> RequestBuilder {
+        self.request(Method::POST, path)
+            .header("api-key", ADMIN)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(body)
+    }
+
+    pub(crate) async fn has_no_dead_letters(&self) -> bool {
+        self.broker.dead_letters().list(1).await.unwrap().is_empty()
     }
 
     /// Puts a body on the queue and waits until the consumer has settled it.
@@ -215,20 +231,21 @@ impl TestApp {
     }
 
     /// Publishes a batch of simulated values, and waits until the rankings show it.
-    pub(crate) async fn measure(&self, llm: &str, metric: &str, values: &[f64]) {
-        let rows_before = self.n_of(llm, metric).await;
+    pub(crate) async fn publish_and_wait(&self, llm: &str, metric: &str, values: &[f64]) {
+        let rows_before = self.counted_values(llm, metric).await;
         self.publish(batch(llm, metric, values).to_string()).await;
-        self.shows(llm, metric, rows_before + values.len() as u64).await;
+        self.until_counted(llm, metric, rows_before + values.len() as u64)
+            .await;
     }
 
-    /// Waits until the default ranking knows so many values.
-    pub(crate) async fn shows(&self, llm: &str, metric: &str, n: u64) {
+    /// Waits until the default ranking shows `n` values.
+    pub(crate) async fn until_counted(&self, llm: &str, metric: &str, n: u64) {
         let what = format!("the rankings show {n} values of {llm}, {metric}");
-        until(&what, async || self.n_of(llm, metric).await == n).await;
+        until(&what, async || self.counted_values(llm, metric).await == n).await;
     }
 
-    /// How many values the default ranking knows.
-    pub(crate) async fn n_of(&self, llm: &str, metric: &str) -> u64 {
+    /// How many values the default ranking shows.
+    pub(crate) async fn counted_values(&self, llm: &str, metric: &str) -> u64 {
         let ranking = self.get_json(&format!("/api/v1/rankings/{metric}")).await;
         let rows = ranking["data"].as_array().unwrap();
         rows.iter()
@@ -241,7 +258,7 @@ impl TestApp {
         self.key_with(scope, |_| {}).await
     }
 
-    /// A stored key with this scope and what `change` makes of its record.
+    /// A stored key with this scope, its record changed by `change`.
     pub(crate) async fn key_with(&self, scope: Scope, change: impl FnOnce(&mut ApiKeyRecord)) -> String {
         let key = ApiKey::draw(&mut rand::rngs::SysRng).unwrap();
         let mut record = ApiKeyRecord {
@@ -258,13 +275,13 @@ impl TestApp {
         key.expose()
     }
 
-    /// Where the database's files are.
+    /// The directory of the database's files.
     pub(crate) fn data(&self) -> &Path {
         self.data.path()
     }
 
     /// Waits until a key that was added is accepted.
-    pub(crate) async fn knows(&self, key: &str) {
+    pub(crate) async fn until_key_is_accepted(&self, key: &str) {
         until("the new key is known", async || {
             let request = self.request(Method::GET, "/api/v1/llms").header("api-key", key);
             request.send().await.unwrap().status() == 200
@@ -282,7 +299,7 @@ impl TestApp {
             .unwrap()
     }
 
-    /// Waits until the service ends by itself, and gives how.
+    /// Waits until the service ends by itself, and returns how it ended.
     pub(crate) async fn crash(self) -> EndedBadly {
         soon("a crash", self.life.shutdown().cancelled()).await;
         self.life.drained().await.unwrap_err()
@@ -295,7 +312,7 @@ impl TestApp {
     }
 }
 
-/// A simulated batch at the time of the test, with an id that follows from its content.
+/// A simulated batch at the time of the test. Its id is derived from its content.
 pub(crate) fn batch(llm: &str, metric: &str, values: &[f64]) -> Value {
     json!({
         "llm_name": llm, "metric": metric, "values": values, "source": "simulated",
@@ -317,7 +334,7 @@ fn outgoing(body: Vec<u8>) -> OutgoingMessage {
     }
 }
 
-/// The problem that an answer must be.
+/// Asserts that the response is a problem with this status, and returns it.
 pub(crate) async fn problem(response: Response, status: u16) -> Value {
     assert_eq!(response.status(), status, "{}", response.url());
     assert_eq!(

@@ -38,7 +38,7 @@ async fn a_batch_that_is_sent_is_counted_once_however_often_it_is_sent() {
             .all(|(a, b)| a.0 == b.0 && b.1 == "already_stored"),
         "{again:?}"
     );
-    app.shows("GPT-4o", "ttft", 2).await;
+    app.until_counted("GPT-4o", "ttft", 2).await;
     app.end().await;
 }
 
@@ -64,7 +64,7 @@ async fn an_idempotency_key_names_the_request() {
     );
     problem(send("one", &[3.0]).await, 409).await;
     problem(send("", &[1.0]).await, 400).await;
-    app.shows("GPT-4o", "ttft", 2).await;
+    app.until_counted("GPT-4o", "ttft", 2).await;
     app.end().await;
 }
 
@@ -74,7 +74,7 @@ async fn refused_batches_are_named_and_the_others_stored() {
     let batches = json!([batch("GPT-4o", "ttft", &[1.0]), batch("GPT-4o", "speed", &[1.0])]);
     let refused = problem(app.send(Method::POST, PATH, &batches).await, 422).await;
     insta::assert_json_snapshot!("refused_batches", refused);
-    app.shows("GPT-4o", "ttft", 1).await;
+    app.until_counted("GPT-4o", "ttft", 1).await;
 
     let empty = batch("GPT-4o", "ttft", &[]);
     let told = problem(app.send(Method::POST, PATH, &json!([empty])).await, 422).await;

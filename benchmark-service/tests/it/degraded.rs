@@ -9,7 +9,7 @@ use test_patience::{found, patience, until};
 
 use crate::{
     app::{Options, TestApp, batch, now, problem},
-    faulty::Trouble,
+    faulty::Fault,
 };
 
 const PATH: &str = "/api/v1/rankings/ttft";
@@ -38,7 +38,7 @@ async fn first(app: &TestApp, stale: bool) -> Response {
 #[tokio::test(flavor = "multi_thread")]
 async fn rankings_are_confirmed_again_and_again_without_a_new_body() {
     let app = TestApp::start().await;
-    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    app.publish_and_wait("GPT-4o", "ttft", &[1.0]).await;
     let fresh = app.get(PATH).await;
     assert_eq!(header(&fresh, "x-data-stale"), "false");
     let fresh_tag = header(&fresh, "etag").to_owned();
@@ -61,10 +61,10 @@ async fn rankings_are_confirmed_again_and_again_without_a_new_body() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rankings_of_a_lost_database_say_that_they_are_stale_and_since_when() {
     let app = TestApp::with(Options::stale_after(STALE_AFTER)).await;
-    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    app.publish_and_wait("GPT-4o", "ttft", &[1.0]).await;
     let fresh_tag = header(&first(&app, false).await, "etag").to_owned();
 
-    app.storage.set(Some(Trouble::Silent));
+    app.storage.set(Some(Fault::Silent));
     app.clock.advance(TimeDelta::minutes(1));
     let response = first(&app, true).await;
     let age = app.metric_value("llm_bench_snapshot_age_seconds").await;
@@ -126,8 +126,8 @@ async fn assert_operators_see_it(app: &TestApp) {
 #[tokio::test(flavor = "multi_thread")]
 async fn rankings_become_fresh_again_when_the_database_returns() {
     let app = TestApp::with(Options::stale_after(STALE_AFTER)).await;
-    app.measure("GPT-4o", "ttft", &[1.0]).await;
-    app.storage.set(Some(Trouble::Away));
+    app.publish_and_wait("GPT-4o", "ttft", &[1.0]).await;
+    app.storage.set(Some(Fault::Away));
     first(&app, true).await;
     app.storage.set(None);
     app.clock.advance(TimeDelta::minutes(1));
@@ -136,10 +136,7 @@ async fn rankings_become_fresh_again_when_the_database_returns() {
         (&body["stale"], &body["data"][0]["n"]),
         (&false.into(), &1.into())
     );
-    until("the service is ready", async || {
-        app.get("/readyz").await.status() == 200
-    })
-    .await;
+    app.until_ready().await;
     until("operators see that nothing is stale", async || {
         app.metric_value("llm_bench_snapshot_stale").await == 0.0
     })
@@ -150,8 +147,8 @@ async fn rankings_become_fresh_again_when_the_database_returns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rankings_are_stale_while_the_consumer_holds_though_the_database_answers() {
     let app = TestApp::with(Options::stale_after(STALE_AFTER)).await;
-    app.measure("GPT-4o", "ttft", &[1.0]).await;
-    app.storage.set(Some(Trouble::RefusesWrites));
+    app.publish_and_wait("GPT-4o", "ttft", &[1.0]).await;
+    app.storage.set(Some(Fault::RefusesWrites));
     let held = async {
         until(
             "the rankings are stale, though the database answers",
@@ -177,7 +174,7 @@ async fn rankings_are_stale_while_the_consumer_holds_though_the_database_answers
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_waits_for_a_silent_database_is_answered() {
     let app = TestApp::with(Options::database_deadline(DEADLINE)).await;
-    app.storage.set(Some(Trouble::Silent));
+    app.storage.set(Some(Fault::Silent));
     let sent_batch = batch("GPT-4o", "ttft", &[1.0]);
     let new_llm = json!({"name": "New", "creator": "Somebody"});
     let (sent, listed, created) = tokio::join!(
@@ -204,7 +201,7 @@ async fn a_request_that_waits_for_a_silent_database_is_answered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_says_so_and_still_answers_on_connections_that_it_closes() {
     let app = TestApp::start().await;
-    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    app.publish_and_wait("GPT-4o", "ttft", &[1.0]).await;
     assert!(!app.get(PATH).await.headers().contains_key("connection"));
     app.life.leave();
     let report = app.get("/readyz").await;
@@ -217,7 +214,7 @@ async fn who_leaves_says_so_and_still_answers_on_connections_that_it_closes() {
         (answer.status().as_u16(), header(&answer, "connection")),
         (200, "close")
     );
-    app.measure("GPT-4o", "ttft", &[2.0]).await;
+    app.publish_and_wait("GPT-4o", "ttft", &[2.0]).await;
     app.end().await;
 }
 
@@ -234,7 +231,7 @@ async fn a_request_under_way_is_answered_by_a_service_that_ends() {
 /// Ends a service while a request waits for the database, and checks the answer. Gives whether it came after the end began.
 async fn is_answered_after_the_end_began(deadline: Duration) -> bool {
     let app = TestApp::with(Options::database_deadline(deadline)).await;
-    app.storage.set(Some(Trouble::Silent));
+    app.storage.set(Some(Fault::Silent));
     let body = batch("GPT-4o", "ttft", &[1.0]);
     let asked = async {
         let answer = app.send(Method::POST, "/api/v1/batches", &body).await;

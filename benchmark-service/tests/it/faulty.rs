@@ -16,7 +16,7 @@ use storage_sqlite::SqliteStorage;
 
 /// What goes wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Trouble {
+pub(crate) enum Fault {
     /// The database is away.
     Away,
     /// The database takes every question and answers none.
@@ -37,7 +37,7 @@ pub(crate) enum Trouble {
 #[derive(Debug)]
 pub(crate) struct FaultyStorage {
     inner: SqliteStorage,
-    trouble: Mutex<Option<Trouble>>,
+    fault: Mutex<Option<Fault>>,
     pub(crate) hanging: AtomicBool,
     /// How many batches wait to be recorded by a silent database.
     pub(crate) waiting: AtomicUsize,
@@ -47,24 +47,24 @@ impl FaultyStorage {
     pub(crate) fn new(inner: SqliteStorage) -> Self {
         Self {
             inner,
-            trouble: Mutex::new(None),
+            fault: Mutex::new(None),
             hanging: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
         }
     }
 
-    pub(crate) fn set(&self, trouble: Option<Trouble>) {
-        *self.trouble.lock().unwrap() = trouble;
+    pub(crate) fn set(&self, fault: Option<Fault>) {
+        *self.fault.lock().unwrap() = fault;
     }
 
-    fn trouble(&self) -> Option<Trouble> {
-        self.trouble.lock().unwrap().clone()
+    fn fault(&self) -> Option<Fault> {
+        self.fault.lock().unwrap().clone()
     }
 
     async fn reachable(&self) -> Result<&SqliteStorage> {
-        match self.trouble() {
-            Some(Trouble::Silent) => std::future::pending().await,
-            Some(Trouble::Away) => Err(StorageError::Unavailable {
+        match self.fault() {
+            Some(Fault::Silent) => std::future::pending().await,
+            Some(Fault::Away) => Err(StorageError::Unavailable {
                 operation: "anything",
                 source: "the test took the database away".into(),
             }),
@@ -76,13 +76,13 @@ impl FaultyStorage {
 #[async_trait]
 impl Projection for FaultyStorage {
     async fn apply(&self, batches: &[MetricBatch]) -> Result<Vec<Applied>> {
-        let refused = match self.trouble() {
-            Some(Trouble::Refuses(llm)) if batches.iter().any(|batch| batch.llm().as_str() == llm) => {
+        let refused = match self.fault() {
+            Some(Fault::Refuses(llm)) if batches.iter().any(|batch| batch.llm().as_str() == llm) => {
                 "the test refuses this LLM"
             }
-            Some(Trouble::RefusesWrites) => "the test refuses to write",
-            Some(Trouble::Rebuilds) => return Err(StorageError::Rebuilding),
-            Some(Trouble::Hangs) => {
+            Some(Fault::RefusesWrites) => "the test refuses to write",
+            Some(Fault::Rebuilds) => return Err(StorageError::Rebuilding),
+            Some(Fault::Hangs) => {
                 self.hanging.store(true, Ordering::Relaxed);
                 std::future::pending().await
             }
@@ -96,7 +96,7 @@ impl Projection for FaultyStorage {
 
     async fn statistics_since(&self, since: Option<Revision>, horizon: Hour) -> Result<StatisticsChange> {
         let mut change = self.reachable().await?.statistics_since(since, horizon).await?;
-        if let Some(Trouble::Garbles(llm)) = self.trouble() {
+        if let Some(Fault::Garbles(llm)) = self.fault() {
             for row in change.rows.iter_mut().filter(|row| row.key.llm == llm) {
                 row.state.pop();
             }
@@ -124,7 +124,7 @@ impl Projection for FaultyStorage {
 #[async_trait]
 impl Outbox for FaultyStorage {
     async fn record(&self, batches: &[MetricBatch]) -> Result<Vec<Recorded>> {
-        if self.trouble() == Some(Trouble::Silent) {
+        if self.fault() == Some(Fault::Silent) {
             self.waiting.fetch_add(batches.len(), Ordering::Relaxed);
         }
         self.reachable().await?.record(batches).await

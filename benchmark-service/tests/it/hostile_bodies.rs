@@ -1,25 +1,15 @@
 //! Bodies that are made to harm: too deep, too large, packed, or not what they seem.
 
-use reqwest::{Method, header};
+use reqwest::header;
 use serde_json::Value;
 
-use crate::app::{ADMIN, TestApp, problem};
+use crate::app::{TestApp, problem};
 
 const ROUTES: [&str; 2] = ["/api/v1/batches", "/api/v1/llms"];
 
-async fn post(app: &TestApp, path: &str, body: impl Into<reqwest::Body>) -> reqwest::Response {
-    app.request(Method::POST, path)
-        .header("api-key", ADMIN)
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(body)
-        .send()
-        .await
-        .unwrap()
-}
-
 /// A refusal for what the body is, never a failure.
 async fn refused(app: &TestApp, path: &str, body: impl Into<reqwest::Body>, what: &str) -> Value {
-    let response = post(app, path, body).await;
+    let response = app.post(path, body).send().await.unwrap();
     let status = response.status().as_u16();
     assert!(matches!(status, 400 | 413 | 422), "{path}, {what}: {status}");
     problem(response, status).await
@@ -132,15 +122,10 @@ async fn packed_bodies_are_not_unpacked() {
         "x",
     ] {
         for path in ROUTES {
-            let response = app
-                .request(Method::POST, path)
-                .header("api-key", ADMIN)
-                .header(header::CONTENT_TYPE, "application/json")
-                .header(header::CONTENT_ENCODING, encoding)
-                .body(GZIP_BOMB)
-                .send()
-                .await
-                .unwrap();
+            let request = app
+                .post(path, GZIP_BOMB)
+                .header(header::CONTENT_ENCODING, encoding);
+            let response = request.send().await.unwrap();
             problem(response, 415).await;
         }
     }
@@ -180,7 +165,11 @@ async fn a_chunked_body_over_the_limit_is_not_read_to_its_end() {
         const CHUNK: usize = 64 * 1024;
         let chunks = limit / CHUNK + 1;
         let body = futures::stream::iter((0..chunks).map(|_| Ok::<_, std::io::Error>(vec![b' '; CHUNK])));
-        let response = post(&app, path, reqwest::Body::wrap_stream(body)).await;
+        let response = app
+            .post(path, reqwest::Body::wrap_stream(body))
+            .send()
+            .await
+            .unwrap();
         problem(response, 413).await;
     }
     app.end().await;

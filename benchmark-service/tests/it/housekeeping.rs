@@ -28,7 +28,7 @@ async fn a_batch_that_the_broker_lost_is_sent_again_once_it_is_overdue() {
     let ids: Vec<_> = lost.iter().map(MetricBatch::id).collect();
     app.storage.mark_published(&ids).await.unwrap();
     // A batch that comes after it in the ordinary way is counted long before.
-    app.measure("GPT-4o", "tps", &[1.0]).await;
+    app.publish_and_wait("GPT-4o", "tps", &[1.0]).await;
     let requeued = async || app.metric_value("llm_bench_reconcile_requeued_total").await;
     assert_eq!(requeued().await, 0.0);
     app.clock.advance(TimeDelta::minutes(6));
@@ -38,7 +38,7 @@ async fn a_batch_that_the_broker_lost_is_sent_again_once_it_is_overdue() {
     .await;
     // The sweeper leaves an outbox row alone for some seconds by the same clock.
     app.clock.advance(TimeDelta::minutes(1));
-    app.shows("GPT-4o", "ttft", 1).await;
+    app.until_counted("GPT-4o", "ttft", 1).await;
     assert_eq!(requeued().await, 1.0);
     until("nothing is uncounted any more", async || {
         app.metric_value("llm_bench_reconcile_uncounted").await == 0.0
@@ -50,7 +50,7 @@ async fn a_batch_that_the_broker_lost_is_sent_again_once_it_is_overdue() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_statistics_are_audited_again_and_again() {
     let app = app_that_reconciles_all_the_time().await;
-    app.measure("GPT-4o", "ttft", &[1.0, 2.0]).await;
+    app.publish_and_wait("GPT-4o", "ttft", &[1.0, 2.0]).await;
     until("the batch was audited more than once", async || {
         app.metric_value("llm_bench_audited_batches_total").await >= 2.0
     })

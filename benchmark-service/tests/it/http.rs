@@ -111,22 +111,18 @@ async fn trailing_slashes_are_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_have_limits() {
     let app = TestApp::start().await;
-    let post = |path: &str| {
-        let request = app.request(Method::POST, path).header("api-key", ADMIN);
-        request.header(header::CONTENT_TYPE, "application/json")
-    };
     let small = "x".repeat(64 * 1024 + 1);
     let large = vec![b' '; 16 * 1024 * 1024 + 1];
-    problem(post("/api/v1/llms").body(small).send().await.unwrap(), 413).await;
-    problem(post("/api/v1/batches").body(large).send().await.unwrap(), 413).await;
+    problem(app.post("/api/v1/llms", small).send().await.unwrap(), 413).await;
+    problem(app.post("/api/v1/batches", large).send().await.unwrap(), 413).await;
 
     let chunks = futures::stream::iter((0..17).map(|_| Ok::<_, std::io::Error>(vec![b' '; 8 * 1024])));
-    let chunked = post("/api/v1/llms").body(reqwest::Body::wrap_stream(chunks));
+    let chunked = app.post("/api/v1/llms", reqwest::Body::wrap_stream(chunks));
     problem(chunked.send().await.unwrap(), 413).await;
 
-    let bomb = post("/api/v1/batches")
-        .header(header::CONTENT_ENCODING, "gzip")
-        .body(vec![0x1f, 0x8b]);
+    let bomb = app
+        .post("/api/v1/batches", vec![0x1f, 0x8b])
+        .header(header::CONTENT_ENCODING, "gzip");
     problem(bomb.send().await.unwrap(), 415).await;
     let text = app
         .request(Method::POST, "/api/v1/llms")
@@ -134,35 +130,15 @@ async fn bodies_have_limits() {
         .body("{}");
     problem(text.send().await.unwrap(), 415).await;
 
-    problem(
-        post("/api/v1/batches")
-            .body("[".repeat(50_000))
-            .send()
-            .await
-            .unwrap(),
-        400,
-    )
-    .await;
-    problem(
-        post("/api/v1/llms")
-            .body("[".repeat(50_000))
-            .send()
-            .await
-            .unwrap(),
-        422,
-    )
-    .await;
-    for path in ["/api/v1/batches", "/api/v1/llms"] {
-        problem(post(path).body("{").send().await.unwrap(), 400).await;
+    for (path, status) in [("/api/v1/batches", 400), ("/api/v1/llms", 422)] {
+        let nested = app.post(path, "[".repeat(50_000)).send().await.unwrap();
+        problem(nested, status).await;
     }
-    assert_eq!(
-        app.request(Method::HEAD, "/healthz")
-            .send()
-            .await
-            .unwrap()
-            .status(),
-        200
-    );
+    for path in ["/api/v1/batches", "/api/v1/llms"] {
+        problem(app.post(path, "{").send().await.unwrap(), 400).await;
+    }
+    let alive = app.request(Method::HEAD, "/healthz").send().await.unwrap();
+    assert_eq!(alive.status(), 200);
     app.end().await;
 }
 
@@ -179,7 +155,7 @@ async fn the_document_describes_every_answer_of_the_rankings() {
         .unwrap();
     app.publish(batch("GPT-4o", "ttft", &[1.0, 2.0]).to_string())
         .await;
-    app.shows("GPT-4o", "ttft", 2).await;
+    app.until_counted("GPT-4o", "ttft", 2).await;
     let row: Value = app.get_json("/api/v1/rankings/ttft").await["data"][0].clone();
     let served: Vec<_> = row.as_object().unwrap().keys().collect();
     assert_eq!(columns.keys().collect::<Vec<_>>(), served);

@@ -25,7 +25,7 @@ async fn status(app: &TestApp, key: &str) -> u16 {
 async fn the_databases_files_hold_no_usable_key() {
     let app = TestApp::with(Options::with_keys()).await;
     let key = app.key(Scope::Admin).await;
-    app.knows(&key).await;
+    app.until_key_is_accepted(&key).await;
     let hash = app.storage.api_keys().await.unwrap()[0].hash;
     let files: Vec<Vec<u8>> = fs::read_dir(app.data())
         .unwrap()
@@ -74,9 +74,9 @@ async fn a_key_is_rotated_without_a_gap() {
     assert!(2 * Timing::default().key_refresh < PROMISED);
     let app = TestApp::with(Options::with_keys()).await;
     let old = app.key(Scope::Read).await;
-    app.knows(&old).await;
+    app.until_key_is_accepted(&old).await;
     let new = app.key(Scope::Read).await;
-    app.knows(&new).await;
+    app.until_key_is_accepted(&new).await;
     assert_eq!((status(&app, &old).await, status(&app, &new).await), (200, 200));
 
     app.storage.revoke_api_key(&id_of(&old), now()).await.unwrap();

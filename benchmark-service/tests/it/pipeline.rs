@@ -8,7 +8,7 @@ use test_patience::until;
 
 use crate::{
     app::{Options, TestApp, batch},
-    faulty::Trouble,
+    faulty::Fault,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +34,7 @@ async fn poison_goes_to_the_dead_letters_and_the_next_message_is_served() {
     for (body, _) in &poison {
         app.publish(body.clone()).await;
     }
-    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    app.publish_and_wait("GPT-4o", "ttft", &[1.0]).await;
     let letters = app.broker.dead_letters().list(10).await.unwrap();
     assert_eq!(letters.len(), poison.len());
     for (letter, (body, reason)) in letters.iter().zip(&poison) {
@@ -59,7 +59,7 @@ async fn a_message_with_one_refused_batch_is_dead_and_the_others_count_once() {
     let app = TestApp::start().await;
     let message = json!([batch("GPT-4o", "ttft", &[1.0]), batch("GPT-4o", "speed", &[1.0])]);
     app.publish(message.to_string()).await;
-    app.shows("GPT-4o", "ttft", 1).await;
+    app.until_counted("GPT-4o", "ttft", 1).await;
 
     let dead = app.broker.dead_letters();
     assert_eq!(dead.list(10).await.unwrap().len(), 1);
@@ -67,10 +67,11 @@ async fn a_message_with_one_refused_batch_is_dead_and_the_others_count_once() {
     app.send(reqwest::Method::POST, "/api/v1/metrics", &speed).await;
     dead.replay(&DeadLetterSelection::All).await.unwrap();
     until("the replay counts the other", async || {
-        app.get("/api/v1/rankings/speed").await.status() == 200 && app.n_of("GPT-4o", "speed").await == 1
+        app.get("/api/v1/rankings/speed").await.status() == 200
+            && app.counted_values("GPT-4o", "speed").await == 1
     })
     .await;
-    assert_eq!(app.n_of("GPT-4o", "ttft").await, 1);
+    assert_eq!(app.counted_values("GPT-4o", "ttft").await, 1);
     assert!(dead.list(10).await.unwrap().is_empty());
     app.end().await;
 }
@@ -82,7 +83,7 @@ async fn a_redelivery_counts_once() {
         app.publish(batch("GPT-4o", "ttft", &[1.0]).to_string()).await;
     }
     app.publish(batch("GPT-4o", "ttft", &[2.0]).to_string()).await;
-    app.shows("GPT-4o", "ttft", 2).await;
+    app.until_counted("GPT-4o", "ttft", 2).await;
     assert_eq!(app.metric_value("llm_bench_batches_consumed_total").await, 2.0);
     assert_eq!(
         app.metric_value("llm_bench_batches_deduplicated_total").await,
@@ -99,7 +100,7 @@ async fn other_content_under_a_counted_id_is_parked() {
     app.publish(one.to_string()).await;
     one["values"] = json!([9.0]);
     app.publish(one.to_string()).await;
-    app.shows("GPT-4o", "ttft", 1).await;
+    app.until_counted("GPT-4o", "ttft", 1).await;
     let ranking = app.get_json("/api/v1/rankings/ttft").await;
     assert_eq!(ranking["data"][0]["mean"], 1.0);
     assert!(
@@ -113,8 +114,8 @@ async fn other_content_under_a_counted_id_is_parked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_holds_the_batches_and_the_last_rankings_stay() {
     let app = TestApp::start().await;
-    app.measure("GPT-4o", "ttft", &[1.0]).await;
-    app.storage.set(Some(Trouble::Away));
+    app.publish_and_wait("GPT-4o", "ttft", &[1.0]).await;
+    app.storage.set(Some(Fault::Away));
     let body = batch("GPT-4o", "ttft", &[2.0]).to_string();
     let held = async {
         until("readiness names the consumer and the database", async || {
@@ -125,7 +126,7 @@ async fn a_database_that_is_away_holds_the_batches_and_the_last_rankings_stay() 
         .await;
         assert_eq!(app.get("/readyz").await.status(), 503);
         assert_eq!(app.get("/healthz").await.status(), 200);
-        assert_eq!(app.n_of("GPT-4o", "ttft").await, 1);
+        assert_eq!(app.counted_values("GPT-4o", "ttft").await, 1);
         let write = app
             .send(
                 reqwest::Method::POST,
@@ -139,12 +140,9 @@ async fn a_database_that_is_away_holds_the_batches_and_the_last_rankings_stay() 
         app.storage.set(None);
     };
     tokio::join!(app.publish(body), held);
-    app.shows("GPT-4o", "ttft", 2).await;
-    until("the service is ready again", async || {
-        app.get("/readyz").await.status() == 200
-    })
-    .await;
-    assert!(app.broker.dead_letters().list(1).await.unwrap().is_empty());
+    app.until_counted("GPT-4o", "ttft", 2).await;
+    app.until_ready().await;
+    assert!(app.has_no_dead_letters().await);
     app.end().await;
 }
 
@@ -183,7 +181,7 @@ async fn while_the_statistics_are_rebuilt_the_batches_stay_in_the_queue() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_the_database_refuses_is_found_and_the_others_count() {
     // The consumer starts when the database is there, and finds all messages: they share a micro-batch.
-    let app = TestApp::launch(Options::default(), Some(Trouble::Away));
+    let app = TestApp::launch(Options::default(), Some(Fault::Away));
     let bodies: Vec<String> = ["A", "B", "Cursed", "C", "D"]
         .iter()
         .map(|llm| batch(llm, "ttft", &[1.0]).to_string())
@@ -193,7 +191,7 @@ async fn a_message_that_the_database_refuses_is_found_and_the_others_count() {
             app.broker.info().await.unwrap().queued == bodies.len() as u64
         })
         .await;
-        app.storage.set(Some(Trouble::Refuses("Cursed")));
+        app.storage.set(Some(Fault::Refuses("Cursed")));
     };
     join(
         join_all(bodies.iter().map(|body| app.publish(body.clone()))),
@@ -219,7 +217,7 @@ async fn a_message_that_the_database_refuses_is_found_and_the_others_count() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_refuses_every_write_holds_the_batches() {
     let app = TestApp::start().await;
-    app.storage.set(Some(Trouble::RefusesWrites));
+    app.storage.set(Some(Fault::RefusesWrites));
     let bodies = ["A", "B", "C"].map(|llm| batch(llm, "ttft", &[1.0]).to_string());
     let bytes: usize = bodies.iter().map(String::len).sum();
     let [a, b, c] = bodies;
@@ -244,14 +242,14 @@ async fn a_database_that_refuses_every_write_holds_the_batches() {
     tokio::join!(app.publish(a), app.publish(b), app.publish(c), held);
     assert_eq!(app.metric_value("llm_bench_batches_consumed_total").await, 3.0);
     assert_eq!(app.metric_value("llm_bench_consumer_holding").await, 0.0);
-    assert!(app.broker.dead_letters().list(1).await.unwrap().is_empty());
+    assert!(app.has_no_dead_letters().await);
     app.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_does_not_wait_for_a_transaction_that_hangs() {
     let app = TestApp::start().await;
-    app.storage.set(Some(Trouble::Hangs));
+    app.storage.set(Some(Fault::Hangs));
     tokio::select! {
         () = app.publish(batch("GPT-4o", "ttft", &[1.0]).to_string()) => panic!("settled"),
         () = until("the transaction hangs", async || {
@@ -271,21 +269,21 @@ async fn a_subscription_that_ends_by_itself_is_a_crash() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unusable_statistics_of_one_llm_are_a_lasting_failure_and_the_others_go_on() {
     let app = TestApp::start().await;
-    app.measure("Broken", "ttft", &[1.0]).await;
-    app.measure("Healthy", "ttft", &[1.0]).await;
+    app.publish_and_wait("Broken", "ttft", &[1.0]).await;
+    app.publish_and_wait("Healthy", "ttft", &[1.0]).await;
     let llms = app.storage.llms().await.unwrap();
     let broken = llms.iter().find(|llm| llm.name.as_str() == "Broken").unwrap();
-    app.storage.set(Some(Trouble::Garbles(broken.id)));
+    app.storage.set(Some(Fault::Garbles(broken.id)));
     app.publish(batch("Broken", "ttft", &[2.0]).to_string()).await;
     let failures = async || app.metric_value("llm_bench_snapshot_failures_total").await;
     until("refreshes fail, also where nothing moved since", async || {
         failures().await >= 3.0
     })
     .await;
-    app.measure("Healthy", "ttft", &[2.0]).await;
-    assert_eq!(app.n_of("Broken", "ttft").await, 1);
+    app.publish_and_wait("Healthy", "ttft", &[2.0]).await;
+    assert_eq!(app.counted_values("Broken", "ttft").await, 1);
     app.storage.set(None);
     app.publish(batch("Broken", "ttft", &[3.0]).to_string()).await;
-    app.shows("Broken", "ttft", 3).await;
+    app.until_counted("Broken", "ttft", 3).await;
     app.end().await;
 }

@@ -7,8 +7,9 @@ use crate::app::{TestApp, batch, problem};
 
 async fn with_two_llms() -> TestApp {
     let app = TestApp::start().await;
-    app.measure("GPT-4o", "ttft", &[0.5, 0.25, 0.75, 0.5]).await;
-    app.measure("Llama 3.1 405", "ttft", &[1.5, 1.25, 1.75, 1.5])
+    app.publish_and_wait("GPT-4o", "ttft", &[0.5, 0.25, 0.75, 0.5])
+        .await;
+    app.publish_and_wait("Llama 3.1 405", "ttft", &[1.5, 1.25, 1.75, 1.5])
         .await;
     app
 }
@@ -46,8 +47,8 @@ async fn csv_holds_the_same_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn direction_source_window_and_statistic_decide() {
     let app = with_two_llms().await;
-    app.measure("GPT-4o", "tps", &[10.0; 3]).await;
-    app.measure("Llama 3.1 405", "tps", &[20.0; 3]).await;
+    app.publish_and_wait("GPT-4o", "tps", &[10.0; 3]).await;
+    app.publish_and_wait("Llama 3.1 405", "tps", &[20.0; 3]).await;
     let first = |ranking: Value| ranking["data"][0]["llm"].clone();
     assert_eq!(first(app.get_json("/api/v1/rankings/ttft").await), "GPT-4o");
     assert_eq!(first(app.get_json("/api/v1/rankings/tps").await), "Llama 3.1 405");
@@ -66,7 +67,7 @@ async fn direction_source_window_and_statistic_decide() {
         app.get_json("/api/v1/rankings/ttft?window=1h").await["data"] == json!([])
     })
     .await;
-    assert_eq!(app.n_of("GPT-4o", "ttft").await, 4);
+    assert_eq!(app.counted_values("GPT-4o", "ttft").await, 4);
     app.end().await;
 }
 
@@ -107,10 +108,12 @@ async fn sources_are_labelled_and_ranked_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn numbers_are_exact_unless_rounding_is_asked_for() {
     let app = TestApp::start().await;
-    app.measure("GPT-4o", "ttft", &[0.1, 1e16, 0.2, -1e16, 0.3]).await;
+    app.publish_and_wait("GPT-4o", "ttft", &[0.1, 1e16, 0.2, -1e16, 0.3])
+        .await;
     let mean = async |path: &str| app.get_json(path).await["data"][0]["mean"].clone();
     assert_eq!(mean("/api/v1/rankings/ttft").await, 0.12);
-    app.measure("Llama 3.1 405", "tps", &[1.0, 1.0, 1.01]).await;
+    app.publish_and_wait("Llama 3.1 405", "tps", &[1.0, 1.0, 1.01])
+        .await;
     // The double nearest to the exact mean; (1.0 + 1.0 + 1.01) / 3.0 rounds twice and is another one.
     assert_eq!(mean("/api/v1/rankings/tps").await, 1.003_333_333_333_333_4);
     assert_eq!(mean("/api/v1/rankings/tps?round=2").await, 1.0);
@@ -133,7 +136,7 @@ async fn an_etag_saves_the_body_until_something_changes() {
         assert_eq!(response.headers()["etag"].to_str().unwrap(), etag);
         assert!(response.bytes().await.unwrap().is_empty());
     }
-    app.measure("GPT-4o", "ttft", &[0.125]).await;
+    app.publish_and_wait("GPT-4o", "ttft", &[0.125]).await;
     assert_eq!(ask(&etag).await.status(), StatusCode::OK);
     app.end().await;
 }

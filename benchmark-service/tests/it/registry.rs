@@ -21,9 +21,9 @@ async fn llms_are_registered_changed_and_archived() {
     let changed = app.send(Method::PATCH, &path, &json!({"creator": "us"})).await;
     assert_eq!(data(changed, 200).await["creator"], "us");
 
-    app.measure("Mine", "ttft", &[1.0]).await;
+    app.publish_and_wait("Mine", "ttft", &[1.0]).await;
     assert_eq!(app.send(Method::DELETE, &path, &json!({})).await.status(), 204);
-    app.shows("Mine", "ttft", 0).await;
+    app.until_counted("Mine", "ttft", 0).await;
     problem(app.send(Method::DELETE, &path, &json!({})).await, 404).await;
     app.end().await;
 }
@@ -102,7 +102,7 @@ async fn refused_fields_are_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_llm_in_a_message_is_registered() {
     let app = TestApp::start().await;
-    app.measure("Newcomer", "ttft", &[1.0]).await;
+    app.publish_and_wait("Newcomer", "ttft", &[1.0]).await;
     let llms = app.get_json("/api/v1/llms").await;
     let newcomer = llms["data"].as_array().unwrap().last().unwrap().clone();
     assert_eq!(

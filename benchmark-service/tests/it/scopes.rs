@@ -114,7 +114,7 @@ async fn every_route_asks_every_caller_for_its_scope() {
     assert_complete(&app).await;
     let callers = callers(&app).await;
     let last = callers.iter().rev().nth(1).unwrap();
-    app.knows(last.key.as_deref().unwrap()).await;
+    app.until_key_is_accepted(last.key.as_deref().unwrap()).await;
     for (method, path, needs, let_in) in TABLE {
         let example = path.replace("{metric}", "ttft").replace("{id}", "x");
         for caller in &callers {

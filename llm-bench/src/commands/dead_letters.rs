@@ -52,10 +52,10 @@ async fn act(action: DeadLetters, letters: &dyn DeadLetterQueue, context: &Conte
             show_one(letter.with_context(|| format!("there is no dead letter {id}"))?);
         }
         DeadLetters::Replay(operation) => {
-            perform(DeadLetterAction::Replay, operation, letters, context).await?
+            perform(DeadLetterAction::Replay, operation, letters, context).await?;
         }
         DeadLetters::Discard(operation) => {
-            perform(DeadLetterAction::Discard, operation, letters, context).await?
+            perform(DeadLetterAction::Discard, operation, letters, context).await?;
         }
         DeadLetters::Log { .. } => {}
     }
