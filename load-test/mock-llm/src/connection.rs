@@ -179,11 +179,11 @@ impl Connection {
     async fn generate(&mut self, generation: WaitingGeneration, received: MonotonicTime) -> ConnectionFate {
         let pacer = Rc::clone(&self.pacer);
         let in_flight = Gauge::raise(&pacer, |stats| &mut stats.in_flight);
-        let fate = match self.slot().await {
+        let fate = match self.slot(received).await {
             None => ConnectionFate::Gone,
-            Some(slot) => {
-                let admitted = slot.as_ref().map_or(received, |slot| slot.admitted_at(received));
-                pacer.begin(&self.writer, generation.begin(&pacer.server, received, admitted));
+            Some((_permit, admitted)) => {
+                let response = generation.begin(&pacer.server, received, admitted);
+                pacer.begin(&self.writer, response);
                 poll_fn(|context| self.poll_end(context)).await
             }
         };
@@ -201,30 +201,24 @@ impl Connection {
         }
     }
 
-    /// Waits for a slot. `None` where the client closes the connection before.
-    async fn slot(&mut self) -> Option<Option<Slot>> {
+    /// Waits for a slot, and returns it with the time of admission. `None` where the client closes the connection before.
+    async fn slot(
+        &mut self,
+        received: MonotonicTime,
+    ) -> Option<(Option<OwnedSemaphorePermit>, MonotonicTime)> {
         let Some(slots) = self.pacer.server.slots.clone() else {
-            return Some(None);
+            return Some((None, received));
         };
         if let Ok(permit) = Arc::clone(&slots).try_acquire_owned() {
-            return Some(Some(Slot {
-                _permit: permit,
-                waited: false,
-            }));
+            return Some((Some(permit), received));
         }
         let pacer = Rc::clone(&self.pacer);
         let _queued = Gauge::raise(&pacer, |stats| &mut stats.queued);
-        let permit = tokio::select! {
+        tokio::select! {
             biased;
-            permit = Semaphore::acquire_owned(slots) => permit.ok(),
+            permit = Semaphore::acquire_owned(slots) => Some((permit.ok(), MonotonicTime::now())),
             () = poll_fn(|context| self.poll_gone(context)) => None,
-        };
-        permit.map(|permit| {
-            Some(Slot {
-                _permit: permit,
-                waited: true,
-            })
-        })
+        }
     }
 
     /// Waits until the client closes the connection. Keeps the bytes that it sends meanwhile.
@@ -282,21 +276,5 @@ impl<'a> Gauge<'a> {
 impl Drop for Gauge<'_> {
     fn drop(&mut self) {
         *(self.number)(&mut self.pacer.counters().stats) -= 1;
-    }
-}
-
-/// One of the slots for responses, given back when it is dropped.
-struct Slot {
-    _permit: OwnedSemaphorePermit,
-    waited: bool,
-}
-
-impl Slot {
-    fn admitted_at(&self, received: MonotonicTime) -> MonotonicTime {
-        if self.waited {
-            MonotonicTime::now()
-        } else {
-            received
-        }
     }
 }

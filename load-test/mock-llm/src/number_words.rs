@@ -1,42 +1,21 @@
-//! The question of LLMPerf's correctness test, and its answer.
+//! Understands the question of LLMPerf's correctness test.
 
 const QUESTION: &str = "Convert the following sequence of words into a number:";
 const QUESTION_END: &str = "Print the number first.";
 
-const SMALL: [&str; 20] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-];
-const TENS: [&str; 10] = [
-    "", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-];
+/// The words for 0 to 19.
+const SMALL: &str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen";
+/// The words for 20, 30, … 90.
+const TENS: &str = "twenty thirty forty fifty sixty seventy eighty ninety";
 
-/// The number that `prompt` asks for, where it is that question.
+/// The number that `prompt` asks for, where it contains the question.
 pub(crate) fn asked_for(prompt: &str) -> Option<u64> {
     let (_, words) = prompt.split_once(QUESTION)?;
     let words = words.split_once(QUESTION_END).map_or(words, |(before, _)| before);
     number(words)
 }
 
-/// The number below a billion that `words` spell, such as `nine thousand, four hundred and ninety-nine`.
+/// The number below a billion that `words` express, such as `nine thousand, four hundred and ninety-nine`.
 fn number(words: &str) -> Option<u64> {
     let (mut done, mut group, mut is_empty) = (0_u64, 0_u64, true);
     let words = words.split(|c: char| !c.is_ascii_alphabetic());
@@ -55,31 +34,28 @@ fn number(words: &str) -> Option<u64> {
 }
 
 fn value(word: &str) -> Option<u64> {
-    let small = SMALL.iter().position(|each| *each == word);
-    let tens = || {
-        TENS.iter()
-            .skip(2)
-            .position(|each| *each == word)
-            .map(|at| (at + 2) * 10)
-    };
-    small.or_else(tens).and_then(|value| value.try_into().ok())
+    let index = |words: &str| words.split(' ').position(|each| each == word);
+    let value = index(SMALL).or_else(|| index(TENS).map(|at| (at + 2) * 10));
+    value.and_then(|value| value.try_into().ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// As the number is spelled in the test: hyphens and `and`.
+    /// The words for `number` as LLMPerf's test writes them, with hyphens and `and`.
     fn spelled(number: usize) -> String {
+        let small = |n: usize| SMALL.split(' ').nth(n).unwrap();
+        let tens = |n: usize| TENS.split(' ').nth(n / 10 - 2).unwrap();
         let below_hundred = |n: usize| match n {
-            0..20 => SMALL[n].to_owned(),
-            _ if n.is_multiple_of(10) => TENS[n / 10].to_owned(),
-            _ => format!("{}-{}", TENS[n / 10], SMALL[n % 10]),
+            0..20 => small(n).to_owned(),
+            _ if n.is_multiple_of(10) => tens(n).to_owned(),
+            _ => format!("{}-{}", tens(n), small(n % 10)),
         };
         let below_thousand = |n: usize| match (n / 100, n % 100) {
             (0, rest) => below_hundred(rest),
-            (hundreds, 0) => format!("{} hundred", SMALL[hundreds]),
-            (hundreds, rest) => format!("{} hundred and {}", SMALL[hundreds], below_hundred(rest)),
+            (hundreds, 0) => format!("{} hundred", small(hundreds)),
+            (hundreds, rest) => format!("{} hundred and {}", small(hundreds), below_hundred(rest)),
         };
         match (number / 1000, number % 1000) {
             (0, rest) => below_thousand(rest),

@@ -1,6 +1,6 @@
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, TcpStream},
     rc::Rc,
     sync::{Arc, mpsc as thread_channel},
     thread::{self, JoinHandle},
@@ -9,13 +9,14 @@ use std::{
 use precise_time::Timer;
 use tokio::{
     runtime,
+    sync::mpsc,
     task::{JoinSet, LocalSet},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Settings, Stats,
-    accept::{ConnectionSource, listen},
+    accept::{CHANNEL_CAPACITY, accept_all, listen},
     connection::Connection,
     pacer::Pacer,
     server_state::ServerState,
@@ -45,12 +46,18 @@ impl MockLlm {
             threads: Vec::new(),
         };
         let (ready, all_ready) = thread_channel::sync_channel(cores);
-        let sources = ConnectionSource::for_cores(listener, cores);
-        for (core, source) in sources.into_iter().enumerate() {
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..cores).map(|_| mpsc::channel(CHANNEL_CAPACITY)).unzip();
+        let mut acceptor = Some((listener, senders));
+        for (core, connections) in receivers.into_iter().enumerate() {
+            let connections = Connections {
+                acceptor: acceptor.take(),
+                accepted: connections,
+            };
             let (state, stop) = (Arc::clone(&server.state), server.stop.clone());
             let ready = ready.clone();
             let thread = thread::Builder::new().name(format!("mock-llm-{core}"));
-            let thread = thread.spawn(move || run_core(state, core, source, &stop, &ready))?;
+            let thread = thread.spawn(move || run_core(state, core, connections, &stop, &ready))?;
             server.threads.push(thread);
         }
         drop(ready);
@@ -110,13 +117,20 @@ impl Drop for MockLlm {
     }
 }
 
-/// Reports once whether a core accepts connections.
+/// The connections of one core.
+struct Connections {
+    accepted: mpsc::Receiver<TcpStream>,
+    /// The first core accepts the connections of all cores.
+    acceptor: Option<(TcpListener, Vec<mpsc::Sender<TcpStream>>)>,
+}
+
+/// Reports once whether a core is ready for connections.
 type Ready = thread_channel::SyncSender<io::Result<()>>;
 
 fn run_core(
     state: Arc<ServerState>,
     core: usize,
-    source: ConnectionSource<TcpListener>,
+    connections: Connections,
     stop: &CancellationToken,
     ready: &Ready,
 ) -> io::Result<()> {
@@ -129,45 +143,61 @@ fn run_core(
         }
     };
     let pacer = Pacer::new(state, core);
-    LocalSet::new().block_on(&runtime, serve(pacer, source, stop, ready))
+    LocalSet::new().block_on(&runtime, serve(pacer, connections, stop, ready))
 }
 
 async fn serve(
     pacer: Rc<Pacer>,
-    source: ConnectionSource<TcpListener>,
+    connections: Connections,
     stop: &CancellationToken,
     ready: &Ready,
 ) -> io::Result<()> {
-    let prepared = Timer::new().and_then(|timer| Ok((timer, source.register()?)));
-    let (timer, mut source) = match prepared {
-        Ok(prepared) => prepared,
+    let Connections {
+        mut accepted,
+        acceptor,
+    } = connections;
+    let mut tasks = JoinSet::new();
+    let prepared = Timer::new().and_then(|timer| {
+        if let Some((listener, cores)) = acceptor {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let pacer = Rc::clone(&pacer);
+            let count_error = move || pacer.counters().stats.accept_errors += 1;
+            tasks.spawn_local(accept_all(listener, cores, count_error));
+        }
+        Ok(timer)
+    });
+    let timer = match prepared {
+        Ok(timer) => timer,
         Err(error) => {
             let _ = ready.send(Err(error));
             return Ok(());
         }
     };
     let _ = ready.send(Ok(()));
-    let mut connections = JoinSet::new();
     let paced = Rc::clone(&pacer);
     let mut pacing = tokio::task::spawn_local(async move { paced.run(timer).await });
-    let count_error = || pacer.counters().stats.accept_errors += 1;
     let ended = loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break Ok(()),
             ended = &mut pacing => break ended.unwrap_or_else(|panic| Err(io::Error::other(panic))),
-            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+            Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
                 if let Err(panic) = ended {
                     break Err(io::Error::other(panic));
                 }
             }
-            socket = source.next(count_error) => {
+            socket = accepted.recv() => {
                 let Some(socket) = socket else { break Ok(()) };
-                connections.spawn_local(Connection::new(Rc::clone(&pacer), socket).run());
+                match tokio::net::TcpStream::from_std(socket) {
+                    Ok(socket) => {
+                        tasks.spawn_local(Connection::new(Rc::clone(&pacer), socket).run());
+                    }
+                    Err(_error) => pacer.counters().stats.accept_errors += 1,
+                }
             }
         }
     };
     pacing.abort();
-    connections.shutdown().await;
+    tasks.shutdown().await;
     ended
 }

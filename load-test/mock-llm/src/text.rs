@@ -1,84 +1,24 @@
 //! The text of responses: words without digits, one for each token, that resemble English.
 
-/// Words with the space before them.
-const ENGLISH: [&str; 64] = [
-    " the",
-    " of",
-    " and",
-    " to",
-    " in",
-    " a",
-    " is",
-    " that",
-    " for",
-    " it",
-    " as",
-    " was",
-    " with",
-    " be",
-    " by",
-    " on",
-    " not",
-    " he",
-    " this",
-    " are",
-    " or",
-    " his",
-    " from",
-    " at",
-    " which",
-    " but",
-    " have",
-    " an",
-    " had",
-    " they",
-    " you",
-    " were",
-    " their",
-    " one",
-    " all",
-    " we",
-    " can",
-    " her",
-    " has",
-    " there",
-    " been",
-    " if",
-    " more",
-    " when",
-    " will",
-    " would",
-    " who",
-    " so",
-    " no",
-    " summer",
-    " day",
-    " lovely",
-    " temperate",
-    " winds",
-    " darling",
-    " buds",
-    " season",
-    " heaven",
-    " golden",
-    " nature",
-    " eternal",
-    " shade",
-    " lines",
-    " breath",
-];
+use std::sync::LazyLock;
 
-/// Words with characters of two to four bytes, for the misbehaviour that cuts characters.
-const BEYOND_ASCII: [&str; 8] = [
-    " naïve",
-    " déjà",
-    " größer",
-    " 日本語",
-    " Ελλάδα",
-    " привет",
-    " 🦀🚀",
-    " 한국어",
-];
+/// 64 words with the space before them.
+static ENGLISH: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let words = concat!(
+        " the, of, and, to, in, a, is, that, for, it, as, was, with, be, by, on, not, he, this, are, or,",
+        " his, from, at, which, but, have, an, had, they, you, were, their, one, all, we, can, her, has,",
+        " there, been, if, more, when, will, would, who, so, no, summer, day, lovely, temperate, winds,",
+        " darling, buds, season, heaven, golden, nature, eternal, shade, lines, breath",
+    );
+    words.split(',').collect()
+});
+
+/// 8 words with characters of two to four bytes, for the misbehaviour that cuts characters.
+static BEYOND_ASCII: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    " naïve, déjà, größer, 日本語, Ελλάδα, привет, 🦀🚀, 한국어"
+        .split(',')
+        .collect()
+});
 
 /// The text of one response, a pure function of its seed.
 #[derive(Debug, Clone)]

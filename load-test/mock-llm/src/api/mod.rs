@@ -60,7 +60,9 @@ pub(crate) trait Api: Debug + Sync {
     fn around_text(&self, stream: &Stream) -> (String, &'static str);
 
     /// The events before the first token.
-    fn opening(&self, stream: &Stream) -> Vec<String>;
+    fn opening(&self, _stream: &Stream) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The events that end a block of deltas of one kind.
     fn end_of_block(&self, _stream: &Stream) -> Vec<String> {
@@ -81,7 +83,9 @@ pub(crate) trait Api: Debug + Sync {
     fn empty_event(&self, stream: &Stream) -> String;
 
     /// An error in the middle of a stream.
-    fn error_event(&self, message: &str) -> String;
+    fn error_event(&self, message: &str) -> String {
+        format!("data: {}", self.error(500, message))
+    }
 
     /// The events after the last token. The last one is the API's end; `timestamps` is in the one before it.
     fn closing(&self, stream: &Stream, timestamps: &str) -> Vec<String>;

@@ -68,10 +68,6 @@ pub(super) fn empty_event(stream: &Stream) -> String {
     format!("{}]}}", stream.event_start)
 }
 
-pub(super) fn error_event(message: &str) -> String {
-    format!("data: {}", error(500, message))
-}
-
 /// `choice` holds the fields of the last event's choice beside its finish reason. The usage has an event of its own.
 pub(super) fn closing(stream: &Stream, choice: &str, finish: &str, timestamps: &str) -> Vec<String> {
     let start = &stream.event_start;

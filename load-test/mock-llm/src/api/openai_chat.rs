@@ -66,10 +66,6 @@ impl Api for OpenAiChat {
         openai::empty_event(stream)
     }
 
-    fn error_event(&self, message: &str) -> String {
-        openai::error_event(message)
-    }
-
     fn closing(&self, stream: &Stream, timestamps: &str) -> Vec<String> {
         let finish = match stream.kind {
             DeltaKind::ToolArguments => "tool_calls",

@@ -41,16 +41,8 @@ impl Api for OpenAiCompletions {
         )
     }
 
-    fn opening(&self, _stream: &Stream) -> Vec<String> {
-        Vec::new()
-    }
-
     fn empty_event(&self, stream: &Stream) -> String {
         openai::empty_event(stream)
-    }
-
-    fn error_event(&self, message: &str) -> String {
-        openai::error_event(message)
     }
 
     fn closing(&self, stream: &Stream, timestamps: &str) -> Vec<String> {
