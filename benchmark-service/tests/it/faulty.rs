@@ -113,7 +113,7 @@ impl Projection for FaultyStorage {
     }
 
     async fn is_rebuilding(&self) -> Result<bool> {
-        Ok(self.trouble() == Some(Trouble::Rebuilds))
+        Ok(self.fault() == Some(Fault::Rebuilds))
     }
 
     async fn counted_batches(&self) -> Result<u64> {

@@ -150,7 +150,7 @@ async fn a_database_that_is_away_holds_the_batches_and_the_last_rankings_stay() 
 async fn while_the_statistics_are_rebuilt_the_batches_stay_in_the_queue() {
     let app = TestApp::start().await;
     app.measure("GPT-4o", "ttft", &[1.0]).await;
-    app.storage.set(Some(Trouble::Rebuilds));
+    app.storage.set(Some(Fault::Rebuilds));
     let bodies = ["A", "B", "C"].map(|llm| batch(llm, "ttft", &[1.0]).to_string());
     let [a, b, c] = bodies;
     let rebuilt = async {

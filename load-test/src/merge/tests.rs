@@ -203,7 +203,7 @@ fn a_share_of_another_run_is_left_out() {
         change(&mut three[1].file);
         let merged = merged(three);
         assert!(!merged.is_complete);
-        let [missing, other] = &merged.report.problems[..] else {
+        let [other, missing] = &merged.report.problems[..] else {
             panic!("{:?}", merged.report.problems);
         };
         assert_eq!(missing, "Share 1/3 is missing in all figures.");

@@ -34,7 +34,7 @@ pub(super) async fn conclude(
     publication: Option<anyhow::Result<PublishedTotals>>,
 ) -> anyhow::Result<()> {
     let inputs = report_inputs(prepared, calibration, &run)?;
-    let share_file = share::file(options, prepared, &run, &inputs);
+    let share_file = share::file(options, prepared, run.clock, &inputs);
     let report = report::build(inputs);
     let written = results::write(options, context, prepared, &run, &report, share_file.as_ref());
     show(&report, options.results.json)?;

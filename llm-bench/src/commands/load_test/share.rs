@@ -5,11 +5,11 @@ use load_test::{
     plan::Plan,
     report::ReportInputs,
     share,
-    share_file::{ShareFile, prompts_digest},
+    share_file::{ClockReadings, ShareFile, prompts_digest},
 };
 use shared_types::Invalid;
 
-use super::{options::LoadTest, prepare::PreparedRun, run::CompletedRun, start_time};
+use super::{options::LoadTest, prepare::PreparedRun, start_time};
 use crate::context::{UsageError, WrongInput};
 
 /// Refuses options that a share cannot have, before anything is prepared.
@@ -55,10 +55,10 @@ pub(super) fn check(options: &LoadTest, plan: &Plan, now: DateTime<Utc>) -> anyh
 pub(super) fn file(
     options: &LoadTest,
     prepared: &PreparedRun,
-    run: &CompletedRun,
+    clock: ClockReadings,
     inputs: &ReportInputs<'_>,
 ) -> Option<ShareFile> {
     let share = options.sharing.share?;
     let prompts = prompts_digest(prepared.requests.iter().map(|request| &*request.body));
-    Some(ShareFile::new(inputs, share, prompts, run.clock))
+    Some(ShareFile::new(inputs, share, prompts, clock))
 }
