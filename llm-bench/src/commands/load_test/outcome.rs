@@ -36,7 +36,7 @@ pub(super) async fn conclude(
     let inputs = report_inputs(prepared, calibration, &run)?;
     let share_file = share::file(options, prepared, run.clock, &inputs);
     let report = report::build(inputs);
-    let written = results::write(options, context, prepared, &run, &report, share_file.as_ref());
+    let written = results::write(options, context, prepared, &run, &report, share_file.as_deref());
     show(&report, options.results.json)?;
     written?;
     let directory = results_dir(options)?;

@@ -57,8 +57,9 @@ pub(super) fn file(
     prepared: &PreparedRun,
     clock: ClockReadings,
     inputs: &ReportInputs<'_>,
-) -> Option<ShareFile> {
+) -> Option<Box<ShareFile>> {
     let share = options.sharing.share?;
     let prompts = prompts_digest(prepared.requests.iter().map(|request| &*request.body));
-    Some(ShareFile::new(inputs, share, prompts, clock))
+    // Boxed: it is some ten KiB, and stays in the command's future.
+    Some(Box::new(ShareFile::new(inputs, share, prompts, clock)))
 }
