@@ -1,4 +1,4 @@
-//! What the database holds, read past the services.
+//! The content of the database, read without the services.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -11,9 +11,9 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteRow},
 };
 
-use crate::oracle::Exact;
+use crate::oracle::ExactSums;
 
-/// What a ranking row is about.
+/// Identifies a row of a ranking.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) metric: String,
@@ -21,40 +21,40 @@ pub(crate) struct Key {
     pub(crate) source: String,
 }
 
-/// How batches, ledger, outbox and statistics relate.
+/// The numbers of batches that are stored, counted and published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Balance {
-    /// Batches that are stored.
+    /// Stored batches.
     pub(crate) stored: i64,
-    /// Batches that are stored and not in the ledger.
+    /// Stored batches that are not in the ledger.
     pub(crate) uncounted: i64,
     /// Ledger rows without a stored batch.
-    pub(crate) unfounded: i64,
-    /// Batches that wait to be published.
+    pub(crate) orphaned: i64,
+    /// Batches in the outbox.
     pub(crate) unpublished: i64,
 }
 
 impl Balance {
-    /// Whether everything that is stored is counted and published.
-    pub(crate) fn is_even(self) -> bool {
-        self.uncounted == 0 && self.unfounded == 0 && self.unpublished == 0
+    /// Whether every stored batch is counted and published.
+    pub(crate) fn is_settled(self) -> bool {
+        self.uncounted == 0 && self.orphaned == 0 && self.unpublished == 0
     }
 }
 
-/// A database, by its administrator's URL: PostgreSQL, or SQLite's file. Every question opens a connection of its own, so
-/// that none is spoilt by what happened to the server in between.
+/// A database by its administrator's URL: PostgreSQL, or SQLite's file. Every query opens a connection of its own, because the
+/// server may have been restarted in between.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     url: String,
 }
 
-/// A question in both dialects. The two differ in types alone.
-struct Question {
+/// A query in both SQL dialects.
+struct Query {
     postgres: &'static str,
     sqlite: &'static str,
 }
 
-impl Question {
+impl Query {
     const fn of_both(sql: &'static str) -> Self {
         Self {
             postgres: sql,
@@ -84,92 +84,92 @@ impl Database {
         &self.url
     }
 
-    /// A connection past every proxy.
+    /// A connection without a proxy.
     pub(crate) async fn connect(&self) -> anyhow::Result<PgConnection> {
         let options: PgConnectOptions = self.url.parse()?;
         Ok(options.disable_statement_logging().connect().await?)
     }
 
-    /// A connection that may write to the embedded database's file, as another process's would be.
+    /// A connection to the file of the embedded database, like that of another process.
     pub(crate) async fn connect_embedded(&self) -> anyhow::Result<SqliteConnection> {
         let options: SqliteConnectOptions = self.url.parse()?;
         Ok(options.disable_statement_logging().connect().await?)
     }
 
-    /// The answer's rows; `given` is the question's parameter.
-    async fn ask<T>(&self, question: Question, given: Option<&str>) -> anyhow::Result<Vec<T>>
+    /// The rows of a query. `parameter` is its parameter.
+    async fn rows<T>(&self, query: Query, parameter: Option<&str>) -> anyhow::Result<Vec<T>>
     where
         T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
     {
         if self.is_embedded() {
             let mut connection = self.connect_embedded().await?;
-            let query = sqlx::query_as(question.sqlite);
-            let query = given.into_iter().fold(query, QueryAs::bind);
-            let rows = query.fetch_all(&mut connection).await?;
+            let sql = sqlx::query_as(query.sqlite);
+            let sql = parameter.into_iter().fold(sql, QueryAs::bind);
+            let rows = sql.fetch_all(&mut connection).await?;
             connection.close().await?;
             return Ok(rows);
         }
         let mut connection = self.connect().await?;
-        let query = sqlx::query_as(question.postgres);
-        let query = given.into_iter().fold(query, QueryAs::bind);
-        let rows = query.fetch_all(&mut connection).await?;
+        let sql = sqlx::query_as(query.postgres);
+        let sql = parameter.into_iter().fold(sql, QueryAs::bind);
+        let rows = sql.fetch_all(&mut connection).await?;
         connection.close().await?;
         Ok(rows)
     }
 
-    /// The one row of an answer that has one row.
-    async fn ask_one<T>(&self, question: Question, given: Option<&str>) -> anyhow::Result<T>
+    /// The row of a query that returns one row.
+    async fn row<T>(&self, query: Query, parameter: Option<&str>) -> anyhow::Result<T>
     where
         T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
     {
-        let rows = self.ask(question, given).await?;
-        rows.into_iter().next().context("an answer without a row")
+        let rows = self.rows(query, parameter).await?;
+        rows.into_iter().next().context("a query without a row")
     }
 
     pub(crate) async fn balance(&self) -> anyhow::Result<Balance> {
-        let question = Question::of_both(
+        let query = Query::of_both(
             "SELECT (SELECT count(*) FROM batches) AS stored,
                     (SELECT count(*) FROM batches b
                      WHERE NOT EXISTS (SELECT 1 FROM ledger l WHERE l.batch_id = b.id)) AS uncounted,
                     (SELECT count(*) FROM ledger l
-                     WHERE NOT EXISTS (SELECT 1 FROM batches b WHERE b.id = l.batch_id)) AS unfounded,
+                     WHERE NOT EXISTS (SELECT 1 FROM batches b WHERE b.id = l.batch_id)) AS orphaned,
                     (SELECT count(*) FROM outbox) AS unpublished",
         );
-        let (stored, uncounted, unfounded, unpublished) = self.ask_one(question, None).await?;
+        let (stored, uncounted, orphaned, unpublished) = self.row(query, None).await?;
         Ok(Balance {
             stored,
             uncounted,
-            unfounded,
+            orphaned,
             unpublished,
         })
     }
 
-    /// Batches that were stored before `instant` of the database's clock and are not counted.
+    /// The number of batches that were stored before `instant` (of the database's clock) and are not counted.
     pub(crate) async fn uncounted_before(&self, instant: &str) -> anyhow::Result<i64> {
-        let question = Question {
+        let query = Query {
             postgres: "SELECT count(*) FROM batches b WHERE b.recorded_at <= $1::timestamptz
                            AND NOT EXISTS (SELECT FROM ledger l WHERE l.batch_id = b.id)",
             sqlite: "SELECT count(*) FROM batches b WHERE b.recorded_at <= CAST($1 AS INTEGER)
                          AND NOT EXISTS (SELECT 1 FROM ledger l WHERE l.batch_id = b.id)",
         };
-        let (uncounted,) = self.ask_one(question, Some(instant)).await?;
+        let (uncounted,) = self.row(query, Some(instant)).await?;
         Ok(uncounted)
     }
 
-    /// The database's clock.
+    /// The current time of the database's clock.
     pub(crate) async fn now(&self) -> anyhow::Result<String> {
-        let question = Question {
+        let query = Query {
             postgres: "SELECT clock_timestamp()::text",
-            // Microseconds, of a clock that counts milliseconds: rounded up.
+            // In microseconds. SQLite's clock counts milliseconds, so this rounds up.
             sqlite: "SELECT CAST(CAST((julianday('now') - 2440587.5) * 86400000 + 1 AS INTEGER) * 1000 AS TEXT)",
         };
-        let (now,) = self.ask_one(question, None).await?;
+        let (now,) = self.row(query, None).await?;
         Ok(now)
     }
 
-    /// How many values are stored of each key.
+    /// The number of stored values of each key.
     pub(crate) async fn stored_values(&self) -> anyhow::Result<BTreeMap<Key, u64>> {
-        let question = Question {
+        let query = Query {
             postgres: "SELECT m.title, l.name, b.source, sum(cardinality(b.data_points))::bigint
                        FROM batches b JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id
                        GROUP BY 1, 2, 3",
@@ -177,15 +177,15 @@ impl Database {
                      FROM batches b JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id
                      GROUP BY 1, 2, 3",
         };
-        let rows: Vec<(String, String, String, i64)> = self.ask(question, None).await?;
+        let rows: Vec<(String, String, String, i64)> = self.rows(query, None).await?;
         Ok(rows
             .into_iter()
             .map(|(metric, llm, source, n)| (Key { metric, llm, source }, n.cast_unsigned()))
             .collect())
     }
 
-    /// The exact sums of all stored values, read in binary.
-    pub(crate) async fn exact(&self) -> anyhow::Result<BTreeMap<Key, Exact>> {
+    /// The exact sums of all stored values. They are read in binary, so no digit is lost.
+    pub(crate) async fn exact(&self) -> anyhow::Result<BTreeMap<Key, ExactSums>> {
         const BATCHES: &str = "SELECT m.title, l.name, b.source, b.data_points
              FROM batches b JOIN llms l ON l.id = b.llm_id JOIN metrics m ON m.id = b.metric_id";
         let mut exact = BTreeMap::new();
@@ -207,12 +207,12 @@ impl Database {
     }
 }
 
-fn add(exact: &mut BTreeMap<Key, Exact>, key: Key, values: Vec<f64>) {
+fn add(exact: &mut BTreeMap<Key, ExactSums>, key: Key, values: Vec<f64>) {
     let sums = exact.entry(key).or_default();
     values.into_iter().for_each(|value| sums.add(value));
 }
 
-/// The embedded database keeps little-endian doubles.
+/// Decodes the little-endian doubles of the embedded database.
 fn doubles(bytes: &[u8]) -> Vec<f64> {
     let (doubles, _rest_refused_by_the_schema) = bytes.as_chunks();
     doubles.iter().map(|double| f64::from_le_bytes(*double)).collect()

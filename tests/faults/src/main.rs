@@ -1,24 +1,24 @@
-//! `faults`: injects every fault of the matrix into the real services on real servers, and holds what comes of it against an
+//! `faults`: injects every fault of ARCHITECTURE.md into the real services on real servers, and compares the results with an
 //! independent oracle.
 //!
 //! Each fault runs against a database and a virtual host of its own. Both services run as processes; values flow before,
-//! during and after the fault. After it has healed, nothing may be lost, doubled or left behind (see [`verdict`]).
+//! during and after the fault. Afterwards nothing may be lost, doubled or left behind (see [`outcome`]).
 
+mod context;
 mod database;
-mod disk;
 mod fault;
 mod faults;
-mod namespace;
+mod monitor;
+mod network_namespace;
 mod oracle;
+mod outcome;
 mod pipeline;
 mod process;
 mod proxy;
-mod queue;
+mod queues;
 mod report;
 mod selection;
-mod servers;
-mod verdict;
-mod watch;
+mod small_disk;
 
 use std::{process::ExitCode, time::Duration};
 
@@ -36,12 +36,12 @@ struct Options {
     /// The part that fits into ten minutes
     #[arg(long)]
     quick: bool,
-    /// Decides when and whom the random faults hit
+    /// Decides when the random faults happen, and to which service
     #[arg(long, default_value_t = 1)]
     seed: u64,
     #[command(flatten)]
     required: selection::Required,
-    /// Names the faults and ends
+    /// Prints the list of faults and exits
     #[arg(long)]
     list: bool,
 }
@@ -63,28 +63,28 @@ async fn main() -> ExitCode {
         }
     };
     tokio::pin!(interrupted);
-    if let Err(error) = pipeline::forget_logs() {
+    if let Err(error) = pipeline::remove_logs() {
         report::warn(&error);
     }
-    let mut bench = servers::Bench::new(options.seed, options.quick);
+    let mut context = context::FaultContext::new(options.seed, options.quick);
     let mut rows = Vec::new();
     for fault in chosen {
         report::begin(fault);
         let started = Instant::now();
-        // Whatever ends it drops the pipeline, and with it what the fault has set up.
-        let verdict = tokio::select! {
+        // However the fault ends, the pipeline is dropped, and with it what the fault has set up.
+        let outcome = tokio::select! {
             biased;
             () = &mut interrupted => break,
-            verdict = timeout(LONGEST_FAULT, (fault.inject)(&mut bench)) => verdict.unwrap_or_else(|elapsed| Err(elapsed.into())),
+            outcome = timeout(LONGEST_FAULT, (fault.inject)(&mut context)) => outcome.unwrap_or_else(|elapsed| Err(elapsed.into())),
         };
-        if verdict.is_err() {
-            // What the fault has left behind must not be held against the next one.
-            bench.replace_servers();
+        if outcome.is_err() {
+            // The next fault must not suffer from what this one has left behind.
+            context.replace_servers();
         }
-        rows.push(report::row(fault, verdict, started.elapsed()));
+        rows.push(report::row(fault, outcome, started.elapsed()));
     }
     report::table(&rows, expected, &options.required)
 }
 
-/// A fault that takes longer has failed: something waits for ever.
+/// A fault that takes longer has failed: something waits forever.
 const LONGEST_FAULT: Duration = Duration::from_secs(1200);

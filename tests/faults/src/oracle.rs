@@ -1,4 +1,4 @@
-//! What the statistics must be, by exact integer arithmetic that shares nothing with the code under test.
+//! Computes the expected statistics with exact integer arithmetic. Shares no code with the services.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,7 @@ const EXPONENT_MASK: u64 = 0x7ff;
 
 /// The exact sums of values.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Exact {
+pub(crate) struct ExactSums {
     pub(crate) n: u64,
     /// In units of 2^-1074.
     sum: BigInt,
@@ -18,7 +18,7 @@ pub(crate) struct Exact {
     squares: BigInt,
 }
 
-impl Exact {
+impl ExactSums {
     /// Adds a finite value.
     pub(crate) fn add(&mut self, value: f64) {
         let units = units(value);
@@ -91,8 +91,8 @@ fn nearest(compare: impl Fn(&BigInt) -> Ordering) -> f64 {
 mod tests {
     use super::*;
 
-    fn of(values: &[f64]) -> Exact {
-        let mut exact = Exact::default();
+    fn of(values: &[f64]) -> ExactSums {
+        let mut exact = ExactSums::default();
         values.iter().for_each(|value| exact.add(*value));
         exact
     }

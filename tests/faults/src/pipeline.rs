@@ -1,4 +1,4 @@
-//! Both services, on a database and a virtual host of their own, with values flowing.
+//! The pipeline under test: both services, on a database and a virtual host of their own.
 
 mod observing;
 mod settling;
@@ -22,28 +22,28 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::{
+    context::FaultContext,
     database::Database,
+    monitor::{Api, Monitor},
     process::Process,
-    servers::Bench,
-    watch::{Api, Watch},
 };
 
 const KEY: &str = "a-bootstrap-key-of-the-faults";
 const POLL: Duration = Duration::from_millis(50);
 const LONGEST_POLL: Duration = Duration::from_secs(1);
 
-/// How the services are run. The default is on loopback, without detours.
+/// How the services are run. The default is on loopback, without proxies.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// Where the services find the database, where that is not the server itself.
+    /// The URL by which the services reach the database, where it is not the server's own.
     pub(crate) database: Option<String>,
-    /// The same for the broker.
+    /// The URL by which the services reach the broker, where it is not the server's own.
     pub(crate) amqp: Option<String>,
-    /// A command that runs the services, such as `ip netns exec NAME`.
+    /// A command under which the services run, such as `ip netns exec NAME`.
     pub(crate) wrapper: Vec<OsString>,
-    /// Where the services listen.
+    /// The address on which the services listen.
     pub(crate) host: IpAddr,
-    /// More settings of both services.
+    /// Further settings of both services.
     pub(crate) settings: Vec<(String, String)>,
 }
 
@@ -60,7 +60,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// With one more setting of both services.
+    /// Adds a setting of both services.
     #[expect(clippy::needless_pass_by_value, reason = "values are written in place")]
     pub(crate) fn with(mut self, name: &str, value: impl ToString) -> Self {
         self.settings.push((name.to_owned(), value.to_string()));
@@ -96,16 +96,16 @@ impl Service {
     }
 }
 
-/// A fresh database and virtual host on the bench's servers.
-pub(crate) struct Ground {
+/// A new database and a new virtual host on the servers of the context.
+pub(crate) struct PipelineBackends {
     pub(crate) database: Database,
     pub(crate) amqp: String,
     pub(crate) rabbitmq: Arc<RabbitMqServer>,
 }
 
-impl Ground {
-    pub(crate) async fn prepare(bench: &mut Bench) -> anyhow::Result<Self> {
-        let (postgres, rabbitmq) = (bench.postgres().await?, bench.rabbitmq().await?);
+impl PipelineBackends {
+    pub(crate) async fn create(context: &mut FaultContext) -> anyhow::Result<Self> {
+        let (postgres, rabbitmq) = (context.postgres().await?, context.rabbitmq().await?);
         Ok(Self {
             database: Database::new(postgres.create_database().await?),
             amqp: rabbitmq.create_vhost().await?,
@@ -113,11 +113,11 @@ impl Ground {
         })
     }
 
-    /// No servers: a directory for the embedded database, and the queue inside the process.
+    /// Without servers: a directory for the embedded database, and the queue inside the process.
     pub(crate) fn embedded(directory: &Path) -> Self {
         Self {
             database: Database::embedded(directory),
-            // An empty setting counts as absent, and nobody asks a broker that is not there.
+            // An empty setting counts as not set, and embedded faults ask no broker.
             amqp: String::new(),
             rabbitmq: Arc::new(RabbitMqServer::external(String::new(), None)),
         }
@@ -134,20 +134,24 @@ pub(crate) struct Pipeline {
     options: Options,
     simulation_address: String,
     running: [Option<Process>; 3],
-    watch: Watch,
+    watch: Monitor,
 }
 
 impl Pipeline {
     /// Starts both services and waits until values are ranked.
-    pub(crate) async fn start(fault: u8, ground: Ground, options: Options) -> anyhow::Result<Self> {
-        let Ground {
+    pub(crate) async fn start(
+        fault: u8,
+        backends: PipelineBackends,
+        options: Options,
+    ) -> anyhow::Result<Self> {
+        let PipelineBackends {
             database,
             amqp,
             rabbitmq,
-        } = ground;
+        } = backends;
         let api = Api::new(format!("http://{}", free_address(options.host)?), KEY)?;
         let mut pipeline = Self {
-            watch: Watch::begin(api.clone(), database.clone()),
+            watch: Monitor::begin(api.clone(), database.clone()),
             simulation_address: free_address(options.host)?,
             database,
             rabbitmq,
@@ -160,11 +164,11 @@ impl Pipeline {
         for service in pipeline.services() {
             pipeline.run(*service, &[])?;
         }
-        pipeline.flows().await?;
+        pipeline.wait_until_values_flow().await?;
         Ok(pipeline)
     }
 
-    /// What the pipeline consists of.
+    /// The services of the pipeline.
     fn services(&self) -> &'static [Service] {
         if self.database.is_embedded() {
             &[Service::Embedded]
@@ -182,14 +186,14 @@ impl Pipeline {
         })
     }
 
-    /// Runs a service that does not run, with more settings than the others have.
+    /// Starts a service that is not running, with further settings.
     pub(crate) fn run(&mut self, service: Service, more: &[(&str, String)]) -> anyhow::Result<()> {
         let process = self.spawn(service, service.arguments(), more)?;
         *self.slot(service) = Some(process);
         Ok(())
     }
 
-    /// A process of the service besides the one that may be running. Settings given here override all others.
+    /// Starts another process of the service. The settings `more` override all others.
     pub(crate) fn spawn(
         &self,
         service: Service,
@@ -237,7 +241,7 @@ impl Pipeline {
         &mut self.running[service as usize]
     }
 
-    /// A service that runs.
+    /// The process of a running service.
     pub(crate) fn process(&mut self, service: Service) -> anyhow::Result<&mut Process> {
         let name = service.program();
         self.slot(service)
@@ -252,17 +256,17 @@ impl Pipeline {
             .with_context(|| format!("{name} does not run"))
     }
 
-    /// kill -9.
+    /// Kills the service with SIGKILL.
     pub(crate) fn kill(&mut self, service: Service) -> anyhow::Result<()> {
         self.take(service)?.kill()
     }
 
-    /// SIGTERM, and an orderly end.
+    /// Stops the service with SIGTERM; it must end in good order.
     pub(crate) async fn stop(&mut self, service: Service) -> anyhow::Result<()> {
         self.take(service)?.stop().await
     }
 
-    /// How the service died, if it has by itself since it was run; then it runs no more.
+    /// The exit status of a service that has ended by itself; `None` while it runs.
     pub(crate) fn died(&mut self, service: Service) -> anyhow::Result<Option<ExitStatus>> {
         let ended = self.process(service)?.ended()?;
         if ended.is_some() {
@@ -271,14 +275,14 @@ impl Pipeline {
         Ok(ended)
     }
 
-    /// Values that are ranked; 0 while the API does not answer.
+    /// The number of values in the rankings; 0 while the API does not answer.
     pub(crate) async fn ranked(&self) -> u64 {
         let rankings = self.api.rankings().await;
         rankings.map_or(0, |rows| rows.values().map(|row| row.n).sum())
     }
 
-    /// Waits until more values are ranked than are stored now: the whole way works.
-    pub(crate) async fn flows(&self) -> anyhow::Result<()> {
+    /// Waits until more values are ranked than are stored now. Then the whole pipeline works.
+    pub(crate) async fn wait_until_values_flow(&self) -> anyhow::Result<()> {
         let stored = std::cell::Cell::new(None);
         self.until("more values are ranked than were stored", async || {
             let Some(before) = stored.get() else {
@@ -290,8 +294,8 @@ impl Pipeline {
         .await
     }
 
-    /// Waits until more batches are stored than now: the producer works.
-    pub(crate) async fn stores(&self) -> anyhow::Result<()> {
+    /// Waits until more batches are stored than now. Then the producer works.
+    pub(crate) async fn wait_until_batches_are_stored(&self) -> anyhow::Result<()> {
         let before = self.database.balance().await?.stored;
         self.until("more batches are stored", async || {
             Ok(self.database.balance().await?.stored > before)
@@ -299,7 +303,7 @@ impl Pipeline {
         .await
     }
 
-    /// Waits until the condition holds. A question that fails is asked again: what it asks may be away.
+    /// Waits until the condition holds. A check that fails is repeated, because a server may be unreachable.
     pub(crate) async fn until(
         &self,
         what: &str,
@@ -314,14 +318,14 @@ fn logs() -> anyhow::Result<PathBuf> {
 }
 
 /// Removes the logs of the services of an earlier run.
-pub(crate) fn forget_logs() -> anyhow::Result<()> {
+pub(crate) fn remove_logs() -> anyhow::Result<()> {
     match fs::remove_dir_all(logs()?) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).context("removing old logs"),
         _ => Ok(()),
     }
 }
 
-/// Waits until the condition holds, asking again and again for as long as `patience` lasts.
+/// Waits until the condition holds, for at most `patience`.
 pub(crate) async fn until(
     what: &str,
     patience: Duration,
@@ -330,7 +334,7 @@ pub(crate) async fn until(
     let deadline = Instant::now() + patience;
     loop {
         let asked = Instant::now();
-        // A question put to a server that is frozen is never answered.
+        // With a time limit: a frozen server never answers.
         let answer = match tokio::time::timeout(test_patience::patience(), condition()).await {
             Ok(Ok(true)) => return Ok(()),
             Ok(Ok(false)) => "not so".to_owned(),
@@ -340,13 +344,13 @@ pub(crate) async fn until(
         if Instant::now() > deadline {
             bail!("waited {patience:?} until {what}; the last answer: {answer}");
         }
-        // Asking takes a quarter of the time at the most: what is asked has a machine to share, and something to do.
+        // The checks take at most a quarter of the time, because they share the machine with the services.
         tokio::time::sleep((asked.elapsed() * 3).clamp(POLL, LONGEST_POLL)).await;
     }
 }
 
-/// A port nobody listens on now.
+/// An address with a free port.
 pub(crate) fn free_address(host: IpAddr) -> anyhow::Result<String> {
-    // Another network namespace has all its ports free.
+    // A port that is free here is free in another network namespace too, where nothing else listens.
     Ok(format!("{host}:{}", test_servers::free_port()?))
 }

@@ -30,7 +30,7 @@ pub(crate) fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// A running program; killed when dropped.
+/// A running program. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct Process {
     name: String,
@@ -38,7 +38,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts a program with `arguments`, its log appended to `log`. `wrapper` is a command that runs it, such as `ip netns exec NAME`.
+    /// Starts a program with `arguments` and appends its output to `log`. `wrapper` is a command that runs it, such as
+    /// `ip netns exec NAME`.
     pub(crate) fn start(
         name: &str,
         wrapper: &[OsString],
@@ -73,7 +74,7 @@ impl Process {
     }
 
     pub(crate) fn pid(&self) -> Pid {
-        // No wrap: Linux's process ids are below 2^22.
+        // Does not wrap: Linux's process ids are below 2^22.
         Pid::from_raw(self.child.id().cast_signed())
     }
 
@@ -81,12 +82,12 @@ impl Process {
         kill(self.pid(), signal).with_context(|| format!("sending {signal} to {}", self.name))
     }
 
-    /// How it ended, if it has.
+    /// The exit status; `None` while it runs.
     pub(crate) fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)
     }
 
-    /// kill -9 of a process that lives: one that has ended by itself is a failure of its own.
+    /// Kills the process with SIGKILL. Fails where it has ended by itself.
     pub(crate) fn kill(mut self) -> anyhow::Result<()> {
         if let Some(status) = self.ended()? {
             bail!("I4: {} ended by itself, with {status}", self.name);
@@ -96,7 +97,7 @@ impl Process {
         Ok(())
     }
 
-    /// SIGTERM, and an orderly end with status 0.
+    /// Sends SIGTERM and waits for the end, which must have status 0.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         self.signal(Signal::SIGTERM)?;
         let deadline = Instant::now() + patience();
@@ -116,11 +117,11 @@ impl Process {
         }
     }
 
-    /// The most memory that was ever resident, in bytes.
+    /// The largest resident memory so far, in bytes. `None` where the process is gone.
     pub(crate) fn peak_memory(pid: Pid) -> Option<u64> {
         const KIB: u64 = 1024;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        // The number may be another process's by now. The kernel keeps the first 15 characters of a name.
+        // Another process may have the id by now. The kernel keeps the first 15 characters of a name.
         let name = status.lines().find_map(|line| line.strip_prefix("Name:"))?.trim();
         if !PROGRAMS.iter().any(|program| program.starts_with(name)) {
             return None;
@@ -133,7 +134,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself; either way it is over, and reaped.
+        // Fails where the process has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

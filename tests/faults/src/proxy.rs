@@ -1,4 +1,4 @@
-//! A TCP proxy between a service and a server, which fails on command.
+//! A TCP proxy between a service and a server, which injects network faults.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -21,24 +21,24 @@ use tokio::{
 use url::Url;
 
 const CHUNK: usize = 16 * 1024;
-/// Chunks that are on their way in one direction of one connection.
-const ON_THE_WAY: usize = 64;
+/// The largest number of chunks under way in one direction of one connection.
+const MAX_CHUNKS_UNDER_WAY: usize = 64;
 
-/// What the proxy does to the connections that pass it.
+/// What the proxy does to its connections.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Behaviour {
-    /// Forwards.
+    /// Forwards everything.
     Pass,
-    /// Resets every connection, and each new one at once.
+    /// Resets every connection, new ones at once.
     Refuse,
-    /// Resets a connection after so many more bytes to the server: in the middle of a frame.
+    /// Resets a connection after so many further bytes to the server, in the middle of a frame.
     ResetAfter(usize),
-    /// Forwards what goes to the server; swallows what it answers after this was sent to it, and resets the connection.
+    /// Forwards everything until these bytes were sent to the server. Then drops the server's answer and resets the connection.
     LoseReplyTo(&'static [u8]),
-    /// Forwards what goes to the server and nothing that comes back, without a reset.
+    /// Forwards bytes to the server and drops all bytes from it, without a reset.
     DropReplies,
-    /// Every chunk arrives so much later; one of `one_in` chunks is held up for `stall` besides, and all that follow it,
-    /// as a packet that is lost or overtaken and sent again does to a stream.
+    /// Delays every chunk by `latency`. Delays one of `one_in` chunks, and all that follow it, by `stall` in addition, as a
+    /// retransmitted packet delays a stream.
     Delay {
         latency: Duration,
         one_in: u32,
@@ -58,12 +58,12 @@ pub(crate) struct Proxy {
 #[derive(Debug)]
 struct Shared {
     target: String,
-    /// How often the behaviour did any harm.
-    harmed: AtomicU64,
+    /// How often a fault was injected.
+    faults_injected: AtomicU64,
 }
 
 impl Proxy {
-    /// Listens on a free port of `host`, for connections to the server of `url` (of which the default port is this).
+    /// Listens on a free port of `host` and connects to the server of `url`, at `default_port` where the URL has no port.
     pub(crate) async fn start(host: IpAddr, url: &str, default_port: u16) -> anyhow::Result<Self> {
         let url = Url::parse(url)?;
         let target = format!(
@@ -76,7 +76,7 @@ impl Proxy {
         let (behaviour, receiver) = watch::channel(Behaviour::Pass);
         let shared = Arc::new(Shared {
             target,
-            harmed: AtomicU64::new(0),
+            faults_injected: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, receiver, Arc::clone(&shared)));
@@ -88,7 +88,7 @@ impl Proxy {
         })
     }
 
-    /// The URL, by way of the proxy.
+    /// The URL `direct` with the proxy's address.
     pub(crate) fn url(&self, direct: &str) -> anyhow::Result<String> {
         let mut url = Url::parse(direct)?;
         url.set_host(Some(&self.address.ip().to_string()))?;
@@ -97,13 +97,13 @@ impl Proxy {
         Ok(url.into())
     }
 
-    pub(crate) fn behave(&self, behaviour: Behaviour) {
+    pub(crate) fn set_behaviour(&self, behaviour: Behaviour) {
         self.behaviour.send_replace(behaviour);
     }
 
-    /// How often a behaviour did any harm: connections reset or refused, replies lost, chunks delayed by a stall.
-    pub(crate) fn harmed(&self) -> u64 {
-        self.shared.harmed.load(Ordering::Relaxed)
+    /// How often a fault was injected: connections reset or refused, replies lost, chunks delayed by a stall.
+    pub(crate) fn faults_injected(&self) -> u64 {
+        self.shared.faults_injected.load(Ordering::Relaxed)
     }
 }
 
@@ -122,13 +122,13 @@ async fn accept(listener: TcpListener, behaviour: watch::Receiver<Behaviour>, sh
 /// Relays one connection until either side ends it or the behaviour does.
 async fn relay(client: TcpStream, behaviour: watch::Receiver<Behaviour>, shared: Arc<Shared>) {
     if *behaviour.borrow() == Behaviour::Refuse {
-        shared.harmed.fetch_add(1, Ordering::Relaxed);
+        shared.faults_injected.fetch_add(1, Ordering::Relaxed);
         return reset(client);
     }
     let Ok(server) = TcpStream::connect(&shared.target).await else {
         return reset(client);
     };
-    // Small frames are to arrive as they were sent; a stream that refuses the option works all the same.
+    // Small frames must not be delayed. A stream that refuses the option works all the same.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
@@ -144,28 +144,28 @@ async fn relay(client: TcpStream, behaviour: watch::Receiver<Behaviour>, shared:
         is_to_server: false,
         ..upwards.clone()
     };
-    let harm = tokio::select! {
+    let reset_connection = tokio::select! {
         biased;
-        harm = refused(behaviour) => harm,
-        harm = upwards.pump(&mut from_client, &mut to_server) => harm,
-        harm = downwards.pump(&mut from_server, &mut to_client) => harm,
+        reset_connection = refused(behaviour) => reset_connection,
+        reset_connection = upwards.pump(&mut from_client, &mut to_server) => reset_connection,
+        reset_connection = downwards.pump(&mut from_server, &mut to_client) => reset_connection,
     };
-    if harm.is_some() {
-        shared.harmed.fetch_add(1, Ordering::Relaxed);
+    if reset_connection.is_some() {
+        shared.faults_injected.fetch_add(1, Ordering::Relaxed);
         for stream in [to_client.as_ref(), to_server.as_ref()] {
-            // Without the option it ends by FIN: an end all the same.
+            // If the option fails, the connection ends by FIN instead of RST.
             let _ = stream.set_zero_linger();
         }
     }
 }
 
-/// The connection was harmed on purpose.
-struct Harm;
+/// The connection must be reset.
+struct ResetConnection;
 
-/// Waits until connections are refused; without harm where the proxy is gone.
-async fn refused(mut behaviour: watch::Receiver<Behaviour>) -> Option<Harm> {
+/// Waits until connections are refused. `None` where the proxy was dropped.
+async fn refused(mut behaviour: watch::Receiver<Behaviour>) -> Option<ResetConnection> {
     let refused = behaviour.wait_for(|now| *now == Behaviour::Refuse).await;
-    refused.is_ok().then_some(Harm)
+    refused.is_ok().then_some(ResetConnection)
 }
 
 #[derive(Clone)]
@@ -176,7 +176,7 @@ struct Direction<'a> {
     is_to_server: bool,
 }
 
-/// Bytes that arrive at a given time.
+/// Bytes and the time at which they are delivered.
 struct Chunk {
     due: Instant,
     bytes: Vec<u8>,
@@ -184,19 +184,23 @@ struct Chunk {
 
 impl Direction<'_> {
     /// Forwards until the stream ends, or until the behaviour says to reset it.
-    async fn pump(self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> Option<Harm> {
-        let (departures, arrivals) = mpsc::channel(ON_THE_WAY);
+    async fn pump(self, from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf) -> Option<ResetConnection> {
+        let (departures, arrivals) = mpsc::channel(MAX_CHUNKS_UNDER_WAY);
         let mut delivering = std::pin::pin!(deliver(arrivals, to));
-        let harm = tokio::select! {
-            harm = self.depart(from, departures) => harm,
+        let reset_connection = tokio::select! {
+            reset_connection = self.depart(from, departures) => reset_connection,
             () = &mut delivering => return None,
         };
-        // What is on its way arrives before the end, half a frame included.
+        // The chunks under way are delivered before the connection ends, half a frame included.
         delivering.await;
-        harm
+        reset_connection
     }
 
-    async fn depart(mut self, from: &mut OwnedReadHalf, departures: mpsc::Sender<Chunk>) -> Option<Harm> {
+    async fn depart(
+        mut self,
+        from: &mut OwnedReadHalf,
+        departures: mpsc::Sender<Chunk>,
+    ) -> Option<ResetConnection> {
         let mut buffer = vec![0; CHUNK];
         let mut random = ChaCha12Rng::seed_from_u64(u64::from(self.is_to_server));
         let mut sent_before_reset = 0;
@@ -212,16 +216,16 @@ impl Direction<'_> {
             };
             let Ok(length @ 1..) = read else { return None };
             let mut chunk = &buffer[..length];
-            let mut harm = None;
+            let mut reset_connection = None;
             due = due.max(Instant::now());
             let behaviour = *self.behaviour.borrow();
             match behaviour {
                 Behaviour::DropReplies if !self.is_to_server => {
-                    self.shared.harmed.fetch_add(1, Ordering::Relaxed);
+                    self.shared.faults_injected.fetch_add(1, Ordering::Relaxed);
                     continue;
                 }
                 Behaviour::LoseReplyTo(_) if !self.is_to_server && *self.replies_lost.borrow() => {
-                    return Some(Harm);
+                    return Some(ResetConnection);
                 }
                 Behaviour::LoseReplyTo(request) if self.is_to_server && contains(chunk, request) => {
                     self.replies_lost.send_replace(true);
@@ -231,7 +235,7 @@ impl Direction<'_> {
                     sent_before_reset += length;
                     if length >= rest {
                         chunk = &chunk[..rest];
-                        harm = Some(Harm);
+                        reset_connection = Some(ResetConnection);
                     }
                 }
                 Behaviour::Delay {
@@ -241,7 +245,7 @@ impl Direction<'_> {
                 } => {
                     let stalls = random.random_range(0..one_in) == 0;
                     if stalls {
-                        self.shared.harmed.fetch_add(1, Ordering::Relaxed);
+                        self.shared.faults_injected.fetch_add(1, Ordering::Relaxed);
                     }
                     let held_up = if stalls { stall } else { Duration::ZERO };
                     due = due.max(Instant::now() + latency + held_up);
@@ -249,14 +253,14 @@ impl Direction<'_> {
                 _ => {}
             }
             let bytes = chunk.to_vec();
-            if departures.send(Chunk { due, bytes }).await.is_err() || harm.is_some() {
-                return harm;
+            if departures.send(Chunk { due, bytes }).await.is_err() || reset_connection.is_some() {
+                return reset_connection;
             }
         }
     }
 }
 
-/// Writes every chunk when it is due, in their order, until there are no more or nobody reads them.
+/// Writes every chunk when it is due, in order, until there are no more or the reader is gone.
 async fn deliver(mut arrivals: mpsc::Receiver<Chunk>, to: &mut OwnedWriteHalf) {
     while let Some(Chunk { due, bytes }) = arrivals.recv().await {
         tokio::time::sleep_until(due).await;
@@ -272,7 +276,7 @@ fn contains(chunk: &[u8], part: &[u8]) -> bool {
 
 /// Ends a connection by RST instead of FIN.
 fn reset(stream: TcpStream) {
-    // Without the option it ends by FIN: an end all the same.
+    // If the option fails, the connection ends by FIN instead of RST.
     let _ = stream.set_zero_linger();
     drop(stream);
 }

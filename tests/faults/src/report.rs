@@ -1,4 +1,4 @@
-//! What is printed.
+//! The output: progress and the table of results.
 
 #![expect(clippy::print_stdout, reason = "a command line speaks to people")]
 
@@ -6,15 +6,15 @@ use std::{process::ExitCode, time::Duration};
 
 use crate::{
     fault::Fault,
+    outcome::{FaultFigures, FaultOutcome, Miscounted},
     selection::Required,
-    verdict::{Miscounted, Outcome, Verdict},
 };
 
 /// One line of the table.
 pub(crate) struct Row {
     fault: Fault,
-    verdict: anyhow::Result<Verdict>,
-    /// The whole fault, its servers' start included where it had to start them.
+    outcome: anyhow::Result<FaultOutcome>,
+    /// The duration of the whole fault, including the start of its servers.
     took: Duration,
 }
 
@@ -33,9 +33,9 @@ pub(crate) fn warn(error: &anyhow::Error) {
     println!("{error:#}");
 }
 
-/// Tells of a failure at once: the rest may take long.
-pub(crate) fn row(fault: &Fault, verdict: anyhow::Result<Verdict>, took: Duration) -> Row {
-    if let Err(error) = &verdict {
+/// Prints a failure at once, because the remaining faults may take long.
+pub(crate) fn row(fault: &Fault, outcome: anyhow::Result<FaultOutcome>, took: Duration) -> Row {
+    if let Err(error) = &outcome {
         println!("     FAILED: {error:#}");
         println!(
             "     The services' logs: fault-logs/{:02}-* beside this program",
@@ -44,7 +44,7 @@ pub(crate) fn row(fault: &Fault, verdict: anyhow::Result<Verdict>, took: Duratio
     }
     Row {
         fault: *fault,
-        verdict,
+        outcome,
         took,
     }
 }
@@ -54,15 +54,15 @@ fn first_words(error: &anyhow::Error) -> String {
     format!("{error:#}").chars().take(WIDTH).collect()
 }
 
-/// The table of all faults. Fails where one of them has, where one that is required was not run, or where there are
-/// fewer than expected.
+/// Prints the table of all faults. Fails where a fault failed, where a required fault was not run, or where there are fewer
+/// rows than expected.
 pub(crate) fn table(rows: &[Row], expected: usize, required: &Required) -> ExitCode {
     println!(
         "\n  #  {:<58} {:>8} {:>12} {:>4} {:>7} {:>8} {:>8} {:>6}  evidence",
         "fault", "injected", "recovered in", "lost", "doubled", "batches", "memory", "took"
     );
     rows.iter().for_each(print);
-    let failed = rows.iter().filter(|row| row.verdict.is_err()).count();
+    let failed = rows.iter().filter(|row| row.outcome.is_err()).count();
     let not_run = numbers_not_run(rows);
     let took: Duration = rows.iter().map(|row| row.took).sum();
     println!(
@@ -91,16 +91,16 @@ pub(crate) fn table(rows: &[Row], expected: usize, required: &Required) -> ExitC
 
 fn numbers_not_run(rows: &[Row]) -> Vec<u8> {
     rows.iter()
-        .filter(|row| matches!(row.verdict, Ok(Verdict::NotRun(_))))
+        .filter(|row| matches!(row.outcome, Ok(FaultOutcome::NotRun(_))))
         .map(|row| row.fault.number)
         .collect()
 }
 
-fn print(Row { fault, verdict, took }: &Row) {
+fn print(Row { fault, outcome, took }: &Row) {
     const MIB: u64 = 1024 * 1024;
     print!("{:>3}  {:<58} ", fault.number, fault.name);
-    match verdict {
-        Ok(Verdict::Held(Outcome {
+    match outcome {
+        Ok(FaultOutcome::Held(FaultFigures {
             injected,
             recovered,
             lost,
@@ -114,7 +114,7 @@ fn print(Row { fault, verdict, took }: &Row) {
             peak_memory / MIB,
             took.as_secs()
         ),
-        Ok(Verdict::NotRun(reason)) => println!("NOT RUN: {reason}"),
+        Ok(FaultOutcome::NotRun(reason)) => println!("NOT RUN: {reason}"),
         Err(error) => match error.downcast_ref::<Miscounted>() {
             Some(Miscounted { lost, doubled }) => {
                 println!("{:>8} {:>12} {lost:>4} {doubled:>7} FAILED", "", "");
@@ -145,7 +145,7 @@ mod tests {
                 quick: true,
                 inject: |_| unreachable!("nothing is injected here"),
             },
-            verdict: Ok(Verdict::NotRun("no root".to_owned())),
+            outcome: Ok(FaultOutcome::NotRun("no root".to_owned())),
             took: Duration::ZERO,
         };
         let rows = [not_run(13), not_run(14)];

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::{fault::Fault, faults};
 
-/// Numbers from the command line: `7` or `12-14`.
+/// Fault numbers from the command line: `7` or `12-14`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Range {
     first: u8,
@@ -35,7 +35,7 @@ impl FromStr for Range {
     }
 }
 
-/// The faults that were asked for, in the order of their numbers; all for no ranges.
+/// The selected faults, in the order of [`faults::ALL`]. No range selects all.
 pub(crate) fn chosen(only: &[Range], quick: bool) -> Vec<&'static Fault> {
     faults::ALL
         .iter()
@@ -46,13 +46,13 @@ pub(crate) fn chosen(only: &[Range], quick: bool) -> Vec<&'static Fault> {
         .collect()
 }
 
-/// Which faults a machine must be able to do.
+/// Which faults the machine must be able to inject.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Required {
-    /// Fails where this machine cannot do a fault, instead of only saying so
+    /// Fails where this machine cannot inject a fault, instead of only reporting it
     #[arg(long)]
     require_all: bool,
-    /// Except these, by number
+    /// Faults that may be missing all the same, by number
     #[arg(long, value_name = "FAULTS", value_delimiter = ',', requires = "require_all")]
     excuse: Vec<Range>,
 }

@@ -1,4 +1,4 @@
-//! 28: a clock that is wrong.
+//! Fault 28: a wrong clock.
 
 use std::path::Path;
 
@@ -7,33 +7,33 @@ use futures::FutureExt;
 use sqlx::Connection;
 
 use crate::{
+    context::FaultContext,
     fault::Fault,
-    pipeline::{Expected, Ground, Options, Pipeline, Service},
-    servers::Bench,
-    verdict::Verdict,
+    outcome::FaultOutcome,
+    pipeline::{Expected, Options, Pipeline, PipelineBackends, Service},
 };
 
 pub(crate) const FAULTS: &[Fault] = &[Fault {
     number: 28,
     name: "clock of one process a day ahead, a day behind",
     quick: true,
-    inject: |bench| wrong_clocks(bench).boxed_local(),
+    inject: |context| wrong_clocks(context).boxed_local(),
 }];
 
-/// Where Debian's package `libfaketime` puts it.
+/// The path in Debian's package `libfaketime`.
 const LIBRARIES: [&str; 2] = [
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
 ];
 
-async fn wrong_clocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
+async fn wrong_clocks(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     let Some(library) = LIBRARIES.into_iter().find(|path| Path::new(path).exists()) else {
-        return Ok(Verdict::NotRun(
+        return Ok(FaultOutcome::NotRun(
             "no libfaketime (Debian: apt-get install libfaketime)".to_owned(),
         ));
     };
-    let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(28, ground, Options::default()).await?;
+    let backends = PipelineBackends::create(context).await?;
+    let mut pipeline = Pipeline::start(28, backends, Options::default()).await?;
     let mut dates = Vec::new();
     for service in Service::BOTH {
         for shift in ["+1d", "-1d"] {
@@ -45,13 +45,13 @@ async fn wrong_clocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
                 ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
             ];
             pipeline.run(service, &faked)?;
-            pipeline.flows().await?;
+            pipeline.wait_until_values_flow().await?;
             let wrong = pipeline.date(service).await?;
             ensure!(right != wrong, "I7: the clock is right: {right}");
             dates.push(wrong);
             pipeline.stop(service).await?;
             pipeline.run(service, &[])?;
-            pipeline.flows().await?;
+            pipeline.wait_until_values_flow().await?;
         }
     }
     let recovered = pipeline.recovery().await?;
@@ -62,8 +62,8 @@ async fn wrong_clocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
         .await
 }
 
-/// What was measured by now, by whatever clock, was measured within the last seven days; what was measured tomorrow will
-/// be in a window when that hour comes.
+/// Checks the time windows: batches dated up to now are in the window of seven days; batches dated tomorrow enter a window only
+/// tomorrow.
 async fn no_window_has_lost(pipeline: &Pipeline) -> anyhow::Result<()> {
     let mut connection = pipeline.database.connect().await?;
     let measured: i64 = sqlx::query_scalar(

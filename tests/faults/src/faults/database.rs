@@ -1,4 +1,4 @@
-//! 23 to 27: the database.
+//! Faults 23 to 27: the database.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -9,17 +9,17 @@ use rand::RngExt;
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 
-use super::{disk_full, network::Detour};
+use super::{disk_full, network::Proxies};
 use crate::{
+    context::FaultContext,
     database::Database,
     fault::Fault,
-    pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
+    outcome::{FaultOutcome, ensure_happened},
+    pipeline::{DEDUPLICATED, Expected, Options, Pipeline, PipelineBackends, Service},
     proxy::Behaviour,
-    servers::Bench,
-    verdict::{Verdict, ensure_happened},
 };
 
-/// What the services' connections call themselves; those of this program have no name.
+/// The application name of the services' connections. The connections of this program have none.
 const SERVICES: &str = "llm-bench";
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -27,52 +27,52 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 23,
         name: "services' database backends terminated in a loop",
         quick: true,
-        inject: |bench| terminations(bench).boxed_local(),
+        inject: |context| terminations(context).boxed_local(),
     },
     Fault {
         number: 24,
         name: "database crashed and killed -9",
         quick: true,
-        inject: |bench| crashes(bench).boxed_local(),
+        inject: |context| crashes(context).boxed_local(),
     },
     Fault {
         number: 25,
         name: "replies to COMMIT lost",
         quick: true,
-        inject: |bench| lost_commits(bench).boxed_local(),
+        inject: |context| lost_commits(context).boxed_local(),
     },
     Fault {
         number: 26,
         name: "database disk full, then grown",
         quick: true,
-        inject: |bench| disk_full::of_the_database(bench).boxed_local(),
+        inject: |context| disk_full::of_the_database(context).boxed_local(),
     },
     Fault {
         number: 27,
         name: "statistics' rows, then each table locked by others",
         quick: true,
-        inject: |bench| stalls(bench).boxed_local(),
+        inject: |context| stalls(context).boxed_local(),
     },
     Fault {
         number: 27,
         name: "deadlocks",
         quick: true,
-        inject: |bench| deadlocks(bench).boxed_local(),
+        inject: |context| deadlocks(context).boxed_local(),
     },
     Fault {
         number: 27,
         name: "consumer frozen in mid-transaction",
         quick: false,
-        inject: |bench| frozen_holder(bench).boxed_local(),
+        inject: |context| frozen_holder(context).boxed_local(),
     },
 ];
 
-async fn terminations(bench: &mut Bench) -> anyhow::Result<Verdict> {
+async fn terminations(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const LONGEST_PAUSE: Duration = Duration::from_millis(400);
-    let rounds = if bench.quick { 25 } else { 150 };
-    let mut random = bench.random(23);
-    let ground = Ground::prepare(bench).await?;
-    let pipeline = Pipeline::start(23, ground, Options::default()).await?;
+    let rounds = if context.quick { 25 } else { 150 };
+    let mut random = context.random(23);
+    let backends = PipelineBackends::create(context).await?;
+    let pipeline = Pipeline::start(23, backends, Options::default()).await?;
     let mut terminated = 0;
     for _ in 0..rounds {
         terminated += terminate_services(&pipeline.database).await?;
@@ -83,7 +83,7 @@ async fn terminations(bench: &mut Bench) -> anyhow::Result<Verdict> {
     pipeline.settle(terminated, evidence, &Expected::default()).await
 }
 
-/// Gives how many backends it ended.
+/// Terminates the services' backends and returns their number.
 async fn terminate_services(database: &Database) -> anyhow::Result<u64> {
     let mut connection = database.connect().await?;
     let terminated: Vec<bool> = sqlx::query_scalar(
@@ -97,14 +97,14 @@ async fn terminate_services(database: &Database) -> anyhow::Result<u64> {
     Ok(terminated.into_iter().filter(|ended| *ended).count() as u64)
 }
 
-/// An immediate stop and a kill -9 of the postmaster in turns, each followed by the database's own recovery.
-async fn crashes(bench: &mut Bench) -> anyhow::Result<Verdict> {
+/// Alternates between an immediate stop and a kill -9 of the postmaster, each followed by the database's own recovery.
+async fn crashes(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const LONGEST_OUTAGE: Duration = Duration::from_secs(3);
-    let crashes = if bench.quick { 2 } else { 12 };
-    let mut random = bench.random(24);
-    let postgres = bench.postgres().await?;
-    let ground = Ground::prepare(bench).await?;
-    let pipeline = Pipeline::start(24, ground, Options::default()).await?;
+    let crashes = if context.quick { 2 } else { 12 };
+    let mut random = context.random(24);
+    let postgres = context.postgres().await?;
+    let backends = PipelineBackends::create(context).await?;
+    let pipeline = Pipeline::start(24, backends, Options::default()).await?;
     let mut slowest = Duration::ZERO;
     for crash in 0..crashes {
         if crash % 2 == 0 {
@@ -122,28 +122,30 @@ async fn crashes(bench: &mut Bench) -> anyhow::Result<Verdict> {
         .await
 }
 
-/// The commit took place, and who asked for it cannot know.
-async fn lost_commits(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    /// What the consumer commits, and a parameter of the statement that is the producer's whole transaction.
+/// The commit takes place, but its reply is lost.
+async fn lost_commits(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    /// The consumer's COMMIT, and a parameter of the statement that is the producer's whole transaction.
     const REQUESTS: [&[u8]; 2] = [b"COMMIT", b"simulated"];
     const ALREADY_STORED: &str = r#"llm_bench_outbox_batches_total{outcome="already_stored"}"#;
-    let rounds = if bench.quick { 6 } else { 40 };
-    let ground = Ground::prepare(bench).await?;
-    let detour = Detour::start(Ipv4Addr::LOCALHOST.into(), &ground).await?;
-    let options = detour.options(&ground)?;
-    let pipeline = Pipeline::start(25, ground, options).await?;
+    let rounds = if context.quick { 6 } else { 40 };
+    let backends = PipelineBackends::create(context).await?;
+    let proxies = Proxies::start(Ipv4Addr::LOCALHOST.into(), &backends).await?;
+    let options = proxies.options(&backends)?;
+    let pipeline = Pipeline::start(25, backends, options).await?;
     let (mut lost, mut counted_before, mut stored_before) = (0, 0, 0);
-    // Not every lost reply is one to a commit: as many rounds more as it takes.
+    // Not every lost reply is the reply to a commit, so there may be more rounds.
     while lost < rounds || ((counted_before == 0 || stored_before == 0) && lost < rounds * 5) {
-        let before = detour.database.harmed();
-        detour
+        let before = proxies.database.faults_injected();
+        proxies
             .database
-            .behave(Behaviour::LoseReplyTo(REQUESTS[lost % REQUESTS.len()]));
+            .set_behaviour(Behaviour::LoseReplyTo(REQUESTS[lost % REQUESTS.len()]));
         pipeline
-            .until("a reply is lost", async || Ok(detour.database.harmed() > before))
+            .until("a reply is lost", async || {
+                Ok(proxies.database.faults_injected() > before)
+            })
             .await?;
-        detour.database.behave(Behaviour::Pass);
-        pipeline.flows().await?;
+        proxies.database.set_behaviour(Behaviour::Pass);
+        pipeline.wait_until_values_flow().await?;
         lost += 1;
         counted_before = pipeline.count(Service::Benchmark, DEDUPLICATED).await?;
         stored_before = pipeline.count(Service::Simulation, ALREADY_STORED).await?;
@@ -155,18 +157,18 @@ async fn lost_commits(bench: &mut Bench) -> anyhow::Result<Verdict> {
     pipeline.settle(lost as u64, evidence, &Expected::default()).await
 }
 
-/// Sessions of somebody else hold the statistics' rows for longer than the services' lock timeout (10 s), and then each
-/// table that they write to: for longer than that timeout in the full run.
-async fn stalls(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let of_a_table = Duration::from_secs(if bench.quick { 2 } else { 15 });
+/// Another session locks the rows of the statistics for longer than the services' lock timeout (10 s), and then each table that
+/// the services write to; in the full run for longer than the timeout too.
+async fn stalls(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let of_a_table = Duration::from_secs(if context.quick { 2 } else { 15 });
     let locks = [
         ("SELECT FROM statistics FOR UPDATE", Duration::from_secs(11)),
         ("LOCK TABLE ledger", of_a_table),
         ("LOCK TABLE batches", of_a_table),
         ("LOCK TABLE outbox", of_a_table),
     ];
-    let ground = Ground::prepare(bench).await?;
-    let pipeline = Pipeline::start(27, ground, Options::default()).await?;
+    let backends = PipelineBackends::create(context).await?;
+    let pipeline = Pipeline::start(27, backends, Options::default()).await?;
     let mut session = pipeline.database.connect().await?;
     for (lock, length) in locks {
         let mut transaction = session.begin().await?;
@@ -175,7 +177,7 @@ async fn stalls(bench: &mut Bench) -> anyhow::Result<Verdict> {
         until_services_wait(&pipeline).await.context(lock)?;
         tokio::time::sleep_until(locked + length).await;
         transaction.rollback().await?;
-        pipeline.flows().await?;
+        pipeline.wait_until_values_flow().await?;
     }
     let evidence = format!(
         "the services waited for each; the rows for 11 s, the tables for {} s",
@@ -206,24 +208,24 @@ async fn until_services_wait(pipeline: &Pipeline) -> anyhow::Result<()> {
         .context("I7")
 }
 
-/// A session takes the last and then the first of the rows that the consumer locks from the first to the last. It is
-/// patient and the services are not, so that one of theirs is the victim. A waiting session looks for a circle once, so long
-/// after it began to wait: by then the circle must be closed.
-async fn deadlocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
+/// Another session locks the last row and then the first row of those that the consumer locks from first to last. A session
+/// checks for a deadlock once, `deadlock_timeout` after it began to wait. The services' timeout is shorter, so PostgreSQL aborts
+/// one of their transactions; the deadlock must exist by then.
+async fn deadlocks(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const ONE_ROW: [&str; 2] = [
         "SELECT FROM statistics ORDER BY llm_id DESC, metric_id DESC, source DESC, period DESC LIMIT 1 FOR UPDATE",
         "SELECT FROM statistics ORDER BY llm_id, metric_id, source, period LIMIT 1 FOR UPDATE",
     ];
-    let wanted = if bench.quick { 2 } else { 20 };
-    let ground = Ground::prepare(bench).await?;
-    let mut session = ground.database.connect().await?;
+    let wanted = if context.quick { 2 } else { 20 };
+    let backends = PipelineBackends::create(context).await?;
+    let mut session = backends.database.connect().await?;
     sqlx::raw_sql(
         "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET deadlock_timeout = ''2s''', current_database()); END $$;
          SET deadlock_timeout = '1min'",
     )
     .execute(&mut session)
     .await?;
-    let pipeline = Pipeline::start(27, ground, Options::default()).await?;
+    let pipeline = Pipeline::start(27, backends, Options::default()).await?;
     let mut deadlocks = 0;
     for _ in 0..wanted * 10 {
         let mut transaction = session.begin().await?;
@@ -231,8 +233,8 @@ async fn deadlocks(bench: &mut Bench) -> anyhow::Result<Verdict> {
         until_services_wait(&pipeline).await?;
         sqlx::query(ONE_ROW[1]).execute(&mut *transaction).await?;
         transaction.rollback().await?;
-        // Or else what is measured in the end is how long a backlog takes; meanwhile the server sums its statistics.
-        pipeline.flows().await?;
+        // Otherwise a backlog would lengthen the recovery. Meanwhile the server updates its statistics.
+        pipeline.wait_until_values_flow().await?;
         deadlocks = deadlocks_of(&pipeline.database).await?;
         if deadlocks >= wanted {
             break;
@@ -253,11 +255,11 @@ async fn deadlocks_of(database: &Database) -> anyhow::Result<u64> {
     Ok(deadlocks.cast_unsigned())
 }
 
-/// A consumer stops in its tracks with rows locked and stays like that, as a machine does that is cut off for good: the
-/// one that takes over must not wait for it.
-async fn frozen_holder(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(27, ground, Options::default()).await?;
+/// A consumer is frozen while it holds row locks, like a machine that has lost its network. The consumer that takes over must not
+/// wait for it.
+async fn frozen_holder(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let backends = PipelineBackends::create(context).await?;
+    let mut pipeline = Pipeline::start(27, backends, Options::default()).await?;
     let mut observer = pipeline.database.connect().await?;
     freeze_in_transaction(&mut pipeline, &mut observer).await?;
     let address = crate::pipeline::free_address(Ipv4Addr::LOCALHOST.into())?;
@@ -265,7 +267,7 @@ async fn frozen_holder(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let mark = pipeline.database.now().await?;
     crate::pipeline::until(
         "the successor counts",
-        crate::verdict::RECOVERY_LIMIT,
+        crate::outcome::RECOVERY_LIMIT,
         async || Ok(pipeline.database.uncounted_before(&mark).await? == 0),
     )
     .await
@@ -291,7 +293,7 @@ async fn freeze_in_transaction(pipeline: &mut Pipeline, observer: &mut PgConnect
     for _ in 0..TRIES {
         let benchmark = pipeline.process(Service::Benchmark)?;
         benchmark.signal(Signal::SIGSTOP)?;
-        // What was under way in the server has ended by then.
+        // The server has finished running statements by then.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let holding: i64 = sqlx::query_scalar(HOLDING).fetch_one(&mut *observer).await?;
         if holding > 0 {

@@ -1,4 +1,4 @@
-//! 26, and the last of 30: the disk below the database is full.
+//! Fault 26 and a part of 30: the disk of the database is full.
 
 use std::{cell::Cell, time::Duration};
 
@@ -7,26 +7,30 @@ use test_servers::{PostgresOptions, PostgresServer};
 use tokio::time::Instant;
 
 use crate::{
+    context::FaultContext,
     database::Database,
-    disk::SmallDisk,
-    pipeline::{Expected, Ground, Options, Pipeline, Service},
-    servers::Bench,
-    verdict::Verdict,
+    outcome::FaultOutcome,
+    pipeline::{Expected, Options, Pipeline, PipelineBackends, Service},
+    small_disk::SmallDisk,
 };
 
-/// MiB of a disk on which the server and some minutes of batches fit.
+/// In MiB: room for the server and some minutes of batches.
 const SMALL: usize = 160;
 const GROWN: usize = 400;
 const GROWN_AGAIN: usize = 800;
 
-/// First tables cannot grow; then the log cannot either, which ends the server itself.
-pub(super) async fn of_the_database(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let lasting = Duration::from_secs(if bench.quick { 3 } else { 20 });
+/// First the tables cannot grow. Then the server's log cannot grow either, which ends the server.
+pub(super) async fn of_the_database(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let lasting = Duration::from_secs(if context.quick { 3 } else { 20 });
     let disk = match SmallDisk::mount(SMALL) {
         Ok(disk) => disk,
-        Err(error) => return Ok(Verdict::NotRun(format!("no file system of our own: {error:#}"))),
+        Err(error) => {
+            return Ok(FaultOutcome::NotRun(format!(
+                "no file system of our own: {error:#}"
+            )));
+        }
     };
-    let (postgres, pipeline) = start_on(&disk, bench).await?;
+    let (postgres, pipeline) = start_on(&disk, context).await?;
 
     disk.fill()?;
     let (held, met) = tables_cannot_grow(&pipeline, &disk, lasting).await?;
@@ -51,8 +55,11 @@ pub(super) async fn of_the_database(bench: &mut Bench) -> anyhow::Result<Verdict
         .await
 }
 
-/// A database server of its own, whose log is small, and the services at work on it. The server ends when dropped.
-async fn start_on(disk: &SmallDisk, bench: &mut Bench) -> anyhow::Result<(PostgresServer, Pipeline)> {
+/// Starts a database server with a small log on the disk, and the services on it. The server ends when it is dropped.
+async fn start_on(
+    disk: &SmallDisk,
+    context: &mut FaultContext,
+) -> anyhow::Result<(PostgresServer, Pipeline)> {
     const SETTINGS: [(&str, &str); 2] = [("min_wal_size", "32MB"), ("max_wal_size", "48MB")];
     let options = PostgresOptions {
         directory: Some(disk.path().join("postgres")),
@@ -62,17 +69,17 @@ async fn start_on(disk: &SmallDisk, bench: &mut Bench) -> anyhow::Result<(Postgr
         ..PostgresOptions::default()
     };
     let postgres = PostgresServer::start_with(options).await?;
-    let rabbitmq = bench.rabbitmq().await?;
-    let ground = Ground {
+    let rabbitmq = context.rabbitmq().await?;
+    let backends = PipelineBackends {
         database: Database::new(postgres.create_database().await?),
         amqp: rabbitmq.create_vhost().await?,
         rabbitmq,
     };
-    let pipeline = Pipeline::start(26, ground, Options::default()).await?;
+    let pipeline = Pipeline::start(26, backends, Options::default()).await?;
     Ok((postgres, pipeline))
 }
 
-/// Keeps the full disk full for so long. Gives how many batches were stored all the same, and how the services suffered.
+/// Keeps the disk full for a while. Returns how many batches were stored all the same, and how the services failed.
 async fn tables_cannot_grow(
     pipeline: &Pipeline,
     disk: &SmallDisk,
@@ -88,7 +95,7 @@ async fn tables_cannot_grow(
     Ok((pipeline.database.balance().await?.stored - stored, met))
 }
 
-/// Keeps the disk full until a service suffers from it, and tells how.
+/// Keeps the disk full until a service fails, and returns how it failed.
 async fn services_meet_the_full_disk(pipeline: &Pipeline, disk: &SmallDisk) -> anyhow::Result<String> {
     const FAILED_TICKS: &str = "llm_bench_simulation_failed_ticks_total";
     const HOLDING: &str = "llm_bench_consumer_holding";
@@ -96,7 +103,7 @@ async fn services_meet_the_full_disk(pipeline: &Pipeline, disk: &SmallDisk) -> a
     let suffered = Cell::new((0, 0));
     pipeline
         .until("a service meets the full disk", async || {
-            // Files that the server recycles leave room for a moment.
+            // Files that the server recycles free space for a moment.
             disk.fill()?;
             let failed = pipeline.count(Service::Simulation, FAILED_TICKS).await? - failed_before;
             let holding = pipeline.count(Service::Benchmark, HOLDING).await?;
@@ -112,7 +119,7 @@ async fn services_meet_the_full_disk(pipeline: &Pipeline, disk: &SmallDisk) -> a
     })
 }
 
-/// Shows that a table of the database cannot grow any more.
+/// Checks that a table of the database cannot grow any more.
 pub(super) async fn refuses_for_lack_of_space(database: &Database) -> anyhow::Result<()> {
     /// PostgreSQL's `disk_full`, and SQLite's `SQLITE_FULL`.
     const FULL: [&str; 2] = ["53100", "13"];
@@ -138,9 +145,9 @@ pub(super) async fn refuses_for_lack_of_space(database: &Database) -> anyhow::Re
     Ok(())
 }
 
-/// Shows that the server's log cannot either.
+/// Whether the server's log cannot grow any more.
 async fn log_cannot_grow(database: &Database) -> anyhow::Result<()> {
-    /// More than one segment of the log.
+    /// More than a segment of the log.
     const FLOOD: &str =
         "SELECT pg_logical_emit_message(false, 'flood', repeat('x', 1048576)) FROM generate_series(1, 40)";
     let flooded = sqlx::raw_sql(FLOOD).execute(&mut database.connect().await?).await;
@@ -148,10 +155,9 @@ async fn log_cannot_grow(database: &Database) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A server that could not write its log ends; somebody has to start it, when there is room again. Gives whether it had
-/// ended.
+/// Starts a server that has ended because it could not write its log. Returns whether it had ended.
 async fn start_if_ended(postgres: &PostgresServer, database: &Database) -> anyhow::Result<bool> {
-    // Waited out where the server has ended. One that is only slow is then started again without need, which is no fault.
+    // Times out where the server has ended. A slow server may be restarted without need, which does no harm.
     const PATIENCE: Duration = Duration::from_secs(5);
     let answers = crate::pipeline::until("the database answers", PATIENCE, async || {
         database.now().await.map(|_| true)
@@ -159,7 +165,7 @@ async fn start_if_ended(postgres: &PostgresServer, database: &Database) -> anyho
     if answers.await.is_ok() {
         return Ok(false);
     }
-    // It has ended already; this takes note of it.
+    // The server has ended already; this records it.
     postgres.crash().await?;
     postgres.start_again().await?;
     Ok(true)

@@ -1,4 +1,4 @@
-//! 30: everything in one process, on SQLite.
+//! Fault 30: everything in one process, on SQLite.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::{REJECTED, disk_full::refuses_for_lack_of_space, processes::abort_at};
 use crate::{
+    context::FaultContext,
     database::Database,
-    disk::SmallDisk,
     fault::Fault,
-    pipeline::{Expected, Ground, Options, Pipeline, Service},
-    servers::Bench,
-    verdict::{Verdict, ensure_happened},
+    outcome::{FaultOutcome, ensure_happened},
+    pipeline::{Expected, Options, Pipeline, PipelineBackends, Service},
+    small_disk::SmallDisk,
 };
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -22,34 +22,34 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 30,
         name: "SQLite: killed in every phase",
         quick: true,
-        inject: |bench| deaths(bench).boxed_local(),
+        inject: |context| deaths(context).boxed_local(),
     },
     Fault {
         number: 30,
         name: "SQLite: file locked by another process",
         quick: true,
-        inject: |bench| lock(bench).boxed_local(),
+        inject: |context| lock(context).boxed_local(),
     },
     Fault {
         number: 30,
         name: "SQLite: disk full, then grown",
         quick: true,
-        inject: |bench| full_disk(bench).boxed_local(),
+        inject: |context| full_disk(context).boxed_local(),
     },
 ];
 
 async fn start(directory: &std::path::Path) -> anyhow::Result<Pipeline> {
     let options = Options::default().with("DATA_DIR", directory.display());
-    Pipeline::start(30, Ground::embedded(directory), options).await
+    Pipeline::start(30, PipelineBackends::embedded(directory), options).await
 }
 
-/// Nothing was rejected either: dead letters end with the process, and no queue is left to look into.
+/// Checks that nothing was rejected, by the counter: dead letters end with the process, and there is no queue to read.
 async fn settle(
     pipeline: Pipeline,
     injected: u64,
     recovered: Duration,
     evidence: String,
-) -> anyhow::Result<Verdict> {
+) -> anyhow::Result<FaultOutcome> {
     let rejected = pipeline.count(Service::Embedded, REJECTED).await?;
     ensure!(rejected == 0, "I3: {rejected} batches were rejected");
     pipeline
@@ -57,7 +57,7 @@ async fn settle(
         .await
 }
 
-async fn deaths(bench: &mut Bench) -> anyhow::Result<Verdict> {
+async fn deaths(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const LONGEST_LIFE: Duration = Duration::from_millis(1200);
     const POINTS: [(&str, u8); 4] = [
         ("outbox::recorded", 30),
@@ -65,8 +65,8 @@ async fn deaths(bench: &mut Bench) -> anyhow::Result<Verdict> {
         ("projection::before_commit", 10),
         ("consumer::committed", 10),
     ];
-    let (of_each, at_random) = if bench.quick { (2, 10) } else { (25, 100) };
-    let mut random = bench.random(30);
+    let (of_each, at_random) = if context.quick { (2, 10) } else { (25, 100) };
+    let mut random = context.random(30);
     let directory = tempfile::tempdir()?;
     let mut pipeline = start(directory.path()).await?;
     for (point, percent) in POINTS {
@@ -80,7 +80,7 @@ async fn deaths(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let evidence = format!(
         "{of_each} aborts at each of {} points, {at_random} times kill -9; seed {}",
         POINTS.len(),
-        bench.seed()
+        context.seed()
     );
     let recovered = pipeline.recovery().await?;
     settle(
@@ -92,9 +92,9 @@ async fn deaths(bench: &mut Bench) -> anyhow::Result<Verdict> {
     .await
 }
 
-/// Another process writes for longer than the busy timeout (5 s).
-async fn lock(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let (times, length) = if bench.quick {
+/// Another process locks the file for longer than the busy timeout (5 s).
+async fn lock(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let (times, length) = if context.quick {
         (1, Duration::from_secs(7))
     } else {
         (4, Duration::from_secs(20))
@@ -124,19 +124,23 @@ async fn take_the_file(database: &Database) -> anyhow::Result<SqliteConnection> 
     Ok(connection)
 }
 
-async fn full_disk(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let length = Duration::from_secs(if bench.quick { 5 } else { 30 });
+async fn full_disk(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let length = Duration::from_secs(if context.quick { 5 } else { 30 });
     let mut size = 16;
     let disk = match SmallDisk::mount(size) {
         Ok(disk) => disk,
-        Err(error) => return Ok(Verdict::NotRun(format!("no file system of our own: {error:#}"))),
+        Err(error) => {
+            return Ok(FaultOutcome::NotRun(format!(
+                "no file system of our own: {error:#}"
+            )));
+        }
     };
-    let times = if bench.quick { 1 } else { 4 };
+    let times = if context.quick { 1 } else { 4 };
     let pipeline = start(disk.path()).await?;
     let (mut slowest, mut taken) = (Duration::ZERO, 0);
     for _ in 0..times {
         taken += disk.fill()?;
-        // The log is reused after each checkpoint, so a little still fits; then nothing does.
+        // The log is reused after each checkpoint, so a few more batches fit before nothing does.
         tokio::time::sleep(length).await;
         taken += disk.fill()?;
         refuses_for_lack_of_space(&pipeline.database).await?;

@@ -1,4 +1,4 @@
-//! The faults themselves, by what is broken.
+//! The faults, grouped by what is broken.
 
 mod broker;
 mod clock;
@@ -11,7 +11,7 @@ mod shutdown;
 
 use crate::fault::Fault;
 
-/// Batches that the consumer gave up, to the dead letters.
+/// Counts the batches that the consumer rejected.
 const REJECTED: &str = "llm_bench_batches_rejected_total";
 
 /// Every fault, in the order of the numbers within each list.

@@ -1,4 +1,4 @@
-//! 13 to 16: what lies between the services and their servers.
+//! Faults 13 to 16: the network between the services and their servers.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -9,12 +9,12 @@ use futures::FutureExt;
 use rand::RngExt;
 
 use crate::{
+    context::FaultContext,
     fault::Fault,
-    namespace::{Cut, Namespace},
-    pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
+    network_namespace::{NetworkNamespace, PartitionDirection},
+    outcome::{FaultOutcome, ensure_happened},
+    pipeline::{DEDUPLICATED, Expected, Options, Pipeline, PipelineBackends, Service},
     proxy::{Behaviour, Proxy},
-    servers::Bench,
-    verdict::{Verdict, ensure_happened},
 };
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -22,101 +22,101 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 13,
         name: "partition: both ways, to the servers, from the servers",
         quick: true,
-        inject: |bench| partitions(bench).boxed_local(),
+        inject: |context| partitions(context).boxed_local(),
     },
     Fault {
         number: 14,
         name: "delay 200 ms, 5 % loss, reordering",
         quick: true,
-        inject: |bench| bad_line(bench).boxed_local(),
+        inject: |context| impaired_line(context).boxed_local(),
     },
     Fault {
         number: 14,
         name: "slow line: 200 ms and stalls, by a proxy",
         quick: true,
-        inject: |bench| slow_line(bench).boxed_local(),
+        inject: |context| slow_line(context).boxed_local(),
     },
     Fault {
         number: 15,
         name: "connections to both servers reset in mid-frame",
         quick: true,
-        inject: |bench| resets(bench).boxed_local(),
+        inject: |context| resets(context).boxed_local(),
     },
     Fault {
         number: 16,
         name: "confirms lost",
         quick: true,
-        inject: |bench| lost_confirms(bench).boxed_local(),
+        inject: |context| lost_confirms(context).boxed_local(),
     },
 ];
 
-/// A proxy before each of the servers.
-pub(super) struct Detour {
+/// A proxy in front of each server.
+pub(super) struct Proxies {
     pub(super) database: Proxy,
     pub(super) broker: Proxy,
 }
 
-impl Detour {
-    pub(super) async fn start(host: IpAddr, ground: &Ground) -> anyhow::Result<Self> {
+impl Proxies {
+    pub(super) async fn start(host: IpAddr, backends: &PipelineBackends) -> anyhow::Result<Self> {
         const POSTGRES_PORT: u16 = 5432;
         const AMQP_PORT: u16 = 5672;
         Ok(Self {
-            database: Proxy::start(host, ground.database.url(), POSTGRES_PORT).await?,
-            broker: Proxy::start(host, &ground.amqp, AMQP_PORT).await?,
+            database: Proxy::start(host, backends.database.url(), POSTGRES_PORT).await?,
+            broker: Proxy::start(host, &backends.amqp, AMQP_PORT).await?,
         })
     }
 
-    /// Both services take the detour.
-    pub(super) fn options(&self, ground: &Ground) -> anyhow::Result<Options> {
+    /// Options by which both services use the proxies.
+    pub(super) fn options(&self, backends: &PipelineBackends) -> anyhow::Result<Options> {
         Ok(Options {
-            database: Some(self.database.url(ground.database.url())?),
-            amqp: Some(self.broker.url(&ground.amqp)?),
+            database: Some(self.database.url(backends.database.url())?),
+            amqp: Some(self.broker.url(&backends.amqp)?),
             ..Options::default()
         })
     }
 
-    fn behave(&self, behaviour: Behaviour) {
-        self.database.behave(behaviour);
-        self.broker.behave(behaviour);
+    fn set_behaviour(&self, behaviour: Behaviour) {
+        self.database.set_behaviour(behaviour);
+        self.broker.set_behaviour(behaviour);
     }
 
-    fn harmed(&self) -> u64 {
-        self.database.harmed() + self.broker.harmed()
+    fn faults_injected(&self) -> u64 {
+        self.database.faults_injected() + self.broker.faults_injected()
     }
 }
 
-impl Namespace {
-    /// Both services in the namespace, their servers by way of the detour.
-    fn options(&self, detour: &Detour, ground: &Ground) -> anyhow::Result<Options> {
+impl NetworkNamespace {
+    /// Options by which both services run in the namespace and use the proxies.
+    fn options(&self, proxies: &Proxies, backends: &PipelineBackends) -> anyhow::Result<Options> {
         Ok(Options {
             wrapper: self.wrapper(),
             host: self.inside(),
-            ..detour.options(ground)?
+            ..proxies.options(backends)?
         })
     }
 }
 
-/// Packets are lost without a word, one way or both: nobody sees a reset, and all depends on time limits and heartbeats.
-async fn partitions(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    // The longer one outlasts the time limit of a step of the storage (25 s).
-    let length = Duration::from_secs(if bench.quick { 5 } else { 40 });
-    let namespace = match Namespace::create() {
+/// Packets are lost silently, in one direction or both. No connection is reset, so only time limits and heartbeats detect it.
+async fn partitions(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    // The longer one exceeds the time limit of a storage operation (25 s).
+    let length = Duration::from_secs(if context.quick { 5 } else { 40 });
+    let namespace = match NetworkNamespace::create() {
         Ok(namespace) => namespace,
-        Err(error) => return Ok(Verdict::NotRun(format!("no network namespace: {error:#}"))),
+        Err(error) => return Ok(FaultOutcome::NotRun(format!("no network namespace: {error:#}"))),
     };
-    let ground = Ground::prepare(bench).await?;
-    let detour = Detour::start(namespace.outside(), &ground).await?;
-    let mut options = namespace.options(&detour, &ground)?;
+    let backends = PipelineBackends::create(context).await?;
+    let proxies = Proxies::start(namespace.outside(), &backends).await?;
+    let mut options = namespace.options(&proxies, &backends)?;
     options.amqp = options.amqp.map(|url| format!("{url}?heartbeat=2"));
-    // Few, so that connections that are never given back are missed soon.
+    // Few connections, so that a leak of connections shows soon.
     let options = options.with("DATABASE_MAX_CONNECTIONS", 2);
-    let pipeline = Pipeline::start(13, ground, options).await?;
+    let pipeline = Pipeline::start(13, backends, options).await?;
     let (mut sent_again, mut slowest) = (Vec::new(), Duration::ZERO);
-    for way in Cut::ALL {
-        let before = namespace.sent_again()?;
-        namespace.cut(way)?;
+    for direction in PartitionDirection::ALL {
+        let before = namespace.retransmissions()?;
+        namespace.partition(direction)?;
         tokio::time::sleep(length).await;
-        sent_again.push(namespace.sent_again()? - before);
+        sent_again.push(namespace.retransmissions()? - before);
         namespace.heal()?;
         slowest = slowest.max(pipeline.recovery().await?);
     }
@@ -129,121 +129,127 @@ async fn partitions(bench: &mut Bench) -> anyhow::Result<Verdict> {
         .await
 }
 
-/// A slow line that loses and reorders, by the kernel.
-async fn bad_line(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let namespace = match Namespace::create() {
+/// The kernel delays, loses and reorders packets.
+async fn impaired_line(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let namespace = match NetworkNamespace::create() {
         Ok(namespace) => namespace,
-        Err(error) => return Ok(Verdict::NotRun(format!("no network namespace: {error:#}"))),
+        Err(error) => return Ok(FaultOutcome::NotRun(format!("no network namespace: {error:#}"))),
     };
     if let Err(error) = namespace.impair() {
-        return Ok(Verdict::NotRun(format!("no netem in this kernel: {error:#}")));
+        return Ok(FaultOutcome::NotRun(format!(
+            "no netem in this kernel: {error:#}"
+        )));
     }
     namespace.repair()?;
-    let ground = Ground::prepare(bench).await?;
-    let detour = Detour::start(namespace.outside(), &ground).await?;
-    let options = namespace.options(&detour, &ground)?;
-    let pipeline = Pipeline::start(14, ground, options).await?;
+    let backends = PipelineBackends::create(context).await?;
+    let proxies = Proxies::start(namespace.outside(), &backends).await?;
+    let options = namespace.options(&proxies, &backends)?;
+    let pipeline = Pipeline::start(14, backends, options).await?;
     namespace.impair()?;
-    tokio::time::sleep(length_of_a_bad_line(bench)).await;
-    pipeline.flows().await?;
-    let dropped = namespace.impaired()?;
+    tokio::time::sleep(impairment_length(context)).await;
+    pipeline.wait_until_values_flow().await?;
+    let dropped = namespace.dropped_packets()?;
     namespace.repair()?;
     ensure_happened(dropped, 1, "packets lost")?;
     let evidence = format!("netem dropped {dropped} packets");
     pipeline.settle(1, evidence, &Expected::default()).await
 }
 
-/// What a slow line that loses does to a stream, where the kernel cannot be asked for one. TCP turns a loss into a wait of
-/// a retransmission timeout, 200 ms and a round trip at the least.
-async fn slow_line(bench: &mut Bench) -> anyhow::Result<Verdict> {
+/// A proxy delays the stream as packet loss would, for kernels without `netem`. TCP turns a loss into a wait for the
+/// retransmission timeout, at least 200 ms and a round trip.
+async fn slow_line(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const DELAY: Behaviour = Behaviour::Delay {
         latency: Duration::from_millis(100),
         one_in: 20,
         stall: Duration::from_millis(400),
     };
-    let ground = Ground::prepare(bench).await?;
-    let detour = Detour::start(Ipv4Addr::LOCALHOST.into(), &ground).await?;
-    let options = detour.options(&ground)?;
-    let pipeline = Pipeline::start(14, ground, options).await?;
-    detour.behave(DELAY);
-    tokio::time::sleep(length_of_a_bad_line(bench)).await;
-    pipeline.flows().await?;
-    let stalls = detour.harmed();
-    detour.behave(Behaviour::Pass);
+    let backends = PipelineBackends::create(context).await?;
+    let proxies = Proxies::start(Ipv4Addr::LOCALHOST.into(), &backends).await?;
+    let options = proxies.options(&backends)?;
+    let pipeline = Pipeline::start(14, backends, options).await?;
+    proxies.set_behaviour(DELAY);
+    tokio::time::sleep(impairment_length(context)).await;
+    pipeline.wait_until_values_flow().await?;
+    let stalls = proxies.faults_injected();
+    proxies.set_behaviour(Behaviour::Pass);
     ensure_happened(stalls, 10, "stalls")?;
     let evidence = format!("100 ms each way, and {stalls} stalls of 400 ms");
     pipeline.settle(1, evidence, &Expected::default()).await
 }
 
-fn length_of_a_bad_line(bench: &Bench) -> Duration {
-    Duration::from_secs(if bench.quick { 8 } else { 60 })
+fn impairment_length(context: &FaultContext) -> Duration {
+    Duration::from_secs(if context.quick { 8 } else { 60 })
 }
 
-/// Connections end by a reset after a number of bytes that the seed decides: within handshakes, statements, published and
-/// acknowledged messages.
-async fn resets(bench: &mut Bench) -> anyhow::Result<Verdict> {
+/// Connections are reset after a number of bytes that depends on the seed: within handshakes, statements, publishes and
+/// acknowledgements.
+async fn resets(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const LATEST: usize = 6000;
-    let rounds = if bench.quick { 4 } else { 25 };
-    let mut random = bench.random(15);
-    let ground = Ground::prepare(bench).await?;
-    let detour = Detour::start(Ipv4Addr::LOCALHOST.into(), &ground).await?;
-    let options = detour.options(&ground)?;
-    let pipeline = Pipeline::start(15, ground, options).await?;
+    let rounds = if context.quick { 4 } else { 25 };
+    let mut random = context.random(15);
+    let backends = PipelineBackends::create(context).await?;
+    let proxies = Proxies::start(Ipv4Addr::LOCALHOST.into(), &backends).await?;
+    let options = proxies.options(&backends)?;
+    let pipeline = Pipeline::start(15, backends, options).await?;
     for _ in 0..rounds {
-        for proxy in [&detour.broker, &detour.database] {
-            let before = proxy.harmed();
-            proxy.behave(Behaviour::ResetAfter(random.random_range(1..LATEST)));
+        for proxy in [&proxies.broker, &proxies.database] {
+            let before = proxy.faults_injected();
+            proxy.set_behaviour(Behaviour::ResetAfter(random.random_range(1..LATEST)));
             pipeline
-                .until("a connection is reset", async || Ok(proxy.harmed() > before))
+                .until("a connection is reset", async || {
+                    Ok(proxy.faults_injected() > before)
+                })
                 .await?;
-            proxy.behave(Behaviour::Pass);
+            proxy.set_behaviour(Behaviour::Pass);
         }
-        pipeline.flows().await?;
+        pipeline.wait_until_values_flow().await?;
     }
     let evidence = format!(
         "resets: {} of the broker's connections, {} of the database's",
-        detour.broker.harmed(),
-        detour.database.harmed()
+        proxies.broker.faults_injected(),
+        proxies.database.faults_injected()
     );
-    ensure_happened(detour.harmed(), 2 * rounds, "resets")?;
+    ensure_happened(proxies.faults_injected(), 2 * rounds, "resets")?;
     pipeline
-        .settle(detour.harmed(), evidence, &Expected::default())
+        .settle(proxies.faults_injected(), evidence, &Expected::default())
         .await
 }
 
-/// The broker takes messages, and the producer never hears of it: they are published again and counted once.
-async fn lost_confirms(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    /// In every message's properties, and in no other frame.
+/// The broker's confirmations do not reach the producer. The messages are published again and counted once.
+async fn lost_confirms(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    /// Part of every message's properties, and of no other frame.
     const PUBLISHED: &[u8] = b"application/json";
-    let rounds = if bench.quick { 2 } else { 12 };
-    let ground = Ground::prepare(bench).await?;
-    let detour = Detour::start(Ipv4Addr::LOCALHOST.into(), &ground).await?;
-    let producer = [("AMQP_URL", detour.broker.url(&ground.amqp)?)];
-    let mut pipeline = Pipeline::start(16, ground, Options::default()).await?;
+    let rounds = if context.quick { 2 } else { 12 };
+    let backends = PipelineBackends::create(context).await?;
+    let proxies = Proxies::start(Ipv4Addr::LOCALHOST.into(), &backends).await?;
+    let producer = [("AMQP_URL", proxies.broker.url(&backends.amqp)?)];
+    let mut pipeline = Pipeline::start(16, backends, Options::default()).await?;
     pipeline.stop(Service::Simulation).await?;
     pipeline.run(Service::Simulation, &producer)?;
-    pipeline.flows().await?;
+    pipeline.wait_until_values_flow().await?;
     let deduplicated = pipeline.count(Service::Benchmark, DEDUPLICATED).await?;
     for round in 0..rounds {
         let before = pipeline.count(Service::Benchmark, DEDUPLICATED).await?;
-        let harmed = detour.broker.harmed();
+        let faults_injected = proxies.broker.faults_injected();
         if round % 2 == 0 {
-            detour.broker.behave(Behaviour::LoseReplyTo(PUBLISHED));
+            proxies.broker.set_behaviour(Behaviour::LoseReplyTo(PUBLISHED));
         } else {
-            detour.broker.behave(Behaviour::DropReplies);
+            proxies.broker.set_behaviour(Behaviour::DropReplies);
         }
         pipeline
-            .until("confirms are lost", async || Ok(detour.broker.harmed() > harmed))
-            .await?;
-        let harmed = detour.broker.harmed();
-        detour.broker.behave(Behaviour::Refuse);
-        pipeline
-            .until("the connection is gone", async || {
-                Ok(detour.broker.harmed() > harmed)
+            .until("confirms are lost", async || {
+                Ok(proxies.broker.faults_injected() > faults_injected)
             })
             .await?;
-        detour.broker.behave(Behaviour::Pass);
-        pipeline.flows().await?;
+        let faults_injected = proxies.broker.faults_injected();
+        proxies.broker.set_behaviour(Behaviour::Refuse);
+        pipeline
+            .until("the connection is gone", async || {
+                Ok(proxies.broker.faults_injected() > faults_injected)
+            })
+            .await?;
+        proxies.broker.set_behaviour(Behaviour::Pass);
+        pipeline.wait_until_values_flow().await?;
         pipeline
             .until("batches come again", async || {
                 Ok(pipeline.count(Service::Benchmark, DEDUPLICATED).await? > before)

@@ -1,4 +1,4 @@
-//! 1 to 6: the services' processes die.
+//! Faults 1 to 6: the services' processes die.
 
 use std::{os::unix::process::ExitStatusExt, time::Duration};
 
@@ -9,10 +9,10 @@ use rand::RngExt;
 use test_patience::patience;
 
 use crate::{
+    context::FaultContext,
     fault::Fault,
-    pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
-    servers::Bench,
-    verdict::{Verdict, ensure_happened},
+    outcome::{FaultOutcome, ensure_happened},
+    pipeline::{DEDUPLICATED, Expected, Options, Pipeline, PipelineBackends, Service},
 };
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -20,27 +20,33 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 1,
         name: "producer dies after its commit, before publishing",
         quick: true,
-        inject: |bench| aborts(bench, 1, Service::Simulation, "outbox::recorded", 30, false).boxed_local(),
+        inject: |context| {
+            aborts(context, 1, Service::Simulation, "outbox::recorded", 30, false).boxed_local()
+        },
     },
     Fault {
         number: 2,
         name: "producer dies after publishing, before the confirm",
         quick: true,
-        inject: |bench| aborts(bench, 2, Service::Simulation, "publishing::written", 2, true).boxed_local(),
+        inject: |context| {
+            aborts(context, 2, Service::Simulation, "publishing::written", 2, true).boxed_local()
+        },
     },
     Fault {
         number: 3,
         name: "relay dies before it deletes confirmed outbox rows",
         quick: true,
-        inject: |bench| aborts(bench, 3, Service::Simulation, "outbox::confirmed", 20, true).boxed_local(),
+        inject: |context| {
+            aborts(context, 3, Service::Simulation, "outbox::confirmed", 20, true).boxed_local()
+        },
     },
     Fault {
         number: 4,
         name: "consumer dies before its commit",
         quick: true,
-        inject: |bench| {
+        inject: |context| {
             aborts(
-                bench,
+                context,
                 4,
                 Service::Benchmark,
                 "projection::before_commit",
@@ -54,30 +60,32 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 5,
         name: "consumer dies after its commit, before the ack",
         quick: true,
-        inject: |bench| aborts(bench, 5, Service::Benchmark, "consumer::committed", 10, true).boxed_local(),
+        inject: |context| {
+            aborts(context, 5, Service::Benchmark, "consumer::committed", 10, true).boxed_local()
+        },
     },
     Fault {
         number: 6,
         name: "both services killed -9 at random",
         quick: true,
-        inject: |bench| random_kills(bench).boxed_local(),
+        inject: |context| random_kills(context).boxed_local(),
     },
 ];
 
-/// A service aborts at one point of its code, in so many of a hundred passes, again and again. `repeats` tells that
-/// the point lies after an effect, so that what was under way comes a second time.
+/// A service aborts again and again at one point of its code, in `percent` of the passes. `repeats`: the point lies after an
+/// effect, so the batch is delivered or published a second time.
 async fn aborts(
-    bench: &mut Bench,
+    context: &mut FaultContext,
     fault: u8,
     service: Service,
     point: &str,
     percent: u8,
     repeats: bool,
-) -> anyhow::Result<Verdict> {
-    let deaths = if bench.quick { 5 } else { 25 };
-    let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(fault, ground, Options::default()).await?;
-    // A service that dies begins to count anew.
+) -> anyhow::Result<FaultOutcome> {
+    let deaths = if context.quick { 5 } else { 25 };
+    let backends = PipelineBackends::create(context).await?;
+    let mut pipeline = Pipeline::start(fault, backends, Options::default()).await?;
+    // The counters of a service restart at 0 with its process.
     let before = match service {
         Service::Benchmark => 0,
         Service::Simulation | Service::Embedded => pipeline.count(Service::Benchmark, DEDUPLICATED).await?,
@@ -95,7 +103,7 @@ async fn aborts(
     pipeline.settle(deaths, evidence, &Expected::default()).await
 }
 
-/// Has a running service killed and then abort so many times in a row at this point.
+/// Kills a running service, then lets it abort `deaths` times at this point, and starts it again.
 pub(super) async fn abort_at(
     pipeline: &mut Pipeline,
     service: Service,
@@ -130,19 +138,19 @@ async fn until_dead(pipeline: &mut Pipeline, service: Service) -> anyhow::Result
         .map_err(|_elapsed| anyhow::anyhow!("I7: the process did not abort within {:?}", patience()))?
 }
 
-/// Both services are killed in turns that the seed decides, at moments that it decides, while values flow.
-async fn random_kills(bench: &mut Bench) -> anyhow::Result<Verdict> {
+/// Both services are killed while values flow. The seed decides which service and when.
+async fn random_kills(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const LONGEST_LIFE: Duration = Duration::from_millis(800);
-    let kills = if bench.quick { 40 } else { 200 };
-    let mut random = bench.random(6);
-    let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(6, ground, Options::default()).await?;
+    let kills = if context.quick { 40 } else { 200 };
+    let mut random = context.random(6);
+    let backends = PipelineBackends::create(context).await?;
+    let mut pipeline = Pipeline::start(6, backends, Options::default()).await?;
     let (mut killed, mut rounds, mut in_mid_flow) = (0, 0, 0);
     while killed < kills {
         rounds += 1;
-        // Half of the time they are to be killed while they start.
+        // In the other half of the rounds the services are killed while they start.
         if random.random() {
-            pipeline.flows().await?;
+            pipeline.wait_until_values_flow().await?;
             in_mid_flow += 1;
         }
         tokio::time::sleep(random.random_range(Duration::ZERO..LONGEST_LIFE)).await;
@@ -163,7 +171,7 @@ async fn random_kills(bench: &mut Bench) -> anyhow::Result<Verdict> {
     ensure_happened(in_mid_flow, rounds / 4, "kills while values flow")?;
     let evidence = format!(
         "seed {}, {in_mid_flow} of {rounds} rounds with values flowing",
-        bench.seed()
+        context.seed()
     );
     pipeline.settle(killed, evidence, &Expected::default()).await
 }

@@ -1,4 +1,4 @@
-//! 29: orderly ends in mid-flow.
+//! Fault 29: orderly shutdowns while values flow.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -7,10 +7,10 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use crate::{
+    context::FaultContext,
     fault::Fault,
-    pipeline::{CONSUMED, Expected, Ground, Options, Pipeline, Service, free_address},
-    servers::Bench,
-    verdict::{Verdict, ensure_happened},
+    outcome::{FaultOutcome, ensure_happened},
+    pipeline::{CONSUMED, Expected, Options, Pipeline, PipelineBackends, Service, free_address},
 };
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -18,23 +18,23 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 29,
         name: "SIGTERM in mid-flow",
         quick: true,
-        inject: |bench| terminations(bench).boxed_local(),
+        inject: |context| terminations(context).boxed_local(),
     },
     Fault {
         number: 29,
         name: "rolling restart of the benchmark service",
         quick: true,
-        inject: |bench| rolling_restarts(bench).boxed_local(),
+        inject: |context| rolling_restarts(context).boxed_local(),
     },
 ];
 
-/// Each end is an orderly one, of a service that is at work: status 0, in time.
-async fn terminations(bench: &mut Bench) -> anyhow::Result<Verdict> {
+/// Each working service ends in time and with status 0 after SIGTERM.
+async fn terminations(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const LONGEST_WORK: Duration = Duration::from_millis(900);
-    let rounds: u64 = if bench.quick { 16 } else { 100 };
-    let mut random = bench.random(29);
-    let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(29, ground, Options::default()).await?;
+    let rounds: u64 = if context.quick { 16 } else { 100 };
+    let mut random = context.random(29);
+    let backends = PipelineBackends::create(context).await?;
+    let mut pipeline = Pipeline::start(29, backends, Options::default()).await?;
     let mut slowest = Duration::ZERO;
     for _ in 0..rounds {
         tokio::time::sleep(random.random_range(Duration::ZERO..LONGEST_WORK)).await;
@@ -47,16 +47,16 @@ async fn terminations(bench: &mut Bench) -> anyhow::Result<Verdict> {
     }
     let evidence = format!(
         "seed {}; all {rounds} were at work and ended with status 0, the slowest after {} ms",
-        bench.seed(),
+        context.seed(),
         slowest.as_millis()
     );
     pipeline.settle(rounds, evidence, &Expected::default()).await
 }
 
-/// Waits until a service that was just run has done some of its work.
+/// Waits until a service that was just started has done some work.
 async fn works(pipeline: &Pipeline, service: Service) -> anyhow::Result<()> {
     if service == Service::Simulation {
-        return pipeline.stores().await;
+        return pipeline.wait_until_batches_are_stored().await;
     }
     pipeline
         .until("the new process consumes", async || {
@@ -65,11 +65,11 @@ async fn works(pipeline: &Pipeline, service: Service) -> anyhow::Result<()> {
         .await
 }
 
-/// A second instance takes over while the first one ends, and the other way round; for a while both consume.
-async fn rolling_restarts(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let rounds = if bench.quick { 2 } else { 10 };
-    let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(29, ground, Options::default()).await?;
+/// A second instance takes over while the first one ends, and the other way round. For a while both consume.
+async fn rolling_restarts(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let rounds = if context.quick { 2 } else { 10 };
+    let backends = PipelineBackends::create(context).await?;
+    let mut pipeline = Pipeline::start(29, backends, Options::default()).await?;
     let mut by_successors = 0;
     for _ in 0..rounds {
         let address = free_address(Ipv4Addr::LOCALHOST.into())?;
@@ -81,7 +81,7 @@ async fn rolling_restarts(bench: &mut Bench) -> anyhow::Result<Verdict> {
             })
             .await?;
         pipeline.stop(Service::Benchmark).await?;
-        pipeline.stores().await?;
+        pipeline.wait_until_batches_are_stored().await?;
         pipeline.run(Service::Benchmark, &[])?;
         works(&pipeline, Service::Benchmark).await?;
         by_successors += pipeline.count_at(&url, CONSUMED).await?;

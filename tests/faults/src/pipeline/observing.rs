@@ -1,4 +1,4 @@
-//! What the services say of themselves: `/metrics` and `/readyz`.
+//! Reads `/metrics` and `/readyz` of the services.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,18 +7,18 @@ use lapin::{Connection, ConnectionProperties};
 use serde_json::Value;
 
 use super::{Pipeline, Service};
-use crate::queue;
+use crate::queues;
 
-/// Redeliveries that the ledger has caught.
+/// Counts the redelivered batches that the ledger has recognised.
 pub(crate) const DEDUPLICATED: &str = "llm_bench_batches_deduplicated_total";
-/// Batches that were counted.
+/// Counts the consumed batches.
 pub(crate) const CONSUMED: &str = "llm_bench_batches_consumed_total";
 
 /// The components that are not ready, each with its reason.
-pub(crate) type Missing = BTreeMap<String, String>;
+pub(crate) type UnreadyComponents = BTreeMap<String, String>;
 
 impl Pipeline {
-    /// The sum of a metric's samples of all labels.
+    /// The sum of a metric's samples over all labels.
     async fn metric_at(&self, url: &str, name: &str) -> anyhow::Result<f64> {
         let (status, page) = self.api.page(&format!("{url}/metrics")).await?;
         ensure!(status == 200, "{url}/metrics answered {status}");
@@ -32,12 +32,12 @@ impl Pipeline {
         Ok(samples.iter().sum())
     }
 
-    /// A counter, all its labels together, since the start of the process.
+    /// The value of a counter over all labels, since the start of the process.
     pub(crate) async fn count(&self, service: Service, name: &str) -> anyhow::Result<u64> {
         self.count_at(&self.url(service), name).await
     }
 
-    /// The same of a service besides the pipeline's own, by its URL.
+    /// The value of a counter of the service at `url`, which need not be one of the pipeline's.
     pub(crate) async fn count_at(&self, url: &str, name: &str) -> anyhow::Result<u64> {
         let counted = self.metric_at(url, name).await?;
         #[expect(
@@ -49,7 +49,7 @@ impl Pipeline {
         Ok(whole)
     }
 
-    /// The highest that the benchmark service's gauge is seen to be until `until` is ready, and what that says.
+    /// Waits for `until`. Returns its output and the highest value of the benchmark service's gauge meanwhile.
     pub(crate) async fn peak_of<T>(
         &self,
         name: &str,
@@ -60,21 +60,21 @@ impl Pipeline {
             tokio::select! {
                 biased;
                 ended = &mut until => return (ended, peak),
-                // One look that fails is followed by another.
+                // A failed read counts as 0 and is followed by another one.
                 seen = self.metric_at(&url, name) => peak = peak.max(seen.unwrap_or(0.0)),
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// What `/readyz` says is missing; nothing where the service is ready.
-    pub(crate) async fn missing(&self, service: Service) -> anyhow::Result<Missing> {
+    /// The components that `/readyz` reports as missing; empty where the service is ready.
+    pub(crate) async fn missing(&self, service: Service) -> anyhow::Result<UnreadyComponents> {
         let (status, page) = self.ask(service, "/readyz").await?;
         let answer: Value = serde_json::from_str(&page)?;
         let components = answer["components"]
             .as_object()
             .context("readiness without components")?;
-        let missing: Missing = components
+        let missing: UnreadyComponents = components
             .iter()
             .filter(|(_, state)| state["state"] != "ready")
             .map(|(name, state)| {
@@ -88,8 +88,13 @@ impl Pipeline {
         }
     }
 
-    /// Waits until `/readyz` names a component of this kind, for a reason with these words in it.
-    pub(crate) async fn names(&self, service: Service, component: &str, words: &str) -> anyhow::Result<()> {
+    /// Waits until `/readyz` reports a missing component whose name starts with `component` and whose reason contains `words`.
+    pub(crate) async fn wait_until_missing(
+        &self,
+        service: Service,
+        component: &str,
+        words: &str,
+    ) -> anyhow::Result<()> {
         let what = format!("/readyz of {} names {component}, {words:?}", service.program());
         self.until(&what, async || {
             let missing = self.missing(service).await?;
@@ -100,10 +105,10 @@ impl Pipeline {
         .await
     }
 
-    /// Waits until so many messages wait in the queue, and gives how many there are.
+    /// Waits until at least `at_least` messages are ready in the queue, and returns their number.
     pub(crate) async fn backlog(&self, at_least: u64) -> anyhow::Result<u64> {
         let connection = Connection::connect(&self.amqp, ConnectionProperties::default()).await?;
-        let depth = async || queue::ready(&connection, queue::QUEUE).await;
+        let depth = async || queues::ready(&connection, queues::QUEUE).await;
         self.until(&format!("{at_least} messages are queued"), async || {
             Ok(depth().await? >= at_least)
         })
@@ -113,7 +118,7 @@ impl Pipeline {
         Ok(depth)
     }
 
-    /// The day that the service takes it to be, as in `Sun, 22 Nov 2026`.
+    /// The date by the service's clock, as in `Sun, 22 Nov 2026`.
     pub(crate) async fn date(&self, service: Service) -> anyhow::Result<String> {
         const DAY: usize = "Sun, 22 Nov 2026".len();
         let answer = reqwest::get(format!("{}/healthz", self.url(service))).await?;

@@ -1,4 +1,4 @@
-//! After the healing: how long until everything is well, and whether it is.
+//! After a fault: measures the recovery and checks the invariants.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,33 +8,33 @@ use tokio::time::Instant;
 use super::{Pipeline, Service, until};
 use crate::{
     database::Key,
-    oracle::Exact,
-    queue,
-    verdict::{Miscounted, Outcome, RECOVERY_LIMIT, Verdict},
-    watch::Row,
+    monitor::RankingRow,
+    oracle::ExactSums,
+    outcome::{FaultFigures, FaultOutcome, Miscounted, RECOVERY_LIMIT},
+    queues,
 };
 
-/// What is to be found at the end.
+/// What the checks expect at the end.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Expected {
-    /// Messages that were rejected.
+    /// The number of rejected messages.
     pub(crate) dead_letters: u64,
 }
 
 impl Pipeline {
-    /// To be called when the fault has just healed: measures the recovery, ends the flow and checks every invariant.
+    /// Call it when the fault has just ended. Measures the recovery, stops the producer and checks every invariant.
     pub(crate) async fn settle(
         self,
         injected: u64,
         evidence: String,
         expected: &Expected,
-    ) -> anyhow::Result<Verdict> {
+    ) -> anyhow::Result<FaultOutcome> {
         let recovered = self.recovery().await?;
         self.settle_recovered(injected, recovered, evidence, expected)
             .await
     }
 
-    /// The time until everything that was stored by now is counted and shown, and more besides.
+    /// Waits until everything that is stored now is counted and shown and further values flow. Returns how long that took.
     pub(crate) async fn recovery(&self) -> anyhow::Result<Duration> {
         let healed = Instant::now();
         let limit = RECOVERY_LIMIT + Duration::from_secs(60);
@@ -52,7 +52,7 @@ impl Pipeline {
             },
         )
         .await?;
-        self.flows().await?;
+        self.wait_until_values_flow().await?;
         let recovered = healed.elapsed();
         ensure!(
             recovered <= RECOVERY_LIMIT,
@@ -61,28 +61,28 @@ impl Pipeline {
         Ok(recovered)
     }
 
-    /// Ends the flow and checks every invariant but that of the recovery's time.
+    /// Stops the producer and checks every invariant except the duration of the recovery.
     pub(crate) async fn settle_recovered(
         mut self,
         injected: u64,
         recovered: Duration,
         evidence: String,
         expected: &Expected,
-    ) -> anyhow::Result<Verdict> {
-        self.end_flow().await?;
+    ) -> anyhow::Result<FaultOutcome> {
+        self.stop_producer().await?;
         let settled = until(
             "ledger = batches and the outbox is empty",
             RECOVERY_LIMIT,
-            async || Ok(self.database.balance().await?.is_even()),
+            async || Ok(self.database.balance().await?.is_settled()),
         )
         .await;
         let balance = self.database.balance().await?;
         let exact = self.database.exact().await?;
-        let Miscounted { lost, doubled } = self.shows(&exact).await?;
+        let Miscounted { lost, doubled } = self.check_rankings(&exact).await?;
         settled.with_context(|| format!("I1, I3: {balance:?}"))?;
-        self.queues_are_as(expected).await?;
-        self.statistics_are_right().await?;
-        self.is_compared().await?;
+        self.check_queues(expected).await?;
+        self.check_rebuild().await?;
+        self.wait_for_comparison().await?;
         for service in self.services() {
             if self.slot(*service).is_some() {
                 self.stop(*service).await?;
@@ -91,7 +91,7 @@ impl Pipeline {
 
         let seen = self.watch.end();
         ensure!(seen.violations.is_empty(), "{}", seen.violations.join("; "));
-        Ok(Verdict::Held(Outcome {
+        Ok(FaultOutcome::Held(FaultFigures {
             injected,
             recovered,
             lost,
@@ -102,8 +102,8 @@ impl Pipeline {
         }))
     }
 
-    /// Nothing more is produced; what has been produced is still being counted.
-    async fn end_flow(&mut self) -> anyhow::Result<()> {
+    /// Stops the producer. Stored batches are still counted.
+    async fn stop_producer(&mut self) -> anyhow::Result<()> {
         if !self.database.is_embedded() {
             return self.stop(Service::Simulation).await;
         }
@@ -113,15 +113,15 @@ impl Pipeline {
         Ok(())
     }
 
-    /// I3.
-    async fn queues_are_as(&self, expected: &Expected) -> anyhow::Result<()> {
+    /// Checks I3.
+    async fn check_queues(&self, expected: &Expected) -> anyhow::Result<()> {
         if self.database.is_embedded() {
-            // The queue inside the process holds nothing that is not in the outbox as well.
+            // Every message in the process's queue is in the outbox too.
             return Ok(());
         }
         let vhost = self.vhost()?;
-        let queues = [queue::QUEUE, queue::DEAD_LETTERS];
-        let depths = async || queue::messages(&self.rabbitmq, &vhost, queues).await;
+        let queues = [queues::QUEUE, queues::DEAD_LETTERS];
+        let depths = async || queues::messages(&self.rabbitmq, &vhost, queues).await;
         let wanted = [0, expected.dead_letters];
         let settled = until("the queues are as expected", RECOVERY_LIMIT, async || {
             Ok(depths().await? == wanted)
@@ -130,8 +130,8 @@ impl Pipeline {
         settled.with_context(|| format!("I3: expected {wanted:?} messages in queue and dead letters"))
     }
 
-    /// I6: waits until the API has been compared with the database once more, now that all is over.
-    async fn is_compared(&self) -> anyhow::Result<()> {
+    /// Checks I6: waits until the monitor has compared the API with the database once more.
+    async fn wait_for_comparison(&self) -> anyhow::Result<()> {
         let before = self.watch.seen().comparisons;
         until(
             "the API is compared with the database",
@@ -142,11 +142,11 @@ impl Pipeline {
         .context("I6")
     }
 
-    /// I1, I2: waits until the API shows as many values as are stored, and holds every figure against the oracle, and
-    /// against what was ever seen to be stored.
-    async fn shows(&self, exact: &BTreeMap<Key, Exact>) -> anyhow::Result<Miscounted> {
+    /// Checks I1 and I2: waits until the API shows as many values as are stored, then compares every figure with the oracle and
+    /// every count with the largest number that was stored.
+    async fn check_rankings(&self, exact: &BTreeMap<Key, ExactSums>) -> anyhow::Result<Miscounted> {
         let stored: u64 = exact.values().map(|sums| sums.n).sum();
-        // Whether it came to that is told by the comparison below, with the figures.
+        // If it times out, the comparison below fails with the figures.
         let _ = until("all that is stored is shown", RECOVERY_LIMIT, async || {
             Ok(self.ranked().await >= stored)
         })
@@ -156,10 +156,10 @@ impl Pipeline {
         if miscounted != Miscounted::default() {
             return Err(miscounted.into());
         }
-        let of_oracle: BTreeMap<Key, Row> = exact
+        let expected_rows: BTreeMap<Key, RankingRow> = exact
             .iter()
             .map(|(key, sums)| {
-                let row = Row {
+                let row = RankingRow {
                     n: sums.n,
                     mean: sums.mean(),
                     stddev: sums.stddev(),
@@ -168,23 +168,23 @@ impl Pipeline {
             })
             .collect();
         ensure!(
-            shown.keys().eq(of_oracle.keys()),
+            shown.keys().eq(expected_rows.keys()),
             "I1: shown {:?}, stored {:?}",
             shown.keys(),
-            of_oracle.keys()
+            expected_rows.keys()
         );
         for (key, row) in &shown {
-            let right = &of_oracle[key];
+            let expected = &expected_rows[key];
             ensure!(
-                row == right,
-                "I2: {key:?}: shown {row:?}, the oracle says {right:?}"
+                row == expected,
+                "I2: {key:?}: shown {row:?}, the oracle says {expected:?}"
             );
         }
         Ok(miscounted)
     }
 
-    /// The same for every hour: recomputing them from the stored batches must change nothing.
-    async fn statistics_are_right(&self) -> anyhow::Result<()> {
+    /// Checks I2 for every hour: rebuilding the statistics from the stored batches must change nothing.
+    async fn check_rebuild(&self) -> anyhow::Result<()> {
         let rebuilt = tokio::process::Command::new(crate::process::program("llm-bench")?)
             .arg("rebuild")
             .env_clear()

@@ -1,4 +1,4 @@
-//! The broker is away: dead, stopped, frozen, or without connections.
+//! The broker is unreachable: dead, stopped, frozen, or without connections.
 
 use std::time::Duration;
 
@@ -8,33 +8,37 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{FAILURES, slowly};
 use crate::{
-    pipeline::{Expected, Ground, Options, Pipeline, Service},
-    queue,
-    servers::Bench,
-    verdict::{Verdict, ensure_happened},
+    context::FaultContext,
+    outcome::{FaultOutcome, ensure_happened},
+    pipeline::{Expected, Options, Pipeline, PipelineBackends, Service},
+    queues,
 };
 
 const SWEPT: &str = "llm_bench_outbox_swept_total";
 
-/// kill -9, at moments that the seed decides, and a start on the same data.
-pub(super) async fn killed(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let kills = if bench.quick { 1 } else { 5 };
-    let mut random = bench.random(7);
-    let ground = Ground::prepare(bench).await?;
-    let pipeline = Pipeline::start(7, ground, slowly()).await?;
+/// The broker is killed with SIGKILL, at moments that depend on the seed, and started again on the same data.
+pub(super) async fn killed(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let kills = if context.quick { 1 } else { 5 };
+    let mut random = context.random(7);
+    let backends = PipelineBackends::create(context).await?;
+    let pipeline = Pipeline::start(7, backends, slowly()).await?;
     // RabbitMQ 3.10.8 never revives a quorum queue that is killed within seconds of its first declaration; after an
     // orderly restart it does.
     pipeline.rabbitmq.restart().await?;
-    pipeline.flows().await?;
+    pipeline.wait_until_values_flow().await?;
 
     let mut recovered = Duration::ZERO;
     for _ in 0..kills {
         let life = random.random_range(Duration::ZERO..Duration::from_secs(1));
         tokio::time::sleep(life).await;
         pipeline.rabbitmq.kill().await?;
-        pipeline.stores().await?;
-        pipeline.names(Service::Simulation, "broker", "").await?;
-        pipeline.names(Service::Benchmark, "broker_consume", "").await?;
+        pipeline.wait_until_batches_are_stored().await?;
+        pipeline
+            .wait_until_missing(Service::Simulation, "broker", "")
+            .await?;
+        pipeline
+            .wait_until_missing(Service::Benchmark, "broker_consume", "")
+            .await?;
         pipeline.rabbitmq.start_again().await?;
         recovered = recovered.max(pipeline.recovery().await?);
     }
@@ -47,21 +51,27 @@ pub(super) async fn killed(bench: &mut Bench) -> anyhow::Result<Verdict> {
         .await
 }
 
-/// The broker is stopped, the retries of both services are few and short, and it stays away for much longer.
-pub(super) async fn away(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let absence = Duration::from_secs(if bench.quick { 15 } else { 120 });
-    let ground = Ground::prepare(bench).await?;
+/// The broker is stopped for much longer than all retries of the services take together.
+pub(super) async fn away(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let absence = Duration::from_secs(if context.quick { 15 } else { 120 });
+    let backends = PipelineBackends::create(context).await?;
     let options = slowly().with("MAX_RETRIES", 1).with("RETRY_DELAY_MS", 50);
-    let pipeline = Pipeline::start(8, ground, options).await?;
+    let pipeline = Pipeline::start(8, backends, options).await?;
 
     pipeline.rabbitmq.stop().await?;
     let away = Instant::now();
-    pipeline.names(Service::Simulation, "broker", "").await?;
-    pipeline.names(Service::Benchmark, "broker_publish", "").await?;
-    pipeline.names(Service::Benchmark, "broker_consume", "").await?;
+    pipeline
+        .wait_until_missing(Service::Simulation, "broker", "")
+        .await?;
+    pipeline
+        .wait_until_missing(Service::Benchmark, "broker_publish", "")
+        .await?;
+    pipeline
+        .wait_until_missing(Service::Benchmark, "broker_consume", "")
+        .await?;
     let waiting = pipeline.database.balance().await?.unpublished;
     while away.elapsed() < absence {
-        pipeline.stores().await?;
+        pipeline.wait_until_batches_are_stored().await?;
         for service in Service::BOTH {
             let missing = pipeline.missing(service).await?;
             ensure!(
@@ -96,14 +106,14 @@ pub(super) async fn away(bench: &mut Bench) -> anyhow::Result<Verdict> {
 }
 
 /// The broker closes all connections, waits until all are back, and does it again.
-pub(super) async fn connections_closed(bench: &mut Bench) -> anyhow::Result<Verdict> {
+pub(super) async fn connections_closed(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     /// The simulation publishes; the benchmark service publishes and consumes.
     const CONNECTIONS: usize = 3;
-    let rounds = if bench.quick { 2 } else { 20 };
-    let ground = Ground::prepare(bench).await?;
-    let pipeline = Pipeline::start(9, ground, slowly()).await?;
+    let rounds = if context.quick { 2 } else { 20 };
+    let backends = PipelineBackends::create(context).await?;
+    let pipeline = Pipeline::start(9, backends, slowly()).await?;
     let (server, vhost) = (&pipeline.rabbitmq, pipeline.vhost()?);
-    let listed = async || queue::connections(server, &vhost).await;
+    let listed = async || queues::connections(server, &vhost).await;
     let (mut replaced, mut recovered) = (0, Duration::ZERO);
     for _ in 0..rounds {
         // The broker may list a connection later than its client has got it.
@@ -140,24 +150,30 @@ pub(super) async fn connections_closed(bench: &mut Bench) -> anyhow::Result<Verd
 }
 
 /// The broker keeps its connections and answers nothing, until both services have noticed; then it goes on.
-pub(super) async fn frozen(bench: &mut Bench) -> anyhow::Result<Verdict> {
+pub(super) async fn frozen(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const HEARTBEAT: Duration = Duration::from_secs(2);
-    let longer = if bench.quick { 4 } else { 20 };
-    let ground = Ground::prepare(bench).await?;
+    let longer = if context.quick { 4 } else { 20 };
+    let backends = PipelineBackends::create(context).await?;
     let options = Options {
-        amqp: Some(format!("{}?heartbeat={}", ground.amqp, HEARTBEAT.as_secs())),
+        amqp: Some(format!("{}?heartbeat={}", backends.amqp, HEARTBEAT.as_secs())),
         ..slowly()
     };
-    let pipeline = Pipeline::start(12, ground, options).await?;
+    let pipeline = Pipeline::start(12, backends, options).await?;
     let failed_before = pipeline.count(Service::Simulation, FAILURES).await?;
 
     pipeline.rabbitmq.freeze().await?;
     let frozen = Instant::now();
-    pipeline.names(Service::Simulation, "broker", "").await?;
-    pipeline.names(Service::Benchmark, "broker_publish", "").await?;
-    pipeline.names(Service::Benchmark, "broker_consume", "").await?;
+    pipeline
+        .wait_until_missing(Service::Simulation, "broker", "")
+        .await?;
+    pipeline
+        .wait_until_missing(Service::Benchmark, "broker_publish", "")
+        .await?;
+    pipeline
+        .wait_until_missing(Service::Benchmark, "broker_consume", "")
+        .await?;
     let noticed = frozen.elapsed();
-    pipeline.stores().await?;
+    pipeline.wait_until_batches_are_stored().await?;
     ensure!(
         !pipeline.api.rankings().await?.is_empty(),
         "no rankings while the broker is frozen"

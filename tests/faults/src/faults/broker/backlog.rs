@@ -1,4 +1,4 @@
-//! The consumer does nothing while the queue grows, in messages or in bytes.
+//! The consumer is frozen while the queue grows, in messages or in bytes.
 
 use std::pin::pin;
 
@@ -7,17 +7,17 @@ use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use crate::{
-    pipeline::{Expected, Ground, Options, Pipeline, Service},
-    servers::Bench,
-    verdict::Verdict,
+    context::FaultContext,
+    outcome::FaultOutcome,
+    pipeline::{Expected, Options, Pipeline, PipelineBackends, Service},
 };
 
-/// The consumer is frozen, connections and all, while thousands of messages queue up; then it goes on.
-pub(super) async fn before_a_frozen_consumer(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let backlog = if bench.quick { 2_000 } else { 10_000 };
-    let ground = Ground::prepare(bench).await?;
+/// The consumer is frozen while thousands of messages queue up. Then it continues.
+pub(super) async fn before_a_frozen_consumer(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let backlog = if context.quick { 2_000 } else { 10_000 };
+    let backends = PipelineBackends::create(context).await?;
     let options = Options::default().with("SIMULATION_INTERVAL", 0.08);
-    let mut pipeline = Pipeline::start(22, ground, options).await?;
+    let mut pipeline = Pipeline::start(22, backends, options).await?;
 
     pipeline.process(Service::Benchmark)?.signal(Signal::SIGSTOP)?;
     let frozen = Instant::now();
@@ -36,17 +36,17 @@ pub(super) async fn before_a_frozen_consumer(bench: &mut Bench) -> anyhow::Resul
         .await
 }
 
-/// The consumer has seen small batches alone, and is frozen while the largest queue up that producers send: together they
-/// are more than it may ever hold.
-pub(super) async fn of_the_largest_batches(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    /// As many as a batch may have; 2 MB as a message.
+/// The consumer has received only small batches and is frozen while batches of the largest size queue up. Together they exceed
+/// what it may hold.
+pub(super) async fn of_the_largest_batches(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    /// The largest number of values of a batch; 2 MB as a message.
     const VALUES: u32 = 100_000;
-    /// As bodies twice what a consumer holds at once.
+    /// Their bodies are twice what a consumer may hold at once.
     const BACKLOG: u64 = 60;
-    /// What it holds at once, and the one body that may be on its way when the window shrinks.
+    /// What a consumer may hold at once, and one body that may be under way when the prefetch shrinks.
     const HELD: f64 = (64.0 + 3.0) * 1024.0 * 1024.0;
-    let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(22, ground, Options::default()).await?;
+    let backends = PipelineBackends::create(context).await?;
+    let mut pipeline = Pipeline::start(22, backends, Options::default()).await?;
 
     pipeline.process(Service::Benchmark)?.signal(Signal::SIGSTOP)?;
     pipeline.stop(Service::Simulation).await?;

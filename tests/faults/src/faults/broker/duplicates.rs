@@ -1,4 +1,4 @@
-//! Everything is delivered several times, in any order.
+//! Messages are delivered several times, in any order.
 
 use anyhow::Context as _;
 use lapin::{
@@ -9,24 +9,24 @@ use rand::{RngExt, seq::SliceRandom};
 
 use super::publisher::{Client, EXCHANGE, Message, id, timestamp};
 use crate::{
-    pipeline::{DEDUPLICATED, Expected, Ground, Options, Pipeline, Service},
-    servers::Bench,
-    verdict::{Verdict, ensure_happened},
+    context::FaultContext,
+    outcome::{FaultOutcome, ensure_happened},
+    pipeline::{DEDUPLICATED, Expected, Options, Pipeline, PipelineBackends, Service},
 };
 
 const COPIES: usize = 3;
 
-/// Messages of the simulation, overheard, and others that nobody has seen before: all of them three times, shuffled,
-/// among what the simulation publishes meanwhile.
-pub(super) async fn storm(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let each = if bench.quick { 300 } else { 3_000 };
-    let mut random = bench.random(20);
-    let ground = Ground::prepare(bench).await?;
-    let pipeline = Pipeline::start(20, ground, Options::default()).await?;
+/// Publishes copies of the simulation's messages and new messages, each three times and shuffled, while the simulation
+/// publishes.
+pub(super) async fn storm(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let each = if context.quick { 300 } else { 3_000 };
+    let mut random = context.random(20);
+    let backends = PipelineBackends::create(context).await?;
+    let pipeline = Pipeline::start(20, backends, Options::default()).await?;
     let client = Client::connect(&pipeline.amqp).await?;
     let before = pipeline.count(Service::Benchmark, DEDUPLICATED).await?;
 
-    let mut messages = overhear(&client, &pipeline, each).await?;
+    let mut messages = read_published(&client, &pipeline, each).await?;
     let now = timestamp(&pipeline.database).await?;
     messages.extend((0..each).map(|_| {
         let id = id(&mut random);
@@ -40,7 +40,7 @@ pub(super) async fn storm(bench: &mut Bench) -> anyhow::Result<Verdict> {
     storm.shuffle(&mut random);
     client.publish(&storm).await?;
 
-    // Of what the simulation published too all copies are duplicates, of the rest all but one.
+    // All copies of the simulation's messages are duplicates; of the new messages all but one.
     let duplicates = (each * COPIES + each * (COPIES - 1)) as u64;
     let recovered = pipeline.recovery().await?;
     let counted = async || anyhow::Ok(pipeline.count(Service::Benchmark, DEDUPLICATED).await? - before);
@@ -51,20 +51,20 @@ pub(super) async fn storm(bench: &mut Bench) -> anyhow::Result<Verdict> {
         .await?;
     let counted = counted().await?;
     ensure_happened(counted, duplicates, "duplicates that were recognised")?;
-    let evidence = format!("{counted} duplicates recognised, seed {}", bench.seed());
+    let evidence = format!("{counted} duplicates recognised, seed {}", context.seed());
     pipeline
         .settle_recovered(storm.len() as u64, recovered, evidence, &Expected::default())
         .await
 }
 
-/// So many messages that the simulation publishes now.
-async fn overhear(client: &Client, pipeline: &Pipeline, number: usize) -> anyhow::Result<Vec<Message>> {
+/// Reads the next `number` messages that the simulation publishes.
+async fn read_published(client: &Client, pipeline: &Pipeline, number: usize) -> anyhow::Result<Vec<Message>> {
     let channel = client.channel().await?;
     let options = QueueDeclareOptions::exclusive();
-    let overheard = channel
+    let read = channel
         .queue_declare("".into(), options, FieldTable::default())
         .await?;
-    let queue = overheard.name().clone();
+    let queue = read.name().clone();
     let (bind, no_arguments) = (QueueBindOptions::default(), FieldTable::default());
     channel
         .queue_bind(
@@ -76,7 +76,7 @@ async fn overhear(client: &Client, pipeline: &Pipeline, number: usize) -> anyhow
         )
         .await?;
     let enough = async || Ok(client.ready(queue.as_str()).await? >= number as u64);
-    pipeline.until("messages are overheard", enough).await?;
+    pipeline.until("messages are read", enough).await?;
     let mut messages = Vec::with_capacity(number);
     while messages.len() < number {
         let options = BasicGetOptions { no_ack: true };
@@ -87,7 +87,7 @@ async fn overhear(client: &Client, pipeline: &Pipeline, number: usize) -> anyhow
             body: delivery.data,
         });
     }
-    // Further messages are not wanted; the queue would outlive the channel.
+    // The queue would outlive the channel and collect further messages.
     client.delete(queue.as_str()).await?;
     Ok(messages)
 }

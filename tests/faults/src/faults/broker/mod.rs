@@ -1,4 +1,4 @@
-//! 7 to 12 and 17 to 22: the broker dies, refuses, forgets, and delivers what nobody should have sent.
+//! Faults 7 to 12 and 17 to 22: the broker dies, blocks, loses messages, and delivers invalid ones.
 
 mod absence;
 mod backlog;
@@ -12,7 +12,7 @@ use futures::FutureExt;
 
 use crate::{fault::Fault, pipeline::Options};
 
-/// Publishes that the broker did not confirm, for whatever reason.
+/// Counts the publishes that the broker did not confirm.
 const FAILURES: &str = "llm_bench_outbox_publish_failures_total";
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -20,84 +20,84 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 7,
         name: "broker killed -9 and restarted",
         quick: true,
-        inject: |bench| absence::killed(bench).boxed_local(),
+        inject: |context| absence::killed(context).boxed_local(),
     },
     Fault {
         number: 8,
         name: "broker away for longer than any retry budget",
         quick: true,
-        inject: |bench| absence::away(bench).boxed_local(),
+        inject: |context| absence::away(context).boxed_local(),
     },
     Fault {
         number: 9,
         name: "broker closes all connections",
         quick: true,
-        inject: |bench| absence::connections_closed(bench).boxed_local(),
+        inject: |context| absence::connections_closed(context).boxed_local(),
     },
     Fault {
         number: 10,
         name: "broker's memory alarm",
         quick: true,
-        inject: |bench| refusal::alarm(bench, 10, refusal::MEMORY).boxed_local(),
+        inject: |context| refusal::alarm(context, 10, refusal::MEMORY).boxed_local(),
     },
     Fault {
         number: 11,
         name: "broker's disk alarm",
         quick: true,
-        inject: |bench| refusal::alarm(bench, 11, refusal::DISK).boxed_local(),
+        inject: |context| refusal::alarm(context, 11, refusal::DISK).boxed_local(),
     },
     Fault {
         number: 12,
         name: "broker frozen for longer than two heartbeats",
         quick: true,
-        inject: |bench| absence::frozen(bench).boxed_local(),
+        inject: |context| absence::frozen(context).boxed_local(),
     },
     Fault {
         number: 17,
         name: "queue full, further messages refused",
         quick: true,
-        inject: |bench| refusal::queue_full(bench).boxed_local(),
+        inject: |context| refusal::queue_full(context).boxed_local(),
     },
     Fault {
         number: 18,
         name: "queue purged, then deleted, with messages in it",
         quick: true,
-        inject: |bench| topology::messages_lost(bench).boxed_local(),
+        inject: |context| topology::messages_lost(context).boxed_local(),
     },
     Fault {
         number: 19,
         name: "queue re-declared as another type",
         quick: true,
-        inject: |bench| topology::conflict(bench).boxed_local(),
+        inject: |context| topology::conflict(context).boxed_local(),
     },
     Fault {
         number: 20,
         name: "every message three times, shuffled",
         quick: true,
-        inject: |bench| duplicates::storm(bench).boxed_local(),
+        inject: |context| duplicates::storm(context).boxed_local(),
     },
     Fault {
         number: 21,
         name: "poison among good messages",
         quick: true,
-        inject: |bench| poison::among_good_ones(bench).boxed_local(),
+        inject: |context| poison::among_good_ones(context).boxed_local(),
     },
     Fault {
         number: 22,
         name: "consumer frozen before a large backlog",
         quick: true,
-        inject: |bench| backlog::before_a_frozen_consumer(bench).boxed_local(),
+        inject: |context| backlog::before_a_frozen_consumer(context).boxed_local(),
     },
     Fault {
         number: 22,
         name: "consumer frozen before a backlog of the largest batches",
         quick: false,
-        inject: |bench| backlog::of_the_largest_batches(bench).boxed_local(),
+        inject: |context| backlog::of_the_largest_batches(context).boxed_local(),
     },
 ];
 
-/// Values that flow slowly: what waits for the end of a long fault is a thousand batches or so, so that the recovery is
-/// what is measured, and not how fast a debug build works off a backlog on a busy machine.
+/// A slow producer. A long fault then leaves a backlog of about a thousand batches, so that the test measures the recovery, not
+/// how fast a debug build works off a backlog on a busy machine.
 fn slowly() -> Options {
     Options::default().with("SIMULATION_INTERVAL", 1)
 }

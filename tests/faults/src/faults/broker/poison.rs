@@ -1,4 +1,4 @@
-//! Messages that can never be counted, among others that must be.
+//! Invalid messages among valid ones.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +9,25 @@ use rand::{Rng, seq::SliceRandom};
 use super::super::REJECTED;
 use super::publisher::{Client, Message, id, timestamp};
 use crate::{
+    context::FaultContext,
     database::Database,
-    pipeline::{Expected, Ground, Options, Pipeline, Service},
-    queue,
-    servers::Bench,
-    verdict::Verdict,
+    outcome::FaultOutcome,
+    pipeline::{Expected, Options, Pipeline, PipelineBackends, Service},
+    queues,
 };
 
-/// Poison and the words of the reason for which it is rejected, by the message's id.
+/// Invalid messages by id, each with words of the reason for its rejection.
 type Poison = BTreeMap<String, (Message, &'static str)>;
 
 const HUGE: usize = 64 * 1024 * 1024;
 
-/// Makes messages that are dated now.
-struct Forge<'a, R> {
+/// Creates messages with the current time.
+struct MessageFactory<'a, R> {
     random: &'a mut R,
     now: String,
 }
 
-impl<R: Rng> Forge<'_, R> {
+impl<R: Rng> MessageFactory<'_, R> {
     fn body(&self, id: &str, metric: &str, values: &str, more: &str) -> String {
         let now = &self.now;
         format!(
@@ -35,13 +35,13 @@ impl<R: Rng> Forge<'_, R> {
         )
     }
 
-    /// A batch of two values.
+    /// A valid batch of two values.
     fn good(&mut self) -> Message {
         let id = id(self.random);
         Message::new(&id, self.body(&id, "ttft", "[0.5, 0.75]", ""))
     }
 
-    /// A good batch with a header that miscounts its values: headers are for people, the body counts.
+    /// A valid batch with a wrong number of values in its header. Only the body counts.
     fn good_with_a_wrong_header(&mut self) -> Message {
         let mut message = self.good();
         let mut headers = FieldTable::default();
@@ -50,15 +50,15 @@ impl<R: Rng> Forge<'_, R> {
         message
     }
 
-    /// The id of a batch that is stored, with other values.
-    fn impostor(&mut self, of: &Message) -> anyhow::Result<(String, (Message, &'static str))> {
+    /// A batch with the id of a stored batch and other values.
+    fn conflicting_batch(&mut self, of: &Message) -> anyhow::Result<(String, (Message, &'static str))> {
         let stored = of.properties.message_id().as_ref().context("an id")?;
         let key = id(self.random);
         let body = self.body(stored.as_str(), "ttft", "[0.25]", "");
         Ok((key.clone(), (Message::new(&key, body), "with other content")))
     }
 
-    /// One of each kind.
+    /// One invalid message of each kind.
     fn poison(&mut self) -> Poison {
         let array = "[".repeat(10_000);
         let bodies: [(&str, &str); 6] = [
@@ -99,38 +99,38 @@ impl<R: Rng> Forge<'_, R> {
     }
 }
 
-/// Every kind of poison, shuffled among good messages, and one message that is far too large.
-pub(super) async fn among_good_ones(bench: &mut Bench) -> anyhow::Result<Verdict> {
+/// Publishes every kind of invalid message, shuffled among valid ones, and one message that is far too large.
+pub(super) async fn among_good_ones(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const GOOD_PER_ROUND: usize = 20;
-    let rounds = if bench.quick { 3 } else { 20 };
-    let mut random = bench.random(21);
-    let ground = Ground::prepare(bench).await?;
-    let pipeline = Pipeline::start(21, ground, Options::default()).await?;
+    let rounds = if context.quick { 3 } else { 20 };
+    let mut random = context.random(21);
+    let backends = PipelineBackends::create(context).await?;
+    let pipeline = Pipeline::start(21, backends, Options::default()).await?;
     let client = Client::connect(&pipeline.amqp).await?;
     let now = timestamp(&pipeline.database).await?;
-    let mut forge = Forge {
+    let mut factory = MessageFactory {
         random: &mut random,
         now,
     };
 
-    let victim = forge.good();
-    client.publish(std::slice::from_ref(&victim)).await?;
-    let mut good = vec![victim.clone()];
+    let stored_batch = factory.good();
+    client.publish(std::slice::from_ref(&stored_batch)).await?;
+    let mut good = vec![stored_batch.clone()];
     stored(&pipeline, &good).await?;
     let mut poison = Poison::new();
     for _ in 0..rounds {
-        let mut forged = forge.poison();
-        forged.extend([forge.impostor(&victim)?]);
-        let mut harmless = vec![forge.good_with_a_wrong_header()];
-        harmless.extend((0..GOOD_PER_ROUND).map(|_| forge.good()));
-        let mut mixture: Vec<_> = forged.values().map(|(message, _)| message.clone()).collect();
+        let mut invalid = factory.poison();
+        invalid.extend([factory.conflicting_batch(&stored_batch)?]);
+        let mut harmless = vec![factory.good_with_a_wrong_header()];
+        harmless.extend((0..GOOD_PER_ROUND).map(|_| factory.good()));
+        let mut mixture: Vec<_> = invalid.values().map(|(message, _)| message.clone()).collect();
         mixture.extend(harmless.iter().cloned());
-        mixture.shuffle(forge.random);
+        mixture.shuffle(factory.random);
         client.publish(&mixture).await?;
-        poison.extend(forged);
+        poison.extend(invalid);
         good.extend(harmless);
     }
-    let huge = id(forge.random);
+    let huge = id(factory.random);
     let too_large = (
         Message::new(&huge, vec![b' '; HUGE]),
         "the body has 67108864 bytes",
@@ -152,7 +152,7 @@ pub(super) async fn among_good_ones(bench: &mut Bench) -> anyhow::Result<Verdict
         .await
 }
 
-/// Waits until every good batch is stored and counted.
+/// Waits until every valid batch is stored and counted.
 async fn stored(pipeline: &Pipeline, good: &[Message]) -> anyhow::Result<()> {
     let ids: Vec<_> = good
         .iter()
@@ -179,14 +179,14 @@ async fn counted(database: &Database, ids: &[String]) -> anyhow::Result<usize> {
     Ok(usize::try_from(counted)?)
 }
 
-/// Every poisonous message is a dead letter, unchanged and with its reason, and nothing else is.
+/// Checks that exactly the invalid messages are dead letters, unchanged and each with its reason.
 async fn are_dead(pipeline: &Pipeline, client: &Client, poison: &Poison) -> anyhow::Result<()> {
     pipeline
         .until("all poison is dead", async || {
-            Ok(client.ready(queue::DEAD_LETTERS).await? >= poison.len() as u64)
+            Ok(client.ready(queues::DEAD_LETTERS).await? >= poison.len() as u64)
         })
         .await?;
-    let letters = client.look_at(queue::DEAD_LETTERS).await?;
+    let letters = client.read_all(queues::DEAD_LETTERS).await?;
     ensure!(
         letters.len() == poison.len(),
         "{} dead letters of {} poisonous messages",

@@ -1,4 +1,4 @@
-//! A client of the broker that is none of the services: an operator, or a producer of whatever it likes.
+//! A client of the broker beside the services: an operator, or a producer of arbitrary messages.
 
 use anyhow::ensure;
 use futures::{StreamExt, stream};
@@ -9,12 +9,12 @@ use lapin::{
 };
 use rand::{Rng, RngExt};
 
-use crate::{database::Database, queue};
+use crate::{database::Database, queues};
 
-/// Where producers publish.
+/// The exchange of batches.
 pub(super) const EXCHANGE: &str = "llm.batches";
-/// Publishes under way at once.
-const WINDOW: usize = 64;
+/// The largest number of unconfirmed publishes.
+const MAX_UNCONFIRMED: usize = 64;
 
 /// A message as it is published.
 #[derive(Debug, Clone)]
@@ -35,7 +35,7 @@ impl Message {
         }
     }
 
-    /// Why it is a dead letter.
+    /// Why it was rejected; `None` where it is no dead letter.
     pub(super) fn reason(&self) -> Option<String> {
         match self.properties.headers().as_ref()?.inner().get("x-reason")? {
             AMQPValue::LongString(reason) => Some(reason.to_string()),
@@ -44,7 +44,7 @@ impl Message {
     }
 }
 
-/// A connection past every service.
+/// A connection of its own to the broker.
 pub(super) struct Client(Connection);
 
 impl Client {
@@ -57,12 +57,12 @@ impl Client {
         Ok(self.0.create_channel().await?)
     }
 
-    /// How many messages wait in a queue.
+    /// The number of ready messages in a queue.
     pub(super) async fn ready(&self, queue: &str) -> anyhow::Result<u64> {
-        queue::ready(&self.0, queue).await
+        queues::ready(&self.0, queue).await
     }
 
-    /// Deletes a queue; gives how many messages were ready in it.
+    /// Deletes a queue and returns how many ready messages it had.
     pub(super) async fn delete(&self, queue: &str) -> anyhow::Result<u32> {
         let channel = self.channel().await?;
         let options = QueueDeleteOptions::default();
@@ -77,7 +77,7 @@ impl Client {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
-        // One after the other is written, and confirmations are waited for beside that.
+        // The messages are written one after the other; several confirmations are awaited at once.
         let confirmations = stream::iter(messages)
             .then(async |message| {
                 let (key, properties) = ("batch.test.test".into(), message.properties.clone());
@@ -86,7 +86,7 @@ impl Client {
                     .await
             })
             .map(async |sent| anyhow::Ok(sent?.await?))
-            .buffer_unordered(WINDOW);
+            .buffer_unordered(MAX_UNCONFIRMED);
         let mut confirmations = std::pin::pin!(confirmations);
         while let Some(confirmation) = confirmations.next().await {
             let confirmation = confirmation?;
@@ -98,8 +98,8 @@ impl Client {
         Ok(())
     }
 
-    /// The messages of a queue, as many as it has, which go back to it.
-    pub(super) async fn look_at(&self, queue: &str) -> anyhow::Result<Vec<Message>> {
+    /// All ready messages of a queue. They are requeued.
+    pub(super) async fn read_all(&self, queue: &str) -> anyhow::Result<Vec<Message>> {
         let channel = self.channel().await?;
         let mut messages = Vec::new();
         while let Some(found) = channel
@@ -111,18 +111,18 @@ impl Client {
                 body: found.delivery.data,
             });
         }
-        // What was not acknowledged goes back.
+        // Closing the channel requeues the unacknowledged messages.
         channel.close(200, "seen".into()).await?;
         Ok(messages)
     }
 }
 
-/// A batch's id that the seed decides.
+/// A random batch id.
 pub(super) fn id(random: &mut impl Rng) -> String {
     format!("{:032x}", random.random::<u128>())
 }
 
-/// The time by the database's clock, as messages state it.
+/// The time of the database's clock, in the format of messages.
 pub(super) async fn timestamp(database: &Database) -> anyhow::Result<String> {
     let mut connection = database.connect().await?;
     let format = r#"SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#;

@@ -1,4 +1,4 @@
-//! The broker refuses: alarms block who publishes, a full queue takes no more.
+//! The broker refuses messages: alarms block publishers, a full queue accepts no more.
 
 use std::time::Duration;
 
@@ -8,41 +8,45 @@ use tokio::time::{Instant, sleep};
 
 use super::{FAILURES, slowly};
 use crate::{
-    pipeline::{CONSUMED, Expected, Ground, Pipeline, Service},
-    queue,
-    servers::Bench,
-    verdict::{Verdict, ensure_happened},
+    context::FaultContext,
+    outcome::{FaultOutcome, ensure_happened},
+    pipeline::{CONSUMED, Expected, Pipeline, PipelineBackends, Service},
+    queues,
 };
 
-/// How an alarm of the broker is raised and cleared, by arguments of `rabbitmqctl`.
+/// The arguments of `rabbitmqctl` that raise and clear an alarm of the broker.
 pub(super) struct Alarm {
     raise: [&'static str; 2],
     clear: [&'static str; 2],
-    /// The broker's words to the connections that it blocks.
+    /// The reason that the broker gives to the connections that it blocks.
     words: &'static str,
 }
 
-/// More memory is used than none; 0.4 is the default.
+/// The alarm is raised above 0 bytes of memory; the default limit is 0.4.
 pub(super) const MEMORY: Alarm = Alarm {
     raise: ["set_vm_memory_high_watermark", "0"],
     clear: ["set_vm_memory_high_watermark", "0.4"],
     words: "blocked: low on memory",
 };
 
-/// No disk has as much room; 50 MB is the default.
+/// The alarm is raised below more free space than any disk has; the default limit is 50 MB.
 pub(super) const DISK: Alarm = Alarm {
     raise: ["set_disk_free_limit", "1000000GB"],
     clear: ["set_disk_free_limit", "50MB"],
     words: "blocked: low on disk",
 };
 
-/// Whoever publishes is blocked for a while; what is queued goes on being counted.
-pub(super) async fn alarm(bench: &mut Bench, fault: u8, alarm: Alarm) -> anyhow::Result<Verdict> {
+/// Publishers are blocked for a while. Queued batches are still counted.
+pub(super) async fn alarm(
+    context: &mut FaultContext,
+    fault: u8,
+    alarm: Alarm,
+) -> anyhow::Result<FaultOutcome> {
     const BACKLOG: u64 = 40;
-    // Longer than a publish may take to be confirmed, in the full run.
-    let lasting = Duration::from_secs(if bench.quick { 4 } else { 30 });
-    let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(fault, ground, slowly()).await?;
+    // In the full run longer than the time limit of a publish.
+    let lasting = Duration::from_secs(if context.quick { 4 } else { 30 });
+    let backends = PipelineBackends::create(context).await?;
+    let mut pipeline = Pipeline::start(fault, backends, slowly()).await?;
     let vhost = pipeline.vhost()?;
     let consumed = async |pipeline: &Pipeline| pipeline.count(Service::Benchmark, CONSUMED).await;
     let consumed_before = consumed(&pipeline).await?;
@@ -51,8 +55,10 @@ pub(super) async fn alarm(bench: &mut Bench, fault: u8, alarm: Alarm) -> anyhow:
     pipeline.backlog(BACKLOG).await?;
     pipeline.rabbitmq.rabbitmqctl(&alarm.raise).await?;
     let raised = Instant::now();
-    pipeline.names(Service::Simulation, "broker", alarm.words).await?;
-    let states = queue::connections(&pipeline.rabbitmq, &vhost).await?;
+    pipeline
+        .wait_until_missing(Service::Simulation, "broker", alarm.words)
+        .await?;
+    let states = queues::connections(&pipeline.rabbitmq, &vhost).await?;
     let blocked = states.values().filter(|state| *state == "blocked").count();
     ensure!(blocked > 0, "I7: no connection is blocked: {states:?}");
 
@@ -68,9 +74,11 @@ pub(super) async fn alarm(bench: &mut Bench, fault: u8, alarm: Alarm) -> anyhow:
         .await?;
     let counted = consumed(&pipeline).await? - consumed_before;
     ensure_happened(counted, BACKLOG, "batches counted during the alarm")?;
-    pipeline.stores().await?;
+    pipeline.wait_until_batches_are_stored().await?;
     sleep(lasting.saturating_sub(raised.elapsed())).await;
-    pipeline.names(Service::Simulation, "broker", alarm.words).await?;
+    pipeline
+        .wait_until_missing(Service::Simulation, "broker", alarm.words)
+        .await?;
     let unpublished = pipeline.database.balance().await?.unpublished;
     ensure_happened(
         unpublished.try_into().unwrap_or(0),
@@ -89,18 +97,18 @@ pub(super) async fn alarm(bench: &mut Bench, fault: u8, alarm: Alarm) -> anyhow:
         .await
 }
 
-/// The queue takes so many messages and refuses the rest, while nobody consumes; then somebody does, and then the limit
-/// is lifted.
-pub(super) async fn queue_full(bench: &mut Bench) -> anyhow::Result<Verdict> {
+/// The queue has a limit and refuses further messages while nothing consumes. Then a consumer starts, and then the limit is
+/// removed.
+pub(super) async fn queue_full(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
     const LIMIT: u64 = 40;
-    /// A quorum queue begins to refuse some messages late: at most what may be in flight.
+    /// A quorum queue starts to refuse late, by at most the number of unconfirmed publishes.
     const WINDOW: u64 = 256;
-    let lasting = Duration::from_secs(if bench.quick { 3 } else { 20 });
-    let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(17, ground, slowly()).await?;
+    let lasting = Duration::from_secs(if context.quick { 3 } else { 20 });
+    let backends = PipelineBackends::create(context).await?;
+    let mut pipeline = Pipeline::start(17, backends, slowly()).await?;
     let vhost = pipeline.vhost()?;
     let policy = format!(r#"{{"max-length":{LIMIT},"overflow":"reject-publish"}}"#);
-    let pattern = format!("^{}$", queue::QUEUE);
+    let pattern = format!("^{}$", queues::QUEUE);
     let set_policy = ["set_policy", "-p", &vhost, "full", &pattern, &policy];
     pipeline.rabbitmq.rabbitmqctl(&set_policy).await?;
     pipeline.stop(Service::Benchmark).await?;
@@ -117,7 +125,7 @@ pub(super) async fn queue_full(bench: &mut Bench) -> anyhow::Result<Verdict> {
         })
         .await?;
     sleep(lasting).await;
-    pipeline.stores().await?;
+    pipeline.wait_until_batches_are_stored().await?;
     let depth = pipeline.backlog(LIMIT).await?;
     ensure!(
         (LIMIT..=LIMIT + WINDOW).contains(&depth),
@@ -126,7 +134,7 @@ pub(super) async fn queue_full(bench: &mut Bench) -> anyhow::Result<Verdict> {
     let unconfirmed = unconfirmed().await?;
 
     pipeline.run(Service::Benchmark, &[])?;
-    pipeline.flows().await?;
+    pipeline.wait_until_values_flow().await?;
     let clear_policy = ["clear_policy", "-p", &vhost, "full"];
     pipeline.rabbitmq.rabbitmqctl(&clear_policy).await?;
     let recovered = pipeline.recovery().await?;

@@ -1,4 +1,4 @@
-//! The queue loses its messages, disappears, or becomes another one.
+//! The queue loses its messages, is deleted, or is replaced by one of another type.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{publisher::Client, slowly};
 use crate::{
-    pipeline::{Expected, Ground, Options, Pipeline, Service},
-    queue,
-    servers::Bench,
-    verdict::{Verdict, ensure_happened},
+    context::FaultContext,
+    outcome::{FaultOutcome, ensure_happened},
+    pipeline::{Expected, Options, Pipeline, PipelineBackends, Service},
+    queues,
 };
 
-/// What the broker confirmed and then lost comes back only by the reconciler, which is to hurry.
+/// Makes the reconciler fast: only it publishes messages again that the broker confirmed and then lost.
 fn reconciling(options: Options) -> Options {
     options
         .with("RECONCILE_INTERVAL_SECONDS", 1)
         .with("RECONCILE_GRACE_SECONDS", 2)
 }
 
-/// The queue is purged and, another time, deleted, while confirmed messages wait in it.
-pub(super) async fn messages_lost(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let rounds = if bench.quick { 1 } else { 5 };
-    let ground = Ground::prepare(bench).await?;
-    let mut pipeline = Pipeline::start(18, ground, reconciling(Options::default())).await?;
+/// The queue is purged, and later deleted, while confirmed messages are in it.
+pub(super) async fn messages_lost(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let rounds = if context.quick { 1 } else { 5 };
+    let backends = PipelineBackends::create(context).await?;
+    let mut pipeline = Pipeline::start(18, backends, reconciling(Options::default())).await?;
     let operator = Client::connect(&pipeline.amqp).await?;
     let (mut purged, mut deleted, mut slowest) = (0, 0, Duration::ZERO);
     for _ in 0..rounds {
@@ -37,13 +37,13 @@ pub(super) async fn messages_lost(bench: &mut Bench) -> anyhow::Result<Verdict> 
         let lost = operator
             .channel()
             .await?
-            .queue_purge(queue::QUEUE.into(), QueuePurgeOptions::default())
+            .queue_purge(queues::QUEUE.into(), QueuePurgeOptions::default())
             .await?;
         purged += u64::from(lost);
         slowest = slowest.max(heal(&mut pipeline, lost).await?);
 
         queue_up(&mut pipeline).await?;
-        let lost = operator.delete(queue::QUEUE).await?;
+        let lost = operator.delete(queues::QUEUE).await?;
         deleted += u64::from(lost);
         slowest = slowest.max(heal(&mut pipeline, lost).await?);
     }
@@ -53,7 +53,7 @@ pub(super) async fn messages_lost(bench: &mut Bench) -> anyhow::Result<Verdict> 
         .await
 }
 
-/// Lets messages wait behind those that the consumer has been sent, which is frozen.
+/// Freezes the consumer until messages are ready in the queue.
 async fn queue_up(pipeline: &mut Pipeline) -> anyhow::Result<()> {
     const WAITING: u64 = 50;
     pipeline.process(Service::Benchmark)?.signal(Signal::SIGSTOP)?;
@@ -73,24 +73,28 @@ async fn heal(pipeline: &mut Pipeline, lost: u32) -> anyhow::Result<Duration> {
     pipeline.recovery().await
 }
 
-/// The queue is deleted and, before a service does so, declared again as another type. Nothing can be done about that
-/// until somebody deletes the wrong queue; then both services find their way back.
-pub(super) async fn conflict(bench: &mut Bench) -> anyhow::Result<Verdict> {
-    let lasting = Duration::from_secs(if bench.quick { 5 } else { 30 });
-    let ground = Ground::prepare(bench).await?;
-    let pipeline = Pipeline::start(19, ground, reconciling(slowly())).await?;
+/// The queue is deleted and declared as another type before a service declares it again. The services cannot work until the
+/// operator deletes that queue; then both recover.
+pub(super) async fn conflict(context: &mut FaultContext) -> anyhow::Result<FaultOutcome> {
+    let lasting = Duration::from_secs(if context.quick { 5 } else { 30 });
+    let backends = PipelineBackends::create(context).await?;
+    let pipeline = Pipeline::start(19, backends, reconciling(slowly())).await?;
     let operator = Client::connect(&pipeline.amqp).await?;
 
-    let attempts = usurp(&operator).await?;
+    let attempts = replace_queue(&operator).await?;
     let began = Instant::now();
     for service in Service::BOTH {
-        pipeline.names(service, "broker", "PRECONDITION_FAILED").await?;
+        pipeline
+            .wait_until_missing(service, "broker", "PRECONDITION_FAILED")
+            .await?;
     }
     let waiting = pipeline.database.balance().await?.unpublished;
     sleep_until(began + lasting).await;
-    pipeline.stores().await?;
+    pipeline.wait_until_batches_are_stored().await?;
     for service in Service::BOTH {
-        pipeline.names(service, "broker", "PRECONDITION_FAILED").await?;
+        pipeline
+            .wait_until_missing(service, "broker", "PRECONDITION_FAILED")
+            .await?;
     }
     ensure!(
         !pipeline.api.rankings().await?.is_empty(),
@@ -102,7 +106,7 @@ pub(super) async fn conflict(bench: &mut Bench) -> anyhow::Result<Verdict> {
         "I7: {waiting} batches waited, {unpublished} wait now"
     );
 
-    operator.delete(queue::QUEUE).await?;
+    operator.delete(queues::QUEUE).await?;
     let lasted = began.elapsed().as_secs_f64();
     let recovered = pipeline.recovery().await?;
     let evidence = format!("406 for {lasted:.0} s, attempt {attempts}; {unpublished} batches waited");
@@ -111,19 +115,19 @@ pub(super) async fn conflict(bench: &mut Bench) -> anyhow::Result<Verdict> {
         .await
 }
 
-/// Puts a classic queue in the place of the quorum queue; gives how many attempts that took.
-async fn usurp(operator: &Client) -> anyhow::Result<u32> {
-    /// The services declare their queue again some tenths of a second after it was deleted.
+/// Replaces the quorum queue by a classic queue. Returns how many attempts that took.
+async fn replace_queue(operator: &Client) -> anyhow::Result<u32> {
+    /// The services declare their queue again within some tenths of a second.
     const ATTEMPTS: u32 = 20;
     let mut last = None;
     for attempt in 1..=ATTEMPTS {
-        operator.delete(queue::QUEUE).await?;
+        operator.delete(queues::QUEUE).await?;
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
         let options = QueueDeclareOptions::durable();
-        // Where a service was faster, the broker closes the channel.
+        // The broker closes the channel where a service was faster.
         let channel = operator.channel().await?;
-        let declared = channel.queue_declare(queue::QUEUE.into(), options, arguments);
+        let declared = channel.queue_declare(queues::QUEUE.into(), options, arguments);
         match declared.await {
             Ok(_) => return Ok(attempt),
             Err(refused) => last = Some(refused),

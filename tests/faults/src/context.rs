@@ -1,19 +1,19 @@
-//! The servers that the faults are injected into, shared by one fault after the other.
+//! The servers into which the faults are injected. The faults use them one after the other.
 
 use std::sync::Arc;
 
 use rand::{SeedableRng, rngs::ChaCha12Rng};
 use test_servers::{PostgresServer, RabbitMqServer};
 
-/// What a fault works with.
-pub(crate) struct Bench {
+/// The servers, the seed and the options of a fault.
+pub(crate) struct FaultContext {
     pub(crate) quick: bool,
     seed: u64,
     postgres: Option<Arc<PostgresServer>>,
     rabbitmq: Option<Arc<RabbitMqServer>>,
 }
 
-impl Bench {
+impl FaultContext {
     pub(crate) fn new(seed: u64, quick: bool) -> Self {
         Self {
             quick,
@@ -23,12 +23,12 @@ impl Bench {
         }
     }
 
-    /// The random stream of one fault.
+    /// The random generator of one fault.
     pub(crate) fn random(&self, fault: u8) -> ChaCha12Rng {
         ChaCha12Rng::seed_from_u64(self.seed << 8 | u64::from(fault))
     }
 
-    /// What decides the random faults.
+    /// The seed of the random faults.
     pub(crate) fn seed(&self) -> u64 {
         self.seed
     }
@@ -53,7 +53,7 @@ impl Bench {
         Ok(server)
     }
 
-    /// The next fault gets new servers.
+    /// Ends the servers, so that the next fault starts new ones.
     pub(crate) fn replace_servers(&mut self) {
         self.postgres = None;
         self.rabbitmq = None;

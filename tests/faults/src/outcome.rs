@@ -1,4 +1,4 @@
-//! What comes of a fault. The invariants, by the numbers of the design:
+//! The outcome of a fault. The invariants have these numbers:
 //!
 //! - I1 the ledger holds exactly the stored batches, and counts are equal per key
 //! - I2 mean and variance are bit-equal to the oracle's
@@ -16,26 +16,26 @@ use std::{
 
 use anyhow::ensure;
 
-use crate::{database::Key, oracle::Exact, watch::Row};
+use crate::{database::Key, monitor::RankingRow, oracle::ExactSums};
 
-/// How long the recovery may take (I4). It is what the product promises, so it does not grow with `TEST_PATIENCE`.
+/// How long the recovery may take (I4). The product promises it, so it does not depend on `TEST_PATIENCE`.
 pub(crate) const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 
-/// What became of one fault.
+/// The result of one fault.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum FaultOutcome {
     /// Every invariant held.
-    Held(Outcome),
-    /// This machine cannot do it, for this reason.
+    Held(FaultFigures),
+    /// This machine cannot inject the fault, for this reason.
     NotRun(String),
 }
 
-/// The figures of a fault that was survived.
+/// The measurements of a fault during which every invariant held.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct FaultFigures {
     /// How often the fault happened.
     pub(crate) injected: u64,
-    /// From the healing until everything stored by then was counted and shown.
+    /// The time from the end of the fault until everything stored by then was counted and shown.
     pub(crate) recovered: Duration,
     /// See [`Miscounted`].
     pub(crate) lost: u64,
@@ -43,23 +43,23 @@ pub(crate) struct Outcome {
     pub(crate) doubled: u64,
     pub(crate) batches: u64,
     pub(crate) peak_memory: u64,
-    /// What else proves that the fault happened, such as the redeliveries it caused.
+    /// Further evidence that the fault happened, such as the redeliveries that it caused.
     pub(crate) evidence: String,
 }
 
-/// I1: what the API shows in the end differs from what was stored.
+/// A violation of I1: at the end the API shows other counts than were stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Miscounted {
-    /// Values that are or once were stored, and are not shown.
+    /// Values that are stored, or were stored before, and are not shown.
     pub(crate) lost: u64,
-    /// Values that are shown beyond those.
+    /// Values that are shown and were never stored.
     pub(crate) doubled: u64,
 }
 
 impl Miscounted {
     pub(crate) fn of(
-        shown: &BTreeMap<Key, Row>,
-        stored: &BTreeMap<Key, Exact>,
+        shown: &BTreeMap<Key, RankingRow>,
+        stored: &BTreeMap<Key, ExactSums>,
         once_stored: &BTreeMap<Key, u64>,
     ) -> Self {
         let keys: BTreeSet<&Key> = shown
@@ -87,7 +87,7 @@ impl fmt::Display for Miscounted {
 
 impl std::error::Error for Miscounted {}
 
-/// The fault happened at least so often (I7).
+/// Checks that the fault happened at least `at_least` times (I7).
 pub(crate) fn ensure_happened(injected: u64, at_least: u64, what: &str) -> anyhow::Result<()> {
     ensure!(
         injected >= at_least,
@@ -101,18 +101,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_once_stored_and_is_gone_is_lost_and_what_is_shown_beyond_it_doubled() {
+    fn missing_values_are_lost_and_excess_values_are_doubled() {
         let key = |llm: &str| Key {
             metric: "ttft".to_owned(),
             llm: llm.to_owned(),
             source: "simulated".to_owned(),
         };
         let exact = |n| {
-            let mut exact = Exact::default();
+            let mut exact = ExactSums::default();
             (0..n).for_each(|_| exact.add(0.5));
             exact
         };
-        let row = |n| Row {
+        let row = |n| RankingRow {
             n,
             mean: 0.0,
             stddev: None,

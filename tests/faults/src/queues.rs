@@ -1,4 +1,4 @@
-//! The broker's queues, as its administrator sees them.
+//! The broker's queues and connections, as its administrator sees them.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ pub(crate) const QUEUE: &str = "benchmarking_service";
 /// The queue of dead letters.
 pub(crate) const DEAD_LETTERS: &str = "benchmarking_service.dead";
 
-/// Messages in some queues, those included that are delivered and not acknowledged.
+/// The numbers of messages in the given queues, including delivered and unacknowledged ones.
 pub(crate) async fn messages<const N: usize>(
     server: &RabbitMqServer,
     vhost: &str,
@@ -42,18 +42,18 @@ pub(crate) async fn messages<const N: usize>(
     Ok(depths)
 }
 
-/// Messages in a queue that wait to be delivered. Quick: `rabbitmqctl` starts an Erlang machine for each question.
+/// The number of ready messages in a queue. Faster than `rabbitmqctl`, which starts an Erlang machine for each call.
 pub(crate) async fn ready(connection: &Connection, queue: &str) -> anyhow::Result<u64> {
     let channel = connection.create_channel().await?;
-    let look = QueueDeclareOptions::default().passive();
+    let options = QueueDeclareOptions::default().passive();
     let found = channel
-        .queue_declare(queue.into(), look, FieldTable::default())
+        .queue_declare(queue.into(), options, FieldTable::default())
         .await?;
     channel.close(200, "seen".into()).await?;
     Ok(found.message_count().into())
 }
 
-/// The clients' connections to a virtual host: the state of each by the process that serves it.
+/// The state of each client connection to a virtual host, by the Erlang process that serves it.
 pub(crate) async fn connections(
     server: &RabbitMqServer,
     vhost: &str,

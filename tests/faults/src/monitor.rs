@@ -1,5 +1,5 @@
-//! Watches the pipeline from outside while faults are injected: the API must never show more than is stored, nor a service
-//! use more memory than its cap.
+//! Monitors the pipeline while faults are injected: the API must never show more than is stored, and no service may use more
+//! memory than its cap.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,14 +18,14 @@ use crate::{
 };
 
 const INTERVAL: Duration = Duration::from_millis(200);
-/// Of one question. Short on purpose: what is frozen or cut off does not answer, and the faults would wait for it.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// For a debug build; the goal for a release build is a quarter of it.
+/// The time limit of one request. Short, because a frozen or disconnected server does not answer, and the faults would wait.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// In bytes, for a debug build. The goal for a release build is a quarter.
 const MEMORY_CAP: u64 = 256 * 1024 * 1024;
 
 /// A row of a ranking.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Row {
+pub(crate) struct RankingRow {
     pub(crate) n: u64,
     pub(crate) mean: f64,
     pub(crate) stddev: Option<f64>,
@@ -41,15 +41,15 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(url: String, key: &'static str) -> anyhow::Result<Self> {
-        // A connection of its own for each question: a service that was killed leaves none behind to stumble over.
+        // A new connection for each request: connections to a killed service are never reused.
         let client = reqwest::Client::builder()
-            .timeout(PATIENCE)
+            .timeout(REQUEST_TIMEOUT)
             .pool_max_idle_per_host(0)
             .build()?;
         Ok(Self { url, key, client })
     }
 
-    /// Status and body; an error where there is no answer.
+    /// Status and body. Fails where there is no answer.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<(u16, Value)> {
         let request = self.client.get(format!("{}{path}", self.url));
         let answer = request.header("X-API-KEY", self.key).send().await?;
@@ -59,19 +59,19 @@ impl Api {
         ))
     }
 
-    /// Status and body of a page that needs no key, of any service.
+    /// Status and body of a page of any service that needs no key.
     pub(crate) async fn page(&self, url: &str) -> anyhow::Result<(u16, String)> {
         let answer = self.client.get(url).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
     /// Every row of every ranking, of all sources and all time.
-    pub(crate) async fn rankings(&self) -> anyhow::Result<BTreeMap<Key, Row>> {
+    pub(crate) async fn rankings(&self) -> anyhow::Result<BTreeMap<Key, RankingRow>> {
         self.rankings_within("all").await
     }
 
-    /// The same of a window of time, such as `7d`.
-    pub(crate) async fn rankings_within(&self, window: &str) -> anyhow::Result<BTreeMap<Key, Row>> {
+    /// Every row of every ranking of a time window, such as `7d`.
+    pub(crate) async fn rankings_within(&self, window: &str) -> anyhow::Result<BTreeMap<Key, RankingRow>> {
         let path = format!("/api/v1/benchmarks/rankings?source=all&window={window}");
         let (status, answer) = self.get(&path).await?;
         ensure!(status == 200, "rankings answered {status}");
@@ -85,7 +85,7 @@ impl Api {
                     llm: text("llm").context("a row without llm")?,
                     source: text("source").context("a row without source")?,
                 };
-                let figures = Row {
+                let figures = RankingRow {
                     n: row["n"].as_u64().context("a row without n")?,
                     mean: row["mean"].as_f64().context("a row without mean")?,
                     stddev: row["stddev"].as_f64(),
@@ -97,38 +97,38 @@ impl Api {
     }
 }
 
-/// What was seen.
+/// What the monitor has observed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Seen {
+pub(crate) struct Observations {
     /// How often the API was compared with the database.
     pub(crate) comparisons: u64,
     /// The most resident memory of any of the services, in bytes.
     pub(crate) peak_memory: u64,
-    /// What should never have been.
+    /// Violations of invariants.
     pub(crate) violations: Vec<String>,
-    /// The most values that were ever stored of each key: what is missing at the end was lost after it was stored.
+    /// The largest number of values that were stored of each key at once. Fewer at the end means that stored values were lost.
     pub(crate) most_stored: BTreeMap<Key, u64>,
 }
 
-/// A task that watches until it is asked what it saw.
+/// A task that monitors the pipeline until it is ended.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    seen: Arc<Mutex<Seen>>,
+pub(crate) struct Monitor {
+    seen: Arc<Mutex<Observations>>,
     pids: Arc<Mutex<BTreeSet<Pid>>>,
     task: JoinHandle<()>,
 }
 
-impl Watch {
+impl Monitor {
     pub(crate) fn begin(api: Api, database: Database) -> Self {
         let (seen, pids) = (
-            Arc::<Mutex<Seen>>::default(),
+            Arc::<Mutex<Observations>>::default(),
             Arc::<Mutex<BTreeSet<Pid>>>::default(),
         );
-        let task = tokio::spawn(watch(api, database, Arc::clone(&seen), Arc::clone(&pids)));
+        let task = tokio::spawn(monitor(api, database, Arc::clone(&seen), Arc::clone(&pids)));
         Self { seen, pids, task }
     }
 
-    /// One more service; those that have ended are passed over.
+    /// Adds the process of a service. Ended processes are skipped.
     pub(crate) fn process(&self, pid: Pid) {
         self.pids
             .lock()
@@ -136,25 +136,30 @@ impl Watch {
             .insert(pid);
     }
 
-    /// What was seen so far.
-    pub(crate) fn seen(&self) -> Seen {
+    /// What was observed so far.
+    pub(crate) fn seen(&self) -> Observations {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends the watch and gives what was seen.
-    pub(crate) fn end(self) -> Seen {
+    /// Ends the monitor and returns what it has observed.
+    pub(crate) fn end(self) -> Observations {
         self.task.abort();
         self.seen()
     }
 }
 
-impl Drop for Watch {
+impl Drop for Monitor {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-async fn watch(api: Api, database: Database, seen: Arc<Mutex<Seen>>, pids: Arc<Mutex<BTreeSet<Pid>>>) {
+async fn monitor(
+    api: Api,
+    database: Database,
+    seen: Arc<Mutex<Observations>>,
+    pids: Arc<Mutex<BTreeSet<Pid>>>,
+) {
     loop {
         let memory = pids
             .lock()
@@ -162,18 +167,18 @@ async fn watch(api: Api, database: Database, seen: Arc<Mutex<Seen>>, pids: Arc<M
             .iter()
             .filter_map(|pid| Process::peak_memory(*pid))
             .max();
-        // In this order: what the API shows was stored before it was shown. Either may be away, that is the point.
+        // The API first: what it shows was stored before. Either may be unreachable during a fault.
         let shown = api.rankings().await.ok();
-        let stored = tokio::time::timeout(PATIENCE, database.stored_values()).await;
-        note(&seen, memory, shown, stored.ok().and_then(Result::ok));
+        let stored = tokio::time::timeout(REQUEST_TIMEOUT, database.stored_values()).await;
+        record(&seen, memory, shown, stored.ok().and_then(Result::ok));
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-fn note(
-    seen: &Mutex<Seen>,
+fn record(
+    seen: &Mutex<Observations>,
     memory: Option<u64>,
-    shown: Option<BTreeMap<Key, Row>>,
+    shown: Option<BTreeMap<Key, RankingRow>>,
     stored: Option<BTreeMap<Key, u64>>,
 ) {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -195,7 +200,7 @@ fn note(
     }
 }
 
-fn excess(shown: &BTreeMap<Key, Row>, stored: &BTreeMap<Key, u64>) -> Vec<String> {
+fn excess(shown: &BTreeMap<Key, RankingRow>, stored: &BTreeMap<Key, u64>) -> Vec<String> {
     shown
         .iter()
         .filter_map(|(key, row)| {

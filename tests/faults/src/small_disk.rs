@@ -20,10 +20,10 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts it. Fails where this machine does not let us: without root.
+    /// Mounts it. Fails without root.
     pub(crate) fn mount(mib: usize) -> anyhow::Result<Self> {
         let mounted = tempfile::Builder::new().prefix("llm-bench-disk-").tempdir()?;
-        // The database's user has to get through.
+        // The database's user needs access.
         fs::set_permissions(mounted.path(), Permissions::from_mode(0o755))?;
         let size = format!("size={mib}m,mode=0755");
         mount(&["-t", "tmpfs", "-o", &size, "tmpfs"], mounted.path())?;
@@ -38,7 +38,8 @@ impl SmallDisk {
         self.path().join("ballast")
     }
 
-    /// Leaves no byte free; gives how many that took. What is freed meanwhile by others is taken at the next call.
+    /// Fills the disk to the last byte and returns how many bytes that took. Space that others free meanwhile is filled at the
+    /// next call.
     pub(crate) fn fill(&self) -> anyhow::Result<usize> {
         let mut ballast = File::options().append(true).create(true).open(self.ballast())?;
         let mut written = 0;
@@ -55,7 +56,7 @@ impl SmallDisk {
         Ok(written)
     }
 
-    /// The disk has this size now.
+    /// Changes the size of the disk.
     pub(crate) fn grow(&self, mib: usize) -> anyhow::Result<()> {
         let size = format!("remount,size={mib}m");
         mount(&["-o", &size], self.path())
@@ -64,7 +65,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a process that is being reaped may still have a file open.
+        // Lazily, because a process that is about to end may still have a file open.
         let _ = Command::new("umount").arg("--lazy").arg(self.path()).output();
     }
 }

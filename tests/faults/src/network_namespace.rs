@@ -1,4 +1,4 @@
-//! A network of the services' own, which can be cut without anybody being told.
+//! A network namespace for the services, in which packets can be lost without any error.
 
 use std::{
     ffi::OsString,
@@ -9,52 +9,52 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-/// An Ethernet address that nobody has: who gets a frame for it drops it without a word.
-const NOBODY: &str = "02:00:00:00:00:99";
+/// An Ethernet address that no device has. Frames to it are dropped silently.
+const UNUSED_ADDRESS: &str = "02:00:00:00:00:99";
 
-/// Which way nothing passes.
+/// The direction in which packets are lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub(crate) enum PartitionDirection {
     BothWays,
     ToServers,
     FromServers,
 }
 
-impl Cut {
+impl PartitionDirection {
     pub(crate) const ALL: [Self; 3] = [Self::BothWays, Self::ToServers, Self::FromServers];
 }
 
-/// One end of the cable between the machine and the namespace.
+/// One end of the virtual Ethernet cable between the machine and the namespace.
 #[derive(Debug)]
-struct End {
+struct VethEnd {
     device: String,
     address: Ipv4Addr,
     ethernet: &'static str,
 }
 
-/// A network namespace with a cable to the machine's own. Both are removed when it is dropped; who kills this process
-/// with kill -9 has to do that by hand (`ip netns`).
+/// A network namespace with a virtual Ethernet cable to the machine's own namespace. Dropping it removes both. After a `kill -9`
+/// of this process they must be removed by hand (`ip netns`).
 #[derive(Debug)]
-pub(crate) struct Namespace {
+pub(crate) struct NetworkNamespace {
     name: String,
-    outside: End,
-    inside: End,
+    outside: VethEnd,
+    inside: VethEnd,
 }
 
-impl Namespace {
-    /// Makes the namespace. Fails where this machine cannot: without root, without `ip`.
+impl NetworkNamespace {
+    /// Creates the namespace. Fails without root or without the command `ip`.
     pub(crate) fn create() -> anyhow::Result<Self> {
         let id = std::process::id();
-        // 198.18.0.0/15 is for tests of networks (RFC 2544); four addresses for each process.
+        // 198.18.0.0/15 is reserved for tests of networks (RFC 2544). Each process uses four addresses.
         let network = u32::from(Ipv4Addr::new(198, 18, 0, 0)) + id % (1 << 15) * 4;
         let namespace = Self {
             name: format!("faults-{id}"),
-            outside: End {
+            outside: VethEnd {
                 device: format!("fo{id}"),
                 address: Ipv4Addr::from(network + 1),
                 ethernet: "02:00:00:00:00:01",
             },
-            inside: End {
+            inside: VethEnd {
                 device: format!("fi{id}"),
                 address: Ipv4Addr::from(network + 2),
                 ethernet: "02:00:00:00:00:02",
@@ -89,24 +89,24 @@ impl Namespace {
         self.inside.address.into()
     }
 
-    /// The command that runs another one in the namespace.
+    /// The command that runs another command in the namespace.
     pub(crate) fn wrapper(&self) -> Vec<OsString> {
         ["ip", "netns", "exec", &self.name].map(OsString::from).to_vec()
     }
 
-    /// From now on nothing passes this way; what is sent is lost without any error. Taking a device down would tell
-    /// the kernel, and the packets would look for another route.
-    pub(crate) fn cut(&self, way: Cut) -> anyhow::Result<()> {
-        if way != Cut::FromServers {
-            self.neighbour_inside(NOBODY)?;
+    /// Drops all packets in this direction from now on, without any error. Taking a device down instead would tell the kernel,
+    /// which would use another route.
+    pub(crate) fn partition(&self, direction: PartitionDirection) -> anyhow::Result<()> {
+        if direction != PartitionDirection::FromServers {
+            self.neighbour_inside(UNUSED_ADDRESS)?;
         }
-        if way != Cut::ToServers {
-            self.neighbour_outside(NOBODY)?;
+        if direction != PartitionDirection::ToServers {
+            self.neighbour_outside(UNUSED_ADDRESS)?;
         }
         Ok(())
     }
 
-    /// Everything passes again.
+    /// Ends the partition.
     pub(crate) fn heal(&self) -> anyhow::Result<()> {
         self.neighbour_inside(self.outside.ethernet)?;
         self.neighbour_outside(self.inside.ethernet)
@@ -128,8 +128,8 @@ impl Namespace {
         .map(drop)
     }
 
-    /// Segments that were sent again from within the namespace: either they or their acknowledgements were lost.
-    pub(crate) fn sent_again(&self) -> anyhow::Result<u64> {
+    /// The number of TCP segments that were retransmitted from within the namespace.
+    pub(crate) fn retransmissions(&self) -> anyhow::Result<u64> {
         let counters = ip(&format!("netns exec {} cat /proc/net/snmp", self.name))?;
         let mut rows = counters.lines().filter_map(|line| line.strip_prefix("Tcp: "));
         let (names, values) = (rows.next(), rows.next());
@@ -137,10 +137,10 @@ impl Namespace {
             .into_iter()
             .flat_map(str::split_whitespace)
             .zip(values.into_iter().flat_map(str::split_whitespace));
-        let (_, sent_again) = columns
+        let (_, retransmitted) = columns
             .find(|(name, _)| *name == "RetransSegs")
             .context("/proc/net/snmp without RetransSegs")?;
-        Ok(sent_again.parse()?)
+        Ok(retransmitted.parse()?)
     }
 
     /// Delays, loses and reorders packets, both ways. Fails where the kernel has no `netem`.
@@ -154,7 +154,7 @@ impl Namespace {
         Ok(())
     }
 
-    /// The opposite of [`Self::impair`].
+    /// Ends what [`Self::impair`] started.
     pub(crate) fn repair(&self) -> anyhow::Result<()> {
         run("tc", &format!("qdisc del dev {} root", self.outside.device))?;
         run(
@@ -164,8 +164,8 @@ impl Namespace {
         Ok(())
     }
 
-    /// Packets that `netem` has dropped.
-    pub(crate) fn impaired(&self) -> anyhow::Result<u64> {
+    /// The number of packets that `netem` has dropped.
+    pub(crate) fn dropped_packets(&self) -> anyhow::Result<u64> {
         let shown = run("tc", &format!("-j -s qdisc show dev {}", self.outside.device))?;
         let disciplines: Value = serde_json::from_str(&shown)?;
         disciplines[0]["drops"]
@@ -174,9 +174,9 @@ impl Namespace {
     }
 }
 
-impl Drop for Namespace {
+impl Drop for NetworkNamespace {
     fn drop(&mut self) {
-        // The cable first: the namespace lives on for as long as a process is in it. What was never made is not there.
+        // The cable first, because the namespace exists as long as a process is in it. Fails for what was not created.
         let _ = ip(&format!("link del {}", self.outside.device));
         let _ = ip(&format!("netns del {}", self.name));
     }
