@@ -23,6 +23,16 @@ impl LinkState {
     pub fn is_ready(&self) -> bool {
         matches!(self, Self::Ready)
     }
+
+    /// Why the link is not usable; `None` where it is ready.
+    #[must_use]
+    pub fn unavailable_reason(self) -> Option<String> {
+        match self {
+            Self::Ready => None,
+            Self::Blocked { reason } => Some(format!("blocked: {reason}")),
+            Self::Down { reason } => Some(reason),
+        }
+    }
 }
 
 impl std::fmt::Display for LinkState {

@@ -1,9 +1,9 @@
 //! Fault injection for the fault suite.
 
-/// Reads from `FAILPOINTS` at which points this process is to abort (syntax: that of the crate `fail`). Without the
-/// feature `failpoints`, which nothing that is deployed is built with, there are no such points and nothing is read.
+/// Reads from the variable `FAILPOINTS` at which points of the code this process aborts (in the syntax of the crate `fail`).
+/// Does nothing without the feature `failpoints`, with which nothing that is deployed is built.
 pub fn arm() {
     #[cfg(feature = "failpoints")]
-    // The scenario is that of the whole process: its end would disarm every point.
+    // Never dropped: dropping the scenario would disarm every point.
     std::mem::forget(fail::FailScenario::setup());
 }

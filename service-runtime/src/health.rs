@@ -1,50 +1,60 @@
-//! What `/readyz` answers: each component with its state.
+//! The readiness of a service, as `/readyz` reports it: each component with its state.
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, fmt::Display, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use serde::Serialize;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
 
 use crate::lifecycle::Lifecycle;
 
-/// How one component is.
+/// The state of one component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum ComponentState {
-    /// Usable.
+    /// The component is usable.
     Ready,
-    /// Not usable now.
+    /// The component is not usable now.
     Missing {
-        /// Why, in words.
+        /// Why it is not usable.
         reason: String,
     },
 }
 
 impl ComponentState {
-    /// Missing, with the reason.
+    /// A component that is not usable, with the reason.
     pub fn missing(reason: impl Into<String>) -> Self {
         Self::Missing {
             reason: reason.into(),
         }
     }
+
+    /// Missing for the given reason; ready for `None`.
+    #[must_use]
+    pub fn ready_unless(reason: Option<impl Into<String>>) -> Self {
+        reason.map_or(Self::Ready, Self::missing)
+    }
 }
 
-/// The answer as a whole.
+/// The answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthReport {
     /// Whether every component is ready.
     pub ready: bool,
-    /// Each component by name.
+    /// The state of each component, by the component's name.
     pub components: BTreeMap<&'static str, ComponentState>,
 }
 
 type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ComponentState> + Send>> + Send + Sync>;
 
-/// The components of a service, each with the way to ask it.
+/// The components of a service, each with a function that checks it.
 #[derive(Clone, Default)]
 pub struct Health(Vec<(&'static str, Check)>);
 
 impl Health {
-    /// Only that the process is not about to end; components are added with [`Self::with`].
+    /// With the one component `process`, which is missing when the process is about to end. [`Self::with`] adds others.
     #[must_use]
     pub fn of(life: &Lifecycle) -> Self {
         let leaving = life.leaving();
@@ -68,7 +78,7 @@ impl Health {
         self
     }
 
-    /// Asks every component.
+    /// Checks every component.
     pub async fn report(&self) -> HealthReport {
         let mut components = BTreeMap::new();
         for (name, check) in &self.0 {
@@ -84,5 +94,38 @@ impl std::fmt::Debug for Health {
         f.debug_list()
             .entries(self.0.iter().map(|(name, _)| name))
             .finish()
+    }
+}
+
+/// Checks whether a database answers: at most once a second, however often readiness is asked for, and with a time limit of
+/// 2 s, because a database that hangs is not usable.
+#[derive(Debug, Default)]
+pub struct CachedPing {
+    last: Mutex<Option<(Instant, ComponentState)>>,
+}
+
+impl CachedPing {
+    const MAX_AGE: Duration = Duration::from_secs(1);
+    const TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// The result of `ping`, or of the last ping where that was less than a second ago.
+    ///
+    /// Shows the error without its causes: they may name hosts and users, and readiness needs no API key.
+    pub async fn state<E: Display>(&self, ping: impl Future<Output = Result<(), E>>) -> ComponentState {
+        let mut last = self.last.lock().await;
+        if let Some((asked, state)) = last.as_ref()
+            && asked.elapsed() < Self::MAX_AGE
+        {
+            return state.clone();
+        }
+        let state = match timeout(Self::TIMEOUT, ping).await {
+            Ok(Ok(())) => ComponentState::Ready,
+            Ok(Err(error)) => ComponentState::missing(error.to_string()),
+            Err(_elapsed) => {
+                ComponentState::missing(format!("no answer within {} s", Self::TIMEOUT.as_secs()))
+            }
+        };
+        *last = Some((Instant::now(), state.clone()));
+        state
     }
 }

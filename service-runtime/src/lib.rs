@@ -1,5 +1,4 @@
-//! What every service does around its own work: settings in, logs and metrics out, health answered, and an orderly
-//! end.
+//! What every service needs around its own work: settings, logs, metrics, health checks and an orderly shutdown.
 
 pub mod failpoints;
 pub mod health;

@@ -1,19 +1,19 @@
-//! The life of a process: every task is tracked, the first signal asks for an orderly end, a task that crashes ends
-//! the process, and the end waits for every task, within a deadline.
+//! The lifecycle of a process. Every task is tracked. The first signal starts an orderly shutdown, and so does a task that
+//! crashes. The shutdown waits for every task, within a deadline.
 //!
-//! An orderly end has two steps. First the process *leaves*: `/readyz` says so at once, while requests are still
-//! answered, for as long as load balancers need to notice (the grace). Then it *ends*: nothing new is begun, and what
-//! is under way is finished.
+//! A shutdown has two steps. First the process *leaves*: `/readyz` reports it at once, and requests are still answered for as
+//! long as load balancers need to notice (the grace period). Then the process *ends*: no new work starts, and running work is
+//! finished.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// How long the end may take before tasks are given up.
+/// How long the tasks may take to end before they are given up.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Shared by all tasks of a process (or of one service in a test).
+/// The state of the lifecycle, shared by all tasks of a process (or of one service in a test).
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
     leaving: CancellationToken,
@@ -22,8 +22,8 @@ pub struct Lifecycle {
     crashed: Arc<std::sync::OnceLock<String>>,
 }
 
-/// SIGTERM and SIGINT. To be made before anything else: a signal that comes while the process starts is then an orderly
-/// end too, and as the first process of a container it would be ignored without a handler.
+/// Receives SIGTERM and SIGINT. Create it first, so that a signal during the start leads to an orderly shutdown too. Without a
+/// handler, the first process of a container would ignore the signal.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -31,7 +31,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Installs the handlers.
     ///
     /// # Errors
     /// The handlers cannot be installed.
@@ -42,7 +42,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one. Cancel-safe.
+    /// Waits for the next signal. Cancel-safe.
     pub async fn next(&mut self) {
         let name = tokio::select! {
             biased;
@@ -53,38 +53,37 @@ impl Signals {
     }
 }
 
-/// How a process ended.
+/// Why a shutdown was not orderly.
 #[derive(Debug, thiserror::Error)]
-pub enum EndedBadly {
+pub enum ShutdownError {
     /// A task panicked or returned an error.
     #[error("the task {0} crashed")]
     Crashed(String),
-    /// Tasks were still busy at the deadline.
+    /// So many tasks had not ended at the deadline.
     #[error("{0} tasks did not end within {DRAIN_DEADLINE:?}")]
     Overdue(usize),
 }
 
 impl Lifecycle {
-    /// A life that has just begun.
+    /// The lifecycle of a process that has just started.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancelled when the process is about to end: it is not to be sent anything new. At the latest when the end has
-    /// begun.
+    /// Cancelled when the process is about to end and must get no new requests; at the latest when the end starts.
     #[must_use]
     pub fn leaving(&self) -> CancellationToken {
         self.leaving.clone()
     }
 
-    /// Cancelled when the end has begun: tasks finish what they hold and return.
+    /// Cancelled when the end starts: tasks finish their current work and return.
     #[must_use]
     pub fn shutdown(&self) -> CancellationToken {
         self.shutdown.clone()
     }
 
-    /// Runs a task until it ends. If it panics, the whole process begins to end.
+    /// Spawns a tracked task. If it panics, the whole process ends.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let life = self.clone();
         self.tasks.spawn(async move {
@@ -94,7 +93,7 @@ impl Lifecycle {
         });
     }
 
-    /// The same for a task that may fail.
+    /// Spawns a tracked task that may fail. If it fails or panics, the whole process ends.
     pub fn spawn_fallible<E>(
         &self,
         name: &'static str,
@@ -117,19 +116,19 @@ impl Lifecycle {
         self.end();
     }
 
-    /// Says that the end is near: nothing new is to be sent to this process.
+    /// Announces the end: this process must get no new requests.
     pub fn leave(&self) {
         self.leaving.cancel();
     }
 
-    /// Begins the end.
+    /// Starts the end.
     pub fn end(&self) {
         self.leave();
         self.shutdown.cancel();
     }
 
-    /// Waits for SIGTERM, SIGINT or a crash, leaves, and begins the end after `grace`; a second signal or a crash cuts
-    /// the grace short.
+    /// Waits for SIGTERM, SIGINT or a crash. After a signal the process leaves, and ends after `grace`; a second signal or a crash
+    /// ends it at once.
     pub async fn until_signalled(&self, mut signals: Signals, grace: Duration) {
         tokio::select! {
             biased;
@@ -147,20 +146,20 @@ impl Lifecycle {
         self.end();
     }
 
-    /// Waits for every task to end, until the deadline.
+    /// Waits for every task to end, at most [`DRAIN_DEADLINE`].
     ///
     /// # Errors
-    /// A task crashed, or tasks are overdue.
-    pub async fn drained(&self) -> Result<(), EndedBadly> {
+    /// A task crashed, or tasks have not ended in time.
+    pub async fn drained(&self) -> Result<(), ShutdownError> {
         self.tasks.close();
         if tokio::time::timeout(DRAIN_DEADLINE, self.tasks.wait())
             .await
             .is_err()
         {
-            return Err(EndedBadly::Overdue(self.tasks.len()));
+            return Err(ShutdownError::Overdue(self.tasks.len()));
         }
         match self.crashed.get() {
-            Some(name) => Err(EndedBadly::Crashed(name.clone())),
+            Some(name) => Err(ShutdownError::Crashed(name.clone())),
             None => Ok(()),
         }
     }

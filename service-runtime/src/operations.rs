@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`: the same for every service, on a server of its own or among other routes.
+//! The routes `/healthz`, `/readyz` and `/metrics`, the same for every service: on a server of their own or among other routes.
 
 use std::{io, net::SocketAddr};
 
@@ -23,7 +23,7 @@ pub fn routes(health: Health, metrics: Registry) -> impl FnOnce(&mut ServiceConf
     }
 }
 
-/// A server with only these routes, and the address it listens on.
+/// A server with only these routes, and the address that it listens on.
 ///
 /// # Errors
 /// The address cannot be bound.
@@ -37,7 +37,7 @@ pub fn serve(address: SocketAddr, health: Health, metrics: Registry) -> io::Resu
     Ok((server.run(), bound))
 }
 
-/// A registry that already counts what the process uses (memory, CPU time, file descriptors).
+/// A registry with the metrics of the process (memory, CPU time, file descriptors).
 ///
 /// # Errors
 /// Never for a fresh registry.

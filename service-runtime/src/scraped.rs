@@ -1,5 +1,4 @@
-//! Metrics whose value is looked up at the moment of a scrape: ages and running times, which change while nothing
-//! happens.
+//! Metrics whose value is read at the moment of a scrape, such as ages and running times, which change without an event.
 
 use prometheus::{
     Counter, Gauge, Opts, Registry,
@@ -7,7 +6,7 @@ use prometheus::{
     proto::MetricFamily,
 };
 
-/// Registers a gauge that `read` gives.
+/// Registers a gauge whose value `read` returns.
 ///
 /// # Errors
 /// The name or a label is invalid, or the registry has it already.
@@ -29,7 +28,7 @@ pub fn gauge(
     registry.register(Box::new(Scraped { desc, collect }))
 }
 
-/// Registers a counter that `read` gives: never less than it gave before, and not negative.
+/// Registers a counter whose value `read` returns. The value must not be negative and must never decrease.
 ///
 /// # Errors
 /// The name or a label is invalid, or the registry has it already.
@@ -44,7 +43,7 @@ pub fn counter(
         .cloned()
         .collect();
     let collect = move || {
-        // A new one for each scrape: scrapes may overlap, and a counter cannot be set.
+        // A new counter for each scrape, because scrapes may overlap and a counter cannot be set.
         let counter = Counter::with_opts(opts.clone()).ok()?;
         counter.inc_by(read());
         Some(counter.collect())

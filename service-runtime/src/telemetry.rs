@@ -1,4 +1,4 @@
-//! Logs. Metrics are each service's own, on the `prometheus::Registry` it is built with.
+//! Logging. Each service registers its metrics itself, in the `prometheus::Registry` it is built with.
 
 use std::{
     fs::{File, OpenOptions},
@@ -27,10 +27,10 @@ pub enum TelemetryError {
     LogFile {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// `RUST_LOG` is not a filter.
+    /// `RUST_LOG` is not a valid filter.
     #[error("RUST_LOG")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// Logging was set up before.
@@ -41,7 +41,7 @@ pub enum TelemetryError {
 /// Sets up logging for the process: to standard error, to a file, to both or to neither.
 ///
 /// # Errors
-/// Says what could not be set up.
+/// The file cannot be opened, the filter is invalid, or logging is set up already.
 pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
     let mut outputs: Vec<Box<dyn Layer<Registry> + Send + Sync>> = Vec::new();
     if settings.console {
@@ -71,8 +71,8 @@ pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// What is not logged whatever the filter says: the AMQP client shows every frame that it sends, and one of the first
-/// holds the password.
+/// Whether an event may show a secret. Such events are never logged, whatever the filter allows: the AMQP client logs every
+/// frame that it sends, and one of the first contains the password.
 fn shows_secrets(event: &Metadata<'_>) -> bool {
     *event.level() == Level::TRACE && event.target().starts_with("lapin::io_loop")
 }

@@ -1,12 +1,12 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use actix_web::dev::Server;
-use broker::{Broker, LinkState};
+use broker::Broker;
 use outbox::Outbox;
 use prometheus::Registry;
 use rand::{TryRng, rngs::SysRng};
 use service_runtime::{
-    health::{ComponentState, Health},
+    health::{CachedPing, ComponentState, Health},
     lifecycle::Lifecycle,
     operations,
 };
@@ -169,30 +169,16 @@ async fn stored_seed(storage: &dyn Storage, drawn: u64) -> Result<u64, StorageEr
     }
 }
 
-/// How long the database may take to answer that it is there.
-const PING_PATIENCE: Duration = Duration::from_secs(2);
-
 fn health(life: &Lifecycle, storage: &Arc<dyn Storage>, broker: &Arc<dyn Broker>) -> Health {
-    let (storage, publisher) = (Arc::clone(storage), broker.publisher());
+    let (storage, ping) = (Arc::clone(storage), Arc::new(CachedPing::default()));
+    let publisher = broker.publisher();
     Health::of(life)
         .with("database", move || {
-            let storage = Arc::clone(&storage);
-            async move {
-                match tokio::time::timeout(PING_PATIENCE, storage.ping()).await {
-                    Ok(Ok(())) => ComponentState::Ready,
-                    Ok(Err(error)) => ComponentState::missing(error.to_string()),
-                    Err(_elapsed) => ComponentState::missing(format!("no answer within {PING_PATIENCE:?}")),
-                }
-            }
+            let (storage, ping) = (Arc::clone(&storage), Arc::clone(&ping));
+            async move { ping.state(storage.ping()).await }
         })
         .with("broker", move || {
             let link = publisher.link();
-            async move {
-                match link {
-                    LinkState::Ready => ComponentState::Ready,
-                    LinkState::Blocked { reason } => ComponentState::missing(format!("blocked: {reason}")),
-                    LinkState::Down { reason } => ComponentState::missing(reason),
-                }
-            }
+            async move { ComponentState::ready_unless(link.unavailable_reason()) }
         })
 }

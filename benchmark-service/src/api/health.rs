@@ -3,14 +3,12 @@
 use std::{future::ready, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, http::StatusCode, web::Data};
-use broker::LinkState;
 use prometheus::{Registry, TextEncoder};
 use service_runtime::{
-    health::{ComponentState, Health},
+    health::{CachedPing, ComponentState, Health},
     lifecycle::Lifecycle,
 };
 use storage::Storage;
-use tokio::{sync::Mutex, time::Instant};
 
 use super::State;
 use crate::{consumer::ConsumerState, dependencies::Dependencies, problem::Problem, projector::Rankings};
@@ -23,20 +21,21 @@ pub(crate) fn components(
     rankings: Arc<Rankings>,
     stale_after: Duration,
 ) -> Health {
-    let database = Arc::new(CachedPing::new(Arc::clone(&dependencies.storage)));
+    let (ping, storage) = (Arc::new(CachedPing::default()), Arc::clone(&dependencies.storage));
     let (publisher, consume) = (dependencies.broker.publisher(), Arc::clone(&dependencies.broker));
     Health::of(life)
         .with("database", move || {
-            let database = Arc::clone(&database);
-            async move { database.state().await }
+            let (ping, storage) = (Arc::clone(&ping), Arc::clone(&storage));
+            async move { ping.state(storage.ping()).await }
         })
-        .with("broker_publish", move || ready(link_state(publisher.link())))
+        .with("broker_publish", move || {
+            ready(ComponentState::ready_unless(publisher.link().unavailable_reason()))
+        })
         .with("broker_consume", move || {
-            ready(link_state(consume.consume_link()))
+            ready(ComponentState::ready_unless(consume.consume_link().unavailable_reason()))
         })
         .with("consumer", move || {
-            let reason = consumer.unready_reason();
-            ready(reason.map_or(ComponentState::Ready, ComponentState::missing))
+            ready(ComponentState::ready_unless(consumer.unready_reason()))
         })
         .with("rankings", move || {
             ready(match rankings.age() {
@@ -47,50 +46,6 @@ pub(crate) fn components(
                 Some(_) => ComponentState::Ready,
             })
         })
-}
-
-fn link_state(link: LinkState) -> ComponentState {
-    match link {
-        LinkState::Ready => ComponentState::Ready,
-        LinkState::Blocked { reason } => ComponentState::missing(format!("blocked: {reason}")),
-        LinkState::Down { reason } => ComponentState::missing(reason),
-    }
-}
-
-/// Pings the database at most once a second, however often readiness is requested. A database that does not answer within
-/// the timeout is missing.
-struct CachedPing {
-    storage: Arc<dyn Storage>,
-    last: Mutex<Option<(Instant, ComponentState)>>,
-}
-
-impl CachedPing {
-    const MAX_AGE: Duration = Duration::from_secs(1);
-    const TIMEOUT: Duration = Duration::from_secs(2);
-
-    fn new(storage: Arc<dyn Storage>) -> Self {
-        Self {
-            storage,
-            last: Mutex::new(None),
-        }
-    }
-
-    async fn state(&self) -> ComponentState {
-        let mut last = self.last.lock().await;
-        if let Some((asked, state)) = last.as_ref()
-            && asked.elapsed() < Self::MAX_AGE
-        {
-            return state.clone();
-        }
-        let state = match tokio::time::timeout(Self::TIMEOUT, self.storage.ping()).await {
-            Ok(Ok(())) => ComponentState::Ready,
-            // Without its causes: the driver's error may name hosts and users, and this route needs no key.
-            Ok(Err(error)) => ComponentState::missing(error.to_string()),
-            Err(_elapsed) => ComponentState::missing("no answer within 2 s"),
-        };
-        *last = Some((Instant::now(), state.clone()));
-        state
-    }
 }
 
 /// The process is alive.

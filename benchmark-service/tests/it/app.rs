@@ -15,7 +15,7 @@ use reqwest::{Method, RequestBuilder, Response, header};
 use serde_json::{Value, json};
 use service_runtime::{
     Secret,
-    lifecycle::{EndedBadly, Lifecycle},
+    lifecycle::{Lifecycle, ShutdownError},
     operations::metrics_registry,
 };
 use shared_types::{ManualClock, RegistrySeed};
@@ -300,7 +300,7 @@ impl TestApp {
     }
 
     /// Waits until the service ends by itself, and returns how it ended.
-    pub(crate) async fn crash(self) -> EndedBadly {
+    pub(crate) async fn crash(self) -> ShutdownError {
         soon("a crash", self.life.shutdown().cancelled()).await;
         self.life.drained().await.unwrap_err()
     }

@@ -3,7 +3,7 @@ use test_patience::soon;
 use super::messages::{message, next, prefetch, publishing, ready};
 use broker::{Broker, PublishError};
 
-/// After `close` a subscription ends, a new one is at its end, and publishing is refused.
+/// After `close` subscriptions end, new ones included, and publishing is refused.
 pub async fn close_ends_subscriptions_and_publishing(broker: &dyn Broker) {
     let publisher = broker.publisher();
     let mut idle = broker.subscribe(prefetch(1));
@@ -33,7 +33,7 @@ pub async fn close_ends_subscriptions_and_publishing(broker: &dyn Broker) {
     soon("a second close", broker.close()).await;
 }
 
-/// A delivery that was held over `close` is not settled by anything: whoever published it still has it, or the broker.
+/// A delivery that is unsettled at `close` can no longer be settled. The broker or the publisher still has the message.
 pub async fn settling_after_close_fails(broker: &dyn Broker) {
     ready(broker).await;
     let publisher = broker.publisher();
@@ -42,7 +42,7 @@ pub async fn settling_after_close_fails(broker: &dyn Broker) {
     let held = next(&mut *subscription).await;
     soon("the end", broker.close()).await;
     held.ack().await.expect_err("the link is gone");
-    // Confirmed before, or not confirmed because of the end; but not pending.
+    // The publish was confirmed before or failed by the close; it does not wait forever.
     let _ = soon("an answer", published)
         .await
         .expect("publishing does not panic");

@@ -6,7 +6,7 @@ use test_patience::until;
 use super::messages::{message, message_of, next, nothing_left, number_of, prefetch, publishing};
 use broker::{Broker, Prefetch, PrefetchUsage};
 
-/// A message that could not be processed now comes again, and is marked.
+/// A retried message is delivered again, marked as redelivered.
 pub async fn retried_message_comes_again(broker: &dyn Broker) {
     let mut subscription = broker.subscribe(prefetch(1));
     publishing(broker, [message(1)], async {
@@ -21,7 +21,7 @@ pub async fn retried_message_comes_again(broker: &dyn Broker) {
     nothing_left(broker, &mut *subscription).await;
 }
 
-/// A delivery that is dropped unsettled, as by a task that panics, comes again.
+/// The message of a delivery that is dropped unsettled, as by a task that panics, is delivered again.
 pub async fn dropped_delivery_comes_again(broker: &dyn Broker) {
     let mut subscription = broker.subscribe(prefetch(1));
     publishing(broker, [message(1)], async {
@@ -33,13 +33,13 @@ pub async fn dropped_delivery_comes_again(broker: &dyn Broker) {
     .await;
 }
 
-/// No more than the prefetched deliveries are unsettled, and settling one lets the next come.
+/// At most `prefetch.messages` deliveries are unsettled, and settling one allows the next.
 pub async fn prefetch_bounds_what_is_unsettled(broker: &dyn Broker) {
     let mut full = broker.subscribe(prefetch(2));
     publishing(broker, (1..=5).map(message), async {
         let first = next(&mut *full).await;
         let second = next(&mut *full).await;
-        // What it may not have is there for another one.
+        // Messages beyond its prefetch are delivered to another subscription.
         let mut other = broker.subscribe(prefetch(1));
         let third = next(&mut *other).await;
         second.ack().await.expect("settled");
@@ -53,7 +53,7 @@ pub async fn prefetch_bounds_what_is_unsettled(broker: &dyn Broker) {
     .await;
 }
 
-/// No more bytes than the limit are unsettled, and settling lets the next come; what is held is told.
+/// At most `prefetch.bytes` are unsettled, settling allows the next delivery, and `prefetch_usage` counts the unsettled ones.
 pub async fn prefetch_bounds_the_bytes_of_what_is_unsettled(broker: &dyn Broker) {
     const MESSAGES: u64 = 12;
     const BODY: usize = 100_000;
@@ -68,7 +68,7 @@ pub async fn prefetch_bounds_the_bytes_of_what_is_unsettled(broker: &dyn Broker)
         let mut missing: BTreeSet<_> = (1..=MESSAGES).collect();
         while !missing.is_empty() {
             let mut held = vec![next(&mut *subscription).await];
-            // A short watch: where the broker is slower, fewer are held, and the limit holds all the more.
+            // Waits shortly. A slower broker has delivered less, so the check cannot fail for slowness.
             let more = Duration::from_millis(300);
             while let Ok(delivery) = tokio::time::timeout(more, subscription.next()).await {
                 held.push(delivery.expect("the broker is open"));
@@ -77,7 +77,7 @@ pub async fn prefetch_bounds_the_bytes_of_what_is_unsettled(broker: &dyn Broker)
             let PrefetchUsage {
                 deliveries, bytes, ..
             } = broker.prefetch_usage();
-            // One more may be on its way.
+            // One more delivery may be under way.
             assert!(deliveries >= held.len() as u64, "{deliveries}");
             assert!((held.len() * BODY..=LIMIT).contains(&usize::try_from(bytes).unwrap_or(usize::MAX)));
             for delivery in held {
@@ -101,7 +101,7 @@ pub async fn prefetch_bounds_the_bytes_of_what_is_unsettled(broker: &dyn Broker)
     until("nothing is held", nothing_held).await;
 }
 
-/// Each message goes to one of the subscriptions, and neither is left out.
+/// Each message is delivered to one of two subscriptions, and both get some.
 pub async fn subscriptions_compete(broker: &dyn Broker) {
     const MESSAGES: u64 = 100;
     let mut one = broker.subscribe(prefetch(1));
@@ -109,7 +109,7 @@ pub async fn subscriptions_compete(broker: &dyn Broker) {
     publishing(broker, (0..MESSAGES).map(message), async {
         let mut arrived = BTreeSet::new();
         while arrived.len() < 100 {
-            // Each holds one before either is settled.
+            // Both subscriptions have a delivery before one is settled.
             let deliveries = [next(&mut *one).await, next(&mut *other).await];
             for delivery in deliveries {
                 assert!(!delivery.redelivered);
@@ -119,7 +119,7 @@ pub async fn subscriptions_compete(broker: &dyn Broker) {
         }
     })
     .await;
-    // Nothing else is left for either.
+    // The queue is empty for both.
     publishing(broker, [MESSAGES, MESSAGES + 1].map(message), async {
         let last = [next(&mut *one).await, next(&mut *other).await];
         for delivery in last {
@@ -130,7 +130,7 @@ pub async fn subscriptions_compete(broker: &dyn Broker) {
     .await;
 }
 
-/// Waiting for the next delivery may be given up at any point without losing one.
+/// `next` is cancel-safe: dropping its future at any point loses no delivery.
 pub async fn given_up_next_loses_nothing(broker: &dyn Broker) {
     let mut subscription = broker.subscribe(prefetch(3));
     publishing(broker, (0..50).map(message), async {
@@ -148,8 +148,8 @@ pub async fn given_up_next_loses_nothing(broker: &dyn Broker) {
     .await;
 }
 
-/// A delivery can be settled after its subscription is gone. What the subscription had not handed out goes to others, also
-/// while the delivery is held.
+/// A delivery can be settled after its subscription was dropped. Deliveries that the subscription had not returned go to others,
+/// even while the delivery is unsettled.
 pub async fn held_delivery_outlives_its_subscription(broker: &dyn Broker) {
     const MESSAGES: u64 = 8;
     let mut leaving = broker.subscribe(prefetch(10));

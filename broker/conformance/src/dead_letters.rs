@@ -1,7 +1,7 @@
 use super::messages::{message, next, nothing_left, number_of, prefetch, publishing, until_dead};
 use broker::{Broker, DeadLetterSelection, OutgoingMessage};
 
-/// A message that can never be processed is kept aside, with the reason and unchanged; its publisher need not care.
+/// A rejected message becomes a dead letter, unchanged and with the reason. Its publish is confirmed.
 pub async fn rejected_message_becomes_a_dead_letter(broker: &dyn Broker) {
     let message = message(1);
     reject(broker, std::slice::from_ref(&message), "no such metric: ttfb").await;
@@ -17,7 +17,7 @@ pub async fn rejected_message_becomes_a_dead_letter(broker: &dyn Broker) {
     assert!(letter.body == message.body);
 }
 
-/// Looking changes nothing: neither which letters there are, nor their order.
+/// Listing changes neither the dead letters nor their order.
 pub async fn listing_leaves_the_letters_where_they_are(broker: &dyn Broker) {
     let messages: Vec<_> = (1..=5).map(message).collect();
     reject(broker, &messages, "wrong").await;
@@ -65,7 +65,7 @@ pub async fn replayed_letters_are_delivered_again(broker: &dyn Broker) {
     assert_eq!(letters.list(10).await.expect("listed"), []);
 }
 
-/// The selected letters are gone for good; the others stay.
+/// The selected letters are deleted; the others stay.
 pub async fn discarded_letters_are_gone(broker: &dyn Broker) {
     let messages: Vec<_> = (1..=3).map(message).collect();
     reject(broker, &messages, "wrong").await;
@@ -91,7 +91,7 @@ pub async fn discarded_letters_are_gone(broker: &dyn Broker) {
     nothing_left(broker, &mut *subscription).await;
 }
 
-/// Of letters that share an id, as many are meant as the id is given, the oldest first.
+/// Where dead letters share an id, each mention of the id selects one of them, the oldest first.
 pub async fn letters_that_share_an_id_are_told_apart(broker: &dyn Broker) {
     let messages = [message(1), message(2), message(1), message(1)];
     reject(broker, &messages, "wrong").await;

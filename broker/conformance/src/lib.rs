@@ -1,9 +1,9 @@
 //! The tests that every backend of the `broker` port must pass.
 //!
-//! Each case takes a broker of its own, whose queues are empty and which nobody else uses, and panics where a promise
-//! of the ports is broken. A backend's tests instantiate all of them by [`conformance_tests!`].
+//! Each case takes a broker of its own with empty queues, and panics where the backend breaks a promise of the port. A backend's
+//! tests instantiate all cases by [`conformance_tests!`].
 //!
-//! The limit of the window is not among them: how it is seen from outside differs by what a confirmation means.
+//! The limit of unconfirmed publishes is not tested here, because a confirmation means something else in each backend.
 
 mod closing;
 mod consuming;
@@ -27,7 +27,7 @@ pub use publishing::{
     thousand_concurrent_publishes_arrive_once,
 };
 
-/// Makes a test of every case. Takes the expression of a future that gives an empty broker of one's own.
+/// Defines a test for every case. Takes an expression of a future that returns an empty broker for the test.
 ///
 /// ```ignore
 /// broker_conformance::conformance_tests!(async { MyBroker::start() });

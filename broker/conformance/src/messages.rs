@@ -7,18 +7,18 @@ use test_patience::{found, soon, until};
 
 use broker::{Broker, BrokerInfo, Delivery, OutgoingMessage, Prefetch, Subscription};
 
-/// Waits until the broker can be published to.
+/// Waits until the link that publishes is ready.
 pub(super) async fn ready(broker: &dyn Broker) {
     let publisher = broker.publisher();
     until("the link becomes ready", async || publisher.link().is_ready()).await;
 }
 
-/// What the broker says of itself, once it answers.
+/// The broker's version and queue depths, as soon as it answers.
 pub(super) async fn info(broker: &dyn Broker) -> BrokerInfo {
     found("the broker's answer", async || broker.info().await.ok()).await
 }
 
-/// Waits until there are so many dead letters. What a look at them held may take a moment to be back.
+/// Waits until there are `number` dead letters. After a listing they may be back in their queue a moment later.
 pub(super) async fn until_dead(broker: &dyn Broker, number: usize) {
     until("the dead letters are there", async || {
         info(broker).await.dead == number as u64
@@ -48,14 +48,14 @@ pub(super) fn message_of(number: u64, body: Bytes) -> OutgoingMessage {
     }
 }
 
-/// Which message was delivered.
+/// The number of the delivered message.
 pub(super) fn number_of(delivery: &Delivery) -> u64 {
     let text = std::str::from_utf8(&delivery.body).expect("a message of this suite");
     let number = text.split(' ').next().expect("a message of this suite");
     number.parse().expect("a message of this suite")
 }
 
-/// Publishes in tasks of their own, and waits until all are confirmed; the other future runs beside it, since a
+/// Publishes each message in a task of its own and waits until all are confirmed. Runs `meanwhile` at the same time, because a
 /// confirmation may need a consumer.
 pub(super) async fn publishing<T>(
     broker: &dyn Broker,
@@ -90,7 +90,7 @@ pub(super) async fn next(subscription: &mut dyn Subscription) -> Delivery {
         .expect("the broker is open")
 }
 
-/// Nothing comes any more: what is published now is the next delivery. Leaves nothing behind.
+/// Checks that the queue is empty: the next delivery is a message that is published now. Leaves the queue empty.
 pub(super) async fn nothing_left(broker: &dyn Broker, subscription: &mut dyn Subscription) {
     const LAST: u64 = 1_000_000;
     publishing(broker, [message(LAST)], async {

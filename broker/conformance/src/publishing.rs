@@ -10,7 +10,7 @@ use super::messages::{
 };
 use broker::Broker;
 
-/// A message is delivered once, unmarked, and leaves nothing behind when it is acknowledged.
+/// A message is delivered once, not marked as redelivered, and is gone when it is acknowledged.
 pub async fn acknowledged_message_is_gone(broker: &dyn Broker) {
     let mut subscription = broker.subscribe(prefetch(10));
     let delivery = publishing(broker, [message(1)], async {
@@ -26,7 +26,7 @@ pub async fn acknowledged_message_is_gone(broker: &dyn Broker) {
     assert!(!info.version.is_empty());
 }
 
-/// Nothing on the way changes a body: every byte, no byte, one frame, several frames.
+/// Bodies arrive unchanged: with every byte value, empty, of one frame, of several frames.
 pub async fn bodies_arrive_bit_for_bit(broker: &dyn Broker) {
     let bodies: Vec<Bytes> = [0, 1, 256, 19_000, 300_001]
         .into_iter()
@@ -48,14 +48,14 @@ pub async fn bodies_arrive_bit_for_bit(broker: &dyn Broker) {
     }
 }
 
-/// A thousand tasks that publish at the same time: each gets its confirmation, and each message arrives once.
+/// A thousand tasks publish at the same time: each gets its confirmation, and each message arrives.
 pub async fn thousand_concurrent_publishes_arrive_once(broker: &dyn Broker) {
     const MESSAGES: u64 = 1000;
     let mut subscription = broker.subscribe(prefetch(100));
     publishing(broker, (0..MESSAGES).map(message), async {
         let mut arrived = BTreeSet::new();
         while arrived.len() < 1000 {
-            // That it was delivered before says nothing: a backend may take back what is on its way to a consumer.
+            // `redelivered` is not checked: a backend may take back a delivery on its way to a consumer.
             let delivery = next(&mut *subscription).await;
             assert!(arrived.insert(number_of(&delivery)), "{delivery:?} came twice");
             delivery.ack().await.expect("settled");
@@ -65,13 +65,13 @@ pub async fn thousand_concurrent_publishes_arrive_once(broker: &dyn Broker) {
     nothing_left(broker, &mut *subscription).await;
 }
 
-/// Publishes that nobody waits for any more keep no place in the window for ever.
+/// A publish whose caller has stopped waiting does not keep its permit forever.
 pub async fn given_up_publishes_wedge_nothing(broker: &dyn Broker) {
     const GIVEN_UP: u64 = 2000;
     ready(broker).await;
     let publisher = broker.publisher();
     for number in 0..GIVEN_UP {
-        // Polled once, and dropped.
+        // Polled once, then dropped.
         let _ = publisher.publish(&message(number)).now_or_never();
     }
     let mut subscription = broker.subscribe(prefetch(100));

@@ -1,4 +1,4 @@
-//! The ports' suite, on the broker in memory.
+//! The conformance tests of the broker port, against the in-process broker.
 
 use broker_in_process::InProcessBroker;
 

@@ -1,4 +1,4 @@
-//! How much the broker in memory takes, and what it says of itself.
+//! The limits of the in-process broker, and the dates of its dead letters.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -75,7 +75,7 @@ async fn dead_letters_are_limited_in_bytes() {
     }
     assert_eq!(dead(&broker).await, ids([2, 3, 4]));
 
-    // What is discarded makes room again.
+    // Discarding frees the bytes.
     let discarded = DeadLetterSelection::Ids(ids([2, 3]));
     broker.dead_letters().discard(&discarded).await.unwrap();
     for number in LETTERS..LETTERS + 2 {
@@ -84,7 +84,7 @@ async fn dead_letters_are_limited_in_bytes() {
     assert_eq!(dead(&broker).await, ids([4, 5, 6]));
 }
 
-/// Makes a dead letter of 20 MiB.
+/// Publishes and rejects a message of 20 MiB.
 async fn reject(broker: &InProcessBroker, subscription: &mut dyn Subscription, number: u8) {
     let message = OutgoingMessage {
         body: vec![0; 20 * 1024 * 1024].into(),

@@ -1,11 +1,12 @@
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use shared_types::Invalid;
-use url::Url;
 
-use super::Variables;
+use super::{
+    Variables,
+    server_url::{UrlVariables, checked},
+};
 use crate::Secret;
 
-/// Which broker, told by whether there is a URL.
+/// The broker: RabbitMQ where a URL or a host is set, else in-process.
 #[derive(Debug, Clone)]
 pub enum BrokerKind {
     /// A RabbitMQ server.
@@ -17,12 +18,12 @@ pub enum BrokerKind {
     InProcess,
 }
 
-/// Where the messages go.
+/// The broker and the queue of batches.
 #[derive(Debug, Clone)]
 pub struct BrokerSettings {
-    /// Which broker.
+    /// The broker.
     pub kind: BrokerKind,
-    /// The queue of batches.
+    /// The name of the queue of batches.
     pub queue: String,
 }
 
@@ -33,8 +34,10 @@ impl BrokerSettings {
     /// The first variable that is refused; passwords are not shown.
     pub fn read(variables: &Variables) -> Result<Self, Invalid> {
         let kind = match (variables.text("AMQP_URL")?, variables.text("RABBITMQ_HOST")?) {
-            (Some(url), _) => from_url(url)?,
-            (None, Some(host)) => from_parts(variables, &host)?,
+            (Some(url), _) => BrokerKind::RabbitMq { url: from_url(url)? },
+            (None, Some(host)) => BrokerKind::RabbitMq {
+                url: VARIABLES.compose(variables, &host, "%2f")?,
+            },
             (None, None) => BrokerKind::InProcess,
         };
         let queue = variables
@@ -48,10 +51,11 @@ impl BrokerSettings {
         Ok(Self { kind, queue })
     }
 
-    /// For services that run as processes of their own: a queue inside one of them would reach no other.
+    /// Checks that the broker connects processes. Services that run as processes of their own need that: an in-process queue
+    /// would reach no other process.
     ///
     /// # Errors
-    /// There is no broker between the processes.
+    /// The broker is in-process.
     pub fn between_processes(&self) -> Result<(), Invalid> {
         match self.kind {
             BrokerKind::RabbitMq { .. } => Ok(()),
@@ -65,40 +69,22 @@ impl BrokerSettings {
     }
 }
 
-fn from_url(url: String) -> Result<BrokerKind, Invalid> {
-    let expected = "amqp://user:password@host:port/vhost or amqps://…";
-    let refused = |found: &str| Err(Invalid::new("AMQP_URL", found, expected));
-    match Url::parse(&url) {
-        Ok(parsed) if !matches!(parsed.scheme(), "amqp" | "amqps") => {
-            refused(&format!("the scheme {}", parsed.scheme()))
-        }
-        Ok(parsed) if parsed.host_str().is_none_or(str::is_empty) => refused("a URL without a host"),
-        Ok(_) => Ok(BrokerKind::RabbitMq {
-            url: Secret::new(url),
-        }),
-        Err(malformed) => refused(&format!("a malformed URL ({malformed})")),
-    }
-}
+const VARIABLES: UrlVariables = UrlVariables {
+    scheme: "amqp",
+    host: "RABBITMQ_HOST",
+    port: "RABBITMQ_PORT",
+    user: "RABBITMQ_USER",
+    password: "RABBITMQ_PASSWORD",
+    default_port: 5672,
+    default_user: "guest",
+    default_password: Some("guest"),
+};
 
-fn from_parts(variables: &Variables, host: &str) -> Result<BrokerKind, Invalid> {
-    let port = super::variables_port(variables, "RABBITMQ_PORT")?.unwrap_or(5672);
-    let user = variables
-        .text("RABBITMQ_USER")?
-        .unwrap_or_else(|| "guest".to_owned());
-    let password = variables.secret("RABBITMQ_PASSWORD", 1)?;
-    let password = password.as_ref().map_or("guest", Secret::expose);
-    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let url = format!(
-        "amqp://{}:{}@{host}:{port}/%2f",
-        encoded(&user),
-        encoded(password)
-    );
-    match Url::parse(&url) {
-        Ok(_) => Ok(BrokerKind::RabbitMq {
-            url: Secret::new(url),
-        }),
-        Err(_) => Err(Invalid::new("RABBITMQ_HOST", host, "a host name or address")),
-    }
+fn from_url(url: String) -> Result<Secret, Invalid> {
+    let expected = "amqp://user:password@host:port/vhost or amqps://…";
+    checked("AMQP_URL", url, &["amqp", "amqps"], expected, |url| {
+        url.host_str().is_none_or(str::is_empty).then_some("host")
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-/// A setting, as it is documented.
+/// The documentation of a setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable {
     /// The environment variable.
@@ -156,8 +156,8 @@ pub const CATALOGUE: &[Variable] = &[
     ),
 ];
 
-/// Variables of others that `llm-bench load-test` reads under the names that their owners gave them. They are documented as ours
-/// are; but one that looks similar is nobody's mistake, because their owners have more of them.
+/// Variables of other products that `llm-bench load-test` reads. They are documented like ours. A similar name is not refused,
+/// because those products have further variables.
 pub const OTHERS: &[Variable] = &[
     variable(
         "OPENAI_API_BASE",
@@ -186,7 +186,7 @@ pub const OTHERS: &[Variable] = &[
     variable("MLFLOW_TRACKING_TOKEN", "none", "instead of user and password"),
 ];
 
-/// Prefixes that nobody else uses: a variable that starts with one and is not in the catalogue is a mistake.
+/// Prefixes that only llm-bench uses. A variable with such a prefix that is not in the catalogue is refused.
 const OWN_PREFIXES: &[&str] = &[
     "SIMULATION_",
     "NUM_DATA_",
@@ -200,7 +200,7 @@ const OWN_PREFIXES: &[&str] = &[
     "SHUTDOWN_GRACE_",
 ];
 
-/// Others' variables that are close to ours.
+/// Variables of other products whose names are similar to ours.
 const FOREIGN: &[&str] = &["RABBITMQ_PASS", "POSTGRES_PASS", "RUST_LOG_STYLE"];
 
 /// Whether the variable is one of llm-bench's own.
@@ -213,7 +213,7 @@ pub(super) fn is_read(name: &str) -> bool {
     is_ours(name) || OTHERS.iter().any(|variable| variable.name == name)
 }
 
-/// The variable that was probably meant by `name`, where `name` is not one of ours but looks like it.
+/// The variable that `name` is probably a misspelling of; `None` where `name` is known or not similar to one of ours.
 pub(super) fn probably_meant(name: &str) -> Option<&'static str> {
     const FARTHEST: usize = 2;
     const SHORTEST: usize = 8;

@@ -10,11 +10,11 @@ use shared_types::Invalid;
 const FILE: &str = ".env";
 const EXPECTED: &str = "lines of NAME=value";
 
-/// What the `.env` file in the working directory says; nothing where there is none.
+/// The variables of the `.env` file in the working directory; empty where there is no file.
 ///
 /// # Errors
-/// It cannot be read, or a line is not of the form `NAME=value`; what the line says is not shown, since it may be
-/// a secret.
+/// The file cannot be read, or a line is not of the form `NAME=value`. The error does not show the line, which may hold a
+/// secret.
 pub(super) fn dot_env() -> Result<BTreeMap<String, String>, Invalid> {
     match fs::read_to_string(FILE) {
         Ok(text) => parse(&text),
@@ -35,7 +35,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, Invalid> {
         match pairs.next() {
             Some(Ok((name, value))) => map.insert(name, value),
             Some(Err(_)) => {
-                let line = first_that_says_something(text, before);
+                let line = first_significant_line(text, before);
                 return Err(Invalid::new(
                     FILE,
                     format_args!("line {line}, which cannot be read"),
@@ -47,9 +47,8 @@ fn parse(text: &str) -> Result<BTreeMap<String, String>, Invalid> {
     }
 }
 
-/// The number, from 1, of the first line after the first `skipped` that is neither empty nor a comment: the parser
-/// passes over those.
-fn first_that_says_something(text: &str, skipped: usize) -> usize {
+/// The number (from 1) of the first line after the first `skipped` lines that is neither empty nor a comment.
+fn first_significant_line(text: &str, skipped: usize) -> usize {
     text.lines()
         .enumerate()
         .skip(skipped)
@@ -58,8 +57,8 @@ fn first_that_says_something(text: &str, skipped: usize) -> usize {
         + 1
 }
 
-/// Gives at most a line at each read, so that `taken` counts the lines that the parser has come to: its errors quote
-/// the line, and do not number it.
+/// Reads at most one line at a time, so that `taken` counts the lines that the parser has read. The parser's errors quote the
+/// line instead of numbering it.
 struct LineByLine<'a> {
     rest: &'a [u8],
     taken: &'a Cell<usize>,

@@ -4,12 +4,12 @@ use shared_types::Invalid;
 
 use super::Variables;
 
-/// Goes before every filter: the start and stop of each of the HTTP server's threads and PostgreSQL's
-/// notices of what exists already are noise, and the AMQP client logs
-/// the whole body of a message that could not be routed. A filter that names these targets itself wins.
+/// Is put before every filter. The HTTP server logs the start and stop of each of its threads, PostgreSQL notices of objects
+/// that exist already, and the AMQP client the whole body of a message that could not be routed. A filter that names one of
+/// these targets overrides this.
 const QUIETED: &str = "actix_server=warn,sqlx::postgres::notice=warn,lapin::returned_messages=off";
 
-/// How a log line looks.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -30,12 +30,12 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
-/// What is logged, and where to.
+/// What is logged, and where.
 #[derive(Debug, Clone)]
 pub struct LogSettings {
     /// The filter, in tracing-subscriber's syntax.
     pub filter: String,
-    /// How console lines look; `None`: pretty on a terminal, else JSON.
+    /// The format; `None` means pretty on a terminal, else JSON.
     pub format: Option<LogFormat>,
     /// Whether to log to standard error.
     pub console: bool,

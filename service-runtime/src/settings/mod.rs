@@ -1,8 +1,8 @@
 //! Settings: the environment, with a `.env` file below it, read once into typed structs.
 //!
-//! They are parsed from a map ([`Variables`]), so no test changes the environment. Every refused value names the
-//! variable, what was found and what is expected; a variable that is almost one of ours is refused too, since
-//! a misspelt setting that silently does nothing is worse than a start that fails.
+//! They are parsed from a map ([`Variables`]), so no test changes the environment. Every error names the variable, what was
+//! found and what is expected. A variable whose name is almost one of ours is refused too: otherwise a misspelt setting would
+//! silently have no effect.
 
 mod broker;
 mod catalogue;
@@ -10,6 +10,7 @@ mod database;
 mod dot_env;
 mod log;
 mod registry;
+mod server_url;
 mod variables;
 
 pub use broker::{BrokerKind, BrokerSettings};
@@ -23,19 +24,19 @@ use std::{path::PathBuf, time::Duration};
 
 use shared_types::Invalid;
 
-/// What every program of llm-bench is told.
+/// The settings that all programs of llm-bench share.
 #[derive(Debug, Clone)]
 pub struct CommonSettings {
-    /// Where the data is.
+    /// The database.
     pub database: DatabaseSettings,
-    /// Where the messages go.
+    /// The broker.
     pub broker: BrokerSettings,
-    /// What is logged, and where to.
+    /// What is logged, and where.
     pub log: LogSettings,
     /// Whether missing migrations are applied at start (`MIGRATE_AT_START`).
     pub migrate_at_start: bool,
-    /// How long requests are still answered after `/readyz` began to refuse (`SHUTDOWN_GRACE_SECONDS`): until whoever
-    /// sends requests has noticed.
+    /// How long requests are still answered after `/readyz` reports the shutdown (`SHUTDOWN_GRACE_SECONDS`), so that load
+    /// balancers notice it first.
     pub shutdown_grace: Duration,
 }
 
@@ -56,7 +57,7 @@ impl CommonSettings {
     }
 }
 
-/// Longer, and the end would look like a process that hangs.
+/// In seconds. A longer shutdown would look like a process that hangs.
 const LONGEST_GRACE: u64 = 300;
 
 /// A duration in whole seconds within `range`.
@@ -73,7 +74,7 @@ pub fn seconds(
     Ok(seconds.map(Duration::from_secs))
 }
 
-/// The directory of the embedded database and keys: `DATA_DIR`, else the platform's.
+/// The directory of the embedded database and keys: `DATA_DIR`, else the platform's data directory.
 ///
 /// # Errors
 /// The platform names none (no home directory) and `DATA_DIR` is not set.
@@ -92,6 +93,6 @@ pub fn data_dir(variables: &Variables) -> Result<PathBuf, Invalid> {
         })
 }
 
-fn variables_port(variables: &Variables, name: &str) -> Result<Option<u16>, Invalid> {
+fn port(variables: &Variables, name: &str) -> Result<Option<u16>, Invalid> {
     variables.parsed(name, "a port from 1 to 65535", |port| *port != 0)
 }

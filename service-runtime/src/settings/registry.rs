@@ -2,8 +2,7 @@ use shared_types::{Invalid, LlmName, RegistrySeed};
 
 use super::Variables;
 
-/// What an empty registry is filled with: the standard metrics, and the LLMs of `LLM_MODELS_STR` or the standard
-/// four.
+/// The initial content of an empty registry: the standard metrics, and the LLMs of `LLM_MODELS_STR` or the standard four.
 ///
 /// # Errors
 /// A name is refused, or there is none.

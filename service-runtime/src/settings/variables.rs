@@ -11,7 +11,7 @@ use crate::Secret;
 
 /// The variables that settings are read from.
 ///
-/// An empty value counts as not set: compose files and Kubernetes manifests pass empty strings for "none".
+/// An empty value counts as not set, because compose files and Kubernetes manifests pass empty strings for unset variables.
 #[derive(Clone)]
 pub struct Variables(BTreeMap<String, String>);
 
@@ -19,7 +19,7 @@ impl Variables {
     /// The process's environment over the `.env` file in the working directory, where there is one.
     ///
     /// # Errors
-    /// The `.env` file cannot be read, a variable is almost one of ours, or one of ours is not Unicode.
+    /// The `.env` file cannot be read, a variable is a misspelling of one of ours, or one of ours is not Unicode.
     pub fn from_process() -> Result<Self, Invalid> {
         let above = std::env::vars_os()
             .filter_map(unicode)
@@ -30,7 +30,7 @@ impl Variables {
     /// The given variables only.
     ///
     /// # Errors
-    /// A variable is almost one of ours.
+    /// A variable is a misspelling of one of ours.
     pub fn from_map(map: impl IntoIterator<Item = (String, String)>) -> Result<Self, Invalid> {
         Self::layered(BTreeMap::new(), map.into_iter().collect())
     }
@@ -44,7 +44,7 @@ impl Variables {
                 format!("perhaps {meant}"),
             ));
         }
-        // Variables that nobody reads mean nothing here, and `config` reads a structure into a name such as FOO.BAR.
+        // Only variables that llm-bench reads: `config` would read a structure into a foreign name such as FOO.BAR.
         let layer = |map: BTreeMap<String, String>| {
             let ours = map.into_iter().filter(|(name, _)| is_read(name));
             Environment::default().source(Some(ours.collect()))
@@ -64,7 +64,7 @@ impl Variables {
             .map_err(|refused: ConfigError| Invalid::new("environment", refused, "variables of text"))
     }
 
-    /// The same variables with `name` set to `value`: what the command line says wins.
+    /// The same variables with `name` set to `value`, for settings from the command line.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl fmt::Display) -> Self {
         self.0.insert(name.to_owned(), value.to_string());
@@ -109,10 +109,10 @@ impl Variables {
         }
     }
 
-    /// A text that must not be seen, of at least `shortest` characters.
+    /// A secret text of at least `shortest` characters.
     ///
     /// # Errors
-    /// It is shorter; the value is not shown.
+    /// It is shorter. The error does not show the value.
     pub fn secret(&self, name: &str, shortest: usize) -> Result<Option<Secret>, Invalid> {
         let Some(raw) = self.raw(name) else {
             return Ok(None);
@@ -127,7 +127,7 @@ impl Variables {
         }
     }
 
-    /// Anything that parses; `expected` is what the error says.
+    /// A value that parses and that `accept` accepts. `expected` describes it in the error.
     ///
     /// # Errors
     /// It does not parse, or `accept` refuses it.
@@ -163,13 +163,14 @@ impl Variables {
 }
 
 impl fmt::Debug for Variables {
-    /// Names only: values may be secret.
+    /// Shows the names only, because values may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// A name that is not Unicode cannot be ours; a value of ours has to be, and nobody reads a value of others.
+/// A variable as text. One with a name that is not Unicode is not ours and is left out. Of foreign variables only the names are
+/// needed, so a value that is not Unicode becomes empty.
 fn unicode((name, value): (OsString, OsString)) -> Option<Result<(String, String), Invalid>> {
     let name = name.into_string().ok()?;
     Some(match value.into_string() {

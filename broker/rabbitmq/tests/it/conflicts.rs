@@ -1,4 +1,4 @@
-//! Settings and topologies that cannot work, until somebody repairs them.
+//! Wrong passwords and conflicting topologies: the backend says what is wrong and works once it is repaired.
 
 use broker::{Broker, LinkState, PublishError};
 use lapin::{
@@ -20,7 +20,7 @@ async fn a_wrong_password_is_said_without_saying_it() {
     let (before, after) = url.rsplit_once('@').expect("a URL with a user");
     let (user, _password) = before.rsplit_once(':').expect("a URL with a password");
     let broker = connect_to(&format!("{user}:canary@{after}"));
-    // On a busy machine the broker may give up an attempt before it has looked at the password.
+    // On a busy machine the broker may close the connection before it has checked the password.
     let is_refused =
         |state: &LinkState| matches!(state, LinkState::Down { reason } if reason.contains("ACCESS_REFUSED"));
     let reason = publish_link(&broker, is_refused).await;

@@ -1,5 +1,5 @@
-//! Brokers that die, freeze, close connections and run out of memory. Each test has a broker of its own. A
-//! start takes seconds, so one test does all that one broker allows.
+//! Brokers that die, freeze, close connections and run out of memory. Each test has a broker of its own. A start takes
+//! seconds, so one test covers several cases.
 
 use std::{
     collections::BTreeSet,
@@ -24,11 +24,10 @@ use crate::{
     waiting::{consume_link, is_blocked, is_down, publish_link},
 };
 
-/// For a publish that is to fail. It has to be longer than a confirmation takes, or no attempt would ever succeed.
+/// The time limit of a publish that is expected to fail. Longer than a confirmation takes, so that attempts can succeed.
 const SHORT: Duration = Duration::from_secs(10);
 
-/// Publishes and consumes before, while and after `fault` happens; nothing may be missing at the end, and the fault must
-/// have been felt.
+/// Publishes and consumes before, during and after `fault`. Checks that every message arrives and that the fault had an effect.
 async fn nothing_is_lost(server: &RabbitMqServer, fault: impl AsyncFn(&RabbitMqServer)) {
     const BEFORE_AND_AFTER: usize = 500;
     let broker = connect_to(server.amqp_url());
@@ -55,7 +54,7 @@ async fn nothing_is_lost(server: &RabbitMqServer, fault: impl AsyncFn(&RabbitMqS
         seen.insert(id_of(&delivery));
         delivery.ack().await.unwrap();
     }
-    // What is delivered meanwhile is taken, so that a fault which is slow to begin leaves no backlog.
+    // Deliveries are consumed meanwhile, so that a fault which begins late leaves no backlog.
     let mut faulting = std::pin::pin!(fault(server));
     loop {
         tokio::select! {
@@ -67,7 +66,7 @@ async fn nothing_is_lost(server: &RabbitMqServer, fault: impl AsyncFn(&RabbitMqS
             }
         }
     }
-    // It may come a moment later: only what is delivered after both links were replaced was delivered after the fault.
+    // The fault may take effect a moment later. Only deliveries after both links were replaced came after the fault.
     let is_felt = || {
         failures.load(Ordering::Relaxed) > 0
             && publisher.statistics().reconnects > 0
@@ -97,8 +96,8 @@ async fn nothing_is_lost(server: &RabbitMqServer, fault: impl AsyncFn(&RabbitMqS
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_when_the_broker_is_killed_and_started_again() {
     let server = private_server().await;
-    // RabbitMQ writes down only some seconds later where it keeps a new quorum queue; killed before that, it has the
-    // queue and can never use it again. Ending in good order writes it down at once.
+    // RabbitMQ stores the location of a new quorum queue only some seconds after the declaration. If it is killed before, the
+    // queue exists and never works again. An orderly stop stores it at once.
     let declaring = connect_to(server.amqp_url());
     publish_link(&declaring, LinkState::is_ready).await;
     declaring.close().await;
@@ -113,15 +112,15 @@ async fn nothing_is_lost_when_the_broker_is_killed_and_started_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_piles_up_when_the_broker_closes_all_connections() {
     let server = private_server().await;
-    what_nobody_takes_does_not_pile_up_over_lost_connections(&server).await;
+    deliveries_that_nobody_takes_do_not_pile_up_over_lost_connections(&server).await;
     nothing_is_lost(&server, async |server| {
         server.close_all_connections("a fault").await.unwrap();
     })
     .await;
 }
 
-/// Each connection delivers anew what nobody takes; it is in memory once.
-async fn what_nobody_takes_does_not_pile_up_over_lost_connections(server: &RabbitMqServer) {
+/// Each new connection delivers the same messages again; only one copy of each stays in memory.
+async fn deliveries_that_nobody_takes_do_not_pile_up_over_lost_connections(server: &RabbitMqServer) {
     const MESSAGES: u64 = 3;
     let broker = connect_to(&server.create_vhost().await.unwrap());
     publish_link(&broker, LinkState::is_ready).await;
@@ -159,7 +158,7 @@ async fn a_frozen_broker_can_be_left_and_is_noticed_and_recovered_from() {
 
     server.freeze().await.unwrap();
     assert!(in_flight.as_mut().now_or_never().is_none());
-    // Closing is bounded also where nobody answers.
+    // Closing has a time limit, also where the broker does not answer.
     let leave = async {
         soon("the end", leaving.close()).await;
         assert!(soon("the end of the subscription", left.next()).await.is_none());
@@ -212,8 +211,8 @@ async fn end_alarm(server: &RabbitMqServer) {
         .unwrap();
 }
 
-/// Publishes one message again and again until the broker says that it accepts none: it says so to a connection when that
-/// publishes, and the alarm comes a moment after it was set. Gives how many attempts were not confirmed.
+/// Publishes one message again and again until the broker blocks the connection. The broker blocks a connection only when it
+/// publishes, and the alarm starts a moment after it was set. Returns the number of unconfirmed attempts.
 async fn publish_until_blocked(publisher: &dyn Publisher, number: u64) -> usize {
     let mut unconfirmed = 0;
     until("the broker blocks", async || {
@@ -225,9 +224,9 @@ async fn publish_until_blocked(publisher: &dyn Publisher, number: u64) -> usize 
 }
 
 async fn a_memory_alarm_blocks_publishing_but_not_consuming(server: &RabbitMqServer) {
-    const WINDOW: usize = 4;
+    const MAX_UNCONFIRMED: usize = 4;
     let mut settings = settings(&server.create_vhost().await.unwrap());
-    settings.max_unconfirmed = NonZeroUsize::new(WINDOW).unwrap();
+    settings.max_unconfirmed = NonZeroUsize::new(MAX_UNCONFIRMED).unwrap();
     settings.publish_timeout = SHORT;
     let broker = RabbitMqBroker::start(settings);
     publish_link(&broker, LinkState::is_ready).await;
@@ -249,9 +248,9 @@ async fn a_memory_alarm_blocks_publishing_but_not_consuming(server: &RabbitMqSer
             other => panic!("found {other:?}"),
         }
     }
-    // One place is taken by the message that met the alarm; by more where the broker was late to say so.
+    // The message that met the alarm holds one permit. It holds more where the broker blocked the connection late.
     assert!(
-        (WINDOW.saturating_sub(met)..WINDOW).contains(&unconfirmed),
+        (MAX_UNCONFIRMED.saturating_sub(met)..MAX_UNCONFIRMED).contains(&unconfirmed),
         "{unconfirmed}, while {met} were before"
     );
     assert_eq!(unavailable, messages.len() - unconfirmed);
@@ -268,7 +267,7 @@ async fn a_memory_alarm_blocks_publishing_but_not_consuming(server: &RabbitMqSer
     broker.close().await;
 }
 
-/// What is in flight when the alarm comes is confirmed after it; meanwhile the queue is emptied.
+/// Publishes that are unconfirmed when the alarm starts are confirmed after it; meanwhile the queue is emptied.
 async fn a_memory_alarm_in_mid_flow_loses_nothing(server: &RabbitMqServer) {
     const QUEUED: u64 = 200;
     const MESSAGES: u64 = 1000;
@@ -288,7 +287,7 @@ async fn a_memory_alarm_in_mid_flow_loses_nothing(server: &RabbitMqServer) {
     );
     let in_flow = tokio::spawn(in_flow);
     begin_alarm(server).await;
-    // The flow may have been faster than the alarm.
+    // All messages may have been published before the alarm took effect.
     publish_until_blocked(&*publisher, MESSAGES).await;
     let one_more = publish_until_confirmed(Arc::clone(&publisher), [batch(MESSAGES)], Arc::clone(&failures));
     let one_more = tokio::spawn(one_more);

@@ -1,4 +1,4 @@
-//! The backend on real brokers.
+//! The backend against real RabbitMQ servers.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod conflicts;

@@ -17,7 +17,7 @@ use shared_types::{
 };
 use test_patience::soon;
 
-/// Before a message is published again.
+/// The delay before a message is published again.
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// The `number`th message of a run: a batch of three values.
@@ -60,7 +60,7 @@ pub(crate) async fn next(subscription: &mut dyn Subscription) -> Delivery {
         .expect("the broker is open")
 }
 
-/// Publishes each message until it is confirmed, many at a time, as the outbox does. Counts the attempts that failed.
+/// Publishes each message until it is confirmed, many at a time, as the outbox does. Returns the number of failed attempts.
 pub(crate) async fn publish_until_confirmed(
     publisher: Arc<dyn Publisher>,
     messages: impl IntoIterator<Item = OutgoingMessage>,
@@ -80,7 +80,7 @@ pub(crate) async fn publish_until_confirmed(
         .await;
 }
 
-/// Acknowledges deliveries until all ids have come; gives how many deliveries it took.
+/// Acknowledges deliveries until all ids have been delivered. Returns the number of deliveries.
 pub(crate) async fn consume_all(
     subscription: &mut dyn Subscription,
     mut missing: BTreeSet<BatchId>,
@@ -90,7 +90,7 @@ pub(crate) async fn consume_all(
         let delivery = next(subscription).await;
         deliveries += 1;
         missing.remove(&id_of(&delivery));
-        // Where the link is lost it comes again; that is what is counted.
+        // Fails where the link is lost. The message is then delivered again and counted once more.
         let _ = delivery.ack().await;
     }
     deliveries

@@ -1,4 +1,4 @@
-//! The limit in bytes, which RabbitMQ does not know: the window follows the sizes of the bodies.
+//! The prefetch limit in bytes. RabbitMQ has no such limit, so the prefetch in messages follows the sizes of the bodies.
 
 use std::{
     collections::BTreeSet,
@@ -17,17 +17,17 @@ use crate::{
     waiting::{publish_link, until_queued},
 };
 
-/// A quarter of what is usual, and bodies to match: the queue writes every byte to disk.
+/// A quarter of the default, with bodies of a quarter of the usual sizes, because the queue writes every byte to disk.
 const BUDGET: usize = 16 * 1024 * 1024;
 const LIMIT: Prefetch = Prefetch {
     messages: NonZeroU16::new(256).expect("not zero"),
     bytes: NonZeroUsize::new(BUDGET).expect("not zero"),
 };
 const LARGE: usize = 250_000;
-/// A micro-batch.
+/// The number of deliveries that are settled together, like a micro-batch.
 const TOGETHER: usize = 128;
 
-/// The `number`th message, of about so many bytes: white space is no part of a batch.
+/// The `number`th message, padded with white space to about `bytes`.
 fn sized(number: u64, bytes: usize) -> OutgoingMessage {
     let mut message = batch(number);
     let mut body = message.body.to_vec();
@@ -45,37 +45,37 @@ fn ids(numbers: impl IntoIterator<Item = u64>) -> BTreeSet<BatchId> {
     numbers.into_iter().map(|number| batch(number).id).collect()
 }
 
-/// So many are delivered while nothing is settled, and no more: the rest of the `queued` ones is in the queue, and the
-/// broker may not have more out. Publishes one message `more`, and notes it as missing.
-async fn all_out(
+/// Checks that exactly `prefetch` of the `queued` messages are delivered while none is settled. Publishes the message `more` and
+/// adds it to `missing`.
+async fn expect_unsettled(
     broker: &RabbitMqBroker,
     subscription: &mut dyn Subscription,
-    window: usize,
+    prefetch: usize,
     queued: u64,
     more: OutgoingMessage,
     missing: &mut BTreeSet<BatchId>,
 ) -> Vec<Delivery> {
-    let mut held = Vec::with_capacity(window);
-    while held.len() < window {
+    let mut held = Vec::with_capacity(prefetch);
+    while held.len() < prefetch {
         held.push(next(subscription).await);
     }
-    let rest = queued - window as u64;
+    let rest = queued - prefetch as u64;
     until_queued(broker, rest).await;
-    // The depth has this value for a moment also where more are delivered after that. Those are out before this one is
+    // The queue may have this depth for a moment and deliver more after that. All are delivered before the next publish is
     // confirmed.
     missing.insert(more.id);
     queue_up(broker, [more]).await;
     until_queued(broker, rest + 1).await;
-    until("no more is held than the window", async || {
-        broker.prefetch_usage().deliveries == window as u64
+    until("the prefetch is used up", async || {
+        broker.prefetch_usage().deliveries == prefetch as u64
     })
     .await;
-    assert!(broker.prefetch_usage().prefetch <= window as u64);
+    assert!(broker.prefetch_usage().prefetch <= prefetch as u64);
     held
 }
 
-/// Acknowledges, and takes the ids out of `missing`: none comes twice. That one was delivered before says nothing: RabbitMQ
-/// marks so what it takes back itself because its consumer was cancelled on the way.
+/// Acknowledges the deliveries and removes their ids from `missing`: no id may be settled twice. `redelivered` is not checked,
+/// because RabbitMQ sets it too where it takes back a delivery on its way to a cancelled consumer.
 async fn settle(held: impl IntoIterator<Item = Delivery>, missing: &mut BTreeSet<BatchId>) {
     let acks = held.into_iter().map(|delivery| {
         assert!(missing.remove(&id_of(&delivery)), "came twice");
@@ -111,10 +111,18 @@ async fn a_backlog_of_large_bodies_stays_within_the_budget() {
     let mut subscription = broker.subscribe(LIMIT);
     let mut missing = ids(0..MESSAGES);
 
-    // As full as it gets: nothing is settled.
-    let window = BUDGET / 4 * 3 / LARGE;
+    // The prefetch is fully used, because nothing is settled.
+    let prefetch = BUDGET / 4 * 3 / LARGE;
     let more = sized(MESSAGES, LARGE);
-    let held = all_out(&broker, &mut *subscription, window, MESSAGES, more, &mut missing).await;
+    let held = expect_unsettled(
+        &broker,
+        &mut *subscription,
+        prefetch,
+        MESSAGES,
+        more,
+        &mut missing,
+    )
+    .await;
     settle(held, &mut missing).await;
 
     take_all(&broker, &mut *subscription, &mut missing).await;
@@ -122,24 +130,32 @@ async fn a_backlog_of_large_bodies_stays_within_the_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn small_bodies_reach_the_whole_window() {
+async fn small_bodies_reach_the_whole_prefetch() {
     const MESSAGES: u64 = 600;
     let broker = connected().await;
     queue_up(&broker, (0..MESSAGES).map(|number| sized(number, 20_000))).await;
     let mut subscription = broker.subscribe(LIMIT);
     let mut missing = ids(0..MESSAGES);
-    let window = LIMIT.messages.get().into();
+    let prefetch = LIMIT.messages.get().into();
     let more = sized(MESSAGES, 20_000);
-    let held = all_out(&broker, &mut *subscription, window, MESSAGES, more, &mut missing).await;
+    let held = expect_unsettled(
+        &broker,
+        &mut *subscription,
+        prefetch,
+        MESSAGES,
+        more,
+        &mut missing,
+    )
+    .await;
     assert_eq!(broker.prefetch_usage().prefetch, u64::from(LIMIT.messages.get()));
     settle(held, &mut missing).await;
     take_all(&broker, &mut *subscription, &mut missing).await;
     broker.close().await;
 }
 
-/// What was delivered by the consumers that are cancelled is settled like the rest, and once.
+/// Deliveries of cancelled consumers are settled like the others, and only once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn larger_bodies_shrink_the_window_and_what_is_held_stays_valid() {
+async fn larger_bodies_shrink_the_prefetch_and_unsettled_deliveries_stay_valid() {
     const SMALL: u64 = 600;
     const MESSAGES: u64 = 800;
     let url = empty_vhost().await;
@@ -147,13 +163,13 @@ async fn larger_bodies_shrink_the_window_and_what_is_held_stays_valid() {
     queue_up(&broker, (0..SMALL).map(|number| sized(number, 20_000))).await;
     let mut subscription = broker.subscribe(LIMIT);
     let mut missing = ids(0..MESSAGES);
-    let window = LIMIT.messages.get().into();
+    let prefetch = LIMIT.messages.get().into();
     let more = sized(MESSAGES + 900, 20_000);
-    let mut held = all_out(&broker, &mut *subscription, window, SMALL, more, &mut missing).await;
+    let mut held = expect_unsettled(&broker, &mut *subscription, prefetch, SMALL, more, &mut missing).await;
     assert_eq!(broker.prefetch_usage().prefetch, u64::from(LIMIT.messages.get()));
 
     queue_up(&broker, (SMALL..MESSAGES).map(|number| sized(number, LARGE))).await;
-    // The youngest consumers' are kept over the change.
+    // The deliveries of the youngest consumers stay unsettled while those consumers are cancelled.
     let kept = held.split_off(TOGETHER);
     settle(held, &mut missing).await;
     while broker.prefetch_usage().prefetch > (BUDGET / LARGE) as u64 {
@@ -164,7 +180,7 @@ async fn larger_bodies_shrink_the_window_and_what_is_held_stays_valid() {
     assert!(missing.is_empty());
     assert!(broker.prefetch_usage().prefetch <= (BUDGET / LARGE) as u64);
 
-    // And it opens again once large bodies are forgotten.
+    // The prefetch grows again when the large bodies are no longer recent.
     let more = MESSAGES..MESSAGES + 900;
     queue_up(&broker, more.clone().map(batch)).await;
     let mut missing = ids(more);
@@ -172,13 +188,13 @@ async fn larger_bodies_shrink_the_window_and_what_is_held_stays_valid() {
         settle([next(&mut *subscription).await], &mut missing).await;
     }
     let more = batch(MESSAGES + 901);
-    let held = all_out(&broker, &mut *subscription, window, 300, more, &mut missing).await;
+    let held = expect_unsettled(&broker, &mut *subscription, prefetch, 300, more, &mut missing).await;
     settle(held, &mut missing).await;
     take_all(&broker, &mut *subscription, &mut missing).await;
     assert_eq!(broker.consume_statistics().reconnects, 0);
     broker.close().await;
 
-    // What was not settled would be back, and come first.
+    // An unsettled message would be requeued and delivered first.
     const MARKER: u64 = u32::MAX as u64;
     let again = connect_to(&url);
     let mut subscription = again.subscribe(LIMIT);

@@ -1,4 +1,4 @@
-//! Queues and bindings that vanish under us.
+//! Queues and bindings that are deleted while they are used.
 
 use std::{
     sync::{
@@ -72,7 +72,7 @@ async fn an_unroutable_message_is_refused_until_the_topology_is_back() {
     let operator = Operator::at(&url).await;
     let publisher = broker.publisher();
     for attempt in 0..2 {
-        // The topology may be declared once more for what was refused before: then it is taken away again.
+        // An earlier refusal may still cause another declaration of the topology. Then the binding is removed again.
         let refused = found("a refusal", async || {
             if attempt == 0 {
                 operator.unbind().await;
@@ -92,7 +92,8 @@ async fn an_unroutable_message_is_refused_until_the_topology_is_back() {
     broker.close().await;
 }
 
-/// Returned messages are hard to attribute (see `publishing::confirms`): whatever is confirmed must be in the queue.
+/// The AMQP client attributes returned messages to the wrong publishes (see `publishing::confirm_resolver`). Every confirmed
+/// message must be in the queue all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_confirmed_while_bindings_vanish_is_in_the_queue() {
     const MESSAGES: u64 = 5000;
@@ -104,7 +105,7 @@ async fn what_is_confirmed_while_bindings_vanish_is_in_the_queue() {
     let (published, failures) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
     let messages = {
         let (published, failures) = (Arc::clone(&published), Arc::clone(&failures));
-        // And more of them until one was refused.
+        // Until at least one was refused.
         (0..)
             .take_while(move |number| *number < MESSAGES || failures.load(Ordering::Relaxed) == 0)
             .inspect(move |_| {
@@ -150,7 +151,7 @@ async fn a_subscription_survives_the_deletion_of_its_queue() {
     fresh.ack().await.unwrap();
     stale.ack().await.expect_err("its queue is gone");
 
-    // A purge closes nothing: what is published after it arrives.
+    // A purge closes no connection: messages published after it arrive.
     operator
         .channel
         .queue_purge(QUEUE.into(), QueuePurgeOptions::default())

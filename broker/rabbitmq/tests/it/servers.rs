@@ -22,7 +22,7 @@ pub(crate) async fn empty_vhost() -> String {
         .expect("a virtual host")
 }
 
-/// With limits that only a fault reaches, on a slow and busy machine too.
+/// Settings with time limits that only a fault exceeds, on a slow and busy machine too.
 pub(crate) fn settings(url: &str) -> RabbitMqSettings {
     let mut settings = default_settings(url);
     settings.connect_timeout = patience();
@@ -31,12 +31,12 @@ pub(crate) fn settings(url: &str) -> RabbitMqSettings {
     settings
 }
 
-/// With the limits that are deployed, for faults that are noticed because a limit is reached.
+/// Settings with the default time limits, for faults that are detected by a time limit.
 pub(crate) fn default_settings(url: &str) -> RabbitMqSettings {
     RabbitMqSettings::new(url, QUEUE).expect("the server's own URL")
 }
 
-/// A server of the test's own, to be hurt. With the management plugin, which makes virtual hosts quickly.
+/// A private server, into which the test injects faults. It has the management plugin, which creates virtual hosts quickly.
 pub(crate) async fn private_server() -> RabbitMqServer {
     let options = RabbitMqOptions {
         management: true,

@@ -29,7 +29,7 @@ async fn our_largest_message_fits_and_a_larger_one_harms_only_itself() {
     publish_link(&broker, LinkState::is_ready).await;
     let publisher = broker.publisher();
 
-    // The longest text that a double has.
+    // A double with the longest decimal representation.
     let largest = batch_of(1, vec![-1.234_567_890_123_456_7e-300; MAX_VALUES]);
     assert!(largest.body.len() < bytes / 2, "{} bytes", largest.body.len());
     publisher.publish(&largest).await.unwrap();

@@ -1,4 +1,4 @@
-//! Queues that exist and do not do their work: full, silent, without the consumer that believes in them.
+//! Queues that exist and do not work: they are full, do not answer, or have forgotten their consumer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     waiting::{consume_link, publish_link},
 };
 
-/// One server for all, because a start takes seconds, and all at once, because most of it is waiting for limits.
+/// The cases share one server, because a start takes seconds, and run at once, because they mostly wait for time limits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queues_that_do_not_do_their_work_are_noticed_and_used_again() {
     const STOPPED: [&str; 2] = [
@@ -46,7 +46,7 @@ fn vhost_of(url: &str) -> &str {
     url.rsplit_once('/').expect("a URL with a virtual host").1
 }
 
-/// Runs Erlang on the node, with the queue as `Queue`.
+/// Evaluates an Erlang expression on the node. The variable `Queue` is the queue.
 async fn with_queue(server: &RabbitMqServer, url: &str, expression: &str) {
     let lookup = format!(
         "{{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{}\">>, queue, <<\"{QUEUE}\">>)), {expression}",
@@ -91,7 +91,7 @@ async fn a_full_queue_refuses_and_takes_again_when_there_is_room(server: &Rabbit
     );
     assert!(publisher.link().is_ready(), "the link is not at fault");
 
-    // While it is full, nothing that was accepted is lost, and nothing that was refused is in it.
+    // The full queue holds every confirmed message and no refused one.
     let again = publish_until_confirmed(Arc::clone(&publisher), vec![batch(accepted)], Arc::default());
     let again = tokio::spawn(again);
     let mut subscription = subscribe(&broker, 1);
@@ -105,7 +105,7 @@ async fn a_full_queue_refuses_and_takes_again_when_there_is_room(server: &Rabbit
     broker.close().await;
 }
 
-/// The channel stays open and the stream of deliveries silent: no event tells the consumer.
+/// The broker forgets the consumer. The channel stays open and no event says so.
 async fn a_consumer_that_the_queue_has_forgotten_begins_anew(server: &RabbitMqServer) {
     let url = server.create_vhost().await.unwrap();
     let mut settings = default_settings(&url);
@@ -135,14 +135,14 @@ async fn a_consumer_that_the_queue_has_forgotten_begins_anew(server: &RabbitMqSe
     broker.close().await;
 }
 
-/// A queue whose process is gone, or does nothing: as after a `kill -9` right after the declaration.
+/// A queue whose process is gone or hangs, as after a `kill -9` right after the declaration.
 async fn a_queue_that_does_not_answer_is_named_and_waited_for(
     server: &RabbitMqServer,
     [fault, cure]: [&str; 2],
     said: String,
 ) {
     let url = server.create_vhost().await.unwrap();
-    // The limit for the queue's answer is that for connecting too, so it is not shortened.
+    // The limit for the queue's answer is also the limit for connecting, so it is not shortened.
     let broker = RabbitMqBroker::start(default_settings(&url));
     publish_link(&broker, LinkState::is_ready).await;
     publish_until_confirmed(broker.publisher(), [batch(1)], Arc::default()).await;
@@ -161,7 +161,7 @@ async fn a_queue_that_does_not_answer_is_named_and_waited_for(
     broker.close().await;
 }
 
-/// The queue stops in the middle: neither its publishers nor its consumers hear of it.
+/// The queue stops working while messages flow. Neither its publishers nor its consumers are told.
 async fn a_queue_that_stops_in_mid_flow_is_recovered_from(server: &RabbitMqServer, [fault, cure]: [&str; 2]) {
     let url = server.create_vhost().await.unwrap();
     let mut settings = default_settings(&url);

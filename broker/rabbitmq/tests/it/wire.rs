@@ -1,4 +1,4 @@
-//! What other programs see of us, and we of them.
+//! Messages to and from other programs.
 
 use broker::{Broker, DeadLetterSelection, LinkState};
 use lapin::{
@@ -61,7 +61,7 @@ async fn a_batch_carries_the_properties_of_the_contract() {
     broker.close().await;
 }
 
-/// It publishes to the queue by its name, without properties, and can start before anything of ours.
+/// An older producer publishes to the queue by its name, without properties, and may start before our services.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_producer_is_understood() {
     let url = empty_vhost().await;
@@ -87,7 +87,7 @@ async fn an_older_producer_is_understood() {
     delivery.reject("for once").await.unwrap();
     let letters = broker.dead_letters();
     assert_eq!(letters.list(1).await.unwrap()[0].routing_key, QUEUE);
-    // What the look held may take a moment to be back.
+    // The listed letters may be back in the queue a moment later.
     until("the letter is replayed", async || {
         !letters
             .replay(&DeadLetterSelection::All)

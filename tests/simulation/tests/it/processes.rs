@@ -12,7 +12,7 @@ use benchmark_service::Consumer;
 use broker::Broker;
 use outbox::{Outbox, OutboxMetrics, OutboxSettings};
 use prometheus::Registry;
-use service_runtime::lifecycle::{EndedBadly, Lifecycle};
+use service_runtime::lifecycle::{Lifecycle, ShutdownError};
 use shared_types::Clock;
 use storage::{Reconciliation, Storage};
 use tokio::sync::Notify;
@@ -141,8 +141,8 @@ impl Slot {
             biased;
             () = process.died() => return self.clear_up_after(process, life),
             ended = life.drained() => match ended {
-                Ok(()) | Err(EndedBadly::Overdue(_)) => {}
-                Err(error @ EndedBadly::Crashed(_)) => process.world.violated(format!("{}: {error}", process.name)),
+                Ok(()) | Err(ShutdownError::Overdue(_)) => {}
+                Err(error @ ShutdownError::Crashed(_)) => process.world.violated(format!("{}: {error}", process.name)),
             },
         }
         process.ended();
