@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     arrivals::{TraceArrivals, TraceArrivalsError},
+    evenly_spread::amount_within,
     histograms::{duration_histogram, nanos, p99_s, seconds_at},
     plan::{Load, Plan, Stop},
     record::{FinishedRequest, RequestRecord},
@@ -279,25 +280,16 @@ fn quantiles(nanos: &Histogram<u64>) -> ErrorQuantiles {
 /// In the steady window: what would have come with the server's times alone, and what came. The tokens of a request are
 /// taken as spread evenly from its first to its last.
 fn tokens_per_s(plan: &Plan, measurements: &RunMeasurements, finished: &[FinishedRequest]) -> (f64, f64) {
-    let window = (
-        measurements.ramp_end,
-        measurements.last_begun.unwrap_or(measurements.ramp_end),
-    );
-    let window_s = window.1.saturating_since(window.0).as_secs_f64();
-    if window_s == 0.0 {
+    let seconds = |moment: MonotonicTime| moment.saturating_since(measurements.started).as_secs_f64();
+    let ramp_end = measurements.ramp_end;
+    let window = [ramp_end, measurements.last_begun.unwrap_or(ramp_end)].map(seconds);
+    let window_s = window[1] - window[0];
+    if window_s <= 0.0 {
         return (0.0, 0.0);
     }
     let generating = ITL * (TOKENS - 1);
     let in_window = |first: MonotonicTime, last: MonotonicTime, tokens: u32| {
-        let overlap = last.min(window.1).saturating_since(first.max(window.0));
-        let all = last.saturating_since(first).as_secs_f64();
-        if all > 0.0 {
-            f64::from(tokens) * overlap.as_secs_f64() / all
-        } else if (window.0..=window.1).contains(&first) {
-            f64::from(tokens)
-        } else {
-            0.0
-        }
+        amount_within(f64::from(tokens), [first, last].map(seconds), window)
     };
     let records = || finished.iter().map(|finished| &finished.record);
     let came = |record: &RequestRecord| {

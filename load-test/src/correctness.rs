@@ -6,31 +6,9 @@ pub const LARGEST: u32 = 10_000;
 /// The test asks for the most likely answer; the user's own sampling parameters override it.
 pub const TEMPERATURE: f64 = 0.0;
 
-const SMALL: [&str; 20] = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-];
-const TENS: [&str; 10] = [
-    "", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety",
-];
+const SMALL: &str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen \
+                     seventeen eighteen nineteen";
+const TENS_FROM_TWENTY: &str = "twenty thirty forty fifty sixty seventy eighty ninety";
 
 /// What is asked, word for word as LLMPerf does.
 ///
@@ -88,17 +66,28 @@ fn words(number: u32) -> String {
 fn below_thousand(number: u32) -> String {
     match (number / 100, number % 100) {
         (0, rest) => below_hundred(rest),
-        (hundreds, 0) => format!("{} hundred", SMALL[hundreds as usize]),
-        (hundreds, rest) => format!("{} hundred and {}", SMALL[hundreds as usize], below_hundred(rest)),
+        (hundreds, 0) => format!("{} hundred", small(hundreds)),
+        (hundreds, rest) => format!("{} hundred and {}", small(hundreds), below_hundred(rest)),
     }
 }
 
 fn below_hundred(number: u32) -> String {
     match (number / 10, number % 10) {
-        (0..2, _) => SMALL[number as usize].to_owned(),
-        (tens, 0) => TENS[tens as usize].to_owned(),
-        (tens, ones) => format!("{}-{}", TENS[tens as usize], SMALL[ones as usize]),
+        (0..2, _) => small(number).to_owned(),
+        (tens, 0) => ten(tens).to_owned(),
+        (tens, ones) => format!("{}-{}", ten(tens), small(ones)),
     }
+}
+
+fn small(number: u32) -> &'static str {
+    SMALL.split(' ').nth(number as usize).unwrap_or_default()
+}
+
+fn ten(tens: u32) -> &'static str {
+    TENS_FROM_TWENTY
+        .split(' ')
+        .nth(tens as usize - 2)
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

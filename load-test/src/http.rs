@@ -2,11 +2,12 @@
 //!
 //! With ureq, because reqwest without aws-lc requires every program that has any reqwest client to install a TLS provider first.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::Read as _, sync::Arc, time::Duration};
 
 use tokio_rustls::rustls::crypto::ring;
 use ureq::{
     Agent,
+    http::{HeaderName, Method, Request, Response},
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
@@ -34,4 +35,27 @@ pub fn agent(timeout: Duration) -> Agent {
         .user_agent(concat!("llm-bench/", env!("CARGO_PKG_VERSION")))
         .build()
         .new_agent()
+}
+
+/// Sends a request; a body is sent with `POST` or `PUT` only. Of the answer's body at most `longest` bytes are read.
+pub(crate) fn send(
+    agent: &Agent,
+    method: Method,
+    url: &str,
+    headers: impl IntoIterator<Item = (HeaderName, String)>,
+    body: Option<Vec<u8>>,
+    longest: u64,
+) -> Result<Response<Vec<u8>>, ureq::Error> {
+    let mut request = Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(name, value);
+    }
+    let answer = match body {
+        None => agent.run(request.body(())?)?,
+        Some(body) => agent.run(request.body(body)?)?,
+    };
+    let (parts, answer) = answer.into_parts();
+    let mut body = Vec::new();
+    answer.into_reader().take(longest).read_to_end(&mut body)?;
+    Ok(Response::from_parts(parts, body))
 }

@@ -17,8 +17,14 @@ mod text;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use shared_types::Direction;
 
-use crate::report::{Report, distribution::Distribution, window::WindowKind};
+use crate::report::{
+    Report,
+    distribution::Distribution,
+    metrics::{REPORT_METRICS, ReportMetric},
+    window::WindowKind,
+};
 use significance::{Estimate, fisher_exact, holm, two_estimates, welch};
 
 /// A difference is called where chance would bring it about less often.
@@ -234,18 +240,11 @@ fn differences(a: &Report, b: &Report) -> Vec<String> {
         .collect()
 }
 
-/// Which direction is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Better {
-    Lower,
-    Higher,
-}
-
 /// A figure before the correction for the number of figures.
 #[derive(Debug)]
 struct MetricTest {
     metric: String,
-    better: Better,
+    better: Direction,
     a: Option<f64>,
     b: Option<f64>,
     p_value: Option<f64>,
@@ -278,7 +277,7 @@ impl MetricTest {
         if relative.is_some_and(|relative| relative.abs() < threshold) {
             return Finding::BelowThreshold;
         }
-        if (b < a) == (self.better == Better::Lower) {
+        if (b < a) == (self.better == Direction::Lower) {
             Finding::Better
         } else {
             Finding::Worse
@@ -287,27 +286,18 @@ impl MetricTest {
 }
 
 fn tests_of_metrics(a: &Report, b: &Report) -> Vec<MetricTest> {
-    let distributions = [
-        ("ttft_s", Better::Lower, &a.ttft_s, &b.ttft_s),
-        (
-            "ttft_from_intended_s",
-            Better::Lower,
-            &a.ttft_from_intended_s,
-            &b.ttft_from_intended_s,
-        ),
-        ("tpot_s", Better::Lower, &a.tpot_s, &b.tpot_s),
-        ("e2e_latency_s", Better::Lower, &a.e2e_latency_s, &b.e2e_latency_s),
-        (
-            "e2e_from_intended_s",
-            Better::Lower,
-            &a.e2e_from_intended_s,
-            &b.e2e_from_intended_s,
-        ),
-        ("tps", Better::Higher, &a.tps, &b.tps),
-    ];
-    let mut tests_of_metrics: Vec<_> = distributions
-        .into_iter()
-        .flat_map(|(name, better, a, b)| [Some(means(name, better, a, b)), p99s(name, better, a, b)])
+    let of_metric = |metric: &ReportMetric| {
+        let (a, b) = ((metric.of)(a), (metric.of)(b));
+        let better = metric.better?;
+        Some([
+            Some(means(metric.key, better, a, b)),
+            p99s(metric.key, better, a, b),
+        ])
+    };
+    let mut tests_of_metrics: Vec<_> = REPORT_METRICS
+        .iter()
+        .filter_map(of_metric)
+        .flatten()
         .flatten()
         .collect();
     tests_of_metrics.push(shares(
@@ -327,7 +317,7 @@ fn tests_of_metrics(a: &Report, b: &Report) -> Vec<MetricTest> {
     tests_of_metrics
 }
 
-fn means(name: &str, better: Better, a: &Distribution, b: &Distribution) -> MetricTest {
+fn means(name: &str, better: Direction, a: &Distribution, b: &Distribution) -> MetricTest {
     let moments = |figures: &Distribution| Some((figures.n, figures.mean?, figures.stddev?));
     MetricTest {
         metric: format!("{name} mean"),
@@ -340,8 +330,8 @@ fn means(name: &str, better: Better, a: &Distribution, b: &Distribution) -> Metr
 
 /// `None` where a run does not support the percentile, and where it is the best that users saw, not the worst: the mean says
 /// what there is to say.
-fn p99s(name: &str, better: Better, a: &Distribution, b: &Distribution) -> Option<MetricTest> {
-    if better == Better::Higher {
+fn p99s(name: &str, better: Direction, a: &Distribution, b: &Distribution) -> Option<MetricTest> {
+    if better == Direction::Higher {
         return None;
     }
     let estimate = |figures: &Distribution| {
@@ -364,7 +354,7 @@ fn shares(name: &str, a: (u64, u64), b: (u64, u64)) -> MetricTest {
     let share = |(part, whole): (u64, u64)| (whole > 0).then(|| part as f64 / whole as f64);
     MetricTest {
         metric: name.to_owned(),
-        better: Better::Higher,
+        better: Direction::Higher,
         a: share(a),
         b: share(b),
         p_value: share(a).and(share(b)).map(|_| fisher_exact(a, b)),

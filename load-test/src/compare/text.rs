@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
 use super::{Comparison, Finding, MetricComparison};
-use crate::report::text::{duration, number};
+use crate::report::format::{duration, number};
 
 pub(super) fn text(comparison: &Comparison) -> String {
     let mut lines: Vec<String> = comparison

@@ -8,7 +8,8 @@ use crate::{
     record::Class,
     report::{
         distribution::FEWEST_FOR_P99,
-        text::{class_name, duration, number},
+        format::{duration, number},
+        text::class_name,
     },
     run::ProgressSnapshot,
 };

@@ -1,6 +1,7 @@
 //! Values put into a bounded number of bins.
 
 use super::axis::{Axis, round_step};
+use crate::evenly_spread::amount_within;
 
 /// The share of values on either side that an axis may leave out.
 const OUTERMOST: f64 = 0.01;
@@ -96,48 +97,37 @@ impl TimeBins {
     }
 }
 
-/// Amounts that each came evenly over some time, as a rate in each part of the run.
+/// Amounts that each come evenly over some time, summed in each time bin.
 pub(super) struct RateSeries {
     bins: TimeBins,
-    in_part: Vec<f64>,
-    /// Changes of the rate that holds over whole parts.
-    steps: Vec<f64>,
+    amounts: Vec<f64>,
 }
 
 impl RateSeries {
     pub(super) fn over(bins: TimeBins) -> Self {
         Self {
             bins,
-            in_part: vec![0.0; bins.number],
-            steps: vec![0.0; bins.number + 1],
+            amounts: vec![0.0; bins.number],
         }
     }
 
-    /// Adds `amount`, spread evenly from one moment to another.
+    /// Adds `amount`, spread evenly from one moment to another. Moments outside of all bins belong to the first or the last.
     pub(super) fn add(&mut self, amount: f64, from_s: f64, to_s: f64) {
         let (first, last) = (self.bins.bin(from_s), self.bins.bin(to_s));
-        if first == last || to_s <= from_s {
-            self.in_part[first] += amount;
+        if first == last {
+            self.amounts[first] += amount;
             return;
         }
-        let rate = amount / (to_s - from_s);
-        self.in_part[first] += rate * (self.bins.start_s(first + 1) - from_s);
-        self.in_part[last] += rate * (to_s - self.bins.start_s(last));
-        self.steps[first + 1] += rate;
-        self.steps[last] -= rate;
+        for bin in first..=last {
+            let window = [self.bins.start_s(bin), self.bins.start_s(bin + 1)];
+            self.amounts[bin] += amount_within(amount, [from_s, to_s], window);
+        }
     }
 
-    /// The mean rate in each part, per second.
+    /// The mean rate in each bin, per second.
     pub(super) fn per_second(self) -> Vec<f64> {
-        let mut rate = 0.0;
-        let parts = self.in_part.iter().zip(&self.steps);
-        parts
-            .map(|(amount, step)| {
-                rate += step;
-                // Rates that were added and taken away again may leave a little less than nothing.
-                (amount / self.bins.width_s + rate).max(0.0)
-            })
-            .collect()
+        let width_s = self.bins.width_s;
+        self.amounts.into_iter().map(|amount| amount / width_s).collect()
     }
 }
 

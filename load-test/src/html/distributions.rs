@@ -14,8 +14,8 @@ use crate::{
     report::{
         Report,
         distribution::Distribution,
+        format::{duration, number},
         request_metrics::{end_to_end, time_per_output_token, time_to_first_token, tokens_per_second},
-        text::{duration, number},
     },
 };
 

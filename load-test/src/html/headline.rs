@@ -8,7 +8,8 @@ use super::tables::{MOST_ROWS, text};
 use crate::report::{
     Report,
     distribution::{Distribution, FEWEST_FOR_P99},
-    text::{duration, measured, number, objectives},
+    format::{duration, number},
+    text::{measured, objectives},
 };
 
 pub(super) fn header(report: &Report) -> Markup {

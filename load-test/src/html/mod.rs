@@ -23,10 +23,7 @@ use precise_time::MonotonicTime;
 
 use crate::{
     record::RequestRecord,
-    report::{
-        Report,
-        text::{duration, too_short},
-    },
+    report::{Report, format::duration, text::too_short},
 };
 
 use plotted::PlottedRun;

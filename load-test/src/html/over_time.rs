@@ -8,7 +8,7 @@ use super::{
     plot::{BOTTOM, LabelledAxis, Plot, TOP, px},
     plotted::{Latency, LatencyBin, MOST_DOTS, PlottedRun, Timeline},
 };
-use crate::report::text::{duration, number};
+use crate::report::format::{duration, number};
 
 /// How high the marks of failures are, in the drawing's units.
 const FAILURE_MARK: f64 = 7.0;
@@ -133,65 +133,72 @@ fn failure_marks(run: &PlottedRun<'_>, timeline: &Timeline, plot: &Plot) -> Mark
 }
 
 fn in_flight(run: &PlottedRun<'_>, timeline: &Timeline) -> Markup {
-    let plot = rate_plot(timeline, &[&timeline.in_flight], "requests in flight");
-    let content = html! {
-        (regions(run, &plot))
-        path class="line first" d=(course(timeline, &plot, &timeline.in_flight)) {}
-    };
-    let most = timeline.in_flight.iter().copied().fold(0.0, f64::max);
     let label = format!(
         "Requests in flight over the run: at most {} on the average of a part.",
-        number(most)
+        number(highest(&timeline.in_flight))
     );
+    let lines = [("first", timeline.in_flight.as_slice())];
     let caption = html! { "Mean of each " (duration(timeline.bins.width_s)) "." };
-    figure("Requests in flight", &plot.draw(&label, &content), &caption)
+    let plot = lines_over_time(run, timeline, "requests in flight", &lines, &label);
+    figure("Requests in flight", &plot, &caption)
 }
 
 fn ended(run: &PlottedRun<'_>, timeline: &Timeline) -> Markup {
-    let plot = rate_plot(
-        timeline,
-        &[&timeline.ok_per_s, &timeline.failed_per_s],
-        "requests per second",
-    );
     let failed = run.failures().count();
-    let content = html! {
-        (regions(run, &plot))
-        path class="line first" d=(course(timeline, &plot, &timeline.ok_per_s)) {}
-        @if failed > 0 { path class="line bad" d=(course(timeline, &plot, &timeline.failed_per_s)) {} }
-    };
     let label = format!(
         "Requests that ended per second over the run: {} answered in full, {failed} failed.",
         run.records.len() - failed
     );
+    let mut lines = vec![("first", timeline.ok_per_s.as_slice())];
+    if failed > 0 {
+        lines.push(("bad", &timeline.failed_per_s));
+    }
     let caption = html! {
         (key("first", "answered in full"))
         @if failed > 0 { " " (key("bad", "failed")) }
         " Mean of each " (duration(timeline.bins.width_s)) "."
     };
-    figure("Requests ended", &plot.draw(&label, &content), &caption)
+    let plot = lines_over_time(run, timeline, "requests per second", &lines, &label);
+    figure("Requests ended", &plot, &caption)
 }
 
 fn tokens(run: &PlottedRun<'_>, timeline: &Timeline) -> Markup {
-    let plot = rate_plot(timeline, &[&timeline.tokens_per_s], "output tokens per second");
-    let content = html! {
-        (regions(run, &plot))
-        path class="line first" d=(course(timeline, &plot, &timeline.tokens_per_s)) {}
-    };
-    let most = timeline.tokens_per_s.iter().copied().fold(0.0, f64::max);
-    let label = format!("Output tokens per second over the run: at most {}.", number(most));
+    let most = number(highest(&timeline.tokens_per_s));
+    let label = format!("Output tokens per second over the run: at most {most}.");
+    let lines = [("first", timeline.tokens_per_s.as_slice())];
     let caption = html! {
         "A request's tokens are spread evenly from its first to its last content. Mean of each "
         (duration(timeline.bins.width_s)) "."
     };
-    figure("Output tokens", &plot.draw(&label, &content), &caption)
+    let plot = lines_over_time(run, timeline, "output tokens per second", &lines, &label);
+    figure("Output tokens", &plot, &caption)
 }
 
-fn rate_plot(timeline: &Timeline, rates: &[&[f64]], title: &'static str) -> Plot {
-    let most = rates.iter().copied().flatten().copied().fold(0.0, f64::max);
-    Plot::new(
-        time_axis(timeline),
-        (Axis::from_zero(most).rounded(), title, number),
-    )
+/// A plot of lines, each with its style's class and a value for each time bin.
+fn lines_over_time(
+    run: &PlottedRun<'_>,
+    timeline: &Timeline,
+    axis_title: &'static str,
+    lines: &[(&str, &[f64])],
+    label: &str,
+) -> Markup {
+    let most = lines
+        .iter()
+        .map(|(_, values)| highest(values))
+        .fold(0.0, f64::max);
+    let vertical = Axis::from_zero(most).rounded();
+    let plot = Plot::new(time_axis(timeline), (vertical, axis_title, number));
+    let content = html! {
+        (regions(run, &plot))
+        @for (class, values) in lines {
+            path class=(format!("line {class}")) d=(course(timeline, &plot, values)) {}
+        }
+    };
+    plot.draw(label, &content)
+}
+
+fn highest(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, f64::max)
 }
 
 fn course(timeline: &Timeline, plot: &Plot, rates: &[f64]) -> String {

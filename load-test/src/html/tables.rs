@@ -7,7 +7,9 @@ use maud::{Markup, html};
 use crate::report::{
     Report,
     distribution::{Distribution, FEWEST_FOR_P99, FEWEST_FOR_P999},
-    text::{class_name, counted_by, duration, number},
+    format::{duration, number},
+    metrics::REPORT_METRICS,
+    text::{class_name, counted_by},
 };
 
 /// So many errors, problems and reasons are shown; `report.json` has all.
@@ -44,13 +46,13 @@ fn is_unprintable(c: char) -> bool {
 }
 
 /// Rows of a name and a value.
-pub(super) fn pairs(caption: &str, rows: &[(Cow<'_, str>, String)]) -> Markup {
+pub(super) fn pairs(caption: &str, rows: &[(impl AsRef<str>, String)]) -> Markup {
     html! {
         div class="scroll" {
             table class="pairs" {
                 caption { (caption) }
                 tbody {
-                    @for (name, value) in rows { tr { th scope="row" { (text(name)) } td { (text(value)) } } }
+                    @for (name, value) in rows { tr { th scope="row" { (text(name.as_ref())) } td { (text(value)) } } }
                 }
             }
         }
@@ -58,20 +60,6 @@ pub(super) fn pairs(caption: &str, rows: &[(Cow<'_, str>, String)]) -> Markup {
 }
 
 pub(super) fn figures(report: &Report) -> Markup {
-    let seconds = [
-        ("TTFT", &report.ttft_s),
-        ("TTFT from intended start", &report.ttft_from_intended_s),
-        ("Time to first answer (no reasoning)", &report.ttfo_s),
-        ("TPOT", &report.tpot_s),
-        ("Inter-chunk latency", &report.icl_s),
-        ("E2E latency", &report.e2e_latency_s),
-        ("E2E latency from intended start", &report.e2e_from_intended_s),
-    ];
-    let numbers = [
-        ("Tokens/s per request", &report.tps),
-        ("Prompt tokens", &report.prompt_tokens),
-        ("Output tokens", &report.output_tokens),
-    ];
     html! {
         div class="scroll" {
             table {
@@ -80,8 +68,7 @@ pub(super) fn figures(report: &Report) -> Markup {
                     tr { @for name in ["", "n", "mean", "sd", "min", "p50", "p90", "p95", "p99", "p99.9", "max"] { th scope="col" { (name) } } }
                 }
                 tbody {
-                    @for (name, figures) in seconds { (row(name, figures, duration)) }
-                    @for (name, figures) in numbers { (row(name, figures, number)) }
+                    @for metric in &REPORT_METRICS { (row(metric.name, (metric.of)(report), metric.show)) }
                 }
             }
         }
@@ -178,24 +165,18 @@ pub(super) fn tokens(report: &Report) -> Markup {
     let account = &report.token_accounting;
     let difference = &account.difference;
     let mut rows = vec![
-        ("counted by".into(), counted_by(account)),
+        ("counted by", counted_by(account)),
+        ("requests that the server counted", account.server.to_string()),
         (
-            "requests that the server counted".into(),
-            account.server.to_string(),
-        ),
-        (
-            "requests that only the client counted".into(),
+            "requests that only the client counted",
             account.client.to_string(),
         ),
-        (
-            "requests that nobody counted".into(),
-            account.uncounted.to_string(),
-        ),
-        ("requests that both counted".into(), difference.n.to_string()),
+        ("requests that nobody counted", account.uncounted.to_string()),
+        ("requests that both counted", difference.n.to_string()),
     ];
     if let (Some(mean), Some(max), Some(relative)) = (difference.mean, difference.max, difference.relative) {
         rows.push((
-            "server − client".into(),
+            "server − client",
             format!(
                 "mean {mean:+.2} tokens, at most {max}; {:+.2} % of all",
                 relative * 100.0
@@ -211,26 +192,23 @@ pub(super) fn client(report: &Report) -> Markup {
     let cpu = report.client.busiest_thread_cpu_share;
     let run = [
         (
-            "bound on what the client added to TTFT p99".into(),
+            "bound on what the client added to TTFT p99",
             seconds(error.ttft_p99_s),
         ),
-        ("lateness of its loops, p99".into(), seconds(error.loop_lag_p99_s)),
+        ("lateness of its loops, p99", seconds(error.loop_lag_p99_s)),
         (
-            "uncertainty of first contents' stamps, p99".into(),
+            "uncertainty of first contents' stamps, p99",
             seconds(error.stamp_uncertainty_p99_s),
         ),
+        ("late sends, p99 (open loop)", seconds(error.late_send_p99_s)),
         (
-            "late sends, p99 (open loop)".into(),
-            seconds(error.late_send_p99_s),
-        ),
-        (
-            "busiest worker thread".into(),
+            "busiest worker thread",
             cpu.map_or_else(
                 || "–".to_owned(),
                 |share| format!("{} % of a core", number(share * 100.0)),
             ),
         ),
-        ("worker threads".into(), report.client.cores.to_string()),
+        ("worker threads", report.client.cores.to_string()),
     ];
     html! {
         (pairs("During the run.", &run))
@@ -238,19 +216,19 @@ pub(super) fn client(report: &Report) -> Markup {
             None => p { "The client was not calibrated before this run: see " code { "--calibrate" } "." },
             Some(calibration) => {
                 @let mut rows = vec![
-                    ("requests".into(), calibration.requests.to_string()),
-                    ("TTFT error, p50".into(), duration(calibration.ttft_error.p50_s)),
-                    ("TTFT error, p99".into(), duration(calibration.ttft_error.p99_s)),
-                    ("TTFT error, max".into(), duration(calibration.ttft_error.max_s)),
-                    ("lateness of the server (not the client's error), p99".into(), seconds(calibration.server_lateness_p99_s)),
-                    ("lateness of the client's loops, p99".into(), seconds(calibration.loop_lag_p99_s)),
-                    ("uncertainty of first contents' stamps, p99".into(), seconds(calibration.stamp_uncertainty_p99_s)),
-                    ("late sends, p99".into(), seconds(calibration.late_send_p99_s)),
-                    ("tokens/s possible".into(), number(calibration.tokens_per_s_possible)),
-                    ("tokens/s achieved".into(), number(calibration.tokens_per_s_achieved)),
+                    ("requests", calibration.requests.to_string()),
+                    ("TTFT error, p50", duration(calibration.ttft_error.p50_s)),
+                    ("TTFT error, p99", duration(calibration.ttft_error.p99_s)),
+                    ("TTFT error, max", duration(calibration.ttft_error.max_s)),
+                    ("lateness of the server (not the client's error), p99", seconds(calibration.server_lateness_p99_s)),
+                    ("lateness of the client's loops, p99", seconds(calibration.loop_lag_p99_s)),
+                    ("uncertainty of first contents' stamps, p99", seconds(calibration.stamp_uncertainty_p99_s)),
+                    ("late sends, p99", seconds(calibration.late_send_p99_s)),
+                    ("tokens/s possible", number(calibration.tokens_per_s_possible)),
+                    ("tokens/s achieved", number(calibration.tokens_per_s_achieved)),
                 ];
                 @let held = calibration.streams.map(|streams| {
-                    ("streams held".into(), format!("{} of {}", number(streams.in_flight + streams.waiting), streams.asked))
+                    ("streams held", format!("{} of {}", number(streams.in_flight + streams.waiting), streams.asked))
                 });
                 @let () = rows.extend(held);
                 (pairs("Calibration: the same load against a server with known timings.", &rows))

@@ -78,6 +78,9 @@ pub enum JournalError {
         /// Why.
         source: std::io::Error,
     },
+    /// The threads that count tokens could not be started.
+    #[error("cannot start threads to count tokens")]
+    CountingThreads(#[source] std::io::Error),
     /// The counted tokens could not be added to a file; it is as it was.
     #[error("cannot add the counted tokens to {}", path.display())]
     Rewrite {

@@ -1,19 +1,10 @@
 //! Answers that are needed after the run, kept on disk.
 
-use std::{
-    fs::File,
-    io,
-    num::NonZeroUsize,
-    os::unix::fs::FileExt,
-    path::Path,
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-};
+use std::{fs::File, io, num::NonZeroUsize, os::unix::fs::FileExt, path::Path};
+
+use rayon::prelude::*;
 
 use super::JournalError;
-
-/// Number of texts that a counting thread takes at once.
-const CHUNK: usize = 64;
 
 /// Answers in an unnamed temporary file, which the system removes with the process however that ends.
 #[derive(Debug)]
@@ -115,29 +106,16 @@ impl TemporaryTextFile {
         count: &(impl Fn(&str) -> Option<u32> + Sync),
         threads: NonZeroUsize,
     ) -> Result<Vec<(u64, u32)>, JournalError> {
-        let chunks: Vec<_> = self.entries.chunks(CHUNK).collect();
-        let next = AtomicUsize::new(0);
-        let work = || {
-            let mut counted = Vec::new();
-            while let Some(chunk) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                for entry in *chunk {
-                    let tokens = count(&self.read(entry)?);
-                    counted.extend(tokens.map(|tokens| (entry.index, tokens)));
-                }
-            }
-            Ok(counted)
-        };
-        thread::scope(|scope| {
-            let workers: Vec<_> = (0..threads.get()).map(|_| scope.spawn(work)).collect();
-            let mut counted = Vec::with_capacity(self.entries.len());
-            for worker in workers {
-                let counted_by_worker = worker
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                counted.extend(counted_by_worker?);
-            }
-            Ok(counted)
-        })
+        let count_one = |entry: &Entry| Ok((entry.index, count(&self.read(entry)?)));
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads.get())
+            .build()
+            .map_err(|error| JournalError::CountingThreads(io::Error::other(error)))?;
+        let counted: Result<Vec<_>, _> = pool.install(|| self.entries.par_iter().map(count_one).collect());
+        let counted = counted?.into_iter();
+        Ok(counted
+            .filter_map(|(index, tokens)| Some((index, tokens?)))
+            .collect())
     }
 
     fn read(&self, entry: &Entry) -> Result<String, JournalError> {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::{report::text::duration, share_file::ShareFile};
+use crate::{report::format::duration, share_file::ShareFile};
 
 /// The part of the longest window that all windows have to have in common.
 const LEAST_OVERLAP: f64 = 0.9;

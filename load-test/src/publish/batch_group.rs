@@ -1,14 +1,18 @@
 //! Which values are in which batch. Pure functions: the same request lines and the same group always give the same batches.
 
 use chrono::{DateTime, Utc};
+use precise_time::MonotonicTime;
 use serde::{Deserialize, Serialize};
 use shared_types::{
     BatchContent, Invalid, LlmName, Metadata, MetricBatch, MetricTitle, Provenance, RunId, Source, Unit,
     Values,
 };
 
-use super::metrics::MeasuredMetric;
-use crate::record::{Class, RequestRecord};
+use super::{metrics::MeasuredMetric, run_metadata};
+use crate::{
+    plan::Plan,
+    record::{Class, RequestRecord},
+};
 
 /// A group has at most this many requests while the run goes on.
 pub const REQUESTS_PER_GROUP: usize = 1000;
@@ -24,6 +28,21 @@ pub struct RunOrigin {
     pub metadata: Metadata,
     /// Metrics that the registry does not know; their values are not published.
     pub left_out: Vec<MeasuredMetric>,
+}
+
+impl RunOrigin {
+    /// The origin of the run of this plan, for a registry that knows all metrics.
+    ///
+    /// # Errors
+    /// Where the model, the run's id or a label cannot be part of a batch.
+    pub fn new(plan: &Plan, run_id: &str) -> Result<Self, Invalid> {
+        Ok(Self {
+            llm: LlmName::new(&plan.model)?,
+            run_id: RunId::new(run_id)?,
+            metadata: run_metadata(plan)?,
+            left_out: Vec::new(),
+        })
+    }
 }
 
 /// The batches of some requests, one batch for each metric, which are published together. A line of `published.jsonl`.
@@ -89,14 +108,24 @@ impl GroupContent {
 
 /// Which requests are published: all but the warm-up and, unless the run has no others, the ramp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RequestFilter {
+pub struct RequestFilter {
     pub(super) warmup_requests: u64,
-    pub(super) from: precise_time::MonotonicTime,
+    pub(super) from: MonotonicTime,
     /// Whether responses were streamed. Without a stream there is no time to the first token.
     pub(super) is_streamed: bool,
 }
 
 impl RequestFilter {
+    /// The filter of a run that began at `started`.
+    #[must_use]
+    pub fn new(plan: &Plan, started: MonotonicTime) -> Self {
+        Self {
+            warmup_requests: plan.warmup_requests,
+            from: started + plan.load.ramp_up(),
+            is_streamed: plan.stream,
+        }
+    }
+
     /// Requests in a group that is made after the run.
     const LATE_PER_GROUP: usize = 50_000;
 
@@ -129,7 +158,7 @@ impl RequestFilter {
     /// The filter of a run that has only its ramp.
     fn with_ramp(self) -> Self {
         Self {
-            from: precise_time::MonotonicTime::from_nanos(0),
+            from: MonotonicTime::from_nanos(0),
             ..self
         }
     }

@@ -6,11 +6,16 @@ use serde_json::{Value, json};
 use shared_types::{Clock, Invalid, MetricBatch, NewMetric, Secret, message};
 use storage::{Recorded, Storage, StorageError};
 use tokio::task::spawn_blocking;
-use ureq::{Agent, http::Request};
+use ureq::{
+    Agent,
+    http::{HeaderName, Method, header::CONTENT_TYPE},
+};
 use url::Url;
 
 use super::{MeasuredMetric, PublishError, metrics::definitions_to_register};
 use crate::http;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Where batches enter the pipeline. The same batches may be submitted again; they are counted once.
 #[async_trait]
@@ -161,11 +166,23 @@ impl HttpDestination {
 
     /// Sends a POST request with the body, or a GET request without one. On a thread of its own, because the client blocks.
     async fn ask(&self, path: &str, body: Option<Vec<u8>>) -> Result<(u16, Value), PublishError> {
-        let (agent, url, key) = (self.agent.clone(), self.url(path), self.key.clone());
+        const LONGEST_ANSWER: u64 = 16 * 1024 * 1024;
+        let (agent, url) = (self.agent.clone(), self.url(path));
+        let key = self.key.as_ref().map(|key| (API_KEY, key.expose().to_owned()));
+        let json = body
+            .is_some()
+            .then(|| (CONTENT_TYPE, "application/json".to_owned()));
+        let method = if body.is_some() { Method::POST } else { Method::GET };
+        let headers = key.into_iter().chain(json);
         let asked = url.clone();
-        let asking = spawn_blocking(move || exchange(&agent, &asked, key.as_ref(), body));
+        let asking =
+            spawn_blocking(move || http::send(&agent, method, &asked, headers, body, LONGEST_ANSWER));
         match asking.await {
-            Ok(answer) => answer.map_err(|source| PublishError::Unreachable { url, source }),
+            Ok(Ok(answer)) => {
+                let json = serde_json::from_slice(answer.body()).unwrap_or_default();
+                Ok((answer.status().as_u16(), json))
+            }
+            Ok(Err(source)) => Err(PublishError::Unreachable { url, source }),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
     }
@@ -216,33 +233,6 @@ impl BatchDestination for HttpDestination {
             (status, answer) => Err(self.refusal("batches", status, &answer)),
         }
     }
-}
-
-fn exchange(
-    agent: &Agent,
-    url: &str,
-    key: Option<&Secret>,
-    body: Option<Vec<u8>>,
-) -> Result<(u16, Value), ureq::Error> {
-    const LONGEST_ANSWER: u64 = 16 * 1024 * 1024;
-    let mut request = Request::builder().uri(url);
-    if let Some(key) = key {
-        request = request.header("X-API-KEY", key.expose());
-    }
-    let mut answer = match body {
-        None => agent.run(request.body(())?)?,
-        Some(body) => {
-            let request = request.method("POST").header("Content-Type", "application/json");
-            agent.run(request.body(body)?)?
-        }
-    };
-    let status = answer.status().as_u16();
-    let body = answer
-        .body_mut()
-        .with_config()
-        .limit(LONGEST_ANSWER)
-        .read_to_vec()?;
-    Ok((status, serde_json::from_slice(&body).unwrap_or_default()))
 }
 
 fn body_of(metric: &NewMetric) -> Vec<u8> {

@@ -1,10 +1,9 @@
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use precise_time::MonotonicTime;
 use shared_types::Clock;
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -43,23 +42,6 @@ impl JournalSubscriber for FinishedRequestQueue {
     }
 }
 
-/// What a run's values are published with.
-#[derive(Debug, Clone)]
-pub struct LivePublisherSettings {
-    /// What all batches have in common.
-    pub origin: RunOrigin,
-    /// Requests with a smaller index are not published.
-    pub warmup_requests: u64,
-    /// Requests that were sent earlier than this after the start are not published.
-    pub ramp_up: Duration,
-    /// Whether responses are streamed. Without a stream there is no time to the first token.
-    pub is_streamed: bool,
-    /// When the run began.
-    pub started: MonotonicTime,
-    /// Where the groups are logged.
-    pub results_dir: Option<PathBuf>,
-}
-
 /// Publishes the requests of a [`FinishedRequestQueue`] while the run goes on.
 #[derive(Debug)]
 pub struct LivePublisher {
@@ -71,28 +53,20 @@ pub struct LivePublisher {
     clock: Arc<dyn Clock>,
 }
 
-/// The queue for the journal, and the publisher that reads it.
+/// The queue for the journal, and the publisher that reads it. Groups are logged in `results_dir`.
 ///
 /// # Errors
 /// `published.jsonl` cannot be created, or another process has it.
 pub fn live_publisher(
-    settings: &LivePublisherSettings,
+    origin: RunOrigin,
+    filter: RequestFilter,
+    results_dir: Option<&Path>,
     clock: Arc<dyn Clock>,
 ) -> Result<(FinishedRequestQueue, LivePublisher), PublishError> {
     let queue = FinishedRequestQueue::default();
-    let filter = RequestFilter {
-        warmup_requests: settings.warmup_requests,
-        from: settings.started + settings.ramp_up,
-        is_streamed: settings.is_streamed,
-    };
     let publisher = LivePublisher {
         queue: queue.clone(),
-        publisher: BatchPublisher::new(
-            settings.origin.clone(),
-            filter,
-            PublicationLog::open(settings.results_dir.as_deref())?,
-            &[],
-        ),
+        publisher: BatchPublisher::new(origin, filter, PublicationLog::open(results_dir)?, &[]),
         pending: Vec::new(),
         position: 0,
         clock,

@@ -68,12 +68,12 @@ impl MeasuredMetric {
 ///
 /// # Errors
 /// Never; the constants are valid.
-pub(super) fn definitions_to_register() -> Result<Vec<(MeasuredMetric, NewMetric)>, Invalid> {
+pub(super) fn definitions_to_register() -> Result<[(MeasuredMetric, NewMetric); 1], Invalid> {
     let tpot = NewMetric {
         title: MetricTitle::new(MeasuredMetric::Tpot.title())?,
         unit: Unit::new(MeasuredMetric::Tpot.unit())?,
         bounds: Bounds::new(0.001, 1.0)?,
         better: Direction::Lower,
     };
-    Ok(vec![(MeasuredMetric::Tpot, tpot)])
+    Ok([(MeasuredMetric::Tpot, tpot)])
 }

@@ -28,10 +28,10 @@ mod run_file;
 mod tests;
 
 pub use self::{
-    batch_group::{REQUESTS_PER_GROUP, RunOrigin},
+    batch_group::{REQUESTS_PER_GROUP, RequestFilter, RunOrigin},
     batch_publisher::PublishedTotals,
     destination::{BatchDestination, HttpDestination, OutboxDestination},
-    live_publisher::{FinishedRequestQueue, LivePublisher, LivePublisherSettings, live_publisher},
+    live_publisher::{FinishedRequestQueue, LivePublisher, live_publisher},
     metrics::MeasuredMetric,
     publication_log::PUBLISHED_FILE,
     resume::resume,

@@ -2,7 +2,6 @@ use std::{path::Path, time::Duration};
 
 use chrono::{DateTime, Utc};
 use precise_time::MonotonicTime;
-use shared_types::{LlmName, RunId};
 use tokio::time::sleep;
 
 use super::{
@@ -10,7 +9,6 @@ use super::{
     batch_group::{BatchGroup, GroupContent, REQUESTS_PER_GROUP, RequestFilter, RunOrigin},
     batch_publisher::BatchPublisher,
     publication_log::{PublicationLog, lines},
-    run_metadata,
 };
 use crate::{
     journal::{REQUESTS_FILE, RequestLine},
@@ -44,16 +42,10 @@ pub async fn resume(
     })?;
     let mut scheduled: Vec<RequestRecord> = ended.clone();
     scheduled.sort_by_key(|record| record.index);
-    let filter = RequestFilter {
-        warmup_requests: run.plan.warmup_requests,
-        from: started + run.plan.load.ramp_up(),
-        is_streamed: run.plan.stream,
-    };
+    let filter = RequestFilter::new(&run.plan, started);
     let origin = RunOrigin {
-        llm: LlmName::new(&run.plan.model)?,
-        run_id: RunId::new(&run.run_id)?,
-        metadata: run_metadata(&run.plan)?,
         left_out,
+        ..RunOrigin::new(&run.plan, &run.run_id)?
     };
     let mut publisher = BatchPublisher::new(origin, filter, log, &groups);
     for group in &groups {

@@ -66,72 +66,27 @@ impl Distribution {
         }
     }
 
-    /// Count and percentiles; `to_unit` makes a value of the histogram's ticks.
+    /// Count and percentiles; `to_unit` converts the histogram's ticks into the unit.
     pub(super) fn percentiles(histogram: &Histogram<u64>, to_unit: &dyn Fn(u64) -> f64) -> Self {
         let n = histogram.len();
-        let ranks = Ranks::of(n);
-        let values = values_at_ranks(histogram, &ranks.wanted());
-        let value = |rank: u64| {
-            let found = values.iter().find(|(wanted, _)| *wanted == rank);
-            found.map(|(_, ticks)| to_unit(*ticks))
-        };
-        let interval = |ranks: Option<(u64, u64)>| {
-            let (lower, upper) = ranks?;
-            Some((value(lower)?, value(upper)?))
+        let value = |rank: u64| to_unit(value_at_rank(histogram, rank));
+        let percentile =
+            |per_mille: u64, fewest: u64| (n >= fewest).then(|| value(nearest_rank(n, per_mille)));
+        let interval = |p: f64, fewest: u64| {
+            let (lower, upper) = (n >= fewest).then(|| ranks_around_quantile(n, p, 0.95))??;
+            Some((value(lower), value(upper)))
         };
         Self {
             n,
-            p50: ranks.p50.and_then(value),
-            p90: ranks.p90.and_then(value),
-            p95: ranks.p95.and_then(value),
-            p99: ranks.p99.and_then(value),
-            p999: ranks.p999.and_then(value),
-            ci95_p50: interval(ranks.around_p50),
-            ci95_p99: interval(ranks.around_p99),
+            p50: percentile(500, 1),
+            p90: percentile(900, 1),
+            p95: percentile(950, 1),
+            p99: percentile(990, FEWEST_FOR_P99),
+            p999: percentile(999, FEWEST_FOR_P999),
+            ci95_p50: interval(0.5, 1),
+            ci95_p99: interval(0.99, FEWEST_FOR_P99),
             ..Self::default()
         }
-    }
-}
-
-/// The ranks that are asked for, from 1; `None` where `n` does not support them.
-struct Ranks {
-    p50: Option<u64>,
-    p90: Option<u64>,
-    p95: Option<u64>,
-    p99: Option<u64>,
-    p999: Option<u64>,
-    around_p50: Option<(u64, u64)>,
-    around_p99: Option<(u64, u64)>,
-}
-
-impl Ranks {
-    fn of(n: u64) -> Self {
-        let rank = |per_mille: u64, fewest: u64| (n >= fewest).then(|| nearest_rank(n, per_mille));
-        let around = |p, fewest| (n >= fewest).then(|| ranks_around_quantile(n, p, 0.95)).flatten();
-        Self {
-            p50: rank(500, 1),
-            p90: rank(900, 1),
-            p95: rank(950, 1),
-            p99: rank(990, FEWEST_FOR_P99),
-            p999: rank(999, FEWEST_FOR_P999),
-            around_p50: around(0.5, 1),
-            around_p99: around(0.99, FEWEST_FOR_P99),
-        }
-    }
-
-    fn wanted(&self) -> Vec<u64> {
-        let single = [self.p50, self.p90, self.p95, self.p99, self.p999];
-        let around = [self.around_p50, self.around_p99];
-        let mut ranks: Vec<u64> = single.into_iter().flatten().collect();
-        ranks.extend(
-            around
-                .into_iter()
-                .flatten()
-                .flat_map(|(lower, upper)| [lower, upper]),
-        );
-        ranks.sort_unstable();
-        ranks.dedup();
-        ranks
     }
 }
 
@@ -141,21 +96,14 @@ fn nearest_rank(n: u64, per_mille: u64) -> u64 {
     u64::try_from(rank).unwrap_or(n).max(1)
 }
 
-/// The values at ascending `ranks`, each with its rank, in one pass.
-fn values_at_ranks(histogram: &Histogram<u64>, ranks: &[u64]) -> Vec<(u64, u64)> {
-    let mut found = Vec::with_capacity(ranks.len());
-    let mut wanted = ranks.iter().copied().peekable();
+/// The value of the given rank, from 1 to the number of values.
+fn value_at_rank(histogram: &Histogram<u64>, rank: u64) -> u64 {
     let mut seen = 0;
-    for bucket in histogram.iter_recorded() {
+    let reached = histogram.iter_recorded().find(|bucket| {
         seen += bucket.count_since_last_iteration();
-        while let Some(rank) = wanted.next_if(|rank| *rank <= seen) {
-            found.push((rank, histogram.median_equivalent(bucket.value_iterated_to())));
-        }
-        if wanted.peek().is_none() {
-            break;
-        }
-    }
-    found
+        seen >= rank
+    });
+    histogram.median_equivalent(reached.map_or(histogram.max(), |bucket| bucket.value_iterated_to()))
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ mod client_error;
 pub mod distribution;
 #[cfg(test)]
 pub(crate) mod fixtures;
+pub(crate) mod format;
 pub mod llmperf;
+pub(crate) mod metrics;
 pub mod model;
 pub mod part;
 pub mod quantile_ranks;

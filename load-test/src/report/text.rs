@@ -4,6 +4,8 @@ use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
 use super::{
     distribution::Distribution,
+    format::{duration, number},
+    metrics::REPORT_METRICS,
     model::{ErrorSummary, Report, ShareSection, TokenAccounting},
     tokens::CountedBy,
     window::TooShort,
@@ -121,17 +123,11 @@ fn figures(report: &Report) -> Table {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    for (name, figures) in [
-        ("TTFT", &report.ttft_s),
-        ("  from intended start", &report.ttft_from_intended_s),
-        ("TPOT", &report.tpot_s),
-        ("inter-chunk latency", &report.icl_s),
-        ("e2e latency", &report.e2e_latency_s),
-        ("  from intended start", &report.e2e_from_intended_s),
-    ] {
-        table.add_row(row(name, figures, &duration));
+    for metric in &REPORT_METRICS {
+        if let Some(name) = metric.summary_name {
+            table.add_row(row(name, (metric.of)(report), &metric.show));
+        }
     }
-    table.add_row(row("tokens/s per request", &report.tps, &number));
     table
 }
 
@@ -291,33 +287,6 @@ pub(crate) fn counted_by(account: &TokenAccounting) -> String {
             account.server, account.client
         ),
         None => "nobody".to_owned(),
-    }
-}
-
-/// Seconds in the unit that suits, with three digits.
-pub(crate) fn duration(seconds: f64) -> String {
-    let (scale, unit) = match seconds.abs() {
-        size if size >= 0.9995 => (1.0, "s"),
-        size if size >= 0.000_099_95 => (1e3, "ms"),
-        0.0 => (1.0, "s"),
-        _ => (1e6, "µs"),
-    };
-    format!("{} {unit}", number(seconds * scale))
-}
-
-/// Three significant digits, but no digit before the point is rounded away; zeros at the end go.
-pub(crate) fn number(value: f64) -> String {
-    let decimals = match value.abs() {
-        size if size >= 99.95 => 0,
-        size if size >= 9.995 => 1,
-        size if size >= 0.9995 => 2,
-        _ => 3,
-    };
-    let text = format!("{value:.decimals$}");
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
     }
 }
 

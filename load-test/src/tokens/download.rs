@@ -1,13 +1,10 @@
 //! A tokenizer from the hub.
 
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
-use ureq::{
-    Body,
-    http::{
-        Response, StatusCode,
-        header::{AUTHORIZATION, LOCATION},
-    },
+use ureq::http::{
+    Method, Response, StatusCode,
+    header::{AUTHORIZATION, LOCATION},
 };
 use url::Url;
 
@@ -74,16 +71,17 @@ fn get(token: Option<&str>, url: &str) -> Result<Answer, Cause> {
     let mut url = origin.clone();
     let mut commit = None;
     for _ in 0..=MOST_REDIRECTS {
-        let mut request = agent.get(url.as_str());
-        // The token is for the hub alone, not for whom it sends us to.
-        if let Some(token) = token.filter(|_| url.origin() == origin.origin()) {
-            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-        }
-        let response = request.call()?;
+        // The token is for the hub alone, and not for hosts that it redirects to.
+        let authorization = token.filter(|_| url.origin() == origin.origin());
+        let headers = authorization.map(|token| (AUTHORIZATION, format!("Bearer {token}")));
+        let response = http::send(&agent, Method::GET, url.as_str(), headers, None, LONGEST + 1)?;
         commit = commit.or_else(|| commit_of(&response));
         let status = response.status();
         if status.is_success() {
-            let json = whole_body(response)?;
+            let json = response.into_body();
+            if json.len() as u64 > LONGEST {
+                return Err(format!("longer than {LONGEST} bytes").into());
+            }
             return Ok(Answer::Found(Downloaded { json, commit }));
         }
         let Some(location) = response
@@ -101,18 +99,8 @@ fn get(token: Option<&str>, url: &str) -> Result<Answer, Cause> {
     Err(format!("more than {MOST_REDIRECTS} redirects").into())
 }
 
-fn whole_body(response: Response<Body>) -> Result<Vec<u8>, Cause> {
-    let mut body = Vec::new();
-    let reader = response.into_body().into_reader();
-    reader.take(LONGEST + 1).read_to_end(&mut body)?;
-    if body.len() as u64 > LONGEST {
-        return Err(format!("longer than {LONGEST} bytes").into());
-    }
-    Ok(body)
-}
-
 /// The commit becomes a directory's name: nothing but a hash is taken.
-fn commit_of(response: &Response<Body>) -> Option<String> {
+fn commit_of(response: &Response<Vec<u8>>) -> Option<String> {
     let commit = response.headers().get("x-repo-commit")?.to_str().ok()?;
     let is_hash = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_hash.then(|| commit.to_owned())

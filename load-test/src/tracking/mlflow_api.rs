@@ -1,15 +1,15 @@
 //! MLflow's REST API, version 2.0, as far as runs are logged by it:
 //! <https://mlflow.org/docs/latest/rest-api.html>.
 
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use ureq::{
-    Agent, Body,
+    Agent,
     http::{
-        Method, Request, Response, StatusCode,
+        Method, Response, StatusCode,
         header::{AUTHORIZATION, CONTENT_TYPE, LOCATION},
     },
 };
@@ -214,27 +214,25 @@ impl MlflowApi {
     }
 
     fn exchange(&self, method: &Method, url: &Url, body: Vec<u8>) -> Result<Response<Vec<u8>>, ureq::Error> {
-        let mut request = Request::builder().method(method).uri(url.as_str());
-        if *method == Method::POST {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        request = match &self.credentials {
-            Credentials::None => request,
+        let json = (*method == Method::POST).then(|| (CONTENT_TYPE, "application/json".to_owned()));
+        let authorization = match &self.credentials {
+            Credentials::None => None,
             Credentials::Login { user, password } => {
                 let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
-                request.header(AUTHORIZATION, format!("Basic {login}"))
+                Some((AUTHORIZATION, format!("Basic {login}")))
             }
-            Credentials::Token(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+            Credentials::Token(token) => Some((AUTHORIZATION, format!("Bearer {token}"))),
         };
-        let answer: Response<Body> = if *method == Method::GET {
-            self.agent.run(request.body(())?)?
-        } else {
-            self.agent.run(request.body(body)?)?
-        };
-        let (parts, answer) = answer.into_parts();
-        let mut body = Vec::new();
-        answer.into_reader().take(LONGEST_ANSWER).read_to_end(&mut body)?;
-        Ok(Response::from_parts(parts, body))
+        let headers = json.into_iter().chain(authorization);
+        let body = (*method != Method::GET).then_some(body);
+        http::send(
+            &self.agent,
+            method.clone(),
+            url.as_str(),
+            headers,
+            body,
+            LONGEST_ANSWER,
+        )
     }
 
     fn endpoint<const N: usize>(&self, path: [&str; N]) -> Url {

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::{report::Report, verdict::Verdict};
+use crate::{json_paths::flatten, report::Report, verdict::Verdict};
 
-/// The parts of a report that say what was asked, and by whom. All else that is a number is a figure.
-const ASKED: [&str; 4] = ["schema_version", "model", "workload", "client"];
+/// The sections of a report that are logged as parameters. Numbers in other sections are logged as metrics.
+const PARAMETER_SECTIONS: [&str; 4] = ["schema_version", "model", "workload", "client"];
 
 /// A run as MLflow knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,11 +50,12 @@ impl TrackedRun {
     ) -> Result<Self, serde_json::Error> {
         let mut params = BTreeMap::new();
         let mut metrics = BTreeMap::new();
-        for (name, value) in object(serde_json::to_value(report)?) {
-            if ASKED.contains(&name.as_str()) {
-                parameters(name, value, &mut params);
+        for (name, value) in flatten(serde_json::to_value(report)?) {
+            let section = name.split('.').next().unwrap_or_default();
+            if PARAMETER_SECTIONS.contains(&section) {
+                params.extend(parameter(value).map(|text| (name, text)));
             } else {
-                figures(name, value, &mut metrics);
+                metrics.extend(figures(name, &value));
             }
         }
         Ok(Self {
@@ -99,45 +100,28 @@ fn tags(report: &Report) -> BTreeMap<String, String> {
     tags
 }
 
-fn object(value: Value) -> Map<String, Value> {
+fn parameter(value: Value) -> Option<String> {
     match value {
-        Value::Object(object) => object,
-        _ => Map::new(),
+        Value::Null => None,
+        Value::Object(empty) if empty.is_empty() => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
     }
 }
 
-fn parameters(name: String, value: Value, into: &mut BTreeMap<String, String>) {
-    match value {
-        Value::Null => {}
-        Value::Object(fields) => {
-            for (field, value) in fields {
-                parameters(format!("{name}.{field}"), value, into);
-            }
+/// A number is one figure, an interval two; other values are none.
+fn figures(name: String, value: &Value) -> Vec<(String, f64)> {
+    let figure = |name: String, value: &Value| Some((name, value.as_f64()?));
+    match value.as_array().map(Vec::as_slice) {
+        None => figure(name, value).into_iter().collect(),
+        Some([low, high]) if low.is_number() && high.is_number() => {
+            let bounds = [(".low", low), (".high", high)];
+            let bounds = bounds.into_iter();
+            bounds
+                .filter_map(|(suffix, bound)| figure(format!("{name}{suffix}"), bound))
+                .collect()
         }
-        Value::String(text) => {
-            into.insert(name, text);
-        }
-        other => {
-            into.insert(name, other.to_string());
-        }
-    }
-}
-
-fn figures(name: String, value: Value, into: &mut BTreeMap<String, f64>) {
-    match value {
-        Value::Number(number) => into.extend(number.as_f64().map(|figure| (name, figure))),
-        Value::Object(fields) => {
-            for (field, value) in fields {
-                figures(format!("{name}.{field}"), value, into);
-            }
-        }
-        Value::Array(bounds) => {
-            if let [Value::Number(low), Value::Number(high)] = bounds.as_slice() {
-                into.extend(low.as_f64().map(|low| (format!("{name}.low"), low)));
-                into.extend(high.as_f64().map(|high| (format!("{name}.high"), high)));
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) => {}
+        Some(_) => Vec::new(),
     }
 }
 
@@ -211,12 +195,8 @@ mod tests {
 
     #[test]
     fn two_kinds_of_errors_are_no_interval() {
-        let mut metrics = BTreeMap::new();
-        figures(
-            "errors".to_owned(),
-            serde_json::json!([{ "count": 1 }, { "count": 2 }]),
-            &mut metrics,
-        );
+        let errors = serde_json::json!([{ "count": 1 }, { "count": 2 }]);
+        let metrics = figures("errors".to_owned(), &errors);
         assert!(metrics.is_empty(), "{metrics:?}");
     }
 

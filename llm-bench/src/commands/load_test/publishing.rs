@@ -6,14 +6,13 @@ use load_test::{
     journal,
     plan::Plan,
     publish::{
-        BatchDestination, FinishedRequestQueue, HttpDestination, LivePublisher, LivePublisherSettings,
-        OutboxDestination, PublishError, PublishedTotals, RUN_FILE, RunFile, RunOrigin, live_publisher,
-        resume, run_metadata,
+        BatchDestination, FinishedRequestQueue, HttpDestination, LivePublisher, OutboxDestination,
+        PublishError, PublishedTotals, RUN_FILE, RequestFilter, RunFile, RunOrigin, live_publisher, resume,
     },
     record::RequestRecord,
 };
 use service_runtime::settings::registry_seed;
-use shared_types::{Invalid, LlmName, RunId};
+use shared_types::Invalid;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -60,19 +59,12 @@ impl Publisher {
                 "without --results-dir, what is measured and not published yet is lost if this process is killed",
             );
         }
-        let llm = LlmName::new(&plan.model).map_err(UsageError)?;
-        let metadata = run_metadata(plan).map_err(UsageError)?;
+        let mut origin = RunOrigin::new(plan, run_id).map_err(UsageError)?;
         let (destination, assembly) = destination(target.as_deref(), context).await?;
-        let left_out = destination
+        origin.left_out = destination
             .register_metrics()
             .await
             .context("registering the metrics of a load test")?;
-        let origin = RunOrigin {
-            llm,
-            run_id: RunId::new(run_id).map_err(UsageError)?,
-            metadata,
-            left_out,
-        };
         Ok(Some(Self {
             origin,
             plan: plan.clone(),
@@ -84,27 +76,25 @@ impl Publisher {
         }))
     }
 
-    /// Publishes from now on what the journal sees end.
+    /// Starts to publish the requests that the journal puts into the queue.
     pub(super) fn begin(
         &mut self,
         journal: &journal::JournalSettings,
     ) -> anyhow::Result<FinishedRequestQueue> {
-        let settings = LivePublisherSettings {
-            is_streamed: self.plan.stream,
-            origin: self.origin.clone(),
-            warmup_requests: self.plan.warmup_requests,
-            ramp_up: self.plan.load.ramp_up(),
-            started: journal.started,
-            results_dir: journal.directory.clone(),
-        };
-        let (live_publisher, mut end) = live_publisher(&settings, Arc::clone(&self.clock))?;
+        let filter = RequestFilter::new(&self.plan, journal.started);
+        let (queue, mut publisher) = live_publisher(
+            self.origin.clone(),
+            filter,
+            journal.directory.as_deref(),
+            Arc::clone(&self.clock),
+        )?;
         let (destination, ended) = (Arc::clone(&self.destination), self.ended.clone());
         let following = tokio::spawn(async move {
-            let followed = end.follow(destination.as_ref(), &ended).await;
-            (end, followed)
+            let followed = publisher.follow(destination.as_ref(), &ended).await;
+            (publisher, followed)
         });
         self.following = Some(following);
-        Ok(live_publisher)
+        Ok(queue)
     }
 
     /// Publishes the rest and disconnects. `records` are all of the run's; `None` where the run failed.

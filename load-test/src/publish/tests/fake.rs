@@ -10,13 +10,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use shared_types::{BatchId, LlmName, ManualClock, MetricBatch, RunId};
+use shared_types::{BatchId, ManualClock, MetricBatch};
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::super::{
-    BatchDestination, LivePublisher, LivePublisherSettings, MeasuredMetric, PublishError, PublishedTotals,
-    RunFile, RunOrigin, live_publisher, run_metadata,
+    BatchDestination, LivePublisher, MeasuredMetric, PublishError, PublishedTotals, RequestFilter, RunFile,
+    RunOrigin, live_publisher,
 };
 use crate::{
     journal::{JournalSubscriber as _, REQUESTS_FILE, RequestLine},
@@ -170,22 +170,6 @@ impl Run {
         }
     }
 
-    fn settings(&self, left_out: Vec<MeasuredMetric>, results_dir: Option<PathBuf>) -> LivePublisherSettings {
-        LivePublisherSettings {
-            is_streamed: true,
-            origin: RunOrigin {
-                llm: LlmName::new(&self.plan.model).unwrap(),
-                run_id: RunId::new("run-1").unwrap(),
-                metadata: run_metadata(&self.plan).unwrap(),
-                left_out,
-            },
-            warmup_requests: self.plan.warmup_requests,
-            ramp_up: self.plan.load.ramp_up(),
-            started: at(0),
-            results_dir,
-        }
-    }
-
     pub(super) fn write_run_file(&self) {
         let file = RunFile {
             run_id: "run-1".to_owned(),
@@ -217,23 +201,28 @@ impl Run {
         results_dir: Option<PathBuf>,
     ) -> Result<PublishedTotals, PublishError> {
         let clock = Arc::new(ManualClock::at("2026-11-22T12:00:00.123456789Z".parse().unwrap()));
-        let settings = self.settings(destination.left_out.clone(), results_dir);
-        let (mut feed, mut end): (_, LivePublisher) = live_publisher(&settings, clock.clone()).unwrap();
+        let origin = RunOrigin {
+            left_out: destination.left_out.clone(),
+            ..RunOrigin::new(&self.plan, "run-1").unwrap()
+        };
+        let filter = RequestFilter::new(&self.plan, at(0));
+        let (mut queue, mut publisher): (_, LivePublisher) =
+            live_publisher(origin, filter, results_dir.as_deref(), clock.clone()).unwrap();
         let ended = CancellationToken::new();
         let requests = async {
             for (after, records) in &self.chunks {
                 sleep(*after).await;
                 clock.advance(chrono::TimeDelta::from_std(*after).unwrap());
-                if settings.results_dir.is_some() {
+                if results_dir.is_some() {
                     append(&self.path().join(REQUESTS_FILE), records);
                 }
-                feed.finished(&records.iter().map(finished).collect::<Vec<_>>());
+                queue.finished(&records.iter().map(finished).collect::<Vec<_>>());
             }
             ended.cancel();
         };
-        let (followed, ()) = tokio::join!(end.follow(destination, &ended), requests);
+        let (followed, ()) = tokio::join!(publisher.follow(destination, &ended), requests);
         followed?;
-        if settings.results_dir.is_some() {
+        if results_dir.is_some() {
             let path = self.path().join(REQUESTS_FILE);
             fs::remove_file(&path).unwrap_or_default();
             for (_, records) in &self.chunks {
@@ -241,7 +230,8 @@ impl Run {
                 append(&path, &counted);
             }
         }
-        end.finish(destination, &self.records(), Duration::from_secs(60))
+        publisher
+            .finish(destination, &self.records(), Duration::from_secs(60))
             .await
     }
 }
