@@ -8,7 +8,6 @@ use service_runtime::{
     health::{CachedPing, ComponentState, Health},
     lifecycle::Lifecycle,
 };
-use storage::Storage;
 
 use super::State;
 use crate::{consumer::ConsumerState, dependencies::Dependencies, problem::Problem, projector::Rankings};
@@ -29,10 +28,14 @@ pub(crate) fn components(
             async move { ping.state(storage.ping()).await }
         })
         .with("broker_publish", move || {
-            ready(ComponentState::ready_unless(publisher.link().unavailable_reason()))
+            ready(ComponentState::ready_unless(
+                publisher.link().unavailable_reason(),
+            ))
         })
         .with("broker_consume", move || {
-            ready(ComponentState::ready_unless(consume.consume_link().unavailable_reason()))
+            ready(ComponentState::ready_unless(
+                consume.consume_link().unavailable_reason(),
+            ))
         })
         .with("consumer", move || {
             ready(ComponentState::ready_unless(consumer.unready_reason()))

@@ -149,7 +149,7 @@ async fn a_database_that_is_away_holds_the_batches_and_the_last_rankings_stay() 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_statistics_are_rebuilt_the_batches_stay_in_the_queue() {
     let app = TestApp::start().await;
-    app.measure("GPT-4o", "ttft", &[1.0]).await;
+    app.publish_and_wait("GPT-4o", "ttft", &[1.0]).await;
     app.storage.set(Some(Fault::Rebuilds));
     let bodies = ["A", "B", "C"].map(|llm| batch(llm, "ttft", &[1.0]).to_string());
     let [a, b, c] = bodies;
@@ -164,7 +164,7 @@ async fn while_the_statistics_are_rebuilt_the_batches_stay_in_the_queue() {
         })
         .await;
         assert_eq!(app.metric_value("llm_bench_consumer_held_messages").await, 0.0);
-        assert_eq!(app.n_of("GPT-4o", "ttft").await, 1);
+        assert_eq!(app.counted_values("GPT-4o", "ttft").await, 1);
         assert_eq!(app.get("/servingz").await.status(), 200);
         app.storage.set(None);
     };

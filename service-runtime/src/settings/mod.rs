@@ -22,6 +22,7 @@ pub use variables::Variables;
 
 use std::{path::PathBuf, time::Duration};
 
+use etcetera::{BaseStrategy as _, base_strategy::choose_native_strategy};
 use shared_types::Invalid;
 
 /// The settings that all programs of llm-bench share.
@@ -82,9 +83,9 @@ pub fn data_dir(variables: &Variables) -> Result<PathBuf, Invalid> {
     if let Some(dir) = variables.text("DATA_DIR")? {
         return Ok(PathBuf::from(dir));
     }
-    directories::ProjectDirs::from("", "", "llm-bench")
-        .map(|dirs| dirs.data_dir().to_path_buf())
-        .ok_or_else(|| {
+    choose_native_strategy()
+        .map(|directories| directories.data_dir().join("llm-bench"))
+        .map_err(|_no_home| {
             Invalid::new(
                 "DATA_DIR",
                 "nothing, and no home directory",
