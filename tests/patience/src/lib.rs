@@ -1,8 +1,8 @@
-//! How long tests wait: for a condition, up to one limit that is the same everywhere.
+//! Waits of tests: for a condition, up to one time limit that is the same everywhere.
 //!
-//! A test never waits for a number of seconds in which something "should have happened". It waits until what it needs
-//! is true, and fails when that has not come true after [`patience`]. The limit is generous, so that only a fault
-//! reaches it, on a slow and busy machine too.
+//! A test never sleeps for a number of seconds after which something "should have happened". It waits until a condition holds, and
+//! fails when it does not hold after [`patience`]. The limit is so long that only a fault exceeds it, on a slow and busy machine
+//! too.
 //!
 //! The waits use tokio's clock: in a test that pauses it, the limit is virtual time.
 
@@ -16,8 +16,8 @@ use std::{
 pub const VARIABLE: &str = "TEST_PATIENCE";
 
 const DEFAULT: Duration = Duration::from_secs(60);
-/// Between two looks at a condition.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// The delay between two checks of a condition.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The longest time that a test waits for one condition: `TEST_PATIENCE` in whole seconds, 60 s where it is not set or empty.
 ///
@@ -28,7 +28,7 @@ pub fn patience() -> Duration {
     static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
         #[expect(
             clippy::disallowed_methods,
-            reason = "tests have no settings: what the machine needs comes from outside"
+            reason = "tests have no settings: the limit depends on the machine"
         )]
         let found = std::env::var(VARIABLE).ok().filter(|text| !text.is_empty());
         found.map_or(DEFAULT, |text| parse(&text))
@@ -43,7 +43,7 @@ fn parse(text: &str) -> Duration {
     }
 }
 
-/// Waits for what `future` gives. `what` names it in the failure.
+/// Waits for the output of `future`. `what` names it in the failure.
 ///
 /// # Panics
 /// The future is not ready after [`patience`].
@@ -53,7 +53,7 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         .unwrap_or_else(|_elapsed| panic!("{}", too_late(what)))
 }
 
-/// Waits until `holds` answers true. `what` names the condition in the failure.
+/// Waits until `holds` returns true. `what` names the condition in the failure.
 ///
 /// # Panics
 /// The condition does not hold after [`patience`].
@@ -61,7 +61,7 @@ pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     found(what, async || holds().await.then_some(())).await;
 }
 
-/// Waits until `look` finds something, and gives it. `what` names it in the failure.
+/// Waits until `look` finds something, and returns it. `what` names it in the failure.
 ///
 /// # Panics
 /// Nothing is found after [`patience`].
@@ -71,7 +71,7 @@ pub async fn found<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T
             if let Some(found) = look().await {
                 return found;
             }
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     })
     .await
@@ -85,7 +85,7 @@ pub fn until_blocking(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + patience();
     while !holds() {
         assert!(Instant::now() < deadline, "{}", too_late(what));
-        std::thread::sleep(LOOK_INTERVAL);
+        std::thread::sleep(CHECK_INTERVAL);
     }
 }
 

@@ -1,4 +1,4 @@
-//! cargo, as the tests call it.
+//! Runs cargo for the tests.
 
 use std::{
     collections::BTreeMap,
@@ -12,13 +12,13 @@ use std::{
 use anyhow::{Context, ensure};
 use cargo_metadata::{Artifact, Message, TargetKind};
 
-use crate::children::Children;
+use crate::child_processes::ChildProcesses;
 
-/// The test programs of the selection.
+/// The compiled test programs of the selection.
 pub(crate) struct Compiled {
-    /// Their names by the names of their files.
+    /// The names of the programs by the names of their files.
     pub(crate) names: BTreeMap<String, String>,
-    /// Whether there is a library among the selected packages: only a library's documentation has examples.
+    /// Whether a library is selected. Only the documentation of a library has examples to test.
     pub(crate) has_library: bool,
 }
 
@@ -28,11 +28,11 @@ pub(crate) struct Cargo {
     /// Options that `cargo test` and `cargo nextest run` both know.
     selection: Vec<String>,
     variables: Vec<(&'static str, String)>,
-    children: Children,
+    children: ChildProcesses,
 }
 
 impl Cargo {
-    pub(crate) fn new(selection: Vec<String>, children: Children) -> Self {
+    pub(crate) fn new(selection: Vec<String>, children: ChildProcesses) -> Self {
         Self {
             program: env::var_os("CARGO").unwrap_or_else(|| "cargo".into()),
             selection,
@@ -45,13 +45,13 @@ impl Cargo {
         Self { variables, ..self }
     }
 
-    /// Where cargo puts what it builds.
+    /// The target directory of cargo.
     pub(crate) fn target_directory() -> PathBuf {
         env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
     }
 
-    /// Whether cargo-nextest is installed, in a version that understands `.config/nextest.toml`. `TEST_RUNNER=cargo` does
-    /// without it, where it is.
+    /// Whether to use cargo-nextest: it is installed in a version that understands `.config/nextest.toml`, and
+    /// `TEST_RUNNER=cargo` is not set.
     pub(crate) fn has_nextest(&self) -> bool {
         let unwanted = env::var_os("TEST_RUNNER").is_some_and(|wanted| wanted == "cargo");
         !unwanted
@@ -61,8 +61,8 @@ impl Cargo {
                 .is_ok_and(|answer| answer.status.success())
     }
 
-    /// Whether the selection names packages alone. One that names targets, such as `--lib` or `--test it`, leaves the
-    /// documentation's examples out.
+    /// Whether the selection includes the examples in the documentation. A selection of targets, such as `--lib` or
+    /// `--test it`, does not.
     pub(crate) fn selects_documentation(&self) -> bool {
         let targets = [
             "--lib",
@@ -122,7 +122,7 @@ impl Cargo {
     }
 }
 
-/// As nextest names it: `package` for a library, `package::bin/target` for a program, `package::target` for the rest.
+/// The name that nextest uses: `package` for a library, `package::bin/target` for a program, else `package::target`.
 fn program_name(artifact: &Artifact) -> String {
     let (package, target) = (package_name(&artifact.package_id.repr), &artifact.target.name);
     let is = |kind| artifact.target.kind.contains(&kind);

@@ -1,4 +1,4 @@
-//! The tests with cargo alone: Rust's own test programs, one after another.
+//! Runs the tests with cargo alone: Rust's test programs, one after another.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,27 +11,27 @@ use anyhow::Context;
 
 use crate::{
     cargo::{Cargo, Compiled},
-    outcome::Outcome,
     say,
+    test_summary::TestSummary,
 };
 
-/// Which tests to run.
+/// TestKind tests to run.
 #[derive(Clone, Copy)]
-pub(crate) enum Which {
+pub(crate) enum TestKind {
     /// Every test of the selection.
     All,
-    /// The examples in the documentation alone.
+    /// Only the examples in the documentation.
     Documentation,
 }
 
-/// Runs the tests. What they print goes to `test.log` in the target directory; a line for each program is shown, and
-/// what the failed tests printed.
-pub(crate) fn run(cargo: &Cargo, which: Which, compiled: &Compiled) -> anyhow::Result<Outcome> {
+/// Runs the tests. Their output goes to `test.log` in the target directory. Prints a line for each program, and the output of
+/// failed tests.
+pub(crate) fn run(cargo: &Cargo, which: TestKind, compiled: &Compiled) -> anyhow::Result<TestSummary> {
     let path = Cargo::target_directory().join("test.log");
     let mut log = File::create(&path).with_context(|| format!("could not write {}", path.display()))?;
     let words: &[&str] = match which {
-        Which::All => &["test", "--no-fail-fast"],
-        Which::Documentation => &["test", "--no-fail-fast", "--doc"],
+        TestKind::All => &["test", "--no-fail-fast"],
+        TestKind::Documentation => &["test", "--no-fail-fast", "--doc"],
     };
     let (output, input) = std::io::pipe()?;
     let mut command = cargo.command(words);
@@ -47,39 +47,39 @@ pub(crate) fn run(cargo: &Cargo, which: Which, compiled: &Compiled) -> anyhow::R
         }
     }
     let status = child.wait()?;
-    let mut outcome = reading.end();
-    if !status.success() && outcome.failed.is_empty() && outcome.broken.is_empty() {
-        outcome.broken.push(format!("cargo failed ({status})"));
+    let mut summary = reading.end();
+    if !status.success() && summary.failed.is_empty() && summary.problems.is_empty() {
+        summary.problems.push(format!("cargo failed ({status})"));
     }
     if !status.success() {
         say(&format!("everything that was printed: {}", path.display()));
     }
-    Ok(outcome)
+    Ok(summary)
 }
 
-/// Text, whatever bytes the programs print.
+/// The output of the programs as text; invalid UTF-8 is replaced.
 fn lines(output: PipeReader) -> impl Iterator<Item = std::io::Result<String>> {
     BufReader::new(output)
         .split(b'\n')
         .map(|line| line.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Follows what cargo and the test programs print.
+/// Parses the output of cargo and the test programs.
 ///
-/// A program prints `running N tests`, then `test NAME ... ok` for each test, then `failures:` with what the failed ones
-/// printed, and in the end `test result: …`. Other processes may print between and into these lines, so the numbers are
-/// those of the result, and a result counts only where it is one of N tests.
+/// A program prints `running N tests`, then `test NAME ... ok` for each test, then `failures:` with the output of failed tests,
+/// and finally `test result: …`. Other processes may print between and into these lines. Therefore the numbers are taken from the
+/// result, and a result counts only where it covers N tests.
 struct Reading<'a> {
     /// The names of the programs by the names of their files.
     programs: &'a BTreeMap<String, String>,
-    /// The one whose lines come now.
+    /// The program whose output is being read.
     program: String,
-    /// How many tests it said that it runs.
+    /// The number of tests that the program has announced.
     announced: Option<usize>,
-    /// The names in the list that stands before the result of a program with failures.
+    /// The names in the list of failures, which precedes the result.
     failed: BTreeSet<String>,
     shows_failures: bool,
-    outcome: Outcome,
+    summary: TestSummary,
 }
 
 impl<'a> Reading<'a> {
@@ -90,11 +90,11 @@ impl<'a> Reading<'a> {
             announced: None,
             failed: BTreeSet::new(),
             shows_failures: false,
-            outcome: Outcome::default(),
+            summary: TestSummary::default(),
         }
     }
 
-    /// Takes a line; gives the lines to show.
+    /// Parses a line and returns the lines to print.
     fn line(&mut self, line: &str) -> Vec<String> {
         if let Some(program) = self.started(line) {
             self.leave_program();
@@ -131,37 +131,37 @@ impl<'a> Reading<'a> {
     }
 
     fn result(&mut self, counts: &Counts, line: &str) -> String {
-        self.outcome.passed += counts.passed;
+        self.summary.passed += counts.passed;
         let failed = mem::take(&mut self.failed);
         if failed.len() < counts.failed {
             let reason = format!("{}: {} failed", self.program, counts.failed);
-            self.outcome.broken.push(reason);
+            self.summary.problems.push(reason);
         } else if counts.failed > 0 {
             let names = failed.into_iter().map(|name| format!("{} {name}", self.program));
-            self.outcome.failed.extend(names);
+            self.summary.failed.extend(names);
         }
         let program = mem::take(&mut self.program);
         self.leave_program();
         format!("{program}: {line}")
     }
 
-    /// A program that was killed, or that ended the process, printed no result.
+    /// Records a program that printed no result, because it was killed or called `exit`.
     fn leave_program(&mut self) {
         if !self.program.is_empty() {
             let reason = format!("{} ended without a result", self.program);
-            self.outcome.broken.push(reason);
+            self.summary.problems.push(reason);
         }
         self.program.clear();
         self.announced = None;
         self.shows_failures = false;
     }
 
-    fn end(mut self) -> Outcome {
+    fn end(mut self) -> TestSummary {
         self.leave_program();
-        self.outcome
+        self.summary
     }
 
-    /// The program that cargo says it runs now: `     Running tests/it/main.rs (target/debug/deps/it-0123456789abcdef)`, or
+    /// The name of the program that cargo starts: `     Running tests/it/main.rs (target/debug/deps/it-0123456789abcdef)`, or
     /// `   Doc-tests statistics`.
     fn started(&self, line: &str) -> Option<String> {
         if let Some(package) = line.strip_prefix("   Doc-tests ") {
@@ -177,7 +177,7 @@ impl<'a> Reading<'a> {
 struct Counts {
     passed: usize,
     failed: usize,
-    /// Ignored and measured: neither.
+    /// Ignored and measured tests, which neither passed nor failed.
     others: usize,
 }
 
@@ -238,7 +238,7 @@ test statistics/src/lib.rs - (line 3) ... ok
 test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s
 ";
 
-    fn read(printed: &str) -> (Outcome, String) {
+    fn read(printed: &str) -> (TestSummary, String) {
         let programs = [
             ("outbox-0123456789abcdef", "outbox"),
             ("it-fedcba9876543210", "outbox::it"),
@@ -252,13 +252,13 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 
     #[test]
     fn programs_are_counted_and_only_what_failed_is_shown() {
-        let (outcome, shown) = read(PRINTED);
-        let expected = Outcome {
+        let (summary, shown) = read(PRINTED);
+        let expected = TestSummary {
             passed: 4,
             failed: vec!["outbox::it sweeping".to_owned()],
-            ..Outcome::default()
+            ..TestSummary::default()
         };
-        assert_eq!(outcome, expected);
+        assert_eq!(summary, expected);
         assert!(shown.contains("assertion failed: left != right"), "{shown}");
         assert!(!shown.contains("a log line of a service"), "{shown}");
     }
@@ -266,8 +266,8 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     #[test]
     fn a_program_that_dies_is_no_success() {
         let until_it_dies = PRINTED.split("\nfailures:").next().unwrap();
-        let (outcome, _) = read(until_it_dies);
-        assert!(!outcome.passed());
-        assert_eq!(outcome.broken, ["outbox::it ended without a result"]);
+        let (summary, _) = read(until_it_dies);
+        assert!(!summary.passed());
+        assert_eq!(summary.problems, ["outbox::it ended without a result"]);
     }
 }

@@ -1,15 +1,15 @@
-//! `make test`: runs every test, with one PostgreSQL and one RabbitMQ for all of them, and ends with one line.
+//! `make test`: runs every test, with one PostgreSQL and one RabbitMQ for all of them, and prints one line at the end.
 //!
 //! Usage: `run-tests [OPTIONS OF cargo test AND cargo nextest run]`, such as `run-tests --package outbox`; without
 //! options the whole workspace. With cargo-nextest where it is installed, with cargo alone otherwise.
 
 mod cargo;
 mod cargo_test;
-mod children;
+mod child_processes;
 mod nextest;
-mod outcome;
-mod scratch;
 mod servers;
+mod temporary_directory;
+mod test_summary;
 
 use std::{env, io::Write, process::ExitCode, time::Instant};
 
@@ -18,10 +18,10 @@ use tokio::runtime::Runtime;
 
 use crate::{
     cargo::{Cargo, Compiled},
-    children::Children,
-    outcome::Outcome,
-    scratch::Scratch,
+    child_processes::ChildProcesses,
     servers::Servers,
+    temporary_directory::TemporaryDirectory,
+    test_summary::TestSummary,
 };
 
 fn main() -> ExitCode {
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 /// Whether everything passed.
 fn run() -> anyhow::Result<bool> {
     let runtime = Runtime::new()?;
-    let children = Children::new(&runtime)?;
+    let children = ChildProcesses::new(&runtime)?;
     let mut selection: Vec<String> = env::args().skip(1).collect();
     if selection.is_empty() {
         selection.push("--workspace".to_owned());
@@ -46,47 +46,50 @@ fn run() -> anyhow::Result<bool> {
     let cargo = Cargo::new(selection, children.clone());
     let has_nextest = cargo.has_nextest();
 
-    // Compiled before the servers start, with cargo's own output: what does not compile ends here.
+    // Compiled before the servers start, with cargo's own output. Compilation errors end the run here.
     let compiled = unless_interrupted(&children, cargo.compile())?;
-    let scratch = Scratch::create()?;
-    // For the servers; the tests learn it from the environment.
-    tempfile::env::override_temp_dir(scratch.path())
+    let temporary_directory = TemporaryDirectory::create()?;
+    // For the servers. The tests get the directory by `TMPDIR`.
+    tempfile::env::override_temp_dir(temporary_directory.path())
         .map_err(|other| anyhow::anyhow!("temporary files already go to {}", other.display()))?;
     let servers = unless_interrupted(&children, runtime.block_on(Servers::start()))
         .context("could not start the servers that the tests share")?;
     let mut variables = servers.variables();
-    variables.push(("TMPDIR", scratch.path().to_string_lossy().into_owned()));
+    variables.push((
+        "TMPDIR",
+        temporary_directory.path().to_string_lossy().into_owned(),
+    ));
     let cargo = cargo.with_variables(variables);
     let began = Instant::now();
-    let outcome = unless_interrupted(&children, run_all(&cargo, has_nextest, &compiled))?;
-    say(&outcome.line(began.elapsed()));
-    Ok(outcome.passed())
+    let summary = unless_interrupted(&children, run_all(&cargo, has_nextest, &compiled))?;
+    say(&summary.line(began.elapsed()));
+    Ok(summary.passed())
 }
 
-/// What was done, unless this program was asked to end meanwhile: then whatever went wrong has that reason.
-fn unless_interrupted<T>(children: &Children, done: anyhow::Result<T>) -> anyhow::Result<T> {
+/// `done`, unless this program was interrupted meanwhile: then the error is the interruption.
+fn unless_interrupted<T>(children: &ChildProcesses, done: anyhow::Result<T>) -> anyhow::Result<T> {
     ensure!(!children.is_interrupted(), "interrupted");
     done
 }
 
-fn run_all(cargo: &Cargo, has_nextest: bool, compiled: &Compiled) -> anyhow::Result<Outcome> {
+fn run_all(cargo: &Cargo, has_nextest: bool, compiled: &Compiled) -> anyhow::Result<TestSummary> {
     if !has_nextest {
         say("run-tests: with cargo test");
-        return cargo_test::run(cargo, cargo_test::Which::All, compiled);
+        return cargo_test::run(cargo, cargo_test::TestKind::All, compiled);
     }
     say("run-tests: with cargo nextest");
-    let mut outcome = nextest::run(cargo)?;
+    let mut summary = nextest::run(cargo)?;
     if compiled.has_library && cargo.selects_documentation() {
-        outcome.add(cargo_test::run(
+        summary.add(cargo_test::run(
             cargo,
-            cargo_test::Which::Documentation,
+            cargo_test::TestKind::Documentation,
             compiled,
         )?);
     }
-    Ok(outcome)
+    Ok(summary)
 }
 
 fn say(line: &str) {
-    // Nobody is left to tell where the standard error is closed.
+    // Fails where the standard error is closed.
     let _ = writeln!(std::io::stderr(), "{line}");
 }

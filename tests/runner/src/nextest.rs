@@ -1,23 +1,23 @@
-//! The tests with cargo-nextest: each in a process of its own. What limits them is in `.config/nextest.toml`.
+//! Runs the tests with cargo-nextest, each in a process of its own. Their limits are in `.config/nextest.toml`.
 
 use std::{fs, num::NonZero, path::Path, thread};
 
 use anyhow::Context;
 
-use crate::{cargo::Cargo, outcome::Outcome};
+use crate::{cargo::Cargo, test_summary::TestSummary};
 
 /// nextest writes below the workspace's root, also where `CARGO_TARGET_DIR` is set.
 const REPORT: &str = "target/nextest/default/junit.xml";
 
-/// Not the one that `NEXTEST_PROFILE` may name: the report belongs to this one.
+/// Given explicitly, because `NEXTEST_PROFILE` may name another profile and the report is of this one.
 const PROFILE: &str = "default";
 
-/// Runs the tests. nextest shows its progress, and in the end what the failed ones printed.
-pub(crate) fn run(cargo: &Cargo) -> anyhow::Result<Outcome> {
+/// Runs the tests. nextest prints the progress and, at the end, the output of the failed tests.
+pub(crate) fn run(cargo: &Cargo) -> anyhow::Result<TestSummary> {
     let report = Path::new(REPORT);
-    // The last run's report must not be taken for this one's.
+    // The report of the last run must not be read as that of this one.
     let _ = fs::remove_file(report);
-    // Most tests wait most of their time, for servers and for moments.
+    // More threads than cores, because most tests mostly wait.
     let threads = 2 * thread::available_parallelism().map_or(1, NonZero::get);
     let mut command = cargo.command(&["nextest", "run", "--profile", PROFILE, "--no-tests", "pass"]);
     command.args(["--test-threads", &threads.to_string()]);
@@ -27,18 +27,18 @@ pub(crate) fn run(cargo: &Cargo) -> anyhow::Result<Outcome> {
         .context("could not run cargo nextest")?;
     let text = fs::read_to_string(report)
         .with_context(|| format!("cargo nextest ({status}) left no report {}", report.display()))?;
-    let mut outcome = read(&text).with_context(|| format!("could not read {}", report.display()))?;
-    if !status.success() && outcome.failed.is_empty() {
-        outcome.broken.push(format!("cargo nextest failed ({status})"));
+    let mut summary = read(&text).with_context(|| format!("could not read {}", report.display()))?;
+    if !status.success() && summary.failed.is_empty() {
+        summary.problems.push(format!("cargo nextest failed ({status})"));
     }
-    Ok(outcome)
+    Ok(summary)
 }
 
-/// Reads a report in the form that JUnit gave it: a `testsuite` a program, in it a `testcase` a test, in that a
-/// `failure` or an `error` where it failed.
-fn read(junit: &str) -> anyhow::Result<Outcome> {
+/// Reads a report in JUnit's format: a `testsuite` for each program, in it a `testcase` for each test, in that a `failure` or an
+/// `error` where the test failed.
+fn read(junit: &str) -> anyhow::Result<TestSummary> {
     let document = roxmltree::Document::parse(junit)?;
-    let mut outcome = Outcome::default();
+    let mut summary = TestSummary::default();
     for test in document
         .descendants()
         .filter(|node| node.has_tag_name("testcase"))
@@ -46,14 +46,14 @@ fn read(junit: &str) -> anyhow::Result<Outcome> {
         let has = |tag: &str| test.children().any(|child| child.has_tag_name(tag));
         if has("failure") || has("error") {
             let name = |attribute| test.attribute(attribute).unwrap_or("?");
-            outcome
+            summary
                 .failed
                 .push(format!("{} {}", name("classname"), name("name")));
         } else {
-            outcome.passed += 1;
+            summary.passed += 1;
         }
     }
-    Ok(outcome)
+    Ok(summary)
 }
 
 #[cfg(test)]
@@ -74,10 +74,10 @@ mod tests {
                 <testcase name="merge" classname="statistics" time="0.1"/>
               </testsuite>
             </testsuites>"#;
-        let expected = Outcome {
+        let expected = TestSummary {
             passed: 2,
             failed: vec!["outbox::it memory::bounded".to_owned()],
-            ..Outcome::default()
+            ..TestSummary::default()
         };
         assert_eq!(read(junit).unwrap(), expected);
         assert!(read("no report").is_err());

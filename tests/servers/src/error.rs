@@ -6,10 +6,10 @@ use std::{io, path::PathBuf, time::Duration};
 pub const INSTALL_COMMAND: &str =
     "sudo apt-get install -y --no-install-recommends postgresql rabbitmq-server";
 
-/// A server could not be started, reached or controlled.
+/// Why a server could not be started, reached or controlled.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The machine lacks a server's programs. The message is one line that says how to get them.
+    /// The machine lacks a server's programs. The message says in one line how to install them.
     #[error(
         "{what} is not installed; install it with `{INSTALL_COMMAND}` or `make services`, or set {variable}"
     )]
@@ -20,21 +20,21 @@ pub enum Error {
         variable: &'static str,
     },
 
-    /// The servers refuse to run as root, and there is no user to run them as.
+    /// This process runs as root, and there is no unprivileged user to run the server as.
     #[error("started as root, and none of these users exists to run {server} as: {}", .candidates.join(", "))]
     NoUnprivilegedUser {
-        /// Which server.
+        /// The name of the server.
         server: &'static str,
-        /// The users that were looked for.
+        /// The users that would do.
         candidates: &'static [&'static str],
     },
 
-    /// The server was started by somebody else, who alone may stop, freeze or kill it.
+    /// The server is external, so it must not be stopped, frozen or killed.
     #[error(
         "cannot {verb} the server of {variable}: it is not ours to stop; start a private one for this test"
     )]
     NotOurs {
-        /// What was asked for.
+        /// The requested operation.
         verb: &'static str,
         /// The variable that names the server.
         variable: &'static str,
@@ -43,9 +43,9 @@ pub enum Error {
     /// The server's process ended while it was expected to run.
     #[error("{server} ended while {phase} ({status}); the end of its log:\n{log_tail}")]
     Ended {
-        /// Which server.
+        /// The name of the server.
         server: &'static str,
-        /// What was waited for.
+        /// What the server was doing.
         phase: &'static str,
         /// Its exit status.
         status: std::process::ExitStatus,
@@ -53,25 +53,25 @@ pub enum Error {
         log_tail: String,
     },
 
-    /// The condition that was waited for did not come true in time.
+    /// The server did not reach the awaited state in time.
     #[error("{server} was still {phase} after {} s; the end of its log:\n{log_tail}", .deadline.as_secs())]
     Deadline {
-        /// Which server.
+        /// The name of the server.
         server: &'static str,
-        /// What was waited for.
+        /// What the server was doing.
         phase: &'static str,
-        /// How long it was waited for.
+        /// The time limit.
         deadline: Duration,
         /// The last lines of its log.
         log_tail: String,
     },
 
-    /// The server is already running, or is not, contrary to what the call needs.
+    /// The operation needs a running server and it is not running, or the other way round.
     #[error("cannot {verb} {server}: it is {state}")]
     WrongState {
-        /// What was asked for.
+        /// The requested operation.
         verb: &'static str,
-        /// Which server.
+        /// The name of the server.
         server: &'static str,
         /// `already running` or `not running`.
         state: &'static str,
@@ -91,14 +91,14 @@ pub enum Error {
         command: String,
         /// Its exit status.
         status: std::process::ExitStatus,
-        /// What it printed.
+        /// Its output.
         output: String,
     },
 
     /// PostgreSQL did not accept a connection.
     #[error("could not connect to PostgreSQL: {source}")]
     Connect {
-        /// Why.
+        /// The client's error.
         source: sqlx::Error,
     },
 
@@ -107,14 +107,14 @@ pub enum Error {
     Sql {
         /// The statement.
         statement: String,
-        /// The database's answer.
+        /// The database's error.
         source: sqlx::Error,
     },
 
     /// The management API of RabbitMQ cannot be reached.
     #[error("could not reach RabbitMQ's management API: {source}")]
     Management {
-        /// Why, without the URL, which holds a password.
+        /// The client's error, without the URL, which holds a password.
         source: reqwest::Error,
     },
 
@@ -123,38 +123,38 @@ pub enum Error {
     ManagementRefused {
         /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// The body of the answer.
         answer: String,
     },
 
-    /// The URL of somebody else's server cannot be understood. The URL itself is not shown: it holds a password.
+    /// The URL of an external server is invalid. The message does not show the URL, which holds a password.
     #[error("{variable} is not the URL of a PostgreSQL server")]
     Url {
         /// The variable.
         variable: &'static str,
-        /// The parser's answer.
+        /// The parser's error.
         source: sqlx::Error,
     },
 
-    /// The URL of a broker cannot be understood. The URL itself is not shown: it holds a password.
+    /// The URL of an external broker is invalid. The message does not show the URL, which holds a password.
     #[error("AMQP_URL is not the URL of a broker: {source}")]
     BrokerUrl {
-        /// The parser's answer.
+        /// The parser's error.
         source: url::ParseError,
     },
 
-    /// The operating system refused.
+    /// An operation of the operating system failed.
     #[error("could not {what}: {source}")]
     Io {
         /// What was attempted.
         what: String,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// For `map_err`: says what was attempted when the operating system refused.
+    /// For `map_err`: adds what was attempted to an error of the operating system.
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }

@@ -5,23 +5,22 @@
 //! [`shared_postgres`] and [`shared_rabbitmq`] give one server per process to the tests that only use it, and use
 //! `DATABASE_URL` and `AMQP_URL` instead where these are set.
 //!
-//! Nothing is left behind. Every server has a watchdog process that holds a pipe from the process that started it;
-//! when the pipe closes, by `Drop`, by the end of the process or by `kill -9`, the watchdog ends the server's processes
-//! and removes its files.
+//! Every server has a watchdog process with a pipe from the process that started it. The pipe closes by `Drop`, by the end of the
+//! process or by `kill -9`. Then the watchdog ends the server's processes and removes its files.
 //!
-//! The private servers need Linux (`/proc`). Elsewhere, set the two URLs.
+//! Private servers need Linux (`/proc`). Set the two URLs on other systems.
 
-mod account;
+mod command;
 mod error;
-mod installation;
+mod installed_programs;
 mod ports;
 mod postgres;
-mod processes;
-mod program;
+mod process_set;
 mod rabbitmq;
-mod secret;
+mod random;
 mod server_home;
 mod server_process;
+mod server_user;
 mod shared;
 mod watchdog;
 

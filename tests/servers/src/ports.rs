@@ -1,16 +1,16 @@
-//! Free ports that stay free while their server is down.
+//! Free ports, which no other process takes while the server is down.
 
 use std::{fs, io, net::TcpListener, ops::Range};
 
-use crate::{Error, secret::random_bytes};
+use crate::{Error, random::random_bytes};
 
 const TRIES: usize = 200;
 
-/// A port on 127.0.0.1 that nobody listens on.
+/// A port on 127.0.0.1 on which no process listens.
 ///
-/// Not from the ephemeral range, which binding to port 0 would give: while a server is down for a restart, an outgoing
-/// connection of any process could be given its port, and a client that reconnects in a loop can even connect to itself
-/// there. Another process may still take the port before the server does, so a start that fails is tried again.
+/// It is outside of the ephemeral range, from which binding to port 0 would take it. The kernel gives ephemeral ports to outgoing
+/// connections, so another process could get the port while its server restarts, and a client that reconnects in a loop could
+/// even connect to itself. Another process may still take the port before the server does, so a failed start must be repeated.
 ///
 /// # Errors
 /// No free port was found, or the operating system gave no random number.
@@ -36,7 +36,7 @@ pub(crate) fn free_port_preferring(preferred: Option<u16>) -> Result<u16, Error>
     }
 }
 
-/// Above the ports that well-known services use, below those that the kernel gives to outgoing connections.
+/// Ports above those of well-known services and below those that the kernel gives to outgoing connections.
 fn below_ephemeral_range() -> Range<u16> {
     let first_ephemeral = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()

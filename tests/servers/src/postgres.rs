@@ -1,4 +1,4 @@
-//! A private PostgreSQL.
+//! A PostgreSQL server: private or external.
 
 mod options;
 mod url;
@@ -12,20 +12,20 @@ use tokio::time::timeout;
 pub use self::options::PostgresOptions;
 use self::url::with_database;
 use crate::{
-    Error, account::Account, installation::postgresql_programs, ports::free_port_preferring,
-    processes::Processes, program::run_to_end, secret::random_hex, server_home::ServerHome,
-    server_process::ServerProcess,
+    Error, command::run_to_end, installed_programs::postgresql_programs, ports::free_port_preferring,
+    process_set::ProcessSet, random::random_hex, server_home::ServerHome, server_process::ServerProcess,
+    server_user::ServerUser,
 };
 
 const SERVER: &str = "PostgreSQL";
 const VARIABLE: &str = "DATABASE_URL";
-/// The administrator. Not `postgres`, so that nothing comes to rely on that name.
+/// The administrator. Not `postgres`, so that no test relies on that name.
 const USER: &str = "llm_bench";
 const START_ATTEMPTS: usize = 3;
-/// For one look. A server that is not there refuses at once; one on a busy machine answers late.
-const PROBE_PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of one probe. A server that is not there refuses at once; on a busy machine it answers late.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A PostgreSQL server: a private one, or somebody else's that is only used.
+/// A PostgreSQL server: a private one, or an external one that tests only use.
 ///
 /// Dropping a private one ends it and removes its data, unless [`PostgresOptions::directory`] keeps them; that blocks
 /// for some tens of milliseconds.
@@ -57,11 +57,11 @@ impl PostgresServer {
     /// Starts a private server that listens on 127.0.0.1 alone (no Unix socket) and asks for a random password.
     ///
     /// # Errors
-    /// As [`Self::start`]; [`Error::DirectoryInUse`] where another server runs on the kept directory.
+    /// The errors of [`Self::start`]; [`Error::DirectoryInUse`] where another server runs on the kept directory.
     pub async fn start_with(options: PostgresOptions) -> Result<Self, Error> {
         for _ in 1..START_ATTEMPTS {
             match Self::start_once(options.clone()).await {
-                // Somebody took the port between our look and the server's bind.
+                // Another process has taken the port before the server bound it.
                 Err(Error::Ended { log_tail, .. }) if log_tail.contains("could not bind") => {}
                 outcome => return outcome,
             }
@@ -69,7 +69,7 @@ impl PostgresServer {
         Self::start_once(options).await
     }
 
-    /// Uses the server at `url` (`postgres://…`, with the right to create databases) that somebody else runs.
+    /// Uses the server at `url` (`postgres://…`, with the right to create databases) of an external server.
     #[must_use]
     pub fn external(url: String) -> Self {
         Self { url, private: None }
@@ -77,11 +77,15 @@ impl PostgresServer {
 
     async fn start_once(options: PostgresOptions) -> Result<Self, Error> {
         let programs = postgresql_programs()?;
-        let account = Account::for_server(SERVER, &["postgres", "nobody"])?;
-        let home = ServerHome::create(account, options.directory.as_deref(), "QUIT")?;
+        let user = ServerUser::for_server(SERVER, &["postgres", "nobody"])?;
+        let home = ServerHome::create(user, options.directory.as_deref(), "QUIT")?;
         let port = free_port_preferring(options.preferred_port)?;
         let (password, password_file) = home.password()?;
-        let process = ServerProcess::new(SERVER, home.log(), Processes::of_program(home.data(), "postgres"));
+        let process = ServerProcess::new(
+            SERVER,
+            home.log(),
+            ProcessSet::of_program(home.data(), "postgres"),
+        );
         let private = PrivatePostgres {
             home,
             process,
@@ -100,13 +104,13 @@ impl PostgresServer {
         })
     }
 
-    /// The administrator's URL, of the database `postgres` (or the given URL of somebody else's server).
+    /// The administrator's URL of the database `postgres`, or the given URL of an external server.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The TCP port, where the server is ours.
+    /// The TCP port of a private server.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.private.as_ref().map(|private| private.port)
@@ -114,13 +118,13 @@ impl PostgresServer {
 
     /// Creates an empty database of a new name and gives its URL, so that many tests share one server.
     ///
-    /// On somebody else's server the database stays; its name starts with `llm_bench_test_`.
+    /// On an external server the database is not removed; its name starts with `llm_bench_test_`.
     ///
     /// # Errors
     /// The server cannot be reached or refuses.
     pub async fn create_database(&self) -> Result<String, Error> {
         let name = format!("llm_bench_test_{}", random_hex::<8>()?);
-        // template0, because nobody can be connected to it: a connection to the template blocks the copy.
+        // template0, because a connection to the template would block the copy, and template0 allows none.
         self.execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
             .await?;
         Ok(with_database(&self.url, &name))
@@ -133,7 +137,7 @@ impl PostgresServer {
     pub async fn ensure_database(&self, name: &str) -> Result<String, Error> {
         let statement = format!(r#"CREATE DATABASE "{}""#, name.replace('"', r#""""#));
         match self.execute(&statement).await {
-            Err(Error::Sql { source, .. }) if has_code(&source, "42P04") => {} // it is there
+            Err(Error::Sql { source, .. }) if has_code(&source, "42P04") => {} // it exists
             outcome => {
                 outcome?;
             }
@@ -141,7 +145,7 @@ impl PostgresServer {
         Ok(with_database(&self.url, name))
     }
 
-    /// Closes all clients' connections from the server's side, and gives their number.
+    /// Terminates the backends of all clients and returns their number.
     ///
     /// # Errors
     /// [`Error::NotOurs`]; the server cannot be reached.
@@ -154,7 +158,7 @@ impl PostgresServer {
         .await
     }
 
-    /// Ends the server in good order, its clients at once (`pg_ctl stop -m fast`).
+    /// Stops the server in good order and disconnects its clients (`pg_ctl stop -m fast`).
     ///
     /// # Errors
     /// [`Error::NotOurs`]; [`Error::WrongState`] where it does not run; it does not end.
@@ -162,10 +166,10 @@ impl PostgresServer {
         self.private("stop")?.process.end_by("stop", Signal::SIGINT).await
     }
 
-    /// Ends the server without a checkpoint (`pg_ctl stop -m immediate`); the next start recovers from the log.
+    /// Stops the server without a checkpoint (`pg_ctl stop -m immediate`); the next start recovers from the log.
     ///
     /// # Errors
-    /// As [`Self::stop`].
+    /// The errors of [`Self::stop`].
     pub async fn crash(&self) -> Result<(), Error> {
         self.private("crash")?
             .process
@@ -173,11 +177,11 @@ impl PostgresServer {
             .await
     }
 
-    /// `kill -9` to the postmaster and every backend. What the operating system has buffered is written all the
-    /// same: this does not test lost fsyncs.
+    /// Kills the postmaster and every backend (SIGKILL). The operating system still writes its buffers, so this does not test lost
+    /// fsyncs.
     ///
     /// # Errors
-    /// As [`Self::stop`].
+    /// The errors of [`Self::stop`].
     pub async fn kill(&self) -> Result<(), Error> {
         self.private("kill")?.process.kill().await
     }
@@ -185,15 +189,15 @@ impl PostgresServer {
     /// Freezes the postmaster and every backend (SIGSTOP): connections stay open, nothing is answered.
     ///
     /// # Errors
-    /// As [`Self::stop`].
+    /// The errors of [`Self::stop`].
     pub async fn freeze(&self) -> Result<(), Error> {
         self.private("freeze")?.process.freeze().await
     }
 
-    /// Lets a frozen server go on (SIGCONT).
+    /// Continues a frozen server (SIGCONT).
     ///
     /// # Errors
-    /// As [`Self::stop`].
+    /// The errors of [`Self::stop`].
     pub fn thaw(&self) -> Result<(), Error> {
         self.private("thaw")?.process.thaw()
     }
@@ -209,7 +213,7 @@ impl PostgresServer {
     /// [`Self::stop`] and [`Self::start_again`].
     ///
     /// # Errors
-    /// As those two.
+    /// The errors of these two.
     pub async fn restart(&self) -> Result<(), Error> {
         self.stop().await?;
         self.start_again().await
@@ -237,7 +241,7 @@ impl PostgresServer {
 }
 
 impl PrivatePostgres {
-    /// Makes an empty database cluster, without the fsyncs: there is nothing to lose yet.
+    /// Creates an empty database cluster, without fsyncs, because there are no data yet.
     async fn initialise(&self, password_file: PathBuf) -> Result<(), Error> {
         let initdb = self.programs.join("initdb");
         let mut command = self.home.command(&initdb, &self.home.path(""));
@@ -259,7 +263,7 @@ impl PrivatePostgres {
         run_to_end(command, "initdb".to_owned()).await.map(drop)
     }
 
-    /// Ready is who accepts our password: another server may have taken the port, while ours is about to find out.
+    /// The server is ready when it accepts the password. Another server may have taken the port.
     async fn launch(&self, url: &str) -> Result<(), Error> {
         let mut command = self
             .home
@@ -275,7 +279,7 @@ impl PrivatePostgres {
     }
 }
 
-/// A connection for one use, which no runtime's end can invalidate.
+/// A connection for one statement. A pool would belong to the runtime of one test.
 async fn connect(url: &str) -> Result<PgConnection, Error> {
     let options: PgConnectOptions = url.parse().map_err(|source| Error::Url {
         variable: VARIABLE,
@@ -289,7 +293,7 @@ async fn connect(url: &str) -> Result<PgConnection, Error> {
 }
 
 async fn accepts_connections(url: &str) -> bool {
-    match timeout(PROBE_PATIENCE, connect(url)).await {
+    match timeout(PROBE_TIMEOUT, connect(url)).await {
         Ok(Ok(connection)) => {
             close(connection).await;
             true
@@ -299,7 +303,7 @@ async fn accepts_connections(url: &str) -> bool {
 }
 
 async fn close(connection: PgConnection) {
-    // The statement's outcome is known; a connection that cannot say goodbye is closed by the drop.
+    // Where the orderly close fails, dropping the connection closes it.
     let _ = connection.close().await;
 }
 

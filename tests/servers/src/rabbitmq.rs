@@ -1,4 +1,4 @@
-//! A RabbitMQ server: private, or somebody else's.
+//! A RabbitMQ server: private or external.
 
 mod amqp_url;
 mod definitions;
@@ -11,20 +11,20 @@ use nix::sys::signal::Signal;
 
 pub use self::options::RabbitMqOptions;
 use self::{management::Management, node::Node};
-use crate::{Error, secret::random_hex};
+use crate::{Error, random::random_hex};
 
 const SERVER: &str = "RabbitMQ";
 const VARIABLE: &str = "AMQP_URL";
-/// The administrator. Not `guest`, so that nothing comes to rely on that name.
+/// The administrator. Not `guest`, so that no test relies on that name.
 const USER: &str = "llm_bench";
 const START_ATTEMPTS: usize = 3;
 
-/// A RabbitMQ server: a private node, or somebody else's that is only used.
+/// A RabbitMQ server: a private node, or an external one that tests only use.
 ///
 /// Dropping a private one ends it and removes its data, unless [`RabbitMqOptions::directory`] keeps them; that blocks
 /// for some tens of milliseconds.
 ///
-/// Unlike PostgreSQL, RabbitMQ has no quick end between the good order of [`Self::stop`] and [`Self::kill`].
+/// Unlike PostgreSQL, RabbitMQ has no immediate stop between [`Self::stop`] and [`Self::kill`].
 #[derive(Debug)]
 pub struct RabbitMqServer {
     url: String,
@@ -44,11 +44,11 @@ impl RabbitMqServer {
     /// Starts a private node that listens on 127.0.0.1 alone, with a random password and a port mapper of its own.
     ///
     /// # Errors
-    /// As [`Self::start`]; [`Error::DirectoryInUse`] where another server runs on the kept directory.
+    /// The errors of [`Self::start`]; [`Error::DirectoryInUse`] where another server runs on the kept directory.
     pub async fn start_with(options: RabbitMqOptions) -> Result<Self, Error> {
         for _ in 1..START_ATTEMPTS {
             match Node::start(options.clone()).await {
-                // Somebody took a port between our look and the server's bind.
+                // Another process has taken a port before the server bound it.
                 Err(Error::Ended { log_tail, .. })
                     if ["could_not_start_listener", "eaddrinuse", "already in use"]
                         .iter()
@@ -59,8 +59,8 @@ impl RabbitMqServer {
         Node::start(options).await.map(Self::from)
     }
 
-    /// Uses the broker at `url` (`amqp://…`) that somebody else runs. `management_url` (`http://user:password@…`), where
-    /// it is given, is the API through which virtual hosts are made, with the same user.
+    /// Uses the broker at `url` (`amqp://…`) of an external server. `management_url` (`http://user:password@…`), if
+    /// given, is the API that creates virtual hosts, with the same user.
     #[must_use]
     pub fn external(url: String, management_url: Option<&str>) -> Self {
         Self {
@@ -70,19 +70,19 @@ impl RabbitMqServer {
         }
     }
 
-    /// The administrator's URL, of the virtual host `/` (or the given URL of somebody else's broker).
+    /// The administrator's URL of the virtual host `/`, or the given URL of an external broker.
     #[must_use]
     pub fn amqp_url(&self) -> &str {
         &self.url
     }
 
-    /// The port of AMQP, where the server is ours.
+    /// The AMQP port of a private server.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.private.as_ref().map(|node| node.ports.amqp)
     }
 
-    /// The address of the management plugin, with user and password, where there is one.
+    /// The URL of the management plugin, with user and password; `None` without the plugin.
     #[must_use]
     pub fn management_url(&self) -> Option<&str> {
         self.management.as_ref().map(Management::url)
@@ -91,14 +91,14 @@ impl RabbitMqServer {
     /// Creates an empty virtual host of a new name and gives its URL, so that many tests share one broker. Takes some
     /// milliseconds with the management plugin, some tenths of a second without.
     ///
-    /// On somebody else's broker the virtual host stays; its name starts with `test_`. One without its management plugin
-    /// cannot be administered: there this gives the URL as it is, and says so on the standard error.
+    /// On an external broker the virtual host is not removed; its name starts with `test_`. An external broker without the management
+    /// plugin cannot be administered. Then this returns the given URL and prints a notice to the standard error.
     ///
     /// # Errors
     /// The server refuses.
     pub async fn create_vhost(&self) -> Result<String, Error> {
         if self.management.is_none() && self.private.is_none() {
-            say_that_vhosts_are_shared();
+            warn_that_vhosts_are_shared();
             return Ok(self.url.clone());
         }
         let name = new_name()?;
@@ -107,11 +107,11 @@ impl RabbitMqServer {
         amqp_url::with_vhost(&self.url, &name)
     }
 
-    /// Creates an empty virtual host of a new name and a user with this password, who may do everything in it and
-    /// nothing elsewhere. Gives the URL of both.
+    /// Creates an empty virtual host of a new name and a user with this password, who has all permissions in
+    /// it and none elsewhere. Returns the URL of both.
     ///
     /// # Errors
-    /// [`Error::NotOurs`] for somebody else's broker without its management plugin; the server refuses.
+    /// [`Error::NotOurs`] for an external broker without the management plugin; the server refuses.
     pub async fn create_vhost_with_owner(&self, password: &str) -> Result<String, Error> {
         let name = new_name()?;
         self.import(definitions::vhost_with_owner(&name, password))
@@ -126,26 +126,26 @@ impl RabbitMqServer {
         }
     }
 
-    /// Runs `rabbitmqctl` against the node and gives what it printed. Takes some tenths of a second.
+    /// Runs `rabbitmqctl` for the node and returns its output. Takes some tenths of a second.
     ///
     /// # Errors
-    /// [`Error::NotOurs`]; [`Error::Command`] with what it printed, where it failed.
+    /// [`Error::NotOurs`]; [`Error::Command`] with the output, where it failed.
     pub async fn rabbitmqctl(&self, arguments: &[&str]) -> Result<String, Error> {
         self.private("administer")?.rabbitmqctl(arguments).await
     }
 
     /// Makes the broker close all clients' connections, of every virtual host (`rabbitmqctl close_all_connections`
-    /// alone spares all but `/`). They go one after another, shortly after this returns.
+    /// alone spares all but `/`). They are closed one after another, shortly after this returns.
     ///
     /// # Errors
-    /// As [`Self::rabbitmqctl`].
+    /// The errors of [`Self::rabbitmqctl`].
     pub async fn close_all_connections(&self, reason: &str) -> Result<(), Error> {
         self.rabbitmqctl(&["close_all_connections", "--global", reason])
             .await
             .map(drop)
     }
 
-    /// Ends the node in good order.
+    /// Stops the node in good order.
     ///
     /// # Errors
     /// [`Error::NotOurs`]; [`Error::WrongState`] where it does not run; it does not end.
@@ -156,11 +156,11 @@ impl RabbitMqServer {
             .await
     }
 
-    /// `kill -9` to the node and all its helpers. What the operating system has buffered is written all the same:
-    /// this does not test lost fsyncs.
+    /// Kills the node and all its processes (SIGKILL). The operating system still writes its buffers, so this does not test lost
+    /// fsyncs.
     ///
     /// # Errors
-    /// As [`Self::stop`].
+    /// The errors of [`Self::stop`].
     pub async fn kill(&self) -> Result<(), Error> {
         self.private("kill")?.process.kill().await
     }
@@ -168,15 +168,15 @@ impl RabbitMqServer {
     /// Freezes the node (SIGSTOP): connections stay open, nothing is answered, heartbeats included.
     ///
     /// # Errors
-    /// As [`Self::stop`].
+    /// The errors of [`Self::stop`].
     pub async fn freeze(&self) -> Result<(), Error> {
         self.private("freeze")?.process.freeze().await
     }
 
-    /// Lets a frozen node go on (SIGCONT).
+    /// Continues a frozen node (SIGCONT).
     ///
     /// # Errors
-    /// As [`Self::stop`].
+    /// The errors of [`Self::stop`].
     pub fn thaw(&self) -> Result<(), Error> {
         self.private("thaw")?.process.thaw()
     }
@@ -192,7 +192,7 @@ impl RabbitMqServer {
     /// [`Self::stop`] and [`Self::start_again`].
     ///
     /// # Errors
-    /// As those two.
+    /// The errors of these two.
     pub async fn restart(&self) -> Result<(), Error> {
         self.stop().await?;
         self.start_again().await
@@ -220,10 +220,7 @@ fn new_name() -> Result<String, Error> {
     Ok(format!("test_{}", random_hex::<8>()?))
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "this is for who runs the tests; a test process has no log"
-)]
-fn say_that_vhosts_are_shared() {
+#[expect(clippy::print_stderr, reason = "a test process has no log")]
+fn warn_that_vhosts_are_shared() {
     eprintln!("{VARIABLE} is set: tests share its virtual host instead of having one each");
 }

@@ -1,4 +1,4 @@
-//! One server program: launched, waited for, signalled, ended.
+//! The process of one server: starts it, waits for it, signals it, ends it.
 
 use std::{
     fs::{self, OpenOptions},
@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, ExitStatus},
     sync::{Mutex, MutexGuard, PoisonError},
-    // Not tokio's: a test that pauses its clock must not make a server look late.
+    // Not tokio's clock: a test that pauses it must not affect the time limits.
     time::{Duration, Instant},
 };
 
@@ -16,28 +16,28 @@ use nix::{
 };
 use test_patience::patience;
 
-use crate::{Error, processes::Processes};
+use crate::{Error, process_set::ProcessSet};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// A start is not one step but seconds of a core's work, so it may take as long as this many waits of a test.
+/// A start takes seconds of CPU time, so its time limit is so many times the limit of a test's wait.
 const WAITS_OF_A_START: u32 = 3;
 const LOG_TAIL_LINES: usize = 20;
 
-/// A server program and everything it starts.
+/// A server's process and its descendants.
 ///
-/// A plain child of the standard library: tokio's belong to the runtime that started them, and every `#[tokio::test]`
-/// has its own.
+/// A child process of the standard library. One of tokio would belong to the runtime that started it, and every
+/// `#[tokio::test]` has its own runtime.
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
     server: &'static str,
     log: PathBuf,
-    all: Processes,
+    all: ProcessSet,
     main: Mutex<Option<Child>>,
 }
 
 impl ServerProcess {
-    /// Describes the server; nothing runs yet.
-    pub(crate) fn new(server: &'static str, log: PathBuf, all: Processes) -> Self {
+    /// A server that is not running yet.
+    pub(crate) fn new(server: &'static str, log: PathBuf, all: ProcessSet) -> Self {
         Self {
             server,
             log,
@@ -46,7 +46,8 @@ impl ServerProcess {
         }
     }
 
-    /// Starts `command`, with its output appended to the log, out of reach of the terminal's Ctrl+C.
+    /// Starts `command` and appends its output to the log. It runs in a process group of its own, so the terminal's Ctrl+C does not
+    /// reach it.
     pub(crate) fn launch(&self, mut command: Command) -> Result<(), Error> {
         let mut main = self.main();
         if main.is_some() {
@@ -70,7 +71,7 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// Waits until `is_ready` answers true. A server that ends meanwhile or stays silent is an error.
+    /// Waits until `is_ready` returns true. Fails where the server ends meanwhile or the time limit passes.
     pub(crate) async fn wait_until<F>(
         &self,
         phase: &'static str,
@@ -96,24 +97,24 @@ impl ServerProcess {
         }
     }
 
-    /// Sends `signal` to the program that was launched, and waits until it and all it started have ended.
+    /// Sends `signal` to the main process, and waits until it and all its descendants have ended.
     pub(crate) async fn end_by(&self, verb: &'static str, signal: Signal) -> Result<(), Error> {
         self.signal_main(verb, signal)?;
-        // A frozen server gets the signal only when it goes on.
+        // A frozen process handles the signal only after SIGCONT.
         self.all.signal(Signal::SIGCONT);
         self.wait_ended().await
     }
 
-    /// Kills the program that was launched, then all it started, and waits until they are gone.
+    /// Kills the main process and its descendants, and waits until they are gone.
     pub(crate) async fn kill(&self) -> Result<(), Error> {
         self.signal_main("kill", Signal::SIGKILL)?;
         self.all.signal(Signal::SIGKILL);
         self.wait_ended().await
     }
 
-    /// Stops all processes in their tracks. They keep their connections and answer nothing.
+    /// Freezes all processes (SIGSTOP). They keep their connections and answer nothing.
     pub(crate) async fn freeze(&self) -> Result<(), Error> {
-        // First the one that starts the others.
+        // The main process first, because it starts the others.
         self.signal_main("freeze", Signal::SIGSTOP)?;
         self.all.signal(Signal::SIGSTOP);
         let began = Instant::now();
@@ -123,7 +124,7 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// Lets frozen processes go on.
+    /// Continues frozen processes (SIGCONT).
     pub(crate) fn thaw(&self) -> Result<(), Error> {
         self.signal_main("thaw", Signal::SIGCONT)?;
         self.all.signal(Signal::SIGCONT);
@@ -135,7 +136,7 @@ impl ServerProcess {
         let child = main
             .as_ref()
             .ok_or_else(|| self.wrong_state(verb, "not running"))?;
-        // Not reaped yet, so the pid is still the child's; one that has ended by itself needs no signal.
+        // Fails where the process has ended. It is not reaped yet, so the pid still belongs to it.
         let _ = kill(pid_of(child), signal);
         Ok(())
     }
@@ -153,7 +154,8 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// The exit status, once. A zombie would keep its pid, which PostgreSQL takes for a running postmaster.
+    /// The exit status where the main process has just ended. Reaps it: PostgreSQL would take the pid of a zombie for a running
+    /// postmaster.
     fn reap_if_ended(&self) -> Result<Option<ExitStatus>, Error> {
         let mut main = self.main();
         let Some(child) = main.as_mut() else {
@@ -203,8 +205,8 @@ impl ServerProcess {
 }
 
 impl Drop for ServerProcess {
-    /// The watchdog has usually ended everything before; what is left here is to reap the child. On a start that
-    /// failed half-way, and where the watchdog itself was killed, this ends the processes.
+    /// Reaps the child. Usually the watchdog has ended all processes before. After a failed start, or where the watchdog was killed,
+    /// this ends them.
     fn drop(&mut self) {
         if let Some(mut child) = self.main().take() {
             let _ = child.kill();

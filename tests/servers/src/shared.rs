@@ -1,4 +1,4 @@
-//! One server per process, for the tests that only use it.
+//! One server per process, for tests that do not stop it.
 
 use std::env;
 
@@ -6,13 +6,13 @@ use tokio::sync::OnceCell;
 
 use crate::{PostgresOptions, PostgresServer, RabbitMqOptions, RabbitMqServer};
 
-/// The process's PostgreSQL: that of `DATABASE_URL`, else a private one (without fsync), started by the first call.
+/// The process's PostgreSQL server: that of `DATABASE_URL`, else a private one without fsync, which the first call starts.
 ///
-/// Tests share it, each with a database of its own from [`PostgresServer::create_database`]. A test that stops,
-/// freezes or kills a server starts one for itself.
+/// Tests share it, each with a database of its own from [`PostgresServer::create_database`]. A test that stops, freezes or kills
+/// a server starts a private one.
 ///
 /// # Panics
-/// With the error's one line, where the server cannot be started: a test without its server has failed.
+/// The server cannot be started. The message is the error's.
 pub async fn shared_postgres() -> &'static PostgresServer {
     static SERVER: OnceCell<PostgresServer> = OnceCell::const_new();
     SERVER
@@ -27,13 +27,13 @@ pub async fn shared_postgres() -> &'static PostgresServer {
         .await
 }
 
-/// The process's RabbitMQ: that of `AMQP_URL` (administered through `RABBITMQ_MANAGEMENT_URL`), else a private one,
-/// started by the first call.
+/// The process's RabbitMQ server: that of `AMQP_URL` (administered through `RABBITMQ_MANAGEMENT_URL`), else a private one, which the
+/// first call starts.
 ///
 /// Tests share it, each with a virtual host of its own from [`RabbitMqServer::create_vhost`].
 ///
 /// # Panics
-/// As [`shared_postgres`].
+/// The server cannot be started. The message is the error's.
 pub async fn shared_rabbitmq() -> &'static RabbitMqServer {
     static SERVER: OnceCell<RabbitMqServer> = OnceCell::const_new();
     SERVER

@@ -1,4 +1,4 @@
-//! The process that cleans up after an owner who cannot.
+//! The process that ends a server when its owner has ended.
 
 use std::{
     env,
@@ -12,26 +12,26 @@ use crate::Error;
 
 const SCRIPT: &str = include_str!("watchdog.sh");
 
-/// Ends one server and removes its files when dropped, or when this process is gone.
+/// Ends one server and removes its files when it is dropped or this process has ended.
 ///
-/// A shell that waits for the end of its standard input. The parent-death signal of Linux would not do: it is tied to
-/// the thread that started the server and does not survive a change of user.
+/// It is a shell that waits for the end of its standard input. Linux's parent-death signal does not suffice: it is bound to the
+/// thread that started the server and is lost with a change of user.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     shell: Child,
-    /// Never written to: that it is open says that the owner lives. The standard library opens it close-on-exec, so
-    /// that no other child of this process holds it.
+    /// The pipe to the shell. It is open as long as the owner lives; nothing is written to it. The standard library opens it
+    /// close-on-exec, so that no other child process inherits it.
     alive: Option<ChildStdin>,
 }
 
 impl Watchdog {
-    /// Watches over the server that is going to run in `home`, with its data in `data` where that is elsewhere.
-    /// `quickly` is the name of the signal that makes it end at once. `lock` is held until the server is gone, which
-    /// is later than the end of an owner that was killed.
+    /// Starts the watchdog of the server that will run in `home`, with its data in `data` where that is elsewhere. `stop_signal` is
+    /// the name of the signal that ends the server at once. The watchdog holds `lock` until the server has ended, also where the
+    /// owner is killed before.
     pub(crate) fn over(
         home: &Path,
         data: Option<&Path>,
-        quickly: &str,
+        stop_signal: &str,
         lock: Option<File>,
     ) -> Result<Self, Error> {
         let mut shell = Command::new("/bin/sh")
@@ -39,7 +39,7 @@ impl Watchdog {
             .arg(home)
             .arg(as_pattern(home))
             .arg(data.map(as_pattern).unwrap_or_default())
-            .arg(quickly)
+            .arg(stop_signal)
             .env_clear()
             .env(
                 "PATH",
@@ -47,7 +47,7 @@ impl Watchdog {
             )
             .current_dir("/")
             .stdin(Stdio::piped())
-            .stdout(lock.map_or_else(Stdio::null, Stdio::from)) // only to hold it: nothing is printed
+            .stdout(lock.map_or_else(Stdio::null, Stdio::from)) // only to hold the lock: the shell prints nothing
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
@@ -61,7 +61,7 @@ impl Drop for Watchdog {
     /// Blocks until the server is gone, usually some tens of milliseconds.
     fn drop(&mut self) {
         drop(self.alive.take());
-        // Who killed the watchdog has taken over its duty; there is nothing to do about it here.
+        // Fails where the watchdog was killed.
         let _ = self.shell.wait();
     }
 }

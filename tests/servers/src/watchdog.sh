@@ -1,14 +1,14 @@
-# Ends a server and removes its files when the process that owns it is gone, in whatever way it went.
+# Ends a server and removes its files when the process that owns it has ended, however it ended.
 #
 # Arguments: 1 the server's own directory, removed in the end; 2 the same as a pattern of find(1); 3 a data directory
-# elsewhere, kept, as a pattern ("" for none); 4 the signal that ends the server quickly.
+# elsewhere, kept, as a pattern ("" for none); 4 the signal that ends the server at once.
 # Standard input: a pipe that the owner alone holds open. Its end of file is the owner's end.
-home=$1 home_pattern=$2 data_pattern=$3 quickly=$4
+home=$1 home_pattern=$2 data_pattern=$3 stop_signal=$4
 
-# The owner's terminal and its test runner signal whole groups; what they mean is the owner, not its watchdog.
+# The terminal and the test runner signal whole process groups. Such a signal is for the owner, not for its watchdog.
 trap '' HUP INT TERM
 
-# The server's processes keep the working directory they were started in (see processes.rs). Each thread is looked at:
+# The server's processes keep the working directory they were started in (see process_set.rs). Each thread is looked at:
 # when the first of a killed process has ended, the others may still hold its sockets.
 living() {
     find /proc/[0-9]*/task/*/cwd -maxdepth 0 \( -lname "$home_pattern" -o -lname "$home_pattern/*" \) \
@@ -29,8 +29,8 @@ signal_all() {
 
 read -r _
 
-signal_all CONT # a frozen process would not hear of a gentler signal than KILL
-signal_all "$quickly"
+signal_all CONT # a frozen process handles no signal but KILL
+signal_all "$stop_signal"
 tries=0
 while [ -n "$(living)" ]; do
     tries=$((tries + 1))

@@ -50,7 +50,7 @@ async fn serve(directory: &Path) -> Result<(), Error> {
         outcome = started => outcome?,
         () = end.received() => return Ok(()),
     };
-    // A closed standard output (`services | head`) is no reason to end.
+    // Fails where the standard output is closed (`services | head`), which is no reason to end.
     let _ = print(&postgres, &rabbitmq, &database_url, directory);
     end.received().await;
     let _ = writeln!(io::stdout(), "# stopping");
@@ -77,7 +77,7 @@ async fn start_rabbitmq(directory: &Path) -> Result<RabbitMqServer, Error> {
     .await
 }
 
-/// What a shell can evaluate; the rest as comments.
+/// Prints `export` lines for a shell; everything else as comments.
 fn print(
     postgres: &PostgresServer,
     rabbitmq: &RabbitMqServer,
@@ -102,7 +102,7 @@ fn print(
     out.flush()
 }
 
-/// Ctrl+C, `kill`, and the end of the terminal.
+/// The signals of Ctrl+C, `kill` and the end of the terminal.
 struct EndSignals {
     interrupt: Signal,
     terminate: Signal,

@@ -1,20 +1,20 @@
-//! How a private PostgreSQL is to run.
+//! The options of a private PostgreSQL server.
 
 use std::path::PathBuf;
 
-/// How a private PostgreSQL is to run. The default is durable and short-lived.
+/// The options of a private PostgreSQL server. By default it is durable and its data are removed at the end.
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
-    /// Whether a commit waits for the disk (`fsync`). Off, tests run faster, and a killed server is still consistent;
-    /// a killed machine would not be.
+    /// Whether a commit waits for the disk (`fsync`). Without it tests run faster. A killed server is still consistent then; only a
+    /// crash of the machine would lose data.
     pub fsync: bool,
-    /// How many clients may be connected at once.
+    /// The largest number of connected clients.
     pub max_connections: u16,
-    /// The TCP port to use where it is free; another one otherwise.
+    /// The TCP port, where it is free; else another port is used.
     pub preferred_port: Option<u16>,
-    /// A directory that keeps the data beyond the server's life; made where it is missing.
+    /// A directory that keeps the data after the end of the server. Created where it is missing.
     pub directory: Option<PathBuf>,
-    /// More settings of `postgresql.conf`, such as `("deadlock_timeout", "100ms")`. They override the others.
+    /// Further settings of `postgresql.conf`, such as `("deadlock_timeout", "100ms")`. They override the others.
     pub settings: Vec<(String, String)>,
 }
 
@@ -31,7 +31,7 @@ impl Default for PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// As the default, but without waiting for the disk.
+    /// The default without `fsync`.
     #[must_use]
     pub fn without_fsync() -> Self {
         Self {
@@ -49,7 +49,7 @@ impl PostgresOptions {
             ("max_connections", self.max_connections.to_string()),
             ("fsync", fsync.to_owned()),
             ("full_page_writes", fsync.to_owned()),
-            // Files of the data directory: after a kill -9 nothing stays behind in /dev/shm.
+            // In files of the data directory, so that a kill -9 leaves nothing in /dev/shm.
             ("dynamic_shared_memory_type", "mmap".to_owned()),
             ("logging_collector", "off".to_owned()),
         ];

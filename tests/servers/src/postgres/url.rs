@@ -1,4 +1,4 @@
-//! Names another database in a URL.
+//! Replaces the database in a URL.
 
 /// `url` with `database` in place of its path; user, host and parameters stay.
 pub(super) fn with_database(url: &str, database: &str) -> String {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Error;
 
-/// Where the plugin listens, with the administrator's name and password in the URL.
+/// The URL of the plugin, with the administrator's name and password.
 pub(super) struct Management {
     url: String,
 }
@@ -20,8 +20,8 @@ impl Management {
         &self.url
     }
 
-    /// Creates what the definitions (JSON) list. Takes some milliseconds, where `rabbitmqctl import_definitions`
-    /// starts an Erlang machine.
+    /// Creates what the definitions (JSON) list. Takes some milliseconds; `rabbitmqctl import_definitions` would start an Erlang
+    /// machine.
     pub(super) async fn import(&self, definitions: String) -> Result<(), Error> {
         // The URL holds a password.
         let unreachable = |source: reqwest::Error| Error::Management {

@@ -1,10 +1,10 @@
-//! The processes of a private RabbitMQ: the node, and a port mapper (epmd) of its own.
+//! A private RabbitMQ node and its port mapper (epmd).
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    // Not tokio's: a test that pauses its clock must not end the attempts.
+    // Not tokio's clock: a test that pauses it must not affect the attempts.
     time::Instant,
 };
 
@@ -14,17 +14,17 @@ use tokio::net::TcpStream;
 use super::{RabbitMqOptions, SERVER, USER, probe};
 use crate::{
     Error,
-    account::Account,
-    installation::{epmd_program, rabbitmq_programs},
+    command::run_to_end,
+    installed_programs::{epmd_program, rabbitmq_programs},
     ports::{free_port, free_port_preferring},
-    processes::Processes,
-    program::run_to_end,
-    secret::random_hex,
+    process_set::ProcessSet,
+    random::random_hex,
     server_home::ServerHome,
     server_process::ServerProcess,
+    server_user::ServerUser,
 };
 
-/// Every node can have the same name, because each has its own port mapper.
+/// All nodes have the same name, because each has its own port mapper.
 const NODE_NAME: &str = "rabbit@localhost";
 
 /// The exit status of `rabbitmqctl` where the node does not answer: `EX_UNAVAILABLE` of sysexits.h.
@@ -35,7 +35,7 @@ const UNREACHABLE: i32 = 69;
 pub(super) struct Node {
     pub(super) home: ServerHome,
     pub(super) process: ServerProcess,
-    /// In the foreground and before the node, which would otherwise start one as a daemon that outlives it.
+    /// Started before the node, which would otherwise start a port mapper as a daemon that outlives it.
     port_mapper: ServerProcess,
     programs: PathBuf,
     pub(super) ports: Ports,
@@ -56,8 +56,8 @@ impl Node {
     pub(super) async fn start(options: RabbitMqOptions) -> Result<Self, Error> {
         let programs = rabbitmq_programs()?;
         let epmd = epmd_program()?;
-        let account = Account::for_server(SERVER, &["rabbitmq", "nobody"])?;
-        let home = ServerHome::create(account, options.directory.as_deref(), "KILL")?;
+        let user = ServerUser::for_server(SERVER, &["rabbitmq", "nobody"])?;
+        let home = ServerHome::create(user, options.directory.as_deref(), "KILL")?;
         let ports = Ports::find(&options)?;
         let (password, _) = home.password()?;
         write_configuration(&home, ports, &password, &options)?;
@@ -65,7 +65,7 @@ impl Node {
         let working_directory = home.make_directory("node")?;
         let command_line_directory = home.make_directory("command-line")?;
         let port_mapper_directory = home.make_directory("port-mapper")?;
-        let processes_in = |directory: &Path| Processes::in_directory(directory.to_owned());
+        let processes_in = |directory: &Path| ProcessSet::in_directory(directory.to_owned());
         let process = ServerProcess::new(SERVER, home.log(), processes_in(&working_directory));
         let port_mapper = ServerProcess::new("epmd", home.log(), processes_in(&port_mapper_directory));
         let node = Self {
@@ -100,7 +100,7 @@ impl Node {
             command.arg("--quiet").args(arguments);
             let done = run_to_end(command, format!("rabbitmqctl {}", arguments.join(" "))).await;
             match done {
-                // A node on a busy machine may be too slow for the tool, which waits for some seconds.
+                // On a busy machine the node may be too slow for `rabbitmqctl`, which waits only some seconds.
                 Err(Error::Command { status, .. })
                     if status.code() == Some(UNREACHABLE) && began.elapsed() < patience() => {}
                 done => return done,
@@ -118,7 +118,7 @@ impl Node {
         fs::remove_file(&file).map_err(Error::io("remove the definitions"))
     }
 
-    /// The administrator's URL, of the virtual host `/`.
+    /// The administrator's URL of the virtual host `/`.
     pub(super) fn url(&self) -> String {
         format!(
             "amqp://{USER}:{}@127.0.0.1:{}/%2f",
@@ -141,7 +141,7 @@ impl Node {
             .await
     }
 
-    /// One of RabbitMQ's scripts, told where this node is and that none of the machine's own settings are meant.
+    /// A command that runs one of RabbitMQ's scripts for this node, without the machine's RabbitMQ settings.
     fn command(&self, script: &str, working_directory: &Path) -> Command {
         let mut command = self.home.command(&self.programs.join(script), working_directory);
         let home = |name: &str| self.home.path(name);
@@ -197,7 +197,7 @@ fn write_configuration(
         format!("default_user = {USER}"),
         format!("default_pass = {password}"),
         "default_user_tags.administrator = true".to_owned(),
-        // The default of 10 s is too short for a client, or for the broker, on a machine that starts other servers.
+        // The default of 10 s is too short on a machine that starts other servers at the same time.
         format!("handshake_timeout = {}", patience().as_millis()),
     ];
     if let Some(port) = ports.management {

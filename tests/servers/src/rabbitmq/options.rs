@@ -1,18 +1,18 @@
-//! How a private RabbitMQ is to run.
+//! The options of a private RabbitMQ server.
 
 use std::path::PathBuf;
 
-/// How a private RabbitMQ is to run. The default is short-lived, without the management plugin.
+/// The options of a private RabbitMQ server. By default its data are removed at the end, and the management plugin is off.
 #[derive(Clone, Debug, Default)]
 pub struct RabbitMqOptions {
     /// Whether the management plugin (web interface and HTTP API) runs.
     pub management: bool,
-    /// The port of AMQP to use where it is free; another one otherwise.
+    /// The port of AMQP, where it is free; else another port is used.
     pub preferred_port: Option<u16>,
-    /// The port of the management plugin to use where it is free; another one otherwise.
+    /// The port of the management plugin, where it is free; else another port is used.
     pub preferred_management_port: Option<u16>,
-    /// A directory that keeps the data beyond the server's life; made where it is missing.
+    /// A directory that keeps the data after the end of the server. Created where it is missing.
     pub directory: Option<PathBuf>,
-    /// More lines of `rabbitmq.conf`, such as `"disk_free_limit.absolute = 1GB"`.
+    /// Further lines of `rabbitmq.conf`, such as `"disk_free_limit.absolute = 1GB"`.
     pub settings: Vec<String>,
 }

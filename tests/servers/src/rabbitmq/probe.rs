@@ -1,8 +1,7 @@
-//! Asks a RabbitMQ whether it lets us in.
+//! Checks whether a RabbitMQ server accepts a login.
 //!
 //! Source: AMQP 0-9-1 specification, 4.2 (protocol header, frames) and 1.4 (Connection.Start, Start-Ok, Tune). A tenth
-//! of the time of `rabbitmqctl await_startup`, which starts an Erlang machine for each question. The listeners are the
-//! last thing that a node starts.
+//! of the time of `rabbitmqctl await_startup`, which starts an Erlang machine for each call. A node starts its listeners last.
 
 use std::{io, time::Duration};
 
@@ -12,8 +11,8 @@ use tokio::{
     time::timeout,
 };
 
-/// For one look. A broker that is not there refuses at once; one on a busy machine answers late.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time limit of one probe. A broker that is not there refuses at once; on a busy machine it answers late.
+const TIMEOUT: Duration = Duration::from_secs(20);
 const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 const FRAME_HEADER_BYTES: usize = 7;
 const FRAME_END: u8 = 0xCE;
@@ -21,11 +20,11 @@ const FRAME_END: u8 = 0xCE;
 const START: [u8; 4] = [0, 10, 0, 10];
 const START_OK: [u8; 4] = [0, 10, 0, 11];
 const TUNE: [u8; 4] = [0, 10, 0, 30];
-/// More than any broker's Connection.Start takes; another protocol's server may send anything.
+/// In bytes, more than any broker's Connection.Start has. A server of another protocol may send any number here.
 const LONGEST_FRAME: u32 = 64 * 1024;
 
-/// Whether the broker on `port` accepts the password. That it answers would not be enough: another one may have taken
-/// the port, while ours is about to find out.
+/// Whether the broker on `port` accepts the password. An answer alone does not suffice, because another broker may have taken the
+/// port.
 pub(super) async fn logs_in(port: u16, user: &str, password: &str) -> bool {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -36,10 +35,10 @@ pub(super) async fn logs_in(port: u16, user: &str, password: &str) -> bool {
         stream.write_all(&start_ok(user, password)).await?;
         io::Result::Ok(read_method(&mut stream).await? == TUNE)
     };
-    matches!(timeout(PATIENCE, exchange).await, Ok(Ok(true)))
+    matches!(timeout(TIMEOUT, exchange).await, Ok(Ok(true)))
 }
 
-/// Reads a frame and gives what its payload begins with: class and method.
+/// Reads a frame and returns its class and method, with which the payload begins.
 async fn read_method(stream: &mut TcpStream) -> io::Result<[u8; 4]> {
     let mut header = [0; FRAME_HEADER_BYTES];
     stream.read_exact(&mut header).await?;

@@ -1,4 +1,4 @@
-//! Where the servers and the tests keep their temporary files.
+//! The directory of the temporary files of servers and tests.
 
 use std::{
     env,
@@ -12,23 +12,23 @@ use anyhow::Context;
 use nix::sys::statvfs::{FsFlags, statvfs};
 use tempfile::TempDir;
 
-/// Linux's file system in memory. A database of a test is some hundred files; there they take a third of the time.
+/// Linux's file system in memory. A test's database has some hundred files; in memory they take a third of the time.
 const IN_MEMORY: &str = "/dev/shm";
-/// What the files of a whole run take, and as much again.
+/// Twice what the files of a whole run take.
 const ROOM_BYTES: u64 = 6 << 30;
 const PREFIX: &str = "llm-bench-tests-";
-/// Held by the run that a directory belongs to.
+/// The name of the file that the run of a directory locks.
 const LOCK: &str = "lock";
 
-/// A directory that goes with the run.
-pub(crate) struct Scratch {
+/// A directory that is removed at the end of the run.
+pub(crate) struct TemporaryDirectory {
     _lock: File,
     directory: TempDir,
 }
 
-impl Scratch {
-    /// Makes it where `TMPDIR` says, else in memory where there is room, else on the disk; and removes those of earlier
-    /// runs that were killed.
+impl TemporaryDirectory {
+    /// Creates it in `TMPDIR` where that is set, else in memory where there is room, else on the disk. Removes the directories of
+    /// earlier runs that were killed.
     pub(crate) fn create() -> anyhow::Result<Self> {
         let in_memory = Path::new(IN_MEMORY);
         let parent = if env::var_os("TMPDIR").is_none() && has_room(in_memory) {
@@ -44,7 +44,7 @@ impl Scratch {
     fn create_in(parent: &Path) -> io::Result<Self> {
         let directory = tempfile::Builder::new()
             .prefix(PREFIX)
-            // The servers run as users of their own.
+            // Readable for the users that the servers run as.
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in(parent)?;
         let lock = File::create(directory.path().join(LOCK))?;
@@ -60,19 +60,19 @@ impl Scratch {
     }
 }
 
-/// What a run that was killed left behind: nobody holds its lock any more.
+/// Removes the directories of killed runs: their locks are free.
 fn remove_abandoned(parent: &Path) {
     for directory in fs::read_dir(parent).into_iter().flatten().filter_map(Result::ok) {
         let is_ours = directory.file_name().to_string_lossy().starts_with(PREFIX);
         let path = directory.path();
         if is_ours && File::open(path.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok()) {
-            // Another user's cannot be removed, and does no harm.
+            // Fails for another user's directory, which does no harm.
             let _ = fs::remove_dir_all(path);
         }
     }
 }
 
-/// Whether the directory takes the files of a run, may hold programs, and the memory is there.
+/// Whether the directory has room for the files of a run, allows programs to be executed, and the memory is available.
 fn has_room(directory: &Path) -> bool {
     statvfs(directory).is_ok_and(|system| {
         let free = system.blocks_available().saturating_mul(system.fragment_size());
@@ -80,7 +80,7 @@ fn has_room(directory: &Path) -> bool {
     }) && memory_available().is_some_and(|bytes| bytes >= ROOM_BYTES)
 }
 
-/// What the machine has left, or less where this process's control group may not take as much.
+/// The available memory of the machine, or of this process's control group where that is less.
 ///
 /// Source: proc_meminfo(5), and the kernel's documentation of cgroup v2 (`memory.max`, `memory.current`).
 fn memory_available() -> Option<u64> {
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn what_a_killed_run_left_is_removed_and_what_is_in_use_stays() {
         let parent = tempfile::tempdir().unwrap();
-        let in_use = Scratch::create_in(parent.path()).unwrap();
+        let in_use = TemporaryDirectory::create_in(parent.path()).unwrap();
         let abandoned = parent.path().join("llm-bench-tests-abandoned");
         fs::create_dir(&abandoned).unwrap();
         fs::write(abandoned.join(LOCK), "").unwrap();

@@ -1,4 +1,4 @@
-//! All processes of one server: the one that was started, and what it started in turn.
+//! All processes of one server: the one that was started, and its descendants.
 
 use std::{
     fs, io, iter,
@@ -12,17 +12,17 @@ use nix::{
 
 /// The processes of one server, recognised by their working directory.
 ///
-/// Neither process group nor parent would do: PostgreSQL's backends and Erlang's port programs each lead a session of
-/// their own and outlive a killed parent. But they keep the working directory they were started in.
+/// Process group and parent do not identify them: PostgreSQL's backends and Erlang's port programs each have a session of their
+/// own and outlive a killed parent. But they keep the working directory in which they were started.
 #[derive(Clone, Debug)]
-pub(crate) struct Processes {
-    /// The server's processes run in this very directory, and nobody else's do.
+pub(crate) struct ProcessSet {
+    /// The server's processes run in this directory, and no others do.
     working_directory: PathBuf,
-    /// Where people may enter the directory too, the program that the server consists of.
+    /// The server's program, for a directory in which other programs may run too.
     program: Option<&'static str>,
 }
 
-impl Processes {
+impl ProcessSet {
     /// Every process whose working directory is `working_directory`.
     pub(crate) fn in_directory(working_directory: PathBuf) -> Self {
         Self {
@@ -31,7 +31,7 @@ impl Processes {
         }
     }
 
-    /// As [`Self::in_directory`], but only those that run `program`.
+    /// Every process whose working directory is `working_directory` and that runs `program`.
     pub(crate) fn of_program(working_directory: PathBuf, program: &'static str) -> Self {
         Self {
             working_directory,
@@ -39,10 +39,10 @@ impl Processes {
         }
     }
 
-    /// Those that live now. A zombie is not among them.
+    /// The living processes, without zombies.
     pub(crate) fn living(&self) -> Vec<Pid> {
         let Ok(entries) = fs::read_dir("/proc") else {
-            return Vec::new(); // no procfs, no private servers
+            return Vec::new(); // no procfs
         };
         entries
             .filter_map(Result::ok)
@@ -52,8 +52,8 @@ impl Processes {
             .collect()
     }
 
-    /// Sends `signal` to all, again and again until no process is left that has not had it: one may be starting
-    /// another meanwhile.
+    /// Sends `signal` to all processes. Repeats that until no unsignalled process is found, because a process may start another one
+    /// meanwhile.
     pub(crate) fn signal(&self, signal: Signal) {
         let mut signalled = Vec::new();
         loop {
@@ -66,17 +66,17 @@ impl Processes {
                 return;
             }
             for pid in new {
-                // A process that has ended meanwhile needs no signal.
+                // Fails where the process has ended meanwhile.
                 let _ = kill(pid, signal);
                 signalled.push(pid);
             }
         }
     }
 
-    /// Whether all are frozen. SIGSTOP takes effect a moment after it was sent.
+    /// Whether all processes are stopped. SIGSTOP takes effect a moment after it was sent.
     pub(crate) fn are_stopped(&self) -> bool {
         self.living().into_iter().all(|pid| {
-            // pid (name) state …, where the name may hold spaces and parentheses; one that is gone runs no more.
+            // `pid (name) state …`; the name may contain spaces and parentheses. A process that is gone counts as stopped.
             fs::read_to_string(format!("/proc/{pid}/stat"))
                 .ok()
                 .and_then(|stat| {
@@ -95,8 +95,8 @@ impl Processes {
     }
 }
 
-/// The process as `/proc` shows it, or its threads where the first of them has ended: the others may still hold the
-/// listening sockets of a process that was killed.
+/// The `/proc` directory of the process, or those of its threads where the first thread has ended: the other threads of a killed
+/// process may still hold its listening sockets.
 fn living_threads(process: &Path) -> Box<dyn Iterator<Item = PathBuf>> {
     let is_zombie =
         fs::read_link(process.join("cwd")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
@@ -106,8 +106,8 @@ fn living_threads(process: &Path) -> Box<dyn Iterator<Item = PathBuf>> {
     }
 }
 
-/// A process that ends lets go of its program first, then of the memory that it shares with others, and of its working
-/// directory last. So one that has a working directory and no program any more is still one of the server's.
+/// An ending process releases its program first, then its shared memory, and its working directory last. So a process with a
+/// working directory and without a program still belongs to the server.
 fn runs_program(thread: &Path, program: &str) -> bool {
     match fs::read_link(thread.join("exe")) {
         Ok(exe) => exe.file_name().is_some_and(|name| name == program),

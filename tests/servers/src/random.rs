@@ -1,5 +1,5 @@
-//! Random bytes for passwords, names and ports. The rules against ambient randomness are about reproducible results;
-//! a password on a shared machine has to be unpredictable instead.
+//! Random bytes for passwords, names and ports. They come from the operating system, not from a seed, because a password on a
+//! shared machine must be unpredictable.
 
 use std::{fs::File, io::Read};
 

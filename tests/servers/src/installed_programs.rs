@@ -1,4 +1,4 @@
-//! Where the machine keeps the servers' programs.
+//! Finds the installed programs of the servers.
 
 use std::{
     env, fs,
@@ -29,8 +29,8 @@ pub(crate) fn postgresql_programs() -> Result<PathBuf, Error> {
 
 /// The directory of RabbitMQ's own `rabbitmq-server` and `rabbitmqctl`.
 ///
-/// Debian's `/usr/sbin/rabbitmq-server` is a wrapper that insists on the system's one node and user; the scripts
-/// proper have `rabbitmq-env` beside them.
+/// Debian's `/usr/sbin/rabbitmq-server` is a wrapper that only starts the system's own node. The real scripts are in a directory
+/// with `rabbitmq-env`.
 pub(crate) fn rabbitmq_programs() -> Result<PathBuf, Error> {
     [PathBuf::from("/usr/lib/rabbitmq/bin")]
         .into_iter()
@@ -58,10 +58,10 @@ pub(crate) fn epmd_program() -> Result<PathBuf, Error> {
         })
 }
 
-/// `<root>/<prefix>*/<leaf>`.
+/// The directories `<root>/<prefix>*/<leaf>`.
 fn versioned_directories(root: &str, prefix: &str, leaf: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(root) else {
-        return Vec::new(); // not this distribution's layout
+        return Vec::new(); // another distribution
     };
     entries
         .filter_map(Result::ok)

@@ -1,10 +1,10 @@
-//! A server's own tools (`initdb`, `rabbitmqctl`), run to their end.
+//! Runs a server's own tools (`initdb`, `rabbitmqctl`).
 
 use std::{io, process::Command};
 
 use crate::Error;
 
-/// Runs `command` and gives what it printed; where it fails, that is in the error, under the name `shown`.
+/// Runs `command` and returns its output. Where it fails, the error contains the output and the name `shown`.
 pub(crate) async fn run_to_end(mut command: Command, shown: String) -> Result<String, Error> {
     let output = tokio::task::spawn_blocking(move || command.output())
         .await

@@ -1,4 +1,4 @@
-//! The programs that this one starts, and the signals that end them all.
+//! The processes that this program starts, and the signals that end them.
 
 use std::{
     io,
@@ -19,26 +19,26 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// No program runs.
+/// The value of `group` while no process runs.
 const NONE: i32 = 0;
 
-/// Starts one program at a time, in a process group of its own. A signal that asks this program to end (Ctrl+C, `kill`,
-/// the end of the terminal) goes to that group instead, so that the servers outlive the tests and everything is tidied up.
+/// Starts one process at a time, in a process group of its own. Signals that ask this program to end (Ctrl+C, `kill`, the end of
+/// the terminal) are forwarded to that group. So the servers outlive the tests, and everything is cleaned up.
 #[derive(Clone)]
-pub(crate) struct Children {
+pub(crate) struct ChildProcesses {
     group: Arc<AtomicI32>,
     is_interrupted: Arc<AtomicBool>,
 }
 
-impl Children {
-    /// Takes the signals from now on, for as long as `runtime` lives.
+impl ChildProcesses {
+    /// Installs the signal handlers, for as long as `runtime` exists.
     pub(crate) fn new(runtime: &Runtime) -> io::Result<Self> {
         let children = Self {
             group: Arc::new(AtomicI32::new(NONE)),
             is_interrupted: Arc::default(),
         };
         let _context = runtime.enter();
-        for (kind, passed_on) in [
+        for (kind, forwarded) in [
             (SignalKind::interrupt(), Signal::SIGINT),
             (SignalKind::terminate(), Signal::SIGTERM),
             (SignalKind::hangup(), Signal::SIGHUP),
@@ -48,7 +48,7 @@ impl Children {
             runtime.spawn(async move {
                 while received.recv().await.is_some() {
                     children.is_interrupted.store(true, Ordering::SeqCst);
-                    children.pass_on(passed_on);
+                    children.forward(forwarded);
                 }
             });
         }
@@ -58,9 +58,9 @@ impl Children {
     pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let child = command.stdin(Stdio::null()).process_group(0).spawn()?;
         self.group.store(child.id().cast_signed(), Ordering::SeqCst);
-        // A signal that came just before found no group.
+        // A signal that came just before was not forwarded.
         if self.is_interrupted() {
-            self.pass_on(Signal::SIGTERM);
+            self.forward(Signal::SIGTERM);
         }
         Ok(child)
     }
@@ -70,10 +70,10 @@ impl Children {
         self.is_interrupted.load(Ordering::SeqCst)
     }
 
-    fn pass_on(&self, signal: Signal) {
+    fn forward(&self, signal: Signal) {
         let group = self.group.load(Ordering::SeqCst);
         if group != NONE {
-            // One that has ended already needs no signal.
+            // Fails where the group has ended already.
             let _ = killpg(Pid::from_raw(group), signal);
         }
     }
