@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Holds the running service against its own OpenAPI document: starts the embedded service and has schemathesis send
-# it what the document allows and what it does not, one by one and in chains. No answer may be a 5xx, have a status or
-# a form that is not documented, or accept what the document forbids. The seed is fixed (scripts/check-api.toml).
+# Tests the running service against its own OpenAPI document. Starts the embedded service and lets schemathesis send valid and
+# invalid requests, one by one and in sequences. No answer may be a 5xx, have an undocumented status or form, or accept an
+# invalid request. The seed is fixed (scripts/check-api.toml).
 #
 # Needs Python's venv. Usage: check-api.sh [MORE OPTIONS OF schemathesis run]
 set -euo pipefail
@@ -13,7 +13,7 @@ venv=.tools/check-api
 export API_KEY=a-key-for-one-run-of-check-api
 
 pypi_install scripts/check-api.txt "$venv"
-# As make test-programs does, so that nothing is compiled twice.
+# The same build as make test-programs, so that nothing is compiled twice.
 "${CARGO:-cargo}" build --quiet --locked --workspace --bins --tests
 program=${CARGO_TARGET_DIR:-target}/debug/llm-bench
 
@@ -26,7 +26,7 @@ end() {
 }
 trap end EXIT
 
-# Away from a .env file of this folder, and without this shell's settings.
+# In another directory and with an empty environment, so that neither .env nor this shell's settings apply.
 program=$(realpath "$program")
 (cd "$work" && exec env -i PATH="$PATH" API_KEY="$API_KEY" ANONYMOUS_READ=false NUM_DATA_POINTS=10 RUST_LOG=warn \
     "$program" up --ephemeral --port 0 >"$work/out" 2>"$work/err") &

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks the deployment files: builds k8s/ with kustomize and validates the result strictly (an unknown field fails)
-# against the oldest and the newest Kubernetes we say we run on, and what the schema cannot express with
-# check-manifests.py; the alerts with promtool; docker-compose.yml and the CI workflow against their published schemas.
+# Checks the deployment files. Builds k8s/ with kustomize and validates the result strictly (an unknown field fails) against the
+# oldest and the newest supported Kubernetes; check-manifests.py checks what the schema cannot express. promtool checks the
+# alerts. docker-compose.yml and the CI workflow are validated against their published schemas.
 #
 # Needs kubectl (or kustomize), Python's venv and promtool. As root on Debian it installs what is missing; otherwise it
 # says so.
@@ -22,7 +22,7 @@ build_manifests() {
     fi
 }
 
-# promtool of Debian's package, without the server that the package would start.
+# promtool from Debian's package, without starting the package's server.
 install_promtool() {
     [ -x "$promtool" ] && return
     if command -v promtool >/dev/null; then
@@ -45,7 +45,7 @@ install_promtool() {
     rm -rf "$unpacked"
 }
 
-# check_alerts   Silent unless a rule is wrong.
+# check_alerts   Prints nothing unless a rule is wrong.
 check_alerts() {
     local report
     report=$("$promtool" check rules k8s/alerts.yaml 2>&1 && "$promtool" test rules scripts/alerts-test.yaml 2>&1) || {
@@ -54,7 +54,7 @@ check_alerts() {
     }
 }
 
-# check_schema SCHEMA FILE...   Silent unless a file is wrong.
+# check_schema SCHEMA FILE...   Prints nothing unless a file is wrong.
 check_schema() {
     local report
     report=$("$venv/bin/check-jsonschema" --builtin-schema "$@" 2>&1) || {

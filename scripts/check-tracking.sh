@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Holds the load test's experiment tracking against MLflow's own server: starts one with a new SQLite database and runs
-# the tests that log to it and read back what it has (load-test/tests/tracking).
+# Tests the load test's experiment tracking against a real MLflow server. Starts one with a new SQLite database and runs the
+# tests that log to it and read the result back (load-test/tests/tracking).
 #
 # Needs Python's venv. Installs MLflow into .tools/check-tracking, about 350 MB.
 # Usage: check-tracking.sh [MORE OPTIONS OF cargo test]
@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/pypi-tools.sh
 
 venv=.tools/check-tracking
-# Its first start makes the database, step by step: seconds on an idle machine.
+# The first start creates the database, which takes seconds on an idle machine.
 start_limit_s=180
 
 pypi_install scripts/check-tracking.txt "$venv"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the dependencies against deny.toml: licences, banned crates and sources always, security advisories where
-# their database can be fetched (a git repository; a closed network has none of it). REQUIRE_ADVISORIES=1 makes an
+# Checks the dependencies against deny.toml: licences, banned crates and sources always; security advisories only where their
+# database, a git repository, can be fetched. REQUIRE_ADVISORIES=1 makes an
 # unreachable database an error.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 version=0.20.2
 tools=$PWD/.tools
 
-# The crate's own release profile takes twice as long to compile, for a check of a second.
+# Not the crate's own release profile: it takes twice as long to compile, and the check takes a second.
 install_deny() {
     echo "deny: installing cargo-deny $version into .tools (some minutes, once)" >&2
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
@@ -33,7 +33,7 @@ deny() {
 }
 
 deny check licenses bans sources
-# An unreachable host must not hold up the check for git's own minutes.
+# git itself waits for minutes where the host is unreachable.
 if fetch_log=$(GIT_TERMINAL_PROMPT=0 timeout 120 "$program" fetch db 2>&1); then
     deny --offline check advisories
 elif [ "${REQUIRE_ADVISORIES:-0}" = 1 ]; then

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Prints a value for every secret setting, NAME=VALUE a line, each of 256 random bits in hexadecimal (no character that
-# a URL or a shell would read otherwise).
+# Prints a line NAME=VALUE for every secret setting. Each value has 256 random bits in hexadecimal, so neither URLs nor shells need
+# quoting.
 set -eu
 for name in POSTGRES_PASSWORD POSTGRES_PRODUCER_PASSWORD POSTGRES_CONSUMER_PASSWORD \
     RABBITMQ_PASSWORD RABBITMQ_PRODUCER_PASSWORD RABBITMQ_CONSUMER_PASSWORD API_KEY API_KEY_PEPPER; do

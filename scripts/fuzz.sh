@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes the decoder of messages and the merge of statistics, each for some seconds (default 60), from the corpus in the
-# repository. With MINIMISE=1 the corpus is then replaced by the fewest inputs that reach as much.
+# repository. With MINIMISE=1 the corpus is then replaced by the fewest inputs with the same coverage.
 #
 # Usage: scripts/fuzz.sh [SECONDS]. Installs cargo-fuzz into .tools where it is missing.
 set -euo pipefail
@@ -8,10 +8,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 version=0.13.2
 seconds=${1:-60}
-# Longer inputs are slow and reach nothing that shorter ones do not.
+# Longer inputs are slow and do not increase the coverage.
 longest=1024
 export PATH="$PWD/.tools/bin:$PATH"
-# The sanitizer and the coverage are unstable options of a stable compiler.
+# Allows the stable compiler to use the unstable options for the sanitizer and the coverage.
 export RUSTC_BOOTSTRAP=1
 
 [ "$(cargo fuzz --version 2>/dev/null)" = "cargo-fuzz $version" ] ||

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes sure that what some faults are injected with is on this machine: network namespaces (ip, tc) and a clock that is
-# off (libfaketime). Silent and quick when all is there; otherwise installs with apt-get where it may. A fault without its tool
-# is reported as not run, so this never fails.
+# Installs the tools that some faults need: network namespaces (ip, tc) and a wrong clock (libfaketime). Does nothing when they are
+# installed; otherwise installs them with apt-get where it has the permission. Never fails, because a fault without its tool is
+# reported as not run.
 set -eu
 
 missing=

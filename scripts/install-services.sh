@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes sure that the PostgreSQL (15 or newer) and RabbitMQ server programs are on this machine.
+# Installs the server programs of PostgreSQL (15 or newer) and RabbitMQ.
 #
-# The tests and `make services` start private servers from these programs, so nothing is started here and nothing
-# is left to start at the next boot. Silent and quick when all is there; otherwise installs with apt-get (as root,
-# or with a sudo that asks for no password), or says in one line what to install and exits with 1.
+# The tests and `make services` start private servers from these programs, so no service is started here or
+# at the next boot. Does nothing when they are installed. Otherwise installs them with apt-get (as root, or with a sudo that asks
+# for no password), or prints in one line what to install and exits with 1.
 set -eu
 
 oldest_postgresql=15
@@ -56,7 +56,7 @@ export DEBIAN_FRONTEND=noninteractive
 
 echo "installing: $missing" >&2
 log=$(mktemp)
-# An unreachable extra repository fails the update but not what is needed from Debian itself; install decides.
+# The update fails where an additional repository is unreachable. The packages are in Debian's own, so only the installation counts.
 apt-get update >"$log" 2>&1 || true
 # shellcheck disable=SC2086 # the package names are separate words
 if ! apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $missing >>"$log" 2>&1; then
@@ -66,7 +66,7 @@ if ! apt-get -o DPkg::Lock::Timeout=120 install -y --no-install-recommends $miss
 fi
 rm -f "$log"
 
-# Only what came with this run: a service that was here before is somebody's.
+# Only services that this script has installed. Others belong to the user.
 if command -v systemctl >/dev/null; then
     for package in $missing; do
         case $package in

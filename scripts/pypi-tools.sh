@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# To be sourced, from the repository's root: programs from PyPI that the checks need, each list in a folder of its own
-# below .tools/. As root on Debian it installs what is missing; otherwise it says so.
+# Functions that install programs from PyPI for the checks, each list in a folder of its own below .tools/. Source it from the
+# repository's root. As root on Debian it installs missing packages; otherwise it prints what is missing.
 
 # apt_install PACKAGE PURPOSE
 apt_install() {

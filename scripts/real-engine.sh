@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # A load test of a real engine: llama.cpp's own HTTP server on this machine's CPU, with a tiny model with random weights
-# that is made on the spot (scripts/real-engine/model.py). It asks in streams and in one piece, by OpenAI's and by
-# Anthropic's API, and holds every request against what the server says of it (scripts/real-engine/agree.py): all are
-# answered, the counts of tokens agree, every token came in a chunk of its own.
+# that this script creates (scripts/real-engine/model.py). Sends requests with and without streaming, by OpenAI's and Anthropic's
+# API, and compares every request with the server's own figures (scripts/real-engine/agree.py): all are answered, the numbers of
+# tokens agree, every token came in a chunk of its own.
 #
 # Needs Python's venv. Installs into .tools/real-engine, about 200 MB. The figures are no benchmark of llama.cpp: client
-# and server share the machine, and the model does next to nothing.
+# and server share the machine, and the model computes almost nothing.
 # Usage: real-engine.sh [MORE OPTIONS OF llm-bench load-test]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -44,7 +44,7 @@ until [ -s "$work/url" ]; do
 done
 url=$(cat "$work/url")
 
-# check NAME OPTIONS...   The client's own error is not the question here: an INVALID run has its tokens all the same.
+# check NAME OPTIONS...   Accepts an INVALID run too: the client's measuring error does not change the numbers of tokens.
 check() {
     local name=$1 results=$work/$1
     shift

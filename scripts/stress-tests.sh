@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs all tests three times on a busy machine: every core has a loop that never ends, and the tests run at a lower
-# priority, so that they get a quarter to a half of the machine. A test that assumes a speed or an order is likely to fail here.
+# Runs all tests three times on a busy machine. Every core runs an endless loop, and the tests have a lower priority, so they get a
+# quarter to a half of the machine. A test that assumes a speed or an order is likely to fail.
 #
 # The programs have to be built (make test-stress does that). Set ROUNDS=N to run them N times. The options are those of
 # run-tests: stress-tests.sh --package outbox.
