@@ -71,6 +71,14 @@ struct FailedMessage {
 }
 
 impl Consumer {
+    const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+    /// Two micro-batches: one is being committed while the next is collected. 256 messages of the usual 8 to 20 KB
+    /// have up to 5 MB; larger messages are limited by their bytes.
+    const PREFETCH: Prefetch = Prefetch::messages(NonZeroU16::new(256).expect("not zero"));
+    /// How often the consumer asks whether a rebuild is over.
+    const REBUILD_POLL_INTERVAL: Duration = Duration::from_secs(1);
+
     /// A consumer that notifies `committed` after each transaction that may have changed the statistics.
     ///
     /// # Errors
@@ -95,14 +103,6 @@ impl Consumer {
     pub(crate) fn state(&self) -> &Arc<ConsumerState> {
         &self.state
     }
-
-    const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-    const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-    /// How often the consumer asks whether a rebuild is over.
-    const REBUILD_POLL_INTERVAL: Duration = Duration::from_secs(1);
-    /// Two micro-batches: one is being committed while the next is collected. 256 messages of the usual 8 to 20 KB
-    /// have up to 5 MB; larger messages are limited by their bytes.
-    const PREFETCH: Prefetch = Prefetch::messages(NonZeroU16::new(256).expect("not zero"));
 
     /// Consumes until shutdown, except during a rebuild of the statistics.
     ///

@@ -13,9 +13,9 @@ use crate::{
 };
 
 const PATH: &str = "/api/v1/rankings/ttft";
-/// Longer than between two looks at a database that answers: the service rests for up to 2 s after a refresh that was slow.
+/// Longer than the interval between two refreshes: after a slow refresh the service pauses for up to 2 s.
 const STALE_AFTER: Duration = Duration::from_secs(3);
-/// Of requests that wait for a database which never answers.
+/// The deadline of requests that wait for a database which never answers.
 const DEADLINE: Duration = Duration::from_millis(500);
 
 fn header<'a>(response: &'a Response, name: &str) -> &'a str {
@@ -26,7 +26,7 @@ fn as_of(response: &Response) -> DateTime<Utc> {
     header(response, "x-data-as-of").parse().unwrap()
 }
 
-/// The first answer that says that it is stale, or that it is not.
+/// Waits for rankings that are stale, or for rankings that are not; returns the response.
 async fn first(app: &TestApp, stale: bool) -> Response {
     found(&format!("rankings that are stale: {stale}"), async || {
         let response = app.get(PATH).await;
@@ -59,7 +59,7 @@ async fn rankings_are_confirmed_again_and_again_without_a_new_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rankings_of_a_lost_database_say_that_they_are_stale_and_since_when() {
+async fn rankings_without_a_database_say_that_they_are_stale_and_since_when() {
     let app = TestApp::with(Options::stale_after(STALE_AFTER)).await;
     app.publish_and_wait("GPT-4o", "ttft", &[1.0]).await;
     let fresh_tag = header(&first(&app, false).await, "etag").to_owned();
@@ -87,7 +87,7 @@ async fn rankings_of_a_lost_database_say_that_they_are_stale_and_since_when() {
     app.end().await;
 }
 
-/// The short answer, the ones without a body of their own, and CSV say it in their headers.
+/// A response without a body (304), the bodies for older clients and CSV have the freshness in their headers only.
 async fn assert_every_form_is_stale(app: &TestApp, tag: &str, confirmed: DateTime<Utc>) {
     let unchanged = app.request(Method::GET, PATH).header("If-None-Match", tag);
     let unchanged = unchanged.send().await.unwrap();
@@ -199,7 +199,7 @@ async fn a_request_that_waits_for_a_silent_database_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_leaves_says_so_and_still_answers_on_connections_that_it_closes() {
+async fn a_process_that_is_about_to_end_is_not_ready_and_answers_on_connections_that_it_closes() {
     let app = TestApp::start().await;
     app.publish_and_wait("GPT-4o", "ttft", &[1.0]).await;
     assert!(!app.get(PATH).await.headers().contains_key("connection"));
@@ -228,7 +228,8 @@ async fn a_request_under_way_is_answered_by_a_service_that_ends() {
     }
 }
 
-/// Ends a service while a request waits for the database, and checks the answer. Gives whether it came after the end began.
+/// Ends a service while a request waits for the database, and checks the response. Returns whether the response came after
+/// the shutdown had begun.
 async fn is_answered_after_the_end_began(deadline: Duration) -> bool {
     let app = TestApp::with(Options::database_deadline(deadline)).await;
     app.storage.set(Some(Fault::Silent));
@@ -252,7 +253,7 @@ async fn is_answered_after_the_end_began(deadline: Duration) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_metric_of_the_alerts_is_exported() {
-    /// Of the links to a broker server, which this service has none of, and of the simulation service.
+    /// Metrics of the simulation service, and of connections to a broker server, which this service does not have.
     const ELSEWHERE: [&str; 2] = [
         "llm_bench_broker_blocked_seconds_total",
         "llm_bench_simulation_ticks_total",

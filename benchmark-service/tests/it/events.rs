@@ -4,7 +4,7 @@ use test_patience::soon;
 
 use crate::app::{TestApp, batch};
 
-/// Reads the stream until `holds` is in what came since the last call.
+/// Reads the stream until the text since the last call contains `holds`.
 async fn read_until(stream: &mut Response, holds: &str) -> String {
     let mut text = String::new();
     while !text.contains(holds) {
@@ -16,7 +16,7 @@ async fn read_until(stream: &mut Response, holds: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_is_told_and_told_again_to_who_missed_it() {
+async fn a_change_is_sent_and_sent_again_to_a_client_that_missed_it() {
     let app = TestApp::start().await;
     let mut stream = app.get("/api/v1/events").await;
     assert_eq!(stream.headers()["content-type"], "text/event-stream");

@@ -14,12 +14,12 @@ use shared_types::{BatchId, Llm, LlmId, Metric, MetricBatch, MetricId, NewLlm, N
 use storage::*;
 use storage_sqlite::SqliteStorage;
 
-/// What goes wrong.
+/// The fault of the storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// The database is away.
     Away,
-    /// The database takes every question and answers none.
+    /// The database accepts every query and never answers.
     Silent,
     /// The database refuses every transaction with a batch of this LLM.
     Refuses(&'static str),
@@ -29,11 +29,11 @@ pub(crate) enum Fault {
     Rebuilds,
     /// A transaction that writes never ends.
     Hangs,
-    /// The statistics of this LLM come out broken.
+    /// The statistics rows of this LLM do not decode.
     Garbles(LlmId),
 }
 
-/// The real storage, with troubles.
+/// A SQLite storage that fails on demand.
 #[derive(Debug)]
 pub(crate) struct FaultyStorage {
     inner: SqliteStorage,

@@ -1,4 +1,4 @@
-//! Bodies that are made to harm: too deep, too large, packed, or not what they seem.
+//! Malicious bodies: too deep, too large, compressed, or of another type than declared.
 
 use reqwest::header;
 use serde_json::Value;
@@ -7,7 +7,7 @@ use crate::app::{TestApp, problem};
 
 const ROUTES: [&str; 2] = ["/api/v1/batches", "/api/v1/llms"];
 
-/// A refusal for what the body is, never a failure.
+/// Asserts that the body is refused with a client error; returns the problem.
 async fn refused(app: &TestApp, path: &str, body: impl Into<reqwest::Body>, what: &str) -> Value {
     let response = app.post(path, body).send().await.unwrap();
     let status = response.status().as_u16();
@@ -16,7 +16,7 @@ async fn refused(app: &TestApp, path: &str, body: impl Into<reqwest::Body>, what
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nesting_without_end_is_refused() {
+async fn deep_nesting_is_refused() {
     const DEEP: usize = 100_000;
     let app = TestApp::start().await;
     let batch = |values: &str| {
@@ -40,7 +40,7 @@ async fn nesting_without_end_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn text_that_databases_and_terminals_dislike_is_refused() {
+async fn text_that_databases_or_terminals_cannot_handle_is_refused() {
     let app = TestApp::start().await;
     for (what, name) in [
         ("NUL", r#""a\u0000b""#.as_bytes()),
@@ -71,7 +71,7 @@ async fn text_that_databases_and_terminals_dislike_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn numbers_beyond_all_measure_and_repeated_fields_are_refused() {
+async fn numbers_out_of_range_and_repeated_fields_are_refused() {
     let app = TestApp::start().await;
     let rest = r#""llm_name":"a","metric":"ttft","timestamp":"2026-01-01T00:00:00Z""#;
     let digits = "9".repeat(100_000);
@@ -108,9 +108,9 @@ async fn numbers_beyond_all_measure_and_repeated_fields_are_refused() {
     app.end().await;
 }
 
-/// What is never unpacked cannot explode, whatever it is packed with.
+/// The service decompresses no body, so a decompression bomb has no effect.
 #[tokio::test(flavor = "multi_thread")]
-async fn packed_bodies_are_not_unpacked() {
+async fn compressed_bodies_are_not_decompressed() {
     let app = TestApp::start().await;
     for encoding in [
         "gzip",
@@ -129,7 +129,7 @@ async fn packed_bodies_are_not_unpacked() {
             problem(response, 415).await;
         }
     }
-    // Nor without saying so.
+    // Also without the header Content-Encoding.
     refused(
         &app,
         "/api/v1/batches",

@@ -1,4 +1,4 @@
-//! What is kept of a key, and how long it lives.
+//! How keys are stored, and how they are rotated.
 
 use std::{fs, time::Duration};
 
@@ -20,7 +20,7 @@ async fn status(app: &TestApp, key: &str) -> u16 {
     request.send().await.unwrap().status().as_u16()
 }
 
-/// Whoever has the database's files has no key, and nothing by which a guess could be checked without the pepper.
+/// The files of the database contain no key, and nothing that allows checking a guess without the pepper.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_databases_files_hold_no_usable_key() {
     let app = TestApp::with(Options::with_keys()).await;
@@ -66,8 +66,8 @@ fn bytes_of(hexadecimal: &str) -> Vec<u8> {
         .collect()
 }
 
-/// The new key is taken into use while the old one still works; then the old one is refused. That takes 30 seconds at the
-/// most where the service is deployed.
+/// The new key is accepted while the old one still is; then the old one is refused. A deployed service takes at most 30
+/// seconds for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_rotated_without_a_gap() {
     const PROMISED: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use test_patience::{found, until};
 use crate::app::{Options, TestApp, problem};
 
 const LIMIT: u32 = 3;
-/// So many at once are too many.
+/// The number of concurrent requests that exceeds the limit.
 const BURST: u32 = 40;
 
 async fn ask(app: &TestApp, headers: &[(&str, String)]) -> Response {
@@ -21,7 +21,7 @@ async fn ask(app: &TestApp, headers: &[(&str, String)]) -> Response {
 
 /// The first refusal for want of patience.
 async fn burst(app: &TestApp, headers: impl Fn(u32) -> Vec<(&'static str, String)>) -> Response {
-    // On a busy machine a burst may take so long that it is none; the next one need not.
+    // On a busy machine the requests of a burst may be spread over so long a time that none is over the limit.
     found("a refusal", async || {
         let answers = join_all((0..BURST).map(async |attempt| ask(app, &headers(attempt)).await)).await;
         answers.into_iter().find(|answer| answer.status() == 429)
@@ -35,7 +35,7 @@ async fn assert_told_when_to_come_again(refused: Response) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_that_anybody_can_write_make_no_new_caller() {
+async fn forged_headers_make_no_new_caller() {
     let app = TestApp::with(Options::limited(LIMIT)).await;
     let refused = burst(&app, |attempt| {
         let forged = format!("10.0.0.{attempt}");
@@ -54,7 +54,7 @@ async fn headers_that_anybody_can_write_make_no_new_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_keys_limit_is_not_anothers() {
+async fn each_key_has_its_own_limit() {
     let app = TestApp::with(Options {
         anonymous_read: false,
         ..Options::limited(LIMIT)

@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn poison_goes_to_the_dead_letters_and_the_next_message_is_served() {
+async fn poison_goes_to_the_dead_letters_and_the_next_message_is_counted() {
     let app = TestApp::start().await;
     let poison = [
         ("not JSON".to_owned(), "expected"),
@@ -93,7 +93,7 @@ async fn a_redelivery_counts_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_content_under_a_counted_id_is_parked() {
+async fn other_content_under_a_counted_id_goes_to_the_dead_letters() {
     let app = TestApp::start().await;
     let mut one = batch("GPT-4o", "ttft", &[1.0]);
     one["id"] = "00000000-0000-7000-8000-000000000001".into();
@@ -179,7 +179,7 @@ async fn while_the_statistics_are_rebuilt_the_batches_stay_in_the_queue() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_the_database_refuses_is_found_and_the_others_count() {
+async fn a_message_that_the_database_refuses_is_isolated_and_the_others_are_counted() {
     // The consumer starts when the database is there, and finds all messages: they share a micro-batch.
     let app = TestApp::launch(Options::default(), Some(Fault::Away));
     let bodies: Vec<String> = ["A", "B", "Cursed", "C", "D"]

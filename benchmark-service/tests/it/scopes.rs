@@ -8,7 +8,7 @@ use storage::Scope;
 
 use crate::app::{ADMIN, Options, TestApp, now, problem};
 
-/// What a route needs of its caller.
+/// The key that a route needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Nothing,
@@ -16,8 +16,9 @@ enum Needs {
 }
 use Needs::{Key, Nothing};
 
-/// Method and path of the document, what it needs, and the status of who is let in: of an example in which `{metric}`
-/// is `ttft`, every other parameter is unknown or missing, and there is no body. So no request changes anything.
+/// The method and the path of each route, the key that it needs, and the status of a request that is let in. In these
+/// requests `{metric}` is `ttft`, every other parameter is unknown or missing, and there is no body, so that no request
+/// changes anything.
 const TABLE: &[(&str, &str, Needs, u16)] = &[
     ("GET", "/status", Nothing, 200),
     ("GET", "/healthz", Nothing, 200),
@@ -50,13 +51,13 @@ const TABLE: &[(&str, &str, Needs, u16)] = &[
     ("DELETE", "/api/v1/metrics/{id}", Key(Scope::Admin), 400),
 ];
 
-/// The pages for people are not in the document, and need no key.
+/// The pages for people, which are not in the document and need no key.
 const PAGES: &[&str] = &["/", "/docs/", "/redoc", "/redoc/redoc.standalone.js"];
 
-/// How a key is sent.
+/// The headers in which a key can be sent, with the prefix of the value.
 const HEADERS: &[(&str, &str)] = &[("api-key", ""), ("X-API-KEY", ""), ("Authorization", "Bearer ")];
 
-/// Who asks, with which key, and what the key may do; `None`: it is none.
+/// A caller, its key, and the scope of the key; `None` if the key is not accepted.
 struct Caller {
     who: &'static str,
     key: Option<String>,
@@ -70,7 +71,7 @@ async fn callers(app: &TestApp) -> Vec<Caller> {
     let revoked = app
         .key_with(Scope::Admin, |record| record.revoked_at = Some(now()))
         .await;
-    // Expires when it is no longer `now()`, which it always is.
+    // Not expired at `now()`, and the clock of the test does not advance.
     let expiring = app
         .key_with(Scope::Admin, |record| {
             record.expires_at = Some(now() + TimeDelta::microseconds(1));

@@ -1,4 +1,4 @@
-//! Clients that take their time: none may hold what the others need. Over raw sockets, with short deadlines.
+//! Slow clients must not occupy what others need. The tests use raw sockets and short deadlines.
 
 use std::time::Duration;
 
@@ -14,15 +14,15 @@ use tokio::{
 
 use crate::app::{ADMIN, Options, TestApp};
 
-/// actix-web looks at its clock twice a second, so a deadline may come half a second early.
+/// actix-web reads its clock twice a second, so a deadline may pass half a second early.
 const SHORT: Duration = Duration::from_secs(1);
 const AT_LEAST: Duration = Duration::from_millis(500);
-/// For so long it is watched that nothing happens.
+/// How long the test watches that nothing happens.
 const WATCH: Duration = Duration::from_secs(1);
-/// Between two bytes of a slow client.
+/// The interval between two bytes of a slow client.
 const BETWEEN_BYTES: Duration = Duration::from_millis(50);
 
-/// With one deadline that is short, and no other that could be mistaken for it.
+/// A service of which all limits are long but those that `change` sets.
 async fn app(change: impl FnOnce(&mut ClientLimits)) -> TestApp {
     let long = 10 * patience();
     let mut client_limits = ClientLimits {
@@ -40,7 +40,8 @@ async fn app(change: impl FnOnce(&mut ClientLimits)) -> TestApp {
     .await
 }
 
-/// Sends `head`, then `drop` again and again until the server closes; gives what it said, and after how long.
+/// Sends `head`, then `drop` again and again until the server closes the connection. Returns the response, and the time
+/// until the end.
 async fn drip(app: &TestApp, head: &str, drop: &[u8]) -> (String, Duration) {
     let started = Instant::now();
     let (mut reading, mut writing) = TcpStream::connect(app.address).await.unwrap().into_split();
@@ -61,7 +62,7 @@ async fn drip(app: &TestApp, head: &str, drop: &[u8]) -> (String, Duration) {
     (String::from_utf8_lossy(&said).into_owned(), started.elapsed())
 }
 
-/// How the length of a body is told, and a byte of such a body.
+/// The two framings of a body: the header, and the encoding of one byte.
 const FRAMINGS: [(&str, &[u8]); 2] = [
     ("Content-Length: 60000", b" "),
     ("Transfer-Encoding: chunked", b"1\r\n \r\n"),
@@ -90,7 +91,7 @@ async fn a_body_that_trickles_in_is_cut_off_at_its_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_body_that_nobody_asked_for_does_not_keep_the_connection() {
+async fn a_body_that_is_not_read_does_not_keep_the_connection() {
     let app = app(|_| {}).await;
     let requests = [
         ("GET /healthz HTTP/1.1\r\nHost: test\r\n", "200"),
@@ -149,7 +150,7 @@ async fn idle_connections_end_and_keep_nobody_out() {
     app.end().await;
 }
 
-/// One connection too many waits until another ends, and is answered then.
+/// A connection over the limit waits until another one ends, and is then served.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_over_the_cap_wait_for_their_turn() {
     let app = app(|limits| limits.connections = 2).await;
@@ -182,7 +183,7 @@ async fn connections_over_the_cap_wait_for_their_turn() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_nobody_reads_is_given_up() {
+async fn a_response_that_the_client_does_not_read_is_given_up() {
     let app = app(|limits| limits.stalled = SHORT).await;
     let mut connection = TcpStream::connect(app.address).await.unwrap();
     // Many large answers on one connection, far more than the sockets' buffers hold.
@@ -208,8 +209,8 @@ async fn an_answer_that_nobody_reads_is_given_up() {
     app.end().await;
 }
 
-/// Whether the kernel knows of the server's end of a connection between two ports of loopback. The client is told
-/// nothing: an answer that nobody reads cannot be followed by a goodbye.
+/// Whether the kernel lists the server's end of a connection between two ports of loopback. The client cannot see the end
+/// of the connection, because it has not read the response.
 #[cfg(target_os = "linux")]
 fn is_open(server: u16, client: u16) -> bool {
     let ends = format!(" 0100007F:{server:04X} 0100007F:{client:04X} ");

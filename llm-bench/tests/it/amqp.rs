@@ -1,4 +1,4 @@
-//! The broker past the services.
+//! Direct access to the broker, without the services.
 
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
@@ -16,7 +16,7 @@ pub(crate) async fn channel(url: &str) -> Channel {
     connection.create_channel().await.unwrap()
 }
 
-/// How many messages wait in a queue, those aside that somebody holds.
+/// How many messages wait in a queue, without those that a consumer holds.
 pub(crate) async fn waiting(channel: &Channel, queue: &str) -> u32 {
     let look = QueueDeclareOptions {
         passive: true,
@@ -28,8 +28,8 @@ pub(crate) async fn waiting(channel: &Channel, queue: &str) -> u32 {
     found.unwrap().message_count()
 }
 
-/// What the older simulation service sends: an array, through the default exchange, without properties. Returns when the
-/// broker has it.
+/// Publishes like the older simulation service: an array, through the default exchange, without properties. Returns when
+/// the broker has confirmed it.
 pub(crate) async fn publish_to_queue(channel: &Channel, body: &[u8]) {
     channel
         .confirm_select(ConfirmSelectOptions::default())

@@ -54,9 +54,9 @@ fn simulate_then_rankings_needs_no_server() {
     );
 }
 
-/// It would be empty, and all would be well.
+/// A new database would be empty, and the command would find nothing wrong.
 #[test]
-fn whoever_looks_after_a_database_does_not_make_one() {
+fn commands_that_repair_do_not_create_a_database() {
     let directory = tempfile::tempdir().unwrap();
     for arguments in [
         &["reconcile"][..],

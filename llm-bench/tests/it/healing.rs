@@ -1,4 +1,4 @@
-//! What the deployment heals by itself, and what an operator does about the rest.
+//! What a deployment repairs by itself, and what an operator repairs with `llm-bench`.
 
 use futures::future::join_all;
 use lapin::options::QueuePurgeOptions;
@@ -26,7 +26,7 @@ async fn count(connection: &mut PgConnection, table: &str) -> i64 {
         .unwrap()
 }
 
-/// Batches that are stored and published, and that the broker has lost.
+/// A deployment with batches that are stored and published, and that the broker has lost.
 async fn deployment_with_lost_batches() -> Deployment {
     let busy = [("SIMULATION_INTERVAL", "0.1"), ("NUM_DATA_POINTS", "20")];
     let mut deployment = Deployment::without_benchmark(&busy).await;
@@ -206,7 +206,7 @@ async fn what_is_done_with_dead_letters_is_on_record() {
     assert_eq!(count(&mut connection, "dead_letter_log").await, 2);
 }
 
-/// With their bodies, and who did it.
+/// Asserts that the log has both entries with their bodies and the operator.
 async fn assert_both_are_logged_as_discarded(connection: &mut PgConnection) {
     let kept: Vec<(String, bool, bool)> = sqlx::query_as(
         "SELECT convert_from(body, 'UTF8'), operator LIKE '%_@_%', done_at IS NOT NULL
@@ -225,7 +225,7 @@ async fn assert_both_are_logged_as_discarded(connection: &mut PgConnection) {
 
 const RANKING: &str = "/api/v1/rankings/ttft";
 
-/// What is served once the service says that it has neither database nor broker.
+/// Waits until the service reports that database and broker are missing; returns the rankings that it serves.
 async fn stale_and_not_ready(deployment: &Deployment) -> Value {
     let ranking = async || deployment.api.get(RANKING).await;
     until("stale", async || ranking().await.1["stale"] == true).await;

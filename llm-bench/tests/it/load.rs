@@ -1,5 +1,5 @@
-//! Clients that keep their connections, behind a load balancer that asks `/servingz`. They try nothing twice: a request
-//! that is not answered as it should be is a failure.
+//! Clients with kept-alive connections, behind a load balancer that asks `/servingz`. They never retry: a request without
+//! a good response is a failure.
 
 use std::{
     collections::BTreeMap,
@@ -19,22 +19,22 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What all clients saw.
+/// What all clients have observed.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// Good answers, by the address that gave them.
+    /// Good responses, by the address of the server.
     pub(crate) answers: BTreeMap<String, usize>,
-    /// Good answers after which the server closed the connection.
+    /// Good responses after which the server closed the connection.
     pub(crate) last_of_connection: usize,
     /// Batches that were accepted.
     pub(crate) accepted: usize,
-    /// How often each client has asked.
+    /// How many requests each client has sent.
     turns: Vec<usize>,
-    /// Everything that is not a good answer.
+    /// Descriptions of everything that is not a good response.
     pub(crate) failures: Vec<String>,
 }
 
-/// What one client asks for again and again.
+/// The request that a client sends again and again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Task {
     /// A ranking.
@@ -89,7 +89,7 @@ impl Load {
         }
     }
 
-    /// Waits until the balancer sends nobody to this address any more, and every client has ended what it began before.
+    /// Waits until the balancer sends no client to this address, and every client has ended the request that it had begun.
     pub(crate) async fn until_avoided(&self, address: &str) {
         until("the balancer avoids the address", async || {
             !self.ready.borrow().iter().any(|ready| ready == address)
@@ -103,17 +103,17 @@ impl Load {
         .await;
     }
 
-    /// While it sleeps, clients go on using what was ready when it last asked.
+    /// While the balancer sleeps, clients use the addresses that were ready when it last asked.
     pub(crate) fn let_balancer_sleep(&self, sleeps: bool) {
         self.balancer_sleeps.store(sleeps, Ordering::SeqCst);
     }
 
-    /// How many connections a server has closed with a good answer.
+    /// How many connections the servers have closed after a good response.
     pub(crate) fn closed_by_servers(&self) -> usize {
         self.seen.lock().unwrap().last_of_connection
     }
 
-    /// How many good answers this address has given.
+    /// How many good responses this address has sent.
     pub(crate) fn answered_by(&self, address: &str) -> usize {
         let seen = self.seen.lock().unwrap();
         seen.answers.get(address).copied().unwrap_or(0)

@@ -10,8 +10,8 @@ pub(crate) fn exact_mean(values: &[f64]) -> f64 {
     nearest(&mean)
 }
 
-/// The double nearest to `exact`, the even one of two, by comparing the candidates around a first guess: num-rational's own conversion
-/// does not promise correct rounding.
+/// The double nearest to `exact`, ties to even. It compares the doubles around a first guess, because the conversion of
+/// num-rational does not guarantee correct rounding.
 fn nearest(exact: &BigRational) -> f64 {
     use num_traits::{Signed, ToPrimitive};
     let guess = exact.to_f64().unwrap();

@@ -10,7 +10,7 @@ use nix::{
 };
 use test_patience::until_blocking;
 
-/// A program of this build. `cargo test --workspace` builds all of them.
+/// A program of this workspace. `cargo test --workspace` builds all of them.
 pub(crate) fn program(name: &str) -> Command {
     let path = PathBuf::from(env!("CARGO_BIN_EXE_llm-bench")).with_file_name(name);
     assert!(
@@ -44,7 +44,7 @@ impl Process {
         }
     }
 
-    /// Starts a program whose output is to be read, line by line. Whoever stops reading has to see that its pipe never fills.
+    /// Starts a program and returns the lines of its output. The caller must read all of them, so that the pipe never fills.
     pub(crate) fn speaking(mut command: Command) -> (Self, impl Iterator<Item = String> + Send + 'static) {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -80,13 +80,13 @@ impl Process {
         status.unwrap()
     }
 
-    /// SIGTERM, and an orderly end.
+    /// Sends SIGTERM and asserts exit status 0.
     pub(crate) fn stop(mut self) {
         self.signal(Signal::SIGTERM);
         assert_eq!(self.ended().code(), Some(0));
     }
 
-    /// kill -9.
+    /// Sends SIGKILL and waits for the end.
     pub(crate) fn crash(mut self) {
         self.signal(Signal::SIGKILL);
         self.ended();
@@ -102,8 +102,8 @@ impl Drop for Process {
     }
 }
 
-/// A port that nobody listens on now. From below those that the system gives to whoever asks for any: another test could be
-/// given it before the service is ready to listen.
+/// An address with a port that is not in use. The port is below the range from which the system assigns ports: otherwise
+/// another test could be given it before the service listens.
 pub(crate) fn free_address() -> String {
     format!("127.0.0.1:{}", test_servers::free_port().unwrap())
 }

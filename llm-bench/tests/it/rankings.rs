@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use reqwest::Client;
 use serde_json::Value;
 
-/// What the API says, parsed as any client would.
+/// A client of the API.
 pub(crate) struct Api {
     pub url: String,
     key: Option<String>,
@@ -54,7 +54,7 @@ impl Api {
         }
     }
 
-    /// The answer as it is.
+    /// The body of the response as text.
     pub(crate) async fn text(&self, path: &str) -> String {
         let mut request = self.client.get(format!("{}{path}", self.url));
         if let Some(key) = &self.key {
@@ -86,7 +86,7 @@ impl Api {
             .collect()
     }
 
-    /// How many values are ranked in all.
+    /// The number of values in all rankings.
     pub(crate) async fn values(&self, query: &str) -> u64 {
         self.rankings(query)
             .await

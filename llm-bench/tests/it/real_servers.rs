@@ -12,7 +12,7 @@ use crate::{
     rankings::Api,
 };
 
-/// Both thin services on one database and one broker.
+/// Both services as processes of their own, on one database and one broker.
 pub(crate) struct Deployment {
     pub(crate) database: String,
     pub(crate) amqp: String,
@@ -25,7 +25,7 @@ pub(crate) struct Deployment {
 pub(crate) const KEY: &str = "a-bootstrap-key-of-the-tests";
 
 impl Deployment {
-    /// With neither service started.
+    /// Starts neither service.
     pub(crate) fn on(
         database: String,
         amqp: String,
@@ -52,7 +52,7 @@ impl Deployment {
         deployment
     }
 
-    /// Only the simulation: the test starts benchmark services itself.
+    /// Starts the simulation alone: the test starts benchmark services itself.
     pub(crate) async fn without_benchmark(simulation_settings: &[(&'static str, &'static str)]) -> Self {
         let database = shared_postgres().await.create_database().await.unwrap();
         let amqp = shared_rabbitmq().await.create_vhost().await.unwrap();
@@ -80,7 +80,7 @@ impl Deployment {
         self.benchmark = Some(self.benchmark_at(address, settings));
     }
 
-    /// One more benchmark service.
+    /// Starts another benchmark service at this address.
     pub(crate) fn benchmark_at(&self, address: &str, settings: &[(&str, &str)]) -> Process {
         let mut command = self.command("benchmark-service");
         command
@@ -121,7 +121,7 @@ impl Deployment {
         stored
     }
 
-    /// Everything that is stored is counted, once, and the means are exact.
+    /// Asserts that every stored value is counted once, and that the means are exact.
     pub(crate) async fn assert_exact(&self, query: &str) {
         let stored = self.stored().await;
         let all: u64 = stored.values().map(|values| values.len() as u64).sum();

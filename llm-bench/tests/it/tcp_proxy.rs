@@ -7,7 +7,7 @@ use tokio::{
 
 use crate::process::free_address;
 
-/// A TCP proxy before a server. Closed, it ends and refuses connections, so that to its clients the server is away.
+/// A TCP proxy in front of a server. While it is closed it refuses connections, so that clients find the server away.
 pub(crate) struct TcpProxy {
     address: String,
     server: String,
@@ -15,7 +15,7 @@ pub(crate) struct TcpProxy {
 }
 
 impl TcpProxy {
-    /// Starts a proxy before the server of this URL, and gives the proxy's own URL.
+    /// Starts a proxy in front of the server of this URL; returns the URL of the proxy.
     pub(crate) async fn before(url: &str, default_port: u16) -> (Self, String) {
         let mut url = Url::parse(url).unwrap();
         let address = free_address();
