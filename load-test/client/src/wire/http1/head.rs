@@ -94,13 +94,13 @@ impl Headers<'_, '_> {
             .any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     }
 
-    /// Two framings at once are a mistake, or an attack on who believes the other one: the first is believed, and the connection not used
-    /// again (RFC 9112, 6.1).
+    /// Whether the headers contain two framings, by mistake or as an attack on another reader that uses the other one. `Transfer-Encoding`
+    /// wins, and the connection is not used again (RFC 9112, 6.1).
     fn is_ambiguous(&self) -> bool {
         self.values("transfer-encoding").next().is_some() && self.values("content-length").next().is_some()
     }
 
-    /// RFC 9112, 6.3.
+    /// The framing of the body (RFC 9112, 6.3).
     fn framing(&self, status: u16) -> Result<Framing, TransportError> {
         if (100..200).contains(&status) || status == 204 || status == 304 {
             return Ok(Framing::Length(0));
