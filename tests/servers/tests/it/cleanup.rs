@@ -1,4 +1,4 @@
-//! No process and no file is left behind, in whatever way the owner goes.
+//! No process and no file is left behind, however the owner ends.
 
 use std::{
     fs,
@@ -45,7 +45,7 @@ impl Services {
             lines.any(|line| line.starts_with("export AMQP_URL=amqp://")),
             "the servers did not come up"
         );
-        // The rest is read too: a closed pipe would be another reason to end than those under test.
+        // The rest of the output is read too, because a closed pipe would be another reason to end.
         std::thread::spawn(move || lines.for_each(drop));
         Self { root, process }
     }

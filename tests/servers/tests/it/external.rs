@@ -1,4 +1,4 @@
-//! Somebody else's servers are used, never stopped.
+//! External servers are used and never stopped.
 
 use test_servers::{Error, PostgresServer, RabbitMqServer, shared_postgres};
 

@@ -1,4 +1,4 @@
-//! Real servers, started, used, hurt and cleaned up.
+//! Real servers: started, used, killed and cleaned up.
 
 #![expect(
     clippy::unwrap_used,

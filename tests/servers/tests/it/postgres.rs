@@ -26,7 +26,7 @@ async fn read_row(url: &str) -> i64 {
         .unwrap()
 }
 
-/// One server for all that does not hurt it: a start takes a while.
+/// One server for all cases that do not stop it, because a start takes a while.
 #[tokio::test]
 async fn a_server_is_durable_asks_for_its_password_and_is_administered() {
     let began = Instant::now();
@@ -60,7 +60,7 @@ async fn a_wrong_password_is_refused(server: &PostgresServer) {
 
 async fn terminated_backends_lose_their_connection(server: &PostgresServer) {
     let mut connection = connect(server.url()).await;
-    // Those of connections that were closed may take a moment to end.
+    // The backends of closed connections may end a moment later.
     until("no other backend is left", async || {
         let backends = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
         let backends: i64 = sqlx::query_scalar(backends)
@@ -104,7 +104,7 @@ async fn the_shared_server_is_one_and_its_databases_are_many() {
     );
 }
 
-/// Each `#[tokio::test]` has a runtime of its own; the shared server must not die with the first one's.
+/// Each `#[tokio::test]` has a runtime of its own. The shared server must outlive the first one.
 #[tokio::test]
 async fn the_shared_server_outlives_the_runtime_that_started_it() {
     std::thread::spawn(|| {
@@ -184,7 +184,7 @@ async fn a_bad_setting_is_named() {
 #[tokio::test]
 async fn kept_data_are_found_again_and_used_by_one_server_at_a_time() {
     let root = tempfile::tempdir().unwrap();
-    // The server's user has to get through.
+    // The server's user needs access.
     std::fs::set_permissions(root.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let kept = || PostgresOptions {
         directory: Some(root.path().join("with [odd] name")),

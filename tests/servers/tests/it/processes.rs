@@ -1,4 +1,4 @@
-//! What the operating system says about a server, independently of the harness.
+//! The processes of a server by `/proc`, independently of the code under test.
 
 use std::{
     fs,

@@ -56,7 +56,7 @@ async fn write_message(url: &str) {
     ));
 }
 
-/// Reads without acknowledging, so that the message stays.
+/// Reads a message without acknowledging it, so that it stays in the queue.
 async fn read_message(url: &str) -> Vec<u8> {
     let (_connection, channel) = open(url).await;
     let message = channel
@@ -73,7 +73,7 @@ async fn the_shared_broker_is_one_and_answers() {
     open(&one.create_vhost().await.unwrap()).await;
 }
 
-/// One node for all that does not hurt it: a start takes seconds.
+/// One node for all cases that do not stop it, because a start takes seconds.
 #[tokio::test]
 async fn a_node_is_administered_shared_and_kept_from_outside() {
     let began = Instant::now();
@@ -162,8 +162,8 @@ async fn confirmed_messages_survive_every_end() {
     write_message(&url).await;
     let port = server.port();
 
-    // In good order first: RabbitMQ writes the definitions of queues to disk some seconds late, and a kill before that
-    // loses a queue that was just declared.
+    // First an orderly restart: RabbitMQ writes the definitions of queues to disk some seconds late, and a kill before that loses
+    // a queue that was just declared.
     let began = Instant::now();
     server.stop().await.unwrap();
     println!("RabbitMQ stopped in {:?}", began.elapsed());
