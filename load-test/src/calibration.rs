@@ -1,9 +1,10 @@
-//! The client measures itself: the same run, under the plan's own load, against a server in this process that says when it wrote.
+//! The client measures its own error: a run under the plan's load against a server in this process that reports when it wrote.
 //!
-//! Same are: threads, concurrency or rate and arrivals, API, streaming, and the mean size of the requests' bodies. The server answers
-//! with 32 tokens, one every 20 ms after 100 ms (times that vary by request, as a real server's do: otherwise streams
-//! that began together would stay in step). Its own lateness is not in the client's error, which counts from when it *wrote*; but
-//! it takes CPU time of the same machine, so where cores are short the calibration sees more error than the run will.
+//! The number of threads, concurrency or rate and arrivals, API, streaming, and the mean size of the requests' bodies are those of
+//! the plan. The server answers with 32 tokens, the first after 100 ms and one every 20 ms. These times vary by request, as a real
+//! server's do: otherwise streams that began together would stay synchronous. The server's own lateness is not part of the
+//! client's error, which counts from the server's *write*. But the server takes CPU time of the same machine, so where cores are
+//! scarce the calibration measures a larger error than the run will have.
 
 use std::{
     io,
@@ -36,41 +37,41 @@ use crate::{
 const TTFT: Duration = Duration::from_millis(100);
 const ITL: Duration = Duration::from_millis(20);
 const TOKENS: u32 = 32;
-/// Of the logarithm of the server's TTFT.
+/// Standard deviation of the logarithm of the server's TTFT.
 const TTFT_JITTER: f64 = 0.25;
-/// The plan's ramp is shortened to that.
+/// A longer ramp of the plan is shortened to this.
 const LONGEST_RAMP: Duration = Duration::from_secs(5);
-/// After the ramp: three requests of each stream.
+/// Time of sending after the ramp: three requests of each stream.
 const STEADY: Duration = Duration::from_millis(2_200);
-/// With the last requests: on a machine that cannot keep up they are as late as they are.
+/// Time limit of the last requests, which are late on a machine that cannot keep up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Batches of records on their way.
+/// Capacity of the channel of finished requests, lists.
 const JOURNAL: usize = 64;
 
-/// What the client's own error is under a plan's load.
+/// The client's own error under a plan's load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// Requests that were measured: those due after the ramp.
+    /// Number of requests that were measured: all that were due after the ramp.
     pub requests: u64,
-    /// The client's stamp of the first content − the server's of its writing.
+    /// The client's timestamp of the first content − the server's timestamp of its write.
     pub ttft_error: ErrorQuantiles,
     /// How late the server wrote first tokens, p99, s. Not part of the client's error.
     pub server_lateness_p99_s: Option<f64>,
     /// How late the client's loops were, p99, s.
     pub loop_lag_p99_s: Option<f64>,
-    /// By how much the moments of first contents may be too late, as far as the client knows by itself, p99, s.
+    /// How much too late the timestamps of first contents may be, as the client estimates it itself, p99, s.
     pub stamp_uncertainty_p99_s: Option<f64>,
     /// Sent − intended, p99, s; `None` for a closed loop.
     pub late_send_p99_s: Option<f64>,
-    /// Streams that a closed loop was asked for and held.
+    /// The streams of a closed loop: asked for and held.
     pub streams: Option<HeldStreams>,
     /// Tokens per second that the server would have given to a client that takes no time.
     pub tokens_per_s_possible: f64,
-    /// Tokens per second that came.
+    /// Tokens per second that were received.
     pub tokens_per_s_achieved: f64,
 }
 
-/// Of an error, in seconds.
+/// Quantiles of an error, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct ErrorQuantiles {
     /// The median.
@@ -81,16 +82,16 @@ pub struct ErrorQuantiles {
     pub max_s: f64,
 }
 
-/// Why the client could not measure itself.
+/// Why the calibration failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CalibrationError {
     /// The server in this process did not start.
     #[error("the calibration's own server did not start")]
     Server(#[source] io::Error),
-    /// Client and server together may open too few files.
+    /// Too few files may be open for client and server together.
     #[error("the calibration needs two open files for each stream")]
     FileLimit(#[from] FileLimitError),
-    /// The server's address is no endpoint.
+    /// The server's address is not valid.
     #[error("the calibration's own server cannot be addressed")]
     Endpoint(#[from] EndpointError),
     /// The trace cannot be played.
@@ -99,7 +100,7 @@ pub enum CalibrationError {
     /// The run itself failed.
     #[error("the calibration's run failed")]
     Run(#[from] RunError),
-    /// It was interrupted.
+    /// The calibration was interrupted.
     #[error("the calibration was interrupted")]
     Interrupted,
     /// No request was answered after the ramp.
@@ -107,16 +108,16 @@ pub enum CalibrationError {
         "the calibration measured nothing: of {scheduled} requests none was answered after the ramp (first error: {error})"
     )]
     Nothing {
-        /// Requests there were.
+        /// Number of requests.
         scheduled: u64,
-        /// What went wrong with the first of them that failed.
+        /// The error message of the first request that failed.
         error: Box<str>,
     },
 }
 
-/// Measures the client under `plan`'s load. Takes the plan's ramp (5 s at most), two seconds, and what the last requests need.
+/// Measures the client under `plan`'s load. Takes the plan's ramp (5 s at most), two seconds, and the time of the last requests.
 ///
-/// `requests` and `trace` are the run's: of the ones the size is taken, of the other its busiest seconds.
+/// `requests` and `trace` are the run's: the calibration uses the mean size of the requests and the busiest seconds of the trace.
 ///
 /// # Errors
 ///
@@ -167,7 +168,7 @@ pub fn calibrate(
     Ok(calibration)
 }
 
-/// The plan's load, for a short time.
+/// The plan of the calibration: the same load, for a short time.
 fn calibrating(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     if let Load::Closed { ramp_up, .. } | Load::Open { ramp_up, .. } = &mut plan.load {
@@ -199,7 +200,7 @@ fn base_url(server: &MockLlm, api: Api) -> String {
     format!("http://{}{}", server.addr(), api.provider().base_path())
 }
 
-/// A request as long as the plan's are on the average.
+/// A request whose body has the mean size of the plan's.
 fn sample_request(endpoint: &Endpoint, plan: &Plan, requests: &[EncodedRequest]) -> EncodedRequest {
     let bytes: usize = requests.iter().map(|request| request.body.len()).sum();
     let words = (bytes / requests.len().max(1) / "word ".len()).max(1);
@@ -208,7 +209,7 @@ fn sample_request(endpoint: &Endpoint, plan: &Plan, requests: &[EncodedRequest])
     EncodedRequest::new(endpoint, plan, Prompt::Text(&text), prompt_tokens, Some(TOKENS))
 }
 
-/// Of a trace the window, as long as the calibration sends, in which most requests are due; in the trace's own time, from zero.
+/// The part of a trace, as long as the calibration sends, in which most requests are due; in the trace's own time, from zero.
 fn busiest(trace: &[Duration], plan: &Plan) -> Result<Arc<[Duration]>, TraceArrivalsError> {
     let Load::Trace { speed, .. } = plan.load else {
         return Ok(Arc::default());
@@ -277,8 +278,8 @@ fn quantiles(nanos: &Histogram<u64>) -> ErrorQuantiles {
     }
 }
 
-/// In the steady window: what would have come with the server's times alone, and what came. The tokens of a request are
-/// taken as spread evenly from its first to its last.
+/// Tokens per second in the steady window: possible with the server's times alone, and achieved. The tokens of a request are
+/// assumed to come evenly from its first to its last.
 fn tokens_per_s(plan: &Plan, measurements: &RunMeasurements, finished: &[FinishedRequest]) -> (f64, f64) {
     let seconds = |moment: MonotonicTime| moment.saturating_since(measurements.started).as_secs_f64();
     let ramp_end = measurements.ramp_end;

@@ -1,16 +1,16 @@
 //! LLMPerf's correctness test: does the model turn a spelled-out number into digits?
 
-/// Numbers asked for are 0 to this.
+/// The largest number that is asked for; the smallest is 0.
 pub const LARGEST: u32 = 10_000;
 
-/// The test asks for the most likely answer; the user's own sampling parameters override it.
+/// The sampling temperature of the test; the user's own sampling parameters override it.
 pub const TEMPERATURE: f64 = 0.0;
 
 const SMALL: &str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen \
                      seventeen eighteen nineteen";
 const TENS_FROM_TWENTY: &str = "twenty thirty forty fifty sixty seventy eighty ninety";
 
-/// What is asked, word for word as LLMPerf does.
+/// The prompt, word for word as LLMPerf's.
 ///
 /// # Panics
 ///
@@ -22,10 +22,10 @@ pub fn question(number: u32) -> String {
     )
 }
 
-/// Whether `answer` gives `expected`: commas between digits are removed, then one of its runs of digits has to be
-/// `expected`'s, digit for digit.
+/// Whether `answer` contains `expected`: after commas between digits are removed, one of its sequences of digits has to be equal
+/// to `expected`.
 ///
-/// As with LLMPerf a space within a number is no comma: `4 321` is two numbers, and not 4321. Neither is `04321`.
+/// As with LLMPerf, a space within a number separates: `4 321` is two numbers, and not 4321. `04321` is not 4321 either.
 pub fn is_correct(answer: &str, expected: u32) -> bool {
     let expected = expected.to_string();
     let answer = without_commas(answer);

@@ -1,4 +1,4 @@
-//! An HTTP server of tests, spoken to over real sockets: it answers one request after the other with what it was given.
+//! An HTTP server for tests, with real sockets: it answers one request after the other with the given answers.
 
 use std::{
     collections::VecDeque,
@@ -7,13 +7,13 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// Gone after its last answer.
+/// Ends after its last answer.
 pub(crate) struct ScriptedServer {
     pub(crate) url: String,
     requests: JoinHandle<Vec<Request>>,
 }
 
-/// What it was asked.
+/// A request that it received.
 pub(crate) struct Request {
     /// In lower case.
     pub(crate) head: String,
@@ -36,12 +36,12 @@ impl ScriptedServer {
         Self { url, requests }
     }
 
-    /// The requests; all answers have to have been asked for.
+    /// The requests; waits until all answers were sent.
     pub(crate) fn requests(self) -> Vec<Request> {
         self.requests.join().unwrap()
     }
 
-    /// Their heads, in lower case.
+    /// The heads of the requests, in lower case.
     pub(crate) fn heads(self) -> Vec<String> {
         self.requests().into_iter().map(|request| request.head).collect()
     }
@@ -62,7 +62,7 @@ fn answer_one(mut stream: TcpStream, answer: &str) -> Request {
     Request { head, body }
 }
 
-/// An answer after which the connection ends.
+/// An answer that closes the connection.
 pub(crate) fn answer(status: &str, headers: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n{body}",

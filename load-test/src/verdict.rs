@@ -1,32 +1,32 @@
-//! Whether a run's figures can be believed: a bound on the client's own error, and why it is too large.
+//! The verdict: whether a run's figures can be trusted. A bound on the client's own error, and the reasons where it is too large.
 //!
 //! # The bound
 //!
-//! A TTFT is a difference of two stamps. *Sent* is taken just before the call that writes: nothing of ours lies between. *First
-//! content* is the kernel's stamp of what brought it, where it gives one: nothing of ours lies between there either. Where more content had
-//! come behind before the read, or the kernel gave none, it may be too late, and never too early. By how much is known thrice:
+//! A TTFT is the difference of two timestamps. *Sent* is taken just before the system call that writes. *First content* is the
+//! kernel's time of receipt of its bytes, where the kernel reports one. Both exclude the client's own delays. Where more content
+//! arrived before the read, or the kernel reported no time, *first content* may be too late, and never too early. There are three
+//! measurements of how much:
 //!
-//! - **Stamp uncertainty**: of each request of the run, the time since its socket was last found empty
-//!   ([`llm_client::Exchange::first_content_uncertainty`]); zero where the kernel's stamp is that of the first content alone.
-//! - **Loop lag**: during the run, a timer every 5 ms asks each thread's loop how late it comes to what is ready. It weighs all moments
-//!   alike. It bounds the same error from the other side, so the smaller of the two 99th percentiles counts.
-//! - **Calibration**: before the run, the same client under the same load measures a server that tells when it wrote. It sees everything
-//!   from that write to our stamp, request by request, but in another minute.
+//! - **Stamp uncertainty**: for each request of the run, the time since its socket was last found empty
+//!   ([`llm_client::Exchange::first_content_uncertainty`]); zero where the kernel's time is that of the first content alone.
+//! - **Loop lag**: during the run, a timer in each thread measures every 5 ms how late the thread's loop comes to what is ready. It
+//!   is another bound of the same error, so the smaller of the two 99th percentiles counts.
+//! - **Calibration**: before the run, the same client under the same load measures a server that reports when it wrote. It includes
+//!   everything from that write to the client's timestamp, for each request, but at another time than the run.
 //!
-//! What the kernel itself takes until it stamps, only a calibration sees; a run takes it for 0.1 ms at least.
+//! Only a calibration includes the time that the kernel takes until it records the receipt; a run assumes at least 0.1 ms.
 //!
-//! The bound on TTFT's p99 is the larger of the calibration's and the run's own. Both are on one side: true values may be smaller by so
-//! much, not larger.
+//! The bound on TTFT's p99 is the larger of the calibration's and the run's own. The error has one sign: true values may be smaller
+//! by this much, but not larger.
 //!
 //! # What makes a run invalid
 //!
 //! - The bound exceeds 2 ms and 2 % of the TTFT's median ([`ErrorLimits`]): the figures would partly be the client's.
-//! - Open loop: requests were sent later than they were due, by the same limit. The load was not the one that was asked for.
-//! - Closed loop: fewer than 98 % of the streams were held. A stream that rests because the server failed or refused counts as held: the
-//!   client did its part, and the failures are in the report.
+//! - Open loop: requests were sent later than they were due, by more than the same limit. The load was not the one that was asked for.
+//! - Closed loop: fewer than 98 % of the streams were held. A stream that pauses because the server failed or refused counts as held:
+//!   the client is not the cause, and the failures are in the report.
 //! - Requests were dropped: the client could not send them.
-//! - A thread was busy for more than 95 % of the time: beyond that, queues in the client grow without bound, and their length is a matter
-//!   of chance.
+//! - A thread was busy for more than 95 % of the time: beyond that, queues in the client grow without bound.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,44 +39,45 @@ use crate::{
 
 const LEAST_HELD: f64 = 0.98;
 const BUSIEST: f64 = 0.95;
-/// What a run cannot see of itself, s: from the server's write to the kernel's stamp of it. On loopback the calibration finds 10 to 70 µs.
+/// The part of the error that a run cannot measure itself, s: from the server's write to the kernel's time of receipt. On loopback
+/// the calibration measures 10 to 70 µs.
 const UNSEEN_S: f64 = 0.0001;
 
-/// Whether the client kept up.
+/// Whether a run's figures can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// The figures are the server's, within the stated error.
+    /// The figures are the server's, within the stated client error.
     Valid,
-    /// The figures are partly the client's.
+    /// The client's own delays are part of the figures.
     Invalid,
 }
 
-/// How wrong the client may be: the report's `client_error`.
+/// The client's own error: the report's `client_error`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClientError {
-    /// Whether the run counts.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Why not: sentences with what was found and what is expected. Empty where it is valid.
+    /// Why the run is invalid: sentences with what was found and what is expected. Empty where it is valid.
     pub reasons: Vec<String>,
-    /// The bound on what the client added to TTFT's p99, s; `None` where nothing measured it.
+    /// The bound on the time that the client added to TTFT's p99, s; `None` where nothing measured it.
     pub ttft_p99_s: Option<f64>,
     /// p99 of sent − intended, s; `None` for a closed loop.
     pub late_send_p99_s: Option<f64>,
     /// p99 of the lateness of the threads' loops during the run, s; `None` for a run of less than 5 ms.
     pub loop_lag_p99_s: Option<f64>,
-    /// p99 of by how much the moments of first contents may be too late, s; `None` where none came.
+    /// p99 of how much too late the timestamps of first contents may be, s; `None` where there were none.
     pub stamp_uncertainty_p99_s: Option<f64>,
 }
 
-/// How large an error may be: the larger of the two.
+/// How large the client's error may be: the larger of a fixed and a relative limit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ErrorLimits {
-    /// In any case, s.
+    /// The fixed limit, s.
     pub floor_s: f64,
-    /// As a share of the TTFT's median.
+    /// The relative limit, as a share of the TTFT's median.
     pub share_of_ttft: f64,
-    /// For late sends of an open loop, s, instead of the two above.
+    /// The limit for late sends of an open loop, s; `None`: the same as for the TTFT.
     pub late_send_s: Option<f64>,
 }
 
@@ -97,7 +98,7 @@ impl ErrorLimits {
     }
 }
 
-/// Judges a run. `ttft_p50_s` is the measured median; `None` where there is none.
+/// The verdict on a run. `ttft_p50_s` is the measured median; `None` where there is none.
 #[must_use]
 pub fn judge(
     measurements: &RunMeasurements,
@@ -138,7 +139,7 @@ pub fn judge(
     }
 }
 
-/// Why a client that has only measured itself would not be believed; empty where it would.
+/// Why a calibration alone is invalid; empty where it is valid.
 #[must_use]
 pub fn judge_calibration(calibration: &Calibration, limits: &ErrorLimits) -> Vec<String> {
     let error = calibrated_p99_s(calibration);
@@ -159,8 +160,8 @@ pub fn judge_calibration(calibration: &Calibration, limits: &ErrorLimits) -> Vec
     reasons.into_iter().flatten().collect()
 }
 
-/// The p99 of a few requests is the largest of them, and so a matter of chance where they were stamped when they were read; their threads'
-/// loops were probed hundreds of times.
+/// The p99 of the TTFT's error. With few requests it is the largest of them, which is a matter of chance; the threads' loops are
+/// probed hundreds of times, so then the smaller of both is used.
 fn calibrated_p99_s(calibration: &Calibration) -> f64 {
     const ENOUGH_REQUESTS: u64 = 300;
     let by_requests = calibration.ttft_error.p99_s;

@@ -4,10 +4,10 @@ use rand_distr::{Distribution, Exp1, Gamma};
 use super::ArrivalsError;
 use crate::plan::Arrival;
 
-/// Outside of it a gamma distribution is no load: all requests at once, or none for ever; and its numbers underflow.
+/// Outside of this range a gamma distribution is not a sensible load, and its numbers underflow.
 const VARIATION: std::ops::RangeInclusive<f64> = 0.01..=100.0;
 
-/// Gaps of mean 1.
+/// A distribution of gaps with mean 1.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Gaps {
     Constant,

@@ -18,23 +18,23 @@ pub use self::trace::{TraceArrivals, TraceArrivalsError};
 use self::{gaps::Gaps, ramp::Ramp};
 use crate::plan::Arrival;
 
-/// Keeps the arrivals' stream of random numbers apart from those that others draw with the plan's seed.
+/// Makes the arrivals' random numbers independent of other random numbers with the plan's seed.
 const STREAM: u64 = 0x6172_7269_7661_6c73;
 
-/// Why there are no such arrivals.
+/// Why arrivals are not valid.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum ArrivalsError {
-    /// The rate is none.
+    /// The rate is not valid.
     #[error("request rate {0}/s: expected a positive number")]
     Rate(f64),
-    /// The coefficient of variation is none.
+    /// The coefficient of variation is not valid.
     #[error(
         "coefficient of variation {0}: expected a number from 0.01 to 100 (1 is Poisson; constant gaps have their own name)"
     )]
     Variation(f64),
 }
 
-/// The due offsets of an open loop, in their order. Endless, but for the 584 years that a clock has.
+/// The due times of an open loop since its start, ascending. Endless up to the 584 years of a clock.
 ///
 /// The first request is due at once; the gaps are between requests.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl Arrivals {
     ///
     /// # Errors
     ///
-    /// Where the rate or the gaps' variation is not a number that makes sense.
+    /// Where the rate or the gaps' variation is not valid.
     pub fn new(arrival: Arrival, rate: f64, ramp_up: Duration, seed: u64) -> Result<Self, ArrivalsError> {
         if !(rate.is_finite() && rate > 0.0) {
             return Err(ArrivalsError::Rate(rate));

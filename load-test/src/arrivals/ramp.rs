@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// A rate that grows linearly from zero over the ramp and stays.
+/// A rate that grows linearly from zero over the ramp and is constant afterwards.
 ///
 /// With final rate r and ramp R, in seconds: `Λ(t) = r t² / 2R` for t < R, and `r (t − R/2)` from there on.
 #[derive(Debug, Clone, Copy)]

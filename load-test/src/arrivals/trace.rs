@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 /// Why a trace cannot be played.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum TraceArrivalsError {
-    /// The speed is none.
+    /// The speed is not valid.
     #[error("trace speed {0}: expected a positive number (1 is the trace's own time)")]
     Speed(f64),
     /// The trace goes back in time.
@@ -16,12 +16,12 @@ pub enum TraceArrivalsError {
         index: usize,
         /// When it is due.
         at: Duration,
-        /// When its predecessor is due.
+        /// When the request before it is due.
         before: Duration,
     },
 }
 
-/// The due offsets of a trace, played so much faster. Ends with the trace.
+/// The due times of a trace, divided by the speed. Ends with the trace.
 #[derive(Debug, Clone)]
 pub struct TraceArrivals {
     offsets: Arc<[Duration]>,

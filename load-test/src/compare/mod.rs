@@ -1,16 +1,15 @@
-//! Whether one run is better than another, in words that the data support.
+//! Compares two runs: whether one is better, as far as the data show it.
 //!
-//! Compared are the means of the latencies and of the tokens per second of a request, their 99th percentiles where both runs
-//! have one, and the shares of answered and of good requests. For each there is a probability that a difference as large
-//! comes about by chance (Welch's t test, Price and Bonett's for
-//! percentiles, Fisher's exact test); as many are looked at together, they are corrected by Holm's method.
-//! A difference is called where that probability is below 5 % and the difference is at least as large as the threshold.
+//! It compares the means of latencies and of tokens per second, their 99th percentiles where both runs have one, and the shares of
+//! answered and of good requests. For each there is the probability that a difference as large arises by chance (Welch's t test,
+//! Price and Bonett's for percentiles, Fisher's exact test). Because several metrics are compared, the probabilities are corrected
+//! by Holm's method. A difference is reported where its probability is below 5 % and it is at least as large as the threshold.
 //!
-//! Not judged are the gaps between chunks (those of one stream depend on each other) and the rates of the whole run (one value
-//! each, without a spread); the report has them.
+//! The gaps between chunks are not compared, because those of one stream are not independent, nor are the rates of the whole run,
+//! because each is a single value without a spread.
 //!
-//! What this cannot know: whether the server was the same otherwise. Requests of one run share its minute; a difference between
-//! two runs may lie in what else the server had to do. Runs that alternate and are repeated answer that.
+//! The comparison does not know whether the server was otherwise the same: a difference between two runs may be caused by other load
+//! of the server. Repeated, alternating runs answer that.
 
 mod significance;
 mod text;
@@ -27,22 +26,22 @@ use crate::report::{
 };
 use significance::{Estimate, fisher_exact, holm, two_estimates, welch};
 
-/// A difference is called where chance would bring it about less often.
+/// A difference is reported where its probability by chance is below this.
 const SIGNIFICANCE: f64 = 0.05;
 
-/// What counts as a difference.
+/// Options of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Options {
-    /// Differences smaller than this share of the first run's value are not called (0.05 is 5 %).
+    /// Differences smaller than this share of the first run's value are not reported (0.05 is 5 %).
     pub threshold: f64,
-    /// Compares reports that are invalid too, with a warning.
+    /// Whether invalid reports are compared too, with a warning.
     pub allow_invalid: bool,
 }
 
 /// Why two reports are not compared.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum CompareError {
-    /// A report says itself that it cannot be trusted.
+    /// A report is invalid.
     #[error("the {which} report is INVALID and cannot be compared: {reasons}")]
     Invalid {
         /// `first` or `second`.
@@ -50,7 +49,7 @@ pub enum CompareError {
         /// Why it is.
         reasons: String,
     },
-    /// The threshold is no share.
+    /// The threshold is not between 0 and 1.
     #[error("threshold {found}: expected a share from 0 to 1, such as 0.05")]
     Threshold {
         /// What was given.
@@ -58,25 +57,25 @@ pub enum CompareError {
     },
 }
 
-/// What can be said about the second run in comparison with the first.
+/// The comparison of a second run with a first one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
-    /// The run that is compared with.
+    /// The first run.
     pub a: RunIdentity,
-    /// The run that is judged.
+    /// The second run.
     pub b: RunIdentity,
-    /// Differences smaller than this share of the first run's value were not called.
+    /// Differences smaller than this share of the first run's value were not reported.
     pub threshold: f64,
     /// Why the runs may not be comparable.
     pub warnings: Vec<String>,
-    /// The figures, each with its finding.
+    /// The metrics, each with its finding.
     pub metrics: Vec<MetricComparison>,
 }
 
-/// Which run it is.
+/// Identifies a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct RunIdentity {
-    /// The run.
+    /// The run's id.
     pub run_id: String,
     /// Its model.
     pub model: String,
@@ -84,24 +83,24 @@ pub struct RunIdentity {
     pub started_at: DateTime<Utc>,
 }
 
-/// A figure of both runs.
+/// One metric of both runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct MetricComparison {
-    /// Its name in the report, and which of its figures.
+    /// Its name in the report, and the figure, such as `ttft_s p99`.
     pub metric: String,
     /// The first run's value, in the unit that the name says.
     pub a: Option<f64>,
-    /// The second run's.
+    /// The second run's value.
     pub b: Option<f64>,
     /// (b − a) / a.
     pub relative_difference: Option<f64>,
-    /// The probability of a difference as large where there is none, corrected for the number of figures.
+    /// The probability that a difference as large arises by chance, corrected for the number of metrics.
     pub p_value: Option<f64>,
-    /// What that means.
+    /// The conclusion.
     pub finding: Finding,
 }
 
-/// What can be said of a figure of the second run.
+/// The conclusion about a metric of the second run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
@@ -111,14 +110,14 @@ pub enum Finding {
     Worse,
     /// It differs with 95 % confidence, but by less than the threshold.
     BelowThreshold,
-    /// A difference is not shown. That is not to say that there is none.
+    /// A difference is not shown, which does not mean that there is none.
     NoDifferenceShown,
     /// One of the runs has too few values.
     NoBasis,
 }
 
 impl Comparison {
-    /// Whether a gate stops the second run: some figure is worse.
+    /// Whether some metric of the second run is worse.
     #[must_use]
     pub fn is_worse(&self) -> bool {
         self.metrics.iter().any(|metric| metric.finding == Finding::Worse)
@@ -185,7 +184,7 @@ fn identity(report: &Report) -> RunIdentity {
     }
 }
 
-/// What makes two runs hard to compare. Another model, server or time is what a comparison is for.
+/// Differences of the runs' parameters, as warnings. Another model, server or time is not one: that is what comparisons are for.
 fn differences(a: &Report, b: &Report) -> Vec<String> {
     let (plan_a, plan_b) = (&a.workload.plan, &b.workload.plan);
     let both = [
@@ -240,7 +239,7 @@ fn differences(a: &Report, b: &Report) -> Vec<String> {
         .collect()
 }
 
-/// A figure before the correction for the number of figures.
+/// The test of one metric, before the correction for the number of metrics.
 #[derive(Debug)]
 struct MetricTest {
     metric: String,
@@ -273,7 +272,7 @@ impl MetricTest {
         if p_value >= SIGNIFICANCE || a == b {
             return Finding::NoDifferenceShown;
         }
-        // From nothing to something is more than any share.
+        // From zero to something is larger than any share.
         if relative.is_some_and(|relative| relative.abs() < threshold) {
             return Finding::BelowThreshold;
         }
@@ -328,8 +327,8 @@ fn means(name: &str, better: Direction, a: &Distribution, b: &Distribution) -> M
     }
 }
 
-/// `None` where a run does not support the percentile, and where it is the best that users saw, not the worst: the mean says
-/// what there is to say.
+/// `None` where a run has too few values for the percentile, and for metrics of which higher is better, whose 99th percentile is
+/// the best that users experience.
 fn p99s(name: &str, better: Direction, a: &Distribution, b: &Distribution) -> Option<MetricTest> {
     if better == Direction::Higher {
         return None;

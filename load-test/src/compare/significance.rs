@@ -1,7 +1,7 @@
-//! Probabilities that a difference comes about by chance.
+//! Tests of significance: probabilities that a difference arises by chance.
 //!
-//! - Means: Welch's t test (B. L. Welch, Biometrika 34, 1947), which presumes independent values and neither equal spreads nor, for
-//!   samples of some size, a normal distribution.
+//! - Means: Welch's t test (B. L. Welch, Biometrika 34, 1947), which assumes independent values, but neither equal spreads nor, for
+//!   large samples, a normal distribution.
 //! - Percentiles: their standard errors are taken from their order-statistic confidence intervals, and the difference over its
 //!   standard error is normal (R. M. Price and D. G. Bonett, Statistical Methods in Medical Research 11, 2002).
 //! - Shares: Fisher's exact test.
@@ -19,7 +19,7 @@ pub(super) struct Estimate {
     pub(super) ci95: (f64, f64),
 }
 
-/// Two-sided, of two samples given as (n, mean, standard deviation); `None` where one has fewer than two values.
+/// Welch's two-sided test of two samples given as (n, mean, standard deviation); `None` where one has fewer than two values.
 pub(super) fn welch(
     (n_a, mean_a, stddev_a): (u64, f64, f64),
     (n_b, mean_b, stddev_b): (u64, f64, f64),
@@ -40,7 +40,7 @@ pub(super) fn welch(
     Some(student_t_two_sided(t_squared, degrees))
 }
 
-/// Two-sided, of two percentiles.
+/// The two-sided test of two percentiles.
 pub(super) fn two_estimates(a: Estimate, b: Estimate) -> f64 {
     let width_in_errors = 2.0 * z_975();
     let variance = |estimate: Estimate| ((estimate.ci95.1 - estimate.ci95.0) / width_in_errors).powi(2);
@@ -84,8 +84,8 @@ pub(super) fn fisher_exact((part_a, whole_a): (u64, u64), (part_b, whole_b): (u6
     as_rare.min(1.0)
 }
 
-/// Holm's correction of those that there are: the smallest times their number, the next times one less, and so on, none below
-/// its predecessor.
+/// Holm's correction of the given probabilities: the smallest times their number, the next times one less, and so on, none below its
+/// predecessor.
 pub(super) fn holm(p_values: &[Option<f64>]) -> Vec<Option<f64>> {
     let mut order: Vec<usize> = (0..p_values.len())
         .filter(|index| p_values[*index].is_some())

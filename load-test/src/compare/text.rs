@@ -1,4 +1,4 @@
-//! The comparison for people.
+//! The comparison as text.
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 

@@ -24,29 +24,29 @@ use text::{ProgressState, figures, line, remaining};
 
 const POLL: Duration = Duration::from_millis(250);
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// Rates are those of the last so many polls.
+/// Number of polls that rates are computed over.
 const RATE_POLLS: usize = 20;
 
 /// When a run will be over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
-    /// After so many requests.
+    /// Number of requests after which it is over.
     pub requests: Option<u64>,
     /// Nothing is sent after that time.
     pub send_for: Duration,
 }
 
-/// How it is shown.
+/// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// A bar and figures, drawn again and again in their place.
+    /// A progress bar and figures, updated in place.
     Bar,
-    /// A line now and then.
+    /// A new line every few seconds.
     Lines,
 }
 
 impl Style {
-    /// What suits `output`: a bar on a terminal, lines in a file or a pipe.
+    /// A bar where `output` is a terminal, lines in a file or a pipe.
     #[must_use]
     pub fn of(output: &impl IsTerminal) -> Self {
         if output.is_terminal() {
@@ -90,17 +90,17 @@ impl Display {
         Ok(Self { stop, thread })
     }
 
-    /// Shows the last state and ends; what is written to standard error from now on is not in its way.
+    /// Shows the last state and ends. Afterwards standard error can be used for other output.
     pub fn finish(self) {
         drop(self.stop);
         if self.thread.join().is_err() {
-            // A run is worth more than its display.
+            // The run goes on without its display.
             tracing::warn!("the display of the run's progress ended early");
         }
     }
 }
 
-/// Makes states of snapshots.
+/// Computes rates from snapshots.
 struct RateMeter {
     target: Target,
     started: MonotonicTime,
@@ -144,20 +144,20 @@ impl RateMeter {
     }
 }
 
-/// Where states are shown.
+/// Shows the progress.
 trait Renderer: Send + 'static {
     fn show(&mut self, state: &ProgressState);
     fn end(&mut self, state: &ProgressState);
 }
 
-/// A bar and a line of figures on a terminal.
+/// A progress bar and a line of figures on a terminal.
 struct Bar(ProgressBar);
 
 impl Bar {
     fn new(target: Target) -> Self {
         let length = target.requests.unwrap_or_else(|| whole_millis(target.send_for));
         let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-        // A template that is not understood leaves indicatif's own.
+        // With an invalid template, indicatif's own style stays.
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {prefix}\n{wide_msg}") {
             bar.set_style(style);
         }
@@ -186,7 +186,7 @@ fn whole_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A line now and then.
+/// A new line every few seconds.
 struct Lines<W> {
     output: W,
     next: Duration,
@@ -201,7 +201,7 @@ impl<W: Write> Lines<W> {
     }
 
     fn write(&mut self, state: &ProgressState) {
-        // A closed standard error is no reason to stop a run.
+        // A closed standard error must not stop the run.
         let _ = writeln!(self.output, "{}", line(state));
     }
 }

@@ -1,4 +1,4 @@
-//! What the display says: pure functions of one state of a run.
+//! The texts of the progress display: pure functions of the progress.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ use crate::{
     run::ProgressSnapshot,
 };
 
-/// What is known at one state of a run.
+/// The progress of a run at one moment.
 pub(super) struct ProgressState {
     pub(super) snapshot: ProgressSnapshot,
     /// Since the display was started.
     pub(super) elapsed: Duration,
     pub(super) target: Target,
-    /// Ended, of late.
+    /// Requests that ended recently, per second.
     pub(super) requests_per_s: f64,
-    /// With content, of late. Tokens are counted after the run.
+    /// Chunks with content that were received recently, per second. Tokens are counted after the run.
     pub(super) chunks_per_s: f64,
 }
 
-/// One line that says everything.
+/// The whole progress in one line.
 pub(super) fn line(state: &ProgressState) -> String {
     format!("{}: {}", remaining(state), figures(state))
 }
 
-/// How far the run is, such as `120/1000 requests, 12 s of at most 90 s, about 40 s left`.
+/// The progress towards the run's end, such as `120/1000 requests, 12 s of at most 90 s, about 40 s left`.
 pub(super) fn remaining(state: &ProgressState) -> String {
     let ended = state.snapshot.classes.total();
     let elapsed = clock(state.elapsed);
@@ -50,8 +50,8 @@ pub(super) fn remaining(state: &ProgressState) -> String {
     }
 }
 
-/// Until the last request is sent: by the time, or earlier by the number of requests at the present rate. `None` where all
-/// have ended.
+/// The time until the last request is sent, by the time limit or by the number of requests at the present rate. `None` where all
+/// requests have ended.
 fn time_left(state: &ProgressState) -> Option<Duration> {
     let by_time = state.target.send_for.saturating_sub(state.elapsed);
     let Some(requests) = state.target.requests else {
@@ -65,10 +65,10 @@ fn time_left(state: &ProgressState) -> Option<Duration> {
     Some(by_requests.map_or(by_time, |left| left.min(by_time)))
 }
 
-/// What the run does, such as `10 in flight, 2 timed out, 28.1 requests/s, 4200 chunks/s, TTFT p50 201 ms p99 240 ms`.
+/// The present figures, such as `10 in flight, 2 timed out, 28.1 requests/s, 4200 chunks/s, TTFT p50 201 ms p99 240 ms`.
 pub(super) fn figures(state: &ProgressState) -> String {
     let mut figures = vec![format!("{} in flight", state.snapshot.in_flight)];
-    // Early in the line: a narrow terminal cuts its end.
+    // Early in the line, because a narrow terminal cuts its end.
     figures.extend(failures(&state.snapshot));
     figures.push(format!("{} requests/s", number(state.requests_per_s)));
     figures.push(format!("{} chunks/s", number(state.chunks_per_s)));
@@ -76,7 +76,7 @@ pub(super) fn figures(state: &ProgressState) -> String {
     figures.join(", ")
 }
 
-/// The median, and the highest percentile that so many values support; `None` of none.
+/// The median, and the highest percentile that the number of values supports; `None` without values.
 fn ttft(state: &ProgressState) -> Option<String> {
     let ttft = &state.snapshot.ttft;
     let (name, share) = if ttft.len() >= FEWEST_FOR_P99 {

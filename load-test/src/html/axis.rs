@@ -1,10 +1,10 @@
-//! Axes: where a value lies on a plot, and which values are labelled.
+//! Axes: the positions of values on a plot, and which values are labelled.
 
-/// From so many times the smallest value on, the largest is shown on a logarithmic axis.
+/// The axis is logarithmic where the largest value is at least this many times the smallest.
 const LOG_FROM: f64 = 10.0;
 
-/// A smallest value of nothing and a largest of so much is what an axis without values shows.
-const NOTHING: f64 = 1.0;
+/// The upper end of an axis without values; the lower end is 0.
+const EMPTY_HIGH: f64 = 1.0;
 
 /// One axis of a plot: a range of values, and the range of the drawing's units that it covers.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,7 +19,7 @@ pub(super) struct Axis {
 impl Axis {
     /// Linear, from zero to `high`.
     pub(super) fn from_zero(high: f64) -> Self {
-        Self::new(false, 0.0, if high > 0.0 { high } else { NOTHING })
+        Self::new(false, 0.0, if high > 0.0 { high } else { EMPTY_HIGH })
     }
 
     /// From the smallest to the largest value; logarithmic where the range asks for it.
@@ -30,7 +30,7 @@ impl Axis {
         if high > low {
             return Self::new(false, low, high);
         }
-        let margin = if low == 0.0 { NOTHING } else { low.abs() / 10.0 };
+        let margin = if low == 0.0 { EMPTY_HIGH } else { low.abs() / 10.0 };
         Self::new(false, low - margin, low + margin)
     }
 
@@ -44,7 +44,7 @@ impl Axis {
         }
     }
 
-    /// The same with both ends moved outwards to round values.
+    /// This axis with both ends moved outwards to round values.
     pub(super) fn rounded(self) -> Self {
         let (low, high) = if self.is_log {
             let decade = |value: f64| 10_f64.powf(value.log10().floor());
@@ -60,7 +60,7 @@ impl Axis {
         Self { low, high, ..self }
     }
 
-    /// The same between two positions of the drawing.
+    /// This axis between two positions of the drawing.
     pub(super) fn between(self, from: f64, to: f64) -> Self {
         Self { from, to, ..self }
     }
@@ -88,7 +88,7 @@ impl Axis {
         }
     }
 
-    /// Where a value is drawn; what lies outside is drawn at the end.
+    /// The position of a value in the drawing; values outside of the axis are at its end.
     pub(super) fn position(&self, value: f64) -> f64 {
         self.from + self.share(value).clamp(0.0, 1.0) * (self.to - self.from)
     }

@@ -3,21 +3,21 @@
 use super::axis::{Axis, round_step};
 use crate::evenly_spread::amount_within;
 
-/// The share of values on either side that an axis may leave out.
+/// The share of values at either side that an axis may exclude.
 const OUTERMOST: f64 = 0.01;
-/// A value at the end of an axis may seem to lie so far beyond it.
+/// Rounding error of positions at the end of an axis.
 const ROUNDING: f64 = 1e-9;
 
-/// How values of one figure are distributed over equal parts of an axis.
+/// Counts of values in equal bins of an axis.
 pub(super) struct Histogram {
     pub(super) axis: Axis,
     pub(super) counts: Vec<u64>,
-    /// Values that lie beyond the axis; they are counted in its first and last part.
+    /// Number of values beyond the axis; they are counted in the first and last bin.
     pub(super) outside: usize,
 }
 
 impl Histogram {
-    /// Of values in rising order; `None` of none.
+    /// Of values in ascending order; `None` without values.
     pub(super) fn of(sorted: &[f64], bins: usize) -> Option<Self> {
         let axis = histogram_axis(sorted)?;
         let mut counts = vec![0; bins];
@@ -42,7 +42,7 @@ impl Histogram {
     }
 }
 
-/// Covers all values, but for the outermost where these would leave the others less than half of a linear axis.
+/// An axis of all values. The outermost values are excluded where the others would take less than half of a linear axis.
 fn histogram_axis(sorted: &[f64]) -> Option<Axis> {
     let (low, high) = (*sorted.first()?, *sorted.last()?);
     let most = (quantile(sorted, OUTERMOST)?, quantile(sorted, 1.0 - OUTERMOST)?);
@@ -56,7 +56,7 @@ fn histogram_axis(sorted: &[f64]) -> Option<Axis> {
     Some(axis.rounded())
 }
 
-/// Parts of equal and round length that cover a time, in seconds since the run's start.
+/// Bins of equal and round width that cover a time, in seconds since the run's start.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct TimeBins {
     pub(super) width_s: f64,
@@ -64,10 +64,10 @@ pub(super) struct TimeBins {
 }
 
 impl TimeBins {
-    /// At most `most` (at least one) parts of `length_s`.
+    /// At most `most` (at least one) bins that cover `length_s`.
     pub(super) fn covering(length_s: f64, most: usize) -> Self {
         let most = most.max(1);
-        // A millisecond for what has no length at all.
+        // A millisecond where the time has no length.
         let width_s = round_step((length_s / most as f64).max(0.001));
         let number = 1 + bin(length_s / (width_s * most as f64), most);
         Self {
@@ -76,22 +76,22 @@ impl TimeBins {
         }
     }
 
-    /// In which part a moment lies; what is outside belongs to the first or the last.
+    /// The bin of a moment; moments outside belong to the first or the last bin.
     pub(super) fn bin(&self, moment_s: f64) -> usize {
         bin(moment_s / self.length_s(), self.number)
     }
 
-    /// First moment of a part.
+    /// Start of a bin.
     pub(super) fn start_s(&self, n: usize) -> f64 {
         n as f64 * self.width_s
     }
 
-    /// Middle of a part.
+    /// Middle of a bin.
     pub(super) fn middle_s(&self, n: usize) -> f64 {
         (n as f64 + 0.5) * self.width_s
     }
 
-    /// What they cover together.
+    /// Width of all bins together.
     pub(super) fn length_s(&self) -> f64 {
         self.number as f64 * self.width_s
     }
@@ -131,7 +131,7 @@ impl RateSeries {
     }
 }
 
-/// The nearest-rank quantile of values in rising order; `None` of none.
+/// The nearest-rank quantile of values in ascending order; `None` without values.
 pub(super) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let rank = (share * sorted.len() as f64).ceil() - 1.0;
@@ -145,7 +145,7 @@ fn bin(share: f64, bins: usize) -> usize {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "an index: what is below zero becomes zero, what is too large is cut by who asks"
+    reason = "an index: negative values become zero, and callers limit large ones"
 )]
 fn whole(number: f64) -> usize {
     number as usize

@@ -1,4 +1,4 @@
-//! Plots of how figures are distributed.
+//! Plots of distributions.
 
 use maud::{Markup, html};
 
@@ -27,7 +27,7 @@ const ROW: f64 = 11.0;
 
 type Figure = fn(&RequestRecord) -> Option<f64>;
 
-/// Histograms of the figures that requests have one value of.
+/// Histograms of the metrics with one value for each request.
 pub(super) fn histograms(report: &Report, run: &PlottedRun<'_>) -> Markup {
     let seconds: [(&'static str, &Distribution, Figure); 3] = [
         ("TTFT", &report.ttft_s, ttft),
@@ -42,7 +42,7 @@ pub(super) fn histograms(report: &Report, run: &PlottedRun<'_>) -> Markup {
     }
 }
 
-/// From sent against from the intended start, cumulative; nothing for a closed loop, where both are the same.
+/// Cumulative distributions from sent and from the intended start; empty for a closed loop, where both are equal.
 pub(super) fn sent_against_intended(run: &PlottedRun<'_>) -> Markup {
     if !run.is_open_loop {
         return html! {};
@@ -64,7 +64,7 @@ fn e2e(record: &RequestRecord) -> Option<f64> {
 }
 
 fn histogram(name: &'static str, figures: &Distribution, sorted: &[f64], text: fn(f64) -> String) -> Markup {
-    // A figure that the report leaves out (TTFT without a stream) is not plotted either.
+    // A metric that the report leaves out (TTFT without a stream) is not plotted either.
     let sorted = if figures.n == 0 { &[] } else { sorted };
     let Some(histogram) = Histogram::of(sorted, BINS) else {
         return figure(name, &html! { p class="nothing" { "No value." } }, &html! {});
@@ -96,7 +96,7 @@ fn histogram(name: &'static str, figures: &Distribution, sorted: &[f64], text: f
     figure(name, &plot.draw(&label, &content), &caption)
 }
 
-/// Those that the sample supports.
+/// The percentiles that the report has.
 fn percentiles(figures: &Distribution) -> Vec<(&'static str, f64)> {
     [
         ("p50", figures.p50),
@@ -162,7 +162,7 @@ fn cumulative(name: &'static str, sent: &[f64], intended: &[f64]) -> Markup {
     figure(&title, &plot.draw(&label, &content), &caption)
 }
 
-/// Points of the cumulative distribution: a bounded number, from the smallest to the largest value.
+/// Points of the cumulative distribution, from the smallest to the largest value; their number is bounded.
 fn steps(sorted: &[f64]) -> impl Iterator<Item = (f64, f64)> {
     let points = sorted.len().min(POINTS);
     (1..=points).filter_map(move |n| {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-/// A plot (or what stands for it), with what is above and below it.
+/// A plot with its heading and caption.
 pub(super) fn figure(title: &str, plot: &Markup, caption: &Markup) -> Markup {
     html! {
         figure {
@@ -13,7 +13,7 @@ pub(super) fn figure(title: &str, plot: &Markup, caption: &Markup) -> Markup {
     }
 }
 
-/// An entry of a plot's key: its colour and what it stands for.
+/// An entry of a plot's key: a colour and its meaning.
 pub(super) fn key(class: &str, meaning: &str) -> Markup {
     html! { span class="key" { span class=(format!("swatch {class}")) {} (meaning) } }
 }

@@ -11,7 +11,7 @@ use crate::{
     verdict::ErrorLimits,
 };
 
-/// The report of a run with these records, after a change of what is known beside them.
+/// The report of a run with these records; `change` may modify the measurements and the plan.
 pub(crate) fn report(
     records: &[RequestRecord],
     change: impl FnOnce(&mut RunMeasurements, &mut Plan),

@@ -1,4 +1,4 @@
-//! The top of the page: what was tested, the verdict, and the figures that people look for first.
+//! The top of the page: the run, the verdict, and the most important figures.
 
 use std::slice;
 
@@ -26,7 +26,7 @@ pub(super) fn header(report: &Report) -> Markup {
     }
 }
 
-/// Whether the run counts, and why not.
+/// The verdict and its reasons.
 pub(super) fn verdict(report: &Report) -> Markup {
     let (class, word) = if report.is_valid() {
         ("verdict valid", "VALID")

@@ -1,7 +1,7 @@
 //! `report.html`: a run as one page that needs no network, no script and no other file.
 //!
-//! Plots are SVG made here, of a bounded size: values go into bins, and requests are plotted one by one only where there are
-//! few. Every text, such as a model's name or a server's error, is escaped by the templates.
+//! Plots are SVG of a bounded size: values are put into bins, and requests are plotted one by one only where there are few. The
+//! templates escape every text, such as a model's name or a server's error.
 
 mod axis;
 mod bins;
@@ -80,7 +80,7 @@ fn plots(figures: &Markup) -> Markup {
     html! { div class="plots" { (figures) } }
 }
 
-/// What the figures are about.
+/// Describes the window of the figures.
 fn window(report: &Report) -> Markup {
     let window = &report.steady_window;
     let [start, end] = [window.start_s, window.end_s].map(duration);

@@ -1,4 +1,4 @@
-//! Plots of a run's course.
+//! Plots of a run over time.
 
 use maud::{Markup, html};
 
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::report::format::{duration, number};
 
-/// How high the marks of failures are, in the drawing's units.
+/// Height of the marks of failures, in the drawing's units.
 const FAILURE_MARK: f64 = 7.0;
 
-/// The plots of a run's course: latency, requests in flight, requests ended, tokens.
+/// The plots of a run over time: latency, requests in flight, requests ended, tokens.
 pub(super) fn plots(run: &PlottedRun<'_>) -> Markup {
     let timeline = run.timeline();
     html! {
@@ -41,7 +41,7 @@ fn latency(run: &PlottedRun<'_>, timeline: &Timeline) -> Markup {
     let (content, caption) = if answered <= MOST_DOTS {
         one_by_one(run, &plot)
     } else {
-        part_by_part(run, timeline, &plot)
+        summarised_by_bin(run, timeline, &plot)
     };
     let content = html! { (regions(run, &plot)) (content) (failure_marks(run, timeline, &plot)) };
     let label = format!("{title}: {answered} answered requests by the time they were sent.");
@@ -90,23 +90,23 @@ fn one_by_one(run: &PlottedRun<'_>, plot: &Plot) -> (Markup, Markup) {
     (content, caption)
 }
 
-fn part_by_part(run: &PlottedRun<'_>, timeline: &Timeline, plot: &Plot) -> (Markup, Markup) {
+fn summarised_by_bin(run: &PlottedRun<'_>, timeline: &Timeline, plot: &Plot) -> (Markup, Markup) {
     let bins = timeline.bins;
-    let parts = run.latency_bins(bins);
+    let summaries = run.latency_bins(bins);
     let line = |value: fn(&LatencyBin) -> f64| {
-        let points = parts.iter().enumerate();
-        plot.line(points.map(|(n, part)| Some((bins.middle_s(n), value(part.as_ref()?)))))
+        let points = summaries.iter().enumerate();
+        plot.line(points.map(|(n, bin)| Some((bins.middle_s(n), value(bin.as_ref()?)))))
     };
-    let band = parts.iter().enumerate().filter_map(|(n, part)| {
-        let part = part.as_ref()?;
-        Some(([bins.start_s(n), bins.start_s(n + 1)], [part.p50, part.p99]))
+    let band = summaries.iter().enumerate().filter_map(|(n, bin)| {
+        let bin = bin.as_ref()?;
+        Some(([bins.start_s(n), bins.start_s(n + 1)], [bin.p50, bin.p99]))
     });
     let content = html! {
         path class="band" d=(plot.bars(band)) {}
-        path class="line first" d=(line(|part| part.p50)) {}
-        @if run.is_open_loop { path class="line second" d=(line(|part| part.p99_from_intended)) {} }
+        path class="line first" d=(line(|bin| bin.p50)) {}
+        @if run.is_open_loop { path class="line second" d=(line(|bin| bin.p99_from_intended)) {} }
     };
-    let fewest = parts.iter().flatten().map(|part| part.n).min().unwrap_or(0);
+    let fewest = summaries.iter().flatten().map(|bin| bin.n).min().unwrap_or(0);
     let caption = html! {
         (key("first", "median")) " " (key("band", "median to p99, from sent"))
         @if run.is_open_loop { " " (key("second", "p99 from the intended start")) }
@@ -206,7 +206,7 @@ fn course(timeline: &Timeline, plot: &Plot, rates: &[f64]) -> String {
     plot.line(points.map(|(n, rate)| Some((timeline.bins.middle_s(n), *rate))))
 }
 
-/// What the shades behind the plots mean.
+/// The key of the shades behind the plots.
 pub(super) fn shades(run: &PlottedRun<'_>) -> Markup {
     let before = match (run.ramp_s > 0.0, run.warmup_s > 0.0) {
         (true, true) => Some("ramp and warm-up"),

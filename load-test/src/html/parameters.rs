@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::tables::pairs;
 use crate::{json_paths::flatten, report::Report};
 
-/// More are not shown; `report.json` has all.
+/// At most this many parameters are shown; `report.json` has all.
 const MOST_PARAMETERS: usize = 300;
 
 pub(super) fn table(report: &Report) -> Markup {

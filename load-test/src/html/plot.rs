@@ -1,4 +1,4 @@
-//! The frame of a plot: grid, labels, and what several of them draw. Lengths are in the drawing's units, about a pixel each.
+//! Plots as SVG: axes, grid, labels, bars, lines and dots. Lengths are in the drawing's units, about one pixel each.
 
 use maud::{Markup, html};
 
@@ -7,18 +7,18 @@ use super::axis::Axis;
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 242.0;
 const LEFT: f64 = 62.0;
-/// Half a label of the horizontal axis fits on its right.
+/// Half a label of the horizontal axis fits to the right of it.
 const RIGHT: f64 = 454.0;
-/// Of the room for labels, what a plot without them leaves out.
+/// Height that a plot without labels above saves.
 const UNLABELLED: f64 = 24.0;
-/// Rows of labels above what is plotted, less one.
+/// The highest row of labels above the plot area, from 0.
 const HIGHEST_ROW: u8 = 3;
-/// The upper end of what is plotted; above it are the rows of labels.
+/// The upper end of the plot area; the rows of labels are above it.
 pub(super) const TOP: f64 = 50.0;
-/// The lower end of what is plotted.
+/// The lower end of the plot area.
 pub(super) const BOTTOM: f64 = 196.0;
 
-/// A plot's axes, and what they say.
+/// The axes of a plot.
 pub(super) struct Plot {
     x: Axis,
     y: Axis,
@@ -30,7 +30,7 @@ pub(super) struct Plot {
     top: f64,
 }
 
-/// An axis to be, its title, and how its values are written.
+/// An axis, its title, and the format of its values.
 pub(super) type LabelledAxis = (Axis, &'static str, fn(f64) -> String);
 
 impl Plot {
@@ -46,7 +46,7 @@ impl Plot {
         }
     }
 
-    /// The same with room above for rows of labels.
+    /// This plot with room above for rows of labels.
     pub(super) fn with_labels_above(self) -> Self {
         Self { top: 0.0, ..self }
     }
@@ -61,7 +61,7 @@ impl Plot {
         self.y.position(value)
     }
 
-    /// The whole drawing. `label` says what it shows to those who do not see it.
+    /// The whole drawing. `label` describes it for screen readers.
     pub(super) fn draw(&self, label: &str, content: &Markup) -> Markup {
         html! {
             svg viewBox=(format!("0 {} {WIDTH} {}", self.top, HEIGHT - self.top)) role="img" aria-label=(label) {
@@ -107,7 +107,7 @@ impl Plot {
         for point in points {
             if let Some((x, y)) = point {
                 let place = format!("{} {}", px(self.x(x)), px(self.y(y)));
-                // A line of no length, with a round end, is a dot: what stands alone is seen too.
+                // A line of length 0 with round ends is a dot, so that single points are visible.
                 path += &if is_drawing {
                     format!("L{place}")
                 } else {
@@ -119,7 +119,7 @@ impl Plot {
         path
     }
 
-    /// The path of dots, as lines of no length.
+    /// The path of dots, which are lines of length 0.
     pub(super) fn dots(&self, points: impl Iterator<Item = (f64, f64)>) -> String {
         points
             .map(|(x, y)| format!("M{} {}h0", px(self.x(x)), px(self.y(y))))
@@ -133,8 +133,8 @@ pub(super) fn px(length: f64) -> String {
     text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
 }
 
-/// Rows, from the lowest, for labels to the right of lines at these positions, which are in rising order: a label that would
-/// reach the next line lies in a row above that line's end.
+/// Rows, counted from the lowest, of labels to the right of vertical lines at these ascending positions. A label that would reach
+/// the next line is in a row above that line's label.
 pub(super) fn label_rows(positions: &[f64], width: f64) -> Vec<u8> {
     let mut rows: Vec<u8> = Vec::with_capacity(positions.len());
     let mut right: Option<f64> = None;

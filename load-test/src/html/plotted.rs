@@ -1,4 +1,4 @@
-//! What of a run is plotted.
+//! The data of a run that are plotted.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::{
     },
 };
 
-/// At most so many parts has the time of a run.
+/// At most this many time bins.
 const MOST_TIME_BINS: usize = 120;
-/// And no more than make so many requests a part on the average.
+/// Fewer bins where they would have fewer requests than this on average.
 const REQUESTS_PER_TIME_BIN: usize = 10;
 const FEWEST_TIME_BINS: usize = 12;
-/// So many requests are plotted one by one; of more, each part of the time is summarised.
+/// Up to this number, requests are plotted one by one; more are summarised by time bin.
 pub(super) const MOST_DOTS: usize = 2_000;
 
-/// A run's records, and what is needed to read them.
+/// A run's records with the parameters needed to plot them.
 pub(super) struct PlottedRun<'a> {
     pub(super) records: &'a [RequestRecord],
     pub(super) is_open_loop: bool,
@@ -37,18 +37,18 @@ pub(super) struct PlottedRun<'a> {
     started: MonotonicTime,
 }
 
-/// The latency of one request, whose course over the run is plotted.
+/// The latency of one request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Latency {
     /// When the request was sent, s since the run's start.
     pub(super) at_s: f64,
-    /// From sent.
+    /// Latency from sent.
     pub(super) from_sent_s: f64,
-    /// From the intended start.
+    /// Latency from the intended start.
     pub(super) from_intended_s: f64,
 }
 
-/// The course of a run, part by part.
+/// The course of a run in time bins.
 pub(super) struct Timeline {
     pub(super) bins: TimeBins,
     pub(super) in_flight: Vec<f64>,
@@ -58,7 +58,7 @@ pub(super) struct Timeline {
     pub(super) tokens_per_s: Vec<f64>,
 }
 
-/// The latencies of the requests that were sent in one part of the run.
+/// The latencies of the requests that were sent in one time bin.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LatencyBin {
     pub(super) n: usize,
@@ -103,7 +103,7 @@ impl<'a> PlottedRun<'a> {
         first.map_or_else(|| self.length_s(), |first| self.seconds(first))
     }
 
-    /// Of the requests that the report's latencies are about, in rising order.
+    /// A metric of the requests in the report's window, in ascending order.
     pub(super) fn in_window(&self, figure: impl Fn(&RequestRecord) -> Option<f64>) -> Vec<f64> {
         let counted = self
             .records
@@ -114,7 +114,7 @@ impl<'a> PlottedRun<'a> {
         values
     }
 
-    /// Since the run's start.
+    /// Seconds since the run's start.
     pub(super) fn seconds(&self, moment: MonotonicTime) -> f64 {
         moment.saturating_since(self.started).as_secs_f64()
     }
@@ -125,13 +125,13 @@ impl<'a> PlottedRun<'a> {
         last.map_or(0.0, |last| self.seconds(last))
     }
 
-    /// The parts that the run's time is divided into.
+    /// The bins that cover the run's time.
     pub(super) fn time_bins(&self) -> TimeBins {
         let most = (self.records.len() / REQUESTS_PER_TIME_BIN).clamp(FEWEST_TIME_BINS, MOST_TIME_BINS);
         TimeBins::covering(self.length_s(), most)
     }
 
-    /// Of all answered requests, those of ramp and warm-up too: TTFT, or the end-to-end latency where nothing was streamed.
+    /// Latencies of all answered requests, including ramp and warm-up: TTFT, or the end-to-end latency where nothing was streamed.
     pub(super) fn latencies(&self) -> impl Iterator<Item = Latency> {
         let figure = if self.is_streamed {
             time_to_first_token
@@ -149,7 +149,7 @@ impl<'a> PlottedRun<'a> {
         })
     }
 
-    /// When requests ended otherwise than well, s since the run's start.
+    /// When failed requests ended, s since the run's start.
     pub(super) fn failures(&self) -> impl Iterator<Item = f64> {
         let failed = self.records.iter().filter(|record| record.class != Class::Ok);
         failed.map(|record| self.seconds(record.closed))
@@ -184,15 +184,15 @@ impl<'a> PlottedRun<'a> {
         }
     }
 
-    /// The latencies of each part of the run; `None` where none was sent.
+    /// The latencies of each time bin; `None` where none was sent in it.
     pub(super) fn latency_bins(&self, bins: TimeBins) -> Vec<Option<LatencyBin>> {
-        let mut parts = vec![(Vec::new(), Vec::new()); bins.number];
+        let mut bins_of_latencies = vec![(Vec::new(), Vec::new()); bins.number];
         for latency in self.latencies() {
-            let (sent, intended) = &mut parts[bins.bin(latency.at_s)];
+            let (sent, intended) = &mut bins_of_latencies[bins.bin(latency.at_s)];
             sent.push(latency.from_sent_s);
             intended.push(latency.from_intended_s);
         }
-        parts
+        bins_of_latencies
             .into_iter()
             .map(|(mut sent, mut intended)| {
                 sent.sort_unstable_by(f64::total_cmp);

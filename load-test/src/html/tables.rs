@@ -12,12 +12,12 @@ use crate::report::{
     text::{class_name, counted_by},
 };
 
-/// So many errors, problems and reasons are shown; `report.json` has all.
+/// At most this many errors, problems and reasons are shown; `report.json` has all.
 pub(super) const MOST_ROWS: usize = 100;
-/// Longer texts are cut.
+/// Longer texts are truncated.
 const MOST_CHARACTERS: usize = 1_000;
 
-/// A text from outside, of a bounded length and without characters that a page cannot hold or that turn others round.
+/// A text from outside, truncated, with characters replaced that are not allowed in a page or change the direction of writing.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     if text.len() <= MOST_CHARACTERS && !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
@@ -36,7 +36,7 @@ pub(super) fn text(text: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// Control characters, marks that change the direction of writing, and what is in no XML.
+/// Control characters, marks that change the direction of writing, and characters that XML does not allow.
 fn is_unprintable(c: char) -> bool {
     match c {
         '\t' | '\n' | '\r' => false,
@@ -45,7 +45,7 @@ fn is_unprintable(c: char) -> bool {
     }
 }
 
-/// Rows of a name and a value.
+/// A table of names and values.
 pub(super) fn pairs(caption: &str, rows: &[(impl AsRef<str>, String)]) -> Markup {
     html! {
         div class="scroll" {

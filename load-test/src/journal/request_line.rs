@@ -149,7 +149,7 @@ fn seconds(moment: MonotonicTime, started: MonotonicTime) -> f64 {
     if moment < started { -distance } else { distance }
 }
 
-/// The moment so many seconds after `started`, to the nanosecond.
+/// The moment `since_start_s` seconds after `started`, to the nanosecond.
 fn moment(since_start_s: f64, started: MonotonicTime) -> MonotonicTime {
     #[expect(
         clippy::cast_possible_truncation,

@@ -1,4 +1,4 @@
-//! From what was recorded to the report.
+//! Makes the report of a run.
 
 use chrono::{DateTime, Utc};
 
@@ -21,12 +21,12 @@ use crate::{
     verdict::{ClientError, ErrorLimits, Verdict},
 };
 
-/// What a report says beside its figures.
+/// The parts of a report beside its figures.
 #[derive(Debug, Clone)]
 pub struct ReportHeader {
     /// Identifies the run.
     pub run_id: String,
-    /// What was asked, and when.
+    /// Prompts, load and objectives.
     pub workload: WorkloadSection,
     /// Version of this program.
     pub version: String,
@@ -34,16 +34,16 @@ pub struct ReportHeader {
     pub host: String,
     /// When the run began.
     pub started_at: DateTime<Utc>,
-    /// What the client measured of a server with known timings.
+    /// The client's own error, measured before the run.
     pub calibration: Option<Calibration>,
 }
 
-/// What a run's report is made of.
+/// The inputs of a run's report.
 #[derive(Debug)]
 pub struct ReportInputs<'a> {
-    /// What it says beside its figures.
+    /// The parts beside the figures.
     pub header: ReportHeader,
-    /// What the engine knows.
+    /// What the engine measured.
     pub measurements: &'a RunMeasurements,
     /// What the journal recorded.
     pub recorded: &'a RecordedRun,
@@ -183,7 +183,7 @@ fn errors(part: &RunPart) -> Vec<ErrorSummary> {
     errors
 }
 
-/// A run whose requests do not add up cannot be believed, however punctual the client was.
+/// The client's error; invalid where the numbers of requests are not consistent.
 fn client_error(part: &RunPart, plan: &Plan) -> ClientError {
     let mut client_error = part.client_error.clone();
     if !part.requests.balance() {

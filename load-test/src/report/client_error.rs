@@ -3,7 +3,7 @@
 use crate::verdict::{ClientError, Verdict};
 
 impl ClientError {
-    /// Makes the verdict invalid.
+    /// Makes the verdict invalid, for this reason.
     pub(crate) fn invalidate(&mut self, reason: String) {
         self.verdict = Verdict::Invalid;
         if !self.reasons.contains(&reason) {
@@ -26,7 +26,7 @@ impl ClientError {
     }
 }
 
-/// The larger of those that are known.
+/// The larger of the known values.
 pub(super) fn larger(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     one.into_iter().chain(other).reduce(f64::max)
 }

@@ -5,20 +5,20 @@ use serde::{Deserialize, Serialize};
 
 use super::quantile_ranks::ranks_around_quantile;
 
-/// A 99th percentile is shown from so many values on: ten of them lie beyond it.
+/// A 99th percentile needs at least this many values: ten of them lie above it.
 pub const FEWEST_FOR_P99: u64 = 1_000;
 
-/// A 99.9th percentile is shown from so many values on.
+/// A 99.9th percentile needs at least this many values.
 pub const FEWEST_FOR_P999: u64 = 10_000;
 
-/// The figures of one distribution, in the unit that the field's name says. `None` is a figure without a basis.
+/// The figures of one distribution, in the unit that the field's name says. `None` where there are too few values.
 ///
-/// Percentiles are nearest-rank values of a histogram with three significant digits, the middle of their bucket (error at
-/// most 0.05 %). The 95 % confidence
-/// intervals of percentiles are order statistics ([`ranks_around_quantile`]); they presume independent values.
+/// Percentiles are nearest-rank values of a histogram with three significant digits, the middle of their bucket (error at most
+/// 0.05 %). The 95 % confidence intervals of percentiles are order statistics ([`ranks_around_quantile`]), which assume independent
+/// values.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Distribution {
-    /// SampleValues.
+    /// Number of values.
     pub n: u64,
     /// Arithmetic mean.
     pub mean: Option<f64>,
@@ -45,10 +45,9 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// The figures of a histogram alone: mean and standard deviation are as coarse as it is (0.05 %).
+    /// The figures of a histogram alone; mean and standard deviation have its precision (0.05 %).
     ///
-    /// It has no confidence intervals: what is kept as a histogram only are the gaps of many streams pooled, and gaps of one
-    /// stream depend on each other.
+    /// There are no confidence intervals: such histograms hold the gaps of many streams, and gaps of one stream are not independent.
     #[must_use]
     pub fn of_pooled(histogram: &Histogram<u64>, ticks_per_unit: f64) -> Self {
         if histogram.is_empty() {
@@ -90,7 +89,7 @@ impl Distribution {
     }
 }
 
-/// `⌈n·q⌉` in integers: a product of doubles may lie just above the integer that it is.
+/// `⌈n·q⌉` in integers, because a product of doubles may be slightly above the exact integer.
 fn nearest_rank(n: u64, per_mille: u64) -> u64 {
     let rank = (u128::from(n) * u128::from(per_mille)).div_ceil(1000);
     u64::try_from(rank).unwrap_or(n).max(1)

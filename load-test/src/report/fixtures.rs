@@ -43,7 +43,7 @@ pub(crate) fn record(index: u64) -> RequestRecord {
     }
 }
 
-/// The same, answered with `status` and nothing else.
+/// Request `index`, answered with `status` and without content.
 pub(crate) fn refused(index: u64, status: u16) -> RequestRecord {
     RequestRecord {
         first_content: None,
@@ -58,7 +58,7 @@ pub(crate) fn refused(index: u64, status: u16) -> RequestRecord {
     }
 }
 
-/// The measurements of a run with these records and without a ramp, whose loops were up to 0.6 ms late.
+/// The measurements of a run with these records and without a ramp, with a loop lag of up to 0.6 ms.
 pub(crate) fn measurements(records: &[RequestRecord]) -> RunMeasurements {
     let mut classes = ClassCounts::default();
     for record in records {
@@ -112,7 +112,7 @@ pub(crate) fn plan() -> Plan {
     .unwrap()
 }
 
-/// What a report of such a run says beside its figures.
+/// The header of the report of such a run.
 pub(crate) fn header() -> ReportHeader {
     ReportHeader {
         run_id: "0193a5b0-0000-7000-8000-000000000000".to_owned(),
@@ -128,7 +128,7 @@ pub(crate) fn header() -> ReportHeader {
     }
 }
 
-/// What a journal that wrote no files has of these records.
+/// The contents of a journal with these records and without files.
 pub(crate) fn recorded(records: Vec<RequestRecord>) -> RecordedRun {
     let settings = journal::JournalSettings {
         directory: None,

@@ -1,11 +1,11 @@
-//! Everything that is made of a run when it is over.
+//! The report of a run.
 //!
 //! ```text
 //! records ─► window ─► run part (mergeable) ─► report ─► report.json, text
 //!        └──────────────────────────────────────────────► LLMPerf's files
 //! ```
 //!
-//! Pure: files are written by who asks for their content.
+//! Pure functions: callers write the files.
 
 pub mod build;
 mod client_error;

@@ -16,7 +16,7 @@ use crate::{
     verdict::ClientError,
 };
 
-/// The version of the format. It grows when a field changes its meaning or goes; new fields do not count.
+/// The version of the format. It is increased when a field changes its meaning or is removed, not for new fields.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The report of a run.
@@ -28,21 +28,21 @@ pub struct Report {
     pub run_id: String,
     /// The model, as the API knows it.
     pub model: String,
-    /// What was asked, and when.
+    /// Prompts, load and objectives.
     pub workload: WorkloadSection,
-    /// Who asked.
+    /// The load generator.
     pub client: ClientSection,
     /// When the run began.
     pub started_at: DateTime<Utc>,
     /// Whether it was cancelled before its end.
     pub interrupted: bool,
-    /// Length of the window that the figures are about.
+    /// Length of the window of the figures.
     pub steady_window_s: f64,
-    /// Which window that is.
+    /// The window of the figures.
     pub steady_window: WindowSection,
     /// Time to the first content of any kind, from sent.
     pub ttft_s: Distribution,
-    /// The same from the intended start.
+    /// Time to the first content from the intended start.
     pub ttft_from_intended_s: Distribution,
     /// Time to the first content that is not reasoning, from sent.
     pub ttfo_s: Distribution,
@@ -52,7 +52,7 @@ pub struct Report {
     pub icl_s: Distribution,
     /// Time to the last content, from sent.
     pub e2e_latency_s: Distribution,
-    /// The same from the intended start.
+    /// Time to the last content from the intended start.
     pub e2e_from_intended_s: Distribution,
     /// Output tokens per second of each request.
     pub tps: Distribution,
@@ -70,15 +70,15 @@ pub struct Report {
     pub requests: RequestTotals,
     /// Requests of the warm-up; they are in no figure.
     pub warmup_requests: u64,
-    /// What went wrong, the most frequent first.
+    /// Failures, the most frequent first.
     pub errors: Vec<ErrorSummary>,
-    /// Rests of streams after failures.
+    /// Pauses of streams after failures.
     pub backoff: BackoffSection,
     /// Who counted the output tokens.
     pub token_accounting: TokenAccounting,
     /// The client's own error.
     pub client_error: ClientError,
-    /// What the client measured of a server with known timings; null where it was not asked to.
+    /// The client's own error, measured before the run; null where it was not.
     pub calibration: Option<Calibration>,
     /// What could not be written, kept or counted.
     pub problems: Vec<String>,
@@ -116,7 +116,7 @@ pub struct ShareSection {
     pub calibration: Option<Calibration>,
 }
 
-/// What was asked, and when.
+/// Prompts, load and objectives.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WorkloadSection {
     /// All parameters: prompts, load, arrival process, seed, objectives.
@@ -124,11 +124,11 @@ pub struct WorkloadSection {
     pub plan: Plan,
     /// The tokenizer that the prompts were counted with.
     pub tokenizer: String,
-    /// What was made of the parameters, in the workload's own terms.
+    /// Statistics of the prompts.
     pub facts: serde_json::Map<String, serde_json::Value>,
 }
 
-/// Who asked.
+/// The load generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClientSection {
     /// Version of this program.
@@ -144,12 +144,12 @@ pub struct ClientSection {
     pub busiest_thread_cpu_share: Option<f64>,
 }
 
-/// The window that the figures are about; times since the run's start.
+/// The window of the figures; times since the run's start.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct WindowSection {
-    /// The steady part, or the whole run.
+    /// Whether it is the steady part or the whole run.
     pub kind: WindowKind,
-    /// Why the steady part was no basis.
+    /// Why the steady part was not used; null where it was.
     pub too_short: Option<TooShort>,
     /// Its first moment.
     pub start_s: f64,
@@ -164,7 +164,7 @@ pub struct Goodput {
     pub slo: Slo,
     /// Requests that were answered in full and met all of them.
     pub good: u64,
-    /// Those over all scheduled requests; null where none was.
+    /// Good requests over all scheduled requests; null where none was scheduled.
     pub share: Option<f64>,
 }
 
@@ -217,7 +217,7 @@ impl RequestTotals {
         ]
     }
 
-    /// How many ended.
+    /// How many requests ended.
     #[must_use]
     pub fn ended(&self) -> u64 {
         self.by_class().iter().map(|(_, count)| count).sum()
@@ -249,25 +249,25 @@ pub struct ErrorSummary {
     pub class: Class,
     /// HTTP status; null where none came.
     pub status: Option<u16>,
-    /// How many.
+    /// Number of such failures.
     pub count: u64,
-    /// What went wrong with one of them.
+    /// The message of one of them.
     pub sample: Option<String>,
 }
 
-/// Rests of a closed loop's streams after failures and `Retry-After`.
+/// Pauses of a closed loop's streams after failures and `Retry-After`.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct BackoffSection {
-    /// Rests.
+    /// Number of pauses.
     pub waits: u64,
-    /// Their sum over all streams.
+    /// Sum of their lengths over all streams.
     pub total_s: f64,
 }
 
-/// Who counted the output tokens, and how far the counts are apart.
+/// Who counted the output tokens, and how much the counts differ.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TokenAccounting {
-    /// Whose counts the figures rest on; null where nobody counted.
+    /// Whose counts are used for the figures; null where nobody counted.
     pub counted_by: Option<CountedBy>,
     /// Answered requests whose tokens the server counted.
     pub server: u64,

@@ -42,23 +42,23 @@ pub struct RunPart {
     pub requests: RequestTotals,
     /// Requests of the warm-up.
     pub warmup_requests: u64,
-    /// Those that met every objective.
+    /// Number of requests that met every objective.
     pub good: u64,
-    /// What went wrong, by class and status.
+    /// Failures by class and status.
     pub errors: BTreeMap<String, ErrorSummary>,
     /// Who counted the output tokens of answered requests.
     pub tokens: TokenCounts,
     /// Requests completed in the window.
     pub completed: u64,
-    /// Their output tokens.
+    /// Output tokens of the requests completed in the window.
     pub completed_tokens: u64,
     /// The windows, those of all parts.
     pub windows: Windows,
-    /// Rests of streams after failures, ns.
+    /// Sum of the pauses of streams after failures, ns.
     pub backoff_ns: u64,
-    /// Their number.
+    /// Number of pauses.
     pub backoff_waits: u64,
-    /// What the client added.
+    /// The client's own error.
     pub client_error: ClientError,
     /// Share of a core that the busiest thread used.
     pub busiest_thread_cpu_share: Option<f64>,
@@ -156,7 +156,7 @@ macro_rules! sample_set {
 sample_set! {
     /// Time to the first content, from sent.
     ttft_s: Seconds,
-    /// The same from the intended start.
+    /// Time from the intended start.
     ttft_from_intended_s: Seconds,
     /// Time to the first content that is not reasoning, from sent.
     ttfo_s: Seconds,
@@ -164,7 +164,7 @@ sample_set! {
     tpot_s: Seconds,
     /// Time to the last content, from sent.
     e2e_latency_s: Seconds,
-    /// The same from the intended start.
+    /// Time from the intended start.
     e2e_from_intended_s: Seconds,
     /// Output tokens per second.
     tps: TokensPerSecond,
@@ -198,29 +198,29 @@ impl SampleValues {
     }
 }
 
-/// What a part is made of beside the records.
+/// The inputs of a part beside the records.
 #[derive(Debug, Clone, Copy)]
 pub struct PartInputs<'a> {
-    /// The run.
+    /// What the engine measured.
     pub measurements: &'a RunMeasurements,
     /// The moment that the report's times are relative to.
     pub started: MonotonicTime,
     /// Its window.
     pub window: &'a Window,
-    /// What a request has to keep to be good.
+    /// The limits that a good request keeps.
     pub slo: &'a Slo,
-    /// Whether answers were streamed: without, there is no first token to be seen.
+    /// Whether answers were streamed. Without a stream there is no time to the first token.
     pub is_streamed: bool,
     /// Requests that were due, the warm-up's included.
     pub scheduled: u64,
-    /// What the client measured of a server with known timings.
+    /// The client's own error, measured before the run.
     pub calibration: Option<&'a Calibration>,
-    /// How large its error may be.
+    /// How large the client's error may be.
     pub limits: &'a ErrorLimits,
 }
 
 impl RunPart {
-    /// The part of these records; `message` knows what went wrong with a request.
+    /// The part of these records; `message` returns the error message of a request.
     #[must_use]
     pub fn new<'m>(
         inputs: &PartInputs<'_>,
@@ -234,7 +234,7 @@ impl RunPart {
             is_streamed,
             ..
         } = *inputs;
-        // Counted, because of the schedule's first requests another share may have sent some.
+        // Counted, because another share may have sent some of the warm-up requests.
         let is_warmup = |record: &&RequestRecord| record.index < window.first_index;
         let warmup_requests = records.iter().filter(is_warmup).count() as u64;
         let mut part = Self::empty(inputs, warmup_requests);
@@ -256,7 +256,7 @@ impl RunPart {
             }
         }
         part.samples = SampleSet::of(&values);
-        // Without a stream there is no TTFT, and what is added is added to the whole.
+        // Without a stream there is no TTFT, and the client's error is part of the end-to-end latency.
         let ttft_p50_s = part.samples.ttft_s.distribution().p50;
         let p50_s = ttft_p50_s.or_else(|| part.samples.e2e_latency_s.distribution().p50);
         part.client_error = judge(measurements, inputs.calibration, p50_s, inputs.limits);
@@ -326,7 +326,7 @@ impl RunPart {
         self.problems.sort();
     }
 
-    /// Rests of streams after failures.
+    /// Pauses of streams after failures.
     #[must_use]
     pub fn backoff(&self) -> BackoffSection {
         BackoffSection {
@@ -336,7 +336,7 @@ impl RunPart {
     }
 }
 
-/// Failures of one kind are one; the first message in the alphabet stays, so that the order does not matter.
+/// Adds a failure to those of its kind. The alphabetically first message is kept, so that the order does not matter.
 fn merge_error(errors: &mut BTreeMap<String, ErrorSummary>, error: &ErrorSummary) {
     let key = format!("{:?} {:?}", error.class, error.status);
     let Some(known) = errors.get_mut(&key) else {

@@ -1,6 +1,9 @@
-//! Quantiles of the binomial distribution: which order statistics enclose a percentile.
+//! Which order statistics enclose a percentile.
+//!
+//! Own sums of the binomial distribution, because the continued fraction of `statrs` stops after 141 terms and so is wrong for more
+//! than some ten thousand values.
 
-/// Weights this much below the mode's add nothing to a sum of doubles.
+/// Weights below this share of the mode's do not change a sum of doubles.
 const NEGLIGIBLE: f64 = 1e-22;
 
 /// The ranks (from 1) of two order statistics that enclose the `p` quantile of a continuous distribution with a probability
@@ -35,8 +38,8 @@ pub fn ranks_around_quantile(n: u64, p: f64, confidence: f64) -> Option<(u64, u6
 
 /// Weights in proportion to the probabilities of B(n, p), and the number of successes of the first of them.
 ///
-/// From the mode outwards by the ratio of neighbours: no factorials, no logarithms, and the sum makes them probabilities.
-/// Some twenty standard deviations are left: 4·10^5 weights for 10^9 values.
+/// They are computed from the mode outwards by the ratio of neighbours, without factorials and logarithms; divided by their sum they
+/// are probabilities. They cover about twenty standard deviations: 4·10^5 weights for 10^9 values.
 fn weights(n: u64, p: f64) -> (u64, Vec<f64>) {
     let odds = p / (1.0 - p);
     #[expect(

@@ -1,6 +1,6 @@
-//! What the figures of one request are, all made of its record's stamps.
+//! The metrics of one request, computed from the timestamps of its record.
 //!
-//! A figure is `None` where it has no basis, never 0.
+//! A metric is `None` where it cannot be computed, never 0.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     record::{Class, RequestRecord},
 };
 
-/// Output tokens: as the server counts them, else as counted here after the run.
+/// Output tokens as the server counts them, otherwise as the client counts them after the run.
 #[must_use]
 pub fn output_tokens(record: &RequestRecord) -> Option<u32> {
     record.server_output_tokens.or(record.client_output_tokens)
@@ -35,10 +35,10 @@ pub fn end_to_end(record: &RequestRecord, since: MonotonicTime) -> Option<Durati
     Some(record.last_content?.saturating_since(since))
 }
 
-/// Time per output token after the first, s: (last content − first content) / (n − 1), of the n tokens that were sent: a server counts
-/// the tokens of a reasoning too that it keeps to itself.
+/// Time per output token after the first, s: (last content − first content) / (n − 1). n is the number of tokens that were sent,
+/// without hidden reasoning that the server counts.
 ///
-/// `None` for fewer than two tokens, and where all came in one chunk: that says nothing about their pace.
+/// `None` for fewer than two tokens, and where all were received in one chunk.
 #[must_use]
 pub fn time_per_output_token(record: &RequestRecord) -> Option<f64> {
     let tokens = output_tokens(record)?.saturating_sub(record.hidden_tokens);
@@ -58,8 +58,8 @@ pub fn tokens_per_second(record: &RequestRecord) -> Option<f64> {
 
 /// Whether the request was answered in full and met every objective that is set.
 ///
-/// Latencies count from the intended start, because that is what a user waits for. An objective for the time per token is
-/// met by an answer that is too short to have one.
+/// Latencies count from the intended start, because that is the time that a user waits. An answer that is too short for a time per
+/// token meets the objective for it.
 #[must_use]
 pub fn is_good(record: &RequestRecord, slo: &Slo) -> bool {
     let within = |limit: Option<f64>, latency: Option<Duration>| {

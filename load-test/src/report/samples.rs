@@ -1,4 +1,4 @@
-//! The values of one figure, in bounded memory and mergeable.
+//! The values of one metric, in bounded memory and mergeable.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use hdrhistogram::Histogram;
@@ -8,7 +8,7 @@ use statistics::{ExtendError, RunningStatistics};
 use super::distribution::Distribution;
 use crate::histograms::{self, growing_histogram};
 
-/// The unit of values, and how fine the histogram sees them.
+/// The unit of values, and the resolution of their histogram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SampleUnit {
@@ -32,9 +32,9 @@ impl SampleUnit {
     }
 }
 
-/// The values of one figure: a histogram for percentiles, exact moments for everything else.
+/// The values of one metric: a histogram for percentiles, exact moments for everything else.
 ///
-/// A function of the multiset of values alone: they may come in any order, split and merged in any way.
+/// The result does not depend on the order of values and merges.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Samples {
     unit: SampleUnit,
@@ -43,7 +43,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// No values.
+    /// Without values.
     #[must_use]
     pub fn new(unit: SampleUnit) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Samples {
         }
     }
 
-    /// These values, which are quotients of integers by positive numbers.
+    /// Of these values, which have to be finite.
     #[expect(clippy::expect_used, reason = "as the caller says")]
     pub(super) fn of(unit: SampleUnit, values: impl Iterator<Item = f64>) -> Self {
         let values: Vec<f64> = values.collect();
@@ -77,7 +77,7 @@ impl Samples {
             #[expect(
                 clippy::cast_possible_truncation,
                 clippy::cast_sign_loss,
-                reason = "saturates: what is negative is 0"
+                reason = "saturates: negative values become 0"
             )]
             let ticks = (value * self.unit.ticks()).round() as u64;
             self.histogram.record(ticks).expect("histograms grow");

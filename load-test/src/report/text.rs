@@ -1,4 +1,4 @@
-//! The closing summary of a run, for people.
+//! The summary of a run for the terminal.
 
 use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{calibration::Calibration, plan::Slo, record::Class, verdict::Verdict};
 
-/// The closing summary of a run: figures, totals, failures and the verdict as its last line.
+/// The summary of a run: figures, totals, failures, and the verdict as its last line.
 #[must_use]
 pub fn summary(report: &Report) -> String {
     let mut lines = vec![figures(report).to_string()];
@@ -42,7 +42,7 @@ pub fn summary(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// What the client measured of itself.
+/// The calibration as text.
 #[must_use]
 pub fn calibration(calibration: &Calibration) -> String {
     let error = &calibration.ttft_error;
@@ -92,7 +92,7 @@ pub fn verdict(report: &Report) -> String {
     format!("{}, {verdict}", measured(report))
 }
 
-/// The verdict's figure and how wrong it may be, such as `TTFT p99 412 ms ± 0.6 ms (client error)`.
+/// The verdict's figure with the client's error, such as `TTFT p99 412 ms ± 0.6 ms (client error)`.
 pub(crate) fn measured(report: &Report) -> String {
     let (name, figures) = if report.ttft_s.n > 0 {
         ("TTFT", &report.ttft_s)
@@ -174,7 +174,7 @@ fn rates(report: &Report) -> String {
     )
 }
 
-/// Why the figures are about the whole run.
+/// Why the figures are those of the whole run.
 pub(crate) fn too_short(reason: TooShort) -> &'static str {
     match reason {
         TooShort::NothingSent => "no steady part: nothing that was sent after the ramp was answered",
@@ -206,7 +206,7 @@ fn requests(report: &Report) -> String {
     )
 }
 
-/// A class as people read it.
+/// The name of a class in texts.
 pub(crate) fn class_name(class: Class) -> &'static str {
     match class {
         Class::Ok => "ok",
@@ -232,7 +232,7 @@ fn goodput(report: &Report) -> Option<String> {
     ))
 }
 
-/// The objectives that are set, as people read them.
+/// The objectives that are set, as text.
 pub(crate) fn objectives(slo: &Slo) -> String {
     let all: Vec<_> = [
         ("TTFT", slo.ttft_s),
@@ -277,7 +277,7 @@ fn tokens(account: &TokenAccounting) -> String {
     format!("tokens    counted by {}{checked}{uncounted}", counted_by(account))
 }
 
-/// Who counted the output tokens, as people read it.
+/// Who counted the output tokens, as text.
 pub(crate) fn counted_by(account: &TokenAccounting) -> String {
     match account.counted_by {
         Some(CountedBy::Server) => "the server".to_owned(),

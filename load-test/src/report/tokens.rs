@@ -1,4 +1,4 @@
-//! Who counted the output tokens, and how far the two counts are apart.
+//! Who counted the output tokens, and how much the server's and the client's counts differ.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,13 +11,13 @@ use crate::record::RequestRecord;
 pub enum CountedBy {
     /// The server, for every request.
     Server,
-    /// The client, for every request: the server said nothing.
+    /// The client, for every request, because the server did not.
     Client,
     /// The server for some, the client for the rest.
     Both,
 }
 
-/// The account of output tokens of answered requests: sums only, so that it merges.
+/// Who counted the output tokens of answered requests, and how much the counts differ. Sums only, so that they merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TokenCounts {
     /// Requests whose tokens the server counted.
@@ -28,15 +28,15 @@ pub struct TokenCounts {
     pub uncounted: u64,
     /// Requests that both counted.
     pub by_both: u64,
-    /// Sum of (server's count − client's count) over those.
+    /// Sum of (server's count − client's count) over the requests that both counted.
     pub difference_sum: i64,
-    /// Largest absolute difference among those.
+    /// Largest absolute difference among the requests that both counted.
     pub difference_max: u64,
-    /// Sum of the client's counts over those.
+    /// Sum of the client's counts over the requests that both counted.
     pub client_sum: u64,
 }
 
-/// How far the server's counts lie from the client's, over the requests that both counted.
+/// How much the server's and the client's counts differ, over the requests that both counted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct TokenDifference {
     /// Requests that both counted.
@@ -66,7 +66,7 @@ impl TokenCounts {
         }
     }
 
-    /// Adds another account.
+    /// Adds other counts.
     pub fn merge(&mut self, other: &Self) {
         self.by_server += other.by_server;
         self.by_client += other.by_client;
@@ -88,7 +88,7 @@ impl TokenCounts {
         }
     }
 
-    /// How far the counts are apart.
+    /// How much the counts differ.
     #[must_use]
     pub fn difference(&self) -> TokenDifference {
         let some = self.by_both > 0;

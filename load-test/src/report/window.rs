@@ -1,4 +1,4 @@
-//! The steady window: the part of a run that its figures are about.
+//! The steady window: the time of a run that its figures are computed from.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     run::RunMeasurements,
 };
 
-/// What the window is.
+/// The kind of a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WindowKind {
@@ -21,7 +21,7 @@ pub enum WindowKind {
     WholeRun,
 }
 
-/// Why the steady part of a run is no basis for figures.
+/// Why the steady part of a run is not used for figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TooShort {
@@ -29,16 +29,16 @@ pub enum TooShort {
     NothingSent,
     /// No request was answered in full in it.
     NothingCompleted,
-    /// It is shorter than the median end-to-end latency: most requests do not fit in.
+    /// It is shorter than the median end-to-end latency.
     ShorterThanMedianRequest,
 }
 
-/// The part of a run that its figures are about.
+/// The time of a run that its figures are computed from.
 ///
-/// It reaches from the later of the ramp's end and the first request after the warm-up until the last request was sent:
-/// before it the load still grows, after it the load falls off. Without a ramp an open loop begins with an idle server, and its rates
-/// are low by the share of the window that one request takes: a ramp or a longer run cures that. Where that leaves too little ([`TooShort`]) it is the whole
-/// run after the warm-up.
+/// It begins at the end of the ramp or with the first request after the warm-up, whichever is later, and ends when the last request
+/// was sent: before it the load still grows, after it the load decreases. Without a ramp an open loop begins with an idle server, so
+/// its rates are too low by the share of the window that one request takes; a ramp or a longer run avoids that. Where this window is
+/// too short ([`TooShort`]), the window is the whole run after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Why it is the whole run; `None` where it is the steady part.
@@ -67,7 +67,7 @@ impl Window {
         let steady = Self {
             too_short: None,
             start: start.max(measurements.ramp_end),
-            // The last one is begun before its first byte is sent, and it counts.
+            // The last request is begun before its first byte is sent, and belongs to the window.
             end: measurements
                 .last_begun
                 .max(sent().max())
@@ -93,7 +93,7 @@ impl Window {
         (self.length() < median).then_some(TooShort::ShorterThanMedianRequest)
     }
 
-    /// Which of the two it is.
+    /// The kind of the window.
     #[must_use]
     pub fn kind(&self) -> WindowKind {
         match self.too_short {
@@ -108,14 +108,14 @@ impl Window {
         self.end.saturating_since(self.start)
     }
 
-    /// Latencies are those of the requests that were sent in the window and answered in full.
+    /// Whether the request's latencies count: it was sent in the window and answered in full.
     #[must_use]
     pub fn counts_for_latencies(&self, record: &RequestRecord) -> bool {
         self.answered(record) && record.sent.is_some_and(|sent| self.contains(sent))
     }
 
-    /// Rates are of the requests that were answered in full in the window, whenever they were sent: what entered before it
-    /// and what leaves after it balance.
+    /// Whether the request counts for rates: it was answered in full in the window, whenever it was sent. Requests that were sent
+    /// before the window and requests that end after it compensate each other.
     #[must_use]
     pub fn counts_for_rates(&self, record: &RequestRecord) -> bool {
         self.answered(record) && self.contains(record.closed)

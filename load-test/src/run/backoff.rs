@@ -4,13 +4,13 @@ use llm_client::Outcome;
 
 const FIRST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(1);
-/// A server that asks for a longer wait is asked again after this all the same: otherwise one header could idle a run.
+/// The longest `Retry-After` that is obeyed: otherwise one header could stop a run.
 pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// How long a closed loop's stream rests before its next request.
+/// How long a closed loop's stream pauses before its next request.
 ///
-/// After an answer not at all. After a failure 10 ms, doubled with each further failure up to a second, so that a server that
-/// refuses everything is not asked in a busy loop. A 429 or 503 with `Retry-After` is obeyed, up to a minute.
+/// There is no pause after an answer. After a failure it is 10 ms, doubled with each further failure up to a second, so that a
+/// server that refuses everything is not asked in a busy loop. `Retry-After` of a 429 or 503 is obeyed, up to a minute.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,

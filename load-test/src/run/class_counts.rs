@@ -5,13 +5,13 @@ use crate::record::Class;
 pub struct ClassCounts([u64; Class::ALL.len()]);
 
 impl ClassCounts {
-    /// How many ended in `class`.
+    /// How many requests ended in `class`.
     #[must_use]
     pub fn of(&self, class: Class) -> u64 {
         self.0[class as usize]
     }
 
-    /// How many ended.
+    /// How many requests ended.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()

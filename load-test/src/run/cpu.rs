@@ -3,8 +3,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use precise_time::MonotonicTime;
 
-/// How busy the current thread is: the CPU time that it took over the time that passed. On a machine without a free core it is
-/// less than 1 though the thread never slept: the loop lag tells of that.
+/// Measures how busy the current thread is: its CPU time over the elapsed time. On a machine without a free core this is less
+/// than 1 although the thread never sleeps; the loop lag shows that case.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CpuMeter {
     at: MonotonicTime,
@@ -19,7 +19,7 @@ impl CpuMeter {
         })
     }
 
-    /// From `earlier` to this; 0 where no time has passed.
+    /// The share of a core since `earlier`; 0 where no time has passed.
     pub(super) fn share_since(&self, earlier: &Self) -> f64 {
         let passed = self.at.saturating_since(earlier.at).as_secs_f64();
         if passed == 0.0 {

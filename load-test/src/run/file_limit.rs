@@ -1,6 +1,6 @@
 use std::io;
 
-/// Descriptors that a run needs beside its streams: timers and epoll of each thread, files, what the process has open.
+/// Descriptors that a run needs beside its streams: timers and epoll of each thread, files, and others of the process.
 const RESERVE: u64 = 128;
 
 /// Too few files may be open.
@@ -33,7 +33,7 @@ pub fn raise_file_limit() -> Result<u64, FileLimitError> {
     rlimit::increase_nofile_limit(u64::MAX).map_err(FileLimitError::Unreadable)
 }
 
-/// Whether `limit` suffices for so many streams with so many descriptors each.
+/// Checks that `limit` is enough for this number of streams and of descriptors for each.
 pub(crate) fn check(streams: u64, descriptors_each: u64, limit: u64) -> Result<(), FileLimitError> {
     let needed = streams.saturating_mul(descriptors_each).saturating_add(RESERVE);
     if needed > limit {

@@ -1,4 +1,4 @@
-//! A run: worker threads that send, stamp and record, and nothing else.
+//! A run: worker threads that send requests, take timestamps and record, and nothing else.
 //!
 //! ```text
 //!                 ┌─ thread 0: runtime, connections ─ streams or arrivals ─► records ─┐ every 100 ms
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Threads share nothing per token. A **closed loop** holds its streams: each sends its next request the moment one ends, and
-//! rests only after failures ([`BackoffWaits`]). An **open loop** sends what is due when it is due, whether or not the server keeps up; all
+//! pauses only after failures ([`BackoffWaits`]). An **open loop** sends each request when it is due, whether or not the server keeps up; all
 //! threads go through the same arrivals, and thread t sends numbers t, t + N, …. Of a [`Share`] of a run it sends those of the share.
 //!
 //! Every scheduled request ends in exactly one [`Class`](crate::record::Class).
@@ -55,30 +55,30 @@ use crate::{
     share::Share,
 };
 
-/// What a run needs.
+/// The inputs of a run.
 #[derive(Debug)]
 pub struct RunInputs {
-    /// What is to be done.
+    /// Decides the course of the run.
     pub plan: Plan,
-    /// Whom to ask.
+    /// The server.
     pub endpoint: Endpoint,
-    /// What to ask; request i sends entry i modulo their number.
+    /// The encoded requests; request i sends entry i modulo their number.
     pub requests: Arc<[EncodedRequest]>,
-    /// When the workload's requests are due since its start; only [`Load::Trace`] looks at it.
+    /// When each request is due, since the run's start; used by [`Load::Trace`] only.
     pub trace: Arc<[Duration]>,
-    /// What is kept of answers beside their records.
+    /// What is kept of responses beside their records.
     pub recording: Recording,
-    /// Takes the ended requests, some every 100 ms from each thread. What does not fit waits in the thread.
+    /// Receives the finished requests of each thread every 100 ms. Where it is full, they wait in the thread.
     pub journal: SyncSender<Vec<FinishedRequest>>,
-    /// For a display.
+    /// Read by the progress display.
     pub progress: Arc<Progress>,
-    /// Ends the run: nothing more is sent, and what is in flight is cancelled.
+    /// Ends the run: nothing more is sent, and requests in flight are cancelled.
     pub cancel: CancellationToken,
-    /// Dates the run.
+    /// The wall clock that dates the run.
     pub clock: Arc<dyn Clock>,
 }
 
-/// A request as it goes out.
+/// The encoded body of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedRequest {
     /// From [`Endpoint::encode`].
@@ -88,7 +88,7 @@ pub struct EncodedRequest {
 }
 
 impl EncodedRequest {
-    /// What a plan asks with this prompt.
+    /// Encodes the request of a plan with this prompt.
     #[must_use]
     pub fn new(
         endpoint: &Endpoint,
@@ -110,35 +110,35 @@ impl EncodedRequest {
     }
 }
 
-/// What is kept of answers beside their records.
+/// What is kept of responses beside their records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recording {
-    /// Which texts.
+    /// Which texts are kept.
     pub texts: Texts,
-    /// Whether the stamps of all content chunks are.
+    /// Whether the timestamps of all content chunks are kept.
     pub chunk_timestamps: bool,
 }
 
 /// Which texts are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Texts {
-    /// Those whose tokens are to be counted: of the first 1000 requests, and wherever the server did not count them. Reasoning and
-    /// tool calls are part of it, as they are tokens too.
+    /// Texts whose tokens are counted after the run: of the first 1000 requests, and wherever the server did not count them. They
+    /// include reasoning and tool calls, which are tokens too.
     ToCount,
-    /// All, without reasoning and tool calls, to be checked.
+    /// All answers, without reasoning and tool calls, to be checked for correctness.
     Answers,
 }
 
-/// Why there was no run, or why it was given up.
+/// Why a run could not be started or was abandoned.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// There is nothing to send.
+    /// The workload has no requests.
     #[error("the workload has no requests")]
     NoRequests,
-    /// The plan's arrivals make no sense.
+    /// The plan's arrivals are not valid.
     #[error("the arrivals cannot be made")]
     Arrivals(#[from] ArrivalsError),
-    /// The trace's arrivals make no sense.
+    /// The trace's arrivals are not valid.
     #[error("the trace cannot be played")]
     Trace(#[from] TraceArrivalsError),
     /// Too few files may be open.
@@ -150,16 +150,16 @@ pub enum RunError {
     /// The operating system refuses a timer.
     #[error("a worker thread's timer failed")]
     Timer(#[from] io::Error),
-    /// The operating system has no clock for a thread's CPU time.
+    /// The CPU time of a thread cannot be read.
     #[error("a worker thread's CPU time cannot be read")]
     CpuTime(#[from] nix::Error),
-    /// Nobody takes the records any more.
+    /// The journal's receiver was dropped.
     #[error("the journal stopped before the run did")]
     Journal,
 }
 
-/// Carries out a plan. Blocks until the last request has ended and its record is handed over; by then at most
-/// `send_for` + `drain` have passed, and what the threads need to end.
+/// Carries out a plan. Blocks until the last request has ended and its record is handed over, at most `send_for` + `drain` and
+/// the time that the threads need to end.
 ///
 /// Raises the limit of open files first ([`raise_file_limit`]). Starts one thread for each of the plan's cores, but no more
 /// than there are streams.
@@ -195,7 +195,7 @@ pub fn run_share(inputs: RunInputs, share: Share) -> Result<RunMeasurements, Run
     threads::run(&Arc::new(shared), &endpoint, &*clock)
 }
 
-/// What the threads of a run have in common.
+/// The state that the threads of a run share.
 struct Shared {
     plan: Plan,
     share: Share,
@@ -209,7 +209,7 @@ struct Shared {
     next_request: AtomicU64,
     /// Cancelled when a closed loop has begun its last request.
     all_begun: CancellationToken,
-    /// Ends all threads: the caller's, or that of a thread that failed.
+    /// Ends all threads; cancelled by the caller or by a thread that fails.
     cancel: CancellationToken,
 }
 
@@ -237,7 +237,7 @@ impl Shared {
         (request.body.clone(), request.prompt_tokens)
     }
 
-    /// An open loop's due offsets; none for a closed loop.
+    /// The due times of an open loop, since the run's start; empty for a closed loop.
     fn arrivals(&self) -> Result<Box<dyn Iterator<Item = Duration> + Send>, RunError> {
         match self.plan.load {
             Load::Closed { .. } => Ok(Box::new(std::iter::empty())),

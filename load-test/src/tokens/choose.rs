@@ -9,19 +9,19 @@ use super::{
 };
 use crate::error_chain::describe;
 
-/// What is counted with where nothing says or shows which tokenizer the model has.
+/// The vocabulary that counts where the model's tokenizer is not known.
 pub const DEFAULT_VOCABULARY: &str = "o200k_base";
 
-/// The tokenizer that `id` names, where one is named: a file or directory, a model or vocabulary of OpenAI's, or an id of
-/// the hub's. Else the model's own by its name, where it is a model of OpenAI's, a directory, or an id of the hub's
-/// (`organisation/name`, as vLLM serves them) whose tokenizer is to be had. Else [`DEFAULT_VOCABULARY`], with
-/// [`TokenizerSource::Default`] and a note that says why.
+/// The tokenizer that `id` names, where it is given: a file or directory, a model or vocabulary of OpenAI's, or an id of the hub.
+/// Otherwise the model's own tokenizer, found by the model's name: a model of OpenAI's, a directory, or an id of the hub
+/// (`organisation/name`, as vLLM serves them). Otherwise [`DEFAULT_VOCABULARY`], with [`TokenizerSource::Default`] and a note with
+/// the reason.
 ///
-/// So a model's name of the hub's form is told to the hub, unless the cache has it or `HF_HUB_OFFLINE` is set.
+/// A model's name in the form of a hub id is sent to the hub, unless the cache has it or `HF_HUB_OFFLINE` is set.
 ///
 /// # Errors
 ///
-/// Where the named tokenizer is not to be had. A model's name alone is never an error.
+/// Where the named tokenizer is not available. A model's name alone is never an error.
 pub fn choose(id: Option<&str>, model: &str, hub: &Hub) -> Result<Tokenizer, TokenizerError> {
     if let Some(id) = id {
         return named(id, hub);
@@ -36,7 +36,7 @@ pub fn choose(id: Option<&str>, model: &str, hub: &Hub) -> Result<Tokenizer, Tok
         None => format!("the name {model:?} does not say which tokenizer the model has"),
     };
     let note = format!("not the model's own tokenizer: {why}; name it with --tokenizer-id");
-    // A vocabulary's own name is always known; were it not, this would still be an error and no panic.
+    // The default vocabulary is always known; an error instead of a panic in any case.
     let default = Tokenizer::bundled(DEFAULT_VOCABULARY).ok_or_else(|| TokenizerError::Unknown {
         id: DEFAULT_VOCABULARY.to_owned(),
     })?;

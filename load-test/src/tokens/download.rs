@@ -1,4 +1,4 @@
-//! A tokenizer from the hub.
+//! Downloads files from Hugging Face's hub.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use url::Url;
 use super::TokenizerError;
 use crate::http;
 
-/// The largest of today's (Gemma's, with 262 144 entries) have 33 MB.
+/// Longest file, bytes. The largest present ones (Gemma's, with 262 144 entries) have 33 MB.
 const LONGEST: u64 = 128 << 20;
-/// The hub sends a renamed repository elsewhere, and large files to another host.
+/// The hub redirects for renamed repositories, and to another host for large files.
 const MOST_REDIRECTS: usize = 5;
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -21,7 +21,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 pub(super) struct Downloaded {
     pub(super) json: Vec<u8>,
-    /// The repository's commit that it is of, in hexadecimal.
+    /// The commit of the repository, in hexadecimal; `None` where the hub did not send it.
     pub(super) commit: Option<String>,
 }
 
@@ -99,7 +99,7 @@ fn get(token: Option<&str>, url: &str) -> Result<Answer, Cause> {
     Err(format!("more than {MOST_REDIRECTS} redirects").into())
 }
 
-/// The commit becomes a directory's name: nothing but a hash is taken.
+/// The commit becomes the name of a directory, so only a hash is accepted.
 fn commit_of(response: &Response<Vec<u8>>) -> Option<String> {
     let commit = response.headers().get("x-repo-commit")?.to_str().ok()?;
     let is_hash = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -1,9 +1,9 @@
 use std::{io, path::PathBuf};
 
-/// What a library says went wrong.
+/// The error of a library.
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why there is no tokenizer, or it cannot count.
+/// Why a tokenizer cannot be loaded or used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// The file cannot be read.
@@ -14,7 +14,7 @@ pub enum TokenizerError {
         /// Why.
         source: io::Error,
     },
-    /// The file describes no tokenizer.
+    /// The file is not a tokenizer.
     #[error("tokenizer {id}: not a tokenizer.json of Hugging Face's")]
     Parse {
         /// The file, or the hub's id.
@@ -22,7 +22,7 @@ pub enum TokenizerError {
         /// What is wrong with it.
         source: Cause,
     },
-    /// The vocabulary cannot express a text.
+    /// The vocabulary cannot encode a text.
     #[error("tokenizer {id} cannot encode a text")]
     Encode {
         /// The tokenizer.
@@ -30,7 +30,7 @@ pub enum TokenizerError {
         /// Why not.
         source: Cause,
     },
-    /// The name is of no known form.
+    /// The name has no known form.
     #[error(
         "tokenizer {id:?} is no file here; expected a tokenizer.json or a directory with one, an id such as \
          meta-llama/Llama-3.1-8B, or a model or vocabulary of OpenAI's such as gpt-4o or o200k_base"
@@ -39,17 +39,17 @@ pub enum TokenizerError {
         /// What was given.
         id: String,
     },
-    /// Not in the cache, and downloads are switched off.
+    /// The tokenizer is not in the cache, and downloads are switched off.
     #[error(
         "tokenizer {id} is not in the cache ({cache}) and HF_HUB_OFFLINE is set; download it elsewhere and name its file"
     )]
     Offline {
         /// The hub's id.
         id: String,
-        /// Where it was looked for.
+        /// The cache directory.
         cache: String,
     },
-    /// The hub cannot be reached, or the answer was cut.
+    /// The hub cannot be reached, or its answer is incomplete.
     #[error(
         "tokenizer {id} is not in the cache, and {url} could not be downloaded; without a network, download it elsewhere \
          and name its file"
@@ -62,7 +62,7 @@ pub enum TokenizerError {
         /// Why.
         source: Cause,
     },
-    /// The hub answered with something else.
+    /// The hub answered with an error.
     #[error("tokenizer {id}: {url} answered {status}; {advice}")]
     Status {
         /// The hub's id.
@@ -71,7 +71,7 @@ pub enum TokenizerError {
         url: String,
         /// The status.
         status: u16,
-        /// What it means here.
+        /// What the user can do.
         advice: &'static str,
     },
 }

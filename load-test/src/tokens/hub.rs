@@ -33,7 +33,7 @@ impl Hub {
         let cache = set("HF_HUB_CACHE")
             .or_else(|| set("HUGGINGFACE_HUB_CACHE"))
             .map(PathBuf::from);
-        // A login that is not there, or not ours to read, is none: public tokenizers need no token.
+        // A missing or unreadable login is ignored, because public tokenizers need no token.
         let login = || fs::read_to_string(home.as_ref()?.join("token")).ok();
         let token = set("HF_TOKEN")
             .or_else(login)
@@ -47,11 +47,11 @@ impl Hub {
         }
     }
 
-    /// The tokenizer of the model `id` (`organisation/name`, or a name alone): the cache's, else downloaded into it.
+    /// The tokenizer of the model `id` (`organisation/name`, or a name alone), from the cache or downloaded into it.
     ///
     /// # Errors
     ///
-    /// Where it is neither there nor to be had, or is no tokenizer.
+    /// Where it is not in the cache and cannot be downloaded, or is not a tokenizer.
     pub fn tokenizer(&self, id: &str) -> Result<Tokenizer, TokenizerError> {
         if let Some(file) = self.cached(id) {
             let json = fs::read(&file).map_err(|source| TokenizerError::Read { path: file, source })?;
@@ -83,7 +83,7 @@ impl Hub {
         file.is_file().then_some(file)
     }
 
-    /// The layout is Hugging Face's, so that its own tools find the file too.
+    /// Stores the file in the cache, in Hugging Face's layout, so that its own tools find it too.
     fn keep(&self, id: &str, downloaded: &download::Downloaded) -> io::Result<()> {
         let (Some(repository), Some(commit)) = (self.repository(id), &downloaded.commit) else {
             return Err(io::Error::other(
@@ -104,7 +104,7 @@ impl Hub {
     }
 }
 
-/// Written beside and renamed: several runs may start at once, and none may read half a file.
+/// Writes a temporary file and renames it, because several runs may start at once and none may read an incomplete file.
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(directory)?;
@@ -114,13 +114,13 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the hub could have a repository of this name: one or two parts of letters, digits, `-`, `_` and `.`.
+/// Whether this is a valid id of the hub: one or two names of letters, digits, `-`, `_` and `.`, separated by a slash.
 pub(super) fn is_hub_id(id: &str) -> bool {
-    let is_part = |part: &str| {
+    let is_name = |name: &str| {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        !part.is_empty() && part.len() <= 96 && !part.starts_with('.') && part.chars().all(is_allowed)
+        !name.is_empty() && name.len() <= 96 && !name.starts_with('.') && name.chars().all(is_allowed)
     };
-    id.split('/').count() <= 2 && id.split('/').all(is_part)
+    id.split('/').count() <= 2 && id.split('/').all(is_name)
 }
 
 impl std::fmt::Debug for Hub {

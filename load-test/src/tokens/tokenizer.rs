@@ -7,7 +7,7 @@ use tiktoken_rs::{CoreBPE, tokenizer::Tokenizer as Encoding};
 
 use super::TokenizerError;
 
-/// Where a tokenizer is described in a repository of the hub's and in a model's directory.
+/// The file that describes a tokenizer, in repositories of the hub and in models' directories.
 pub(super) const FILE_NAME: &str = "tokenizer.json";
 
 /// OpenAI's vocabularies by their own names.
@@ -21,7 +21,7 @@ const ENCODINGS: [(&str, Encoding); 7] = [
     ("gpt2", Encoding::Gpt2),
 ];
 
-/// A model's vocabulary and how it cuts texts into it. Threads may share it.
+/// A model's vocabulary and how texts are split into its tokens. Threads may share it.
 pub struct Tokenizer {
     vocabulary: Vocabulary,
     description: TokenizerDescription,
@@ -32,21 +32,21 @@ enum Vocabulary {
     OpenAi(&'static CoreBPE),
 }
 
-/// Which tokenizer counted, for the report.
+/// Describes a tokenizer, for the report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TokenizerDescription {
     /// The file, the hub's id or the vocabulary's name.
     pub id: String,
-    /// What describes it.
+    /// The format of its description.
     pub kind: TokenizerKind,
     /// Where it came from.
     pub source: TokenizerSource,
-    /// What a reader of the figures has to know about it, such as why it is not the model's own.
+    /// A note for readers of the figures, such as why it is not the model's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// What describes a tokenizer.
+/// The format of a tokenizer's description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenizerKind {
@@ -68,16 +68,16 @@ pub enum TokenizerSource {
     HubDownload,
     /// Part of the executable.
     Bundled,
-    /// Part of the executable, and *not* the model's own: nothing better was found.
+    /// Part of the executable, and *not* the model's own tokenizer.
     Default,
 }
 
 impl Tokenizer {
-    /// What a `tokenizer.json`, or the one in a model's directory, describes.
+    /// Reads a `tokenizer.json`, or the one in a model's directory.
     ///
     /// # Errors
     ///
-    /// Where it cannot be read, or describes no tokenizer.
+    /// Where it cannot be read, or is not a tokenizer.
     pub fn from_file(path: &Path) -> Result<Self, TokenizerError> {
         let file = if path.is_dir() {
             path.join(FILE_NAME)
@@ -91,14 +91,14 @@ impl Tokenizer {
         Self::from_json(&json, file.display().to_string(), TokenizerSource::File)
     }
 
-    /// What the text of a `tokenizer.json` describes; `id` and `source` are for the report.
+    /// Parses the text of a `tokenizer.json`; `id` and `source` are for the report.
     ///
-    /// Its truncation, padding and post-processing are left out: the first would count long texts short, the second short
-    /// ones long, and the third adds the special tokens and moves the tokens' ends.
+    /// Truncation, padding and post-processing are removed: truncation would count too few tokens of long texts, padding too many of
+    /// short ones, and post-processing adds special tokens and moves the tokens' ends.
     ///
     /// # Errors
     ///
-    /// Where it describes no tokenizer.
+    /// Where it is not a tokenizer.
     pub fn from_json(json: &[u8], id: String, source: TokenizerSource) -> Result<Self, TokenizerError> {
         let parsed = tokenizers::Tokenizer::from_bytes(json).and_then(|mut tokenizer| {
             tokenizer.with_truncation(None)?;
@@ -153,7 +153,7 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// Where the vocabulary lacks a piece of the text and has no token for the unknown.
+    /// Where the vocabulary cannot encode a part of the text and has no token for unknown text.
     pub fn count(&self, text: &str) -> Result<u32, TokenizerError> {
         let tokens = match &self.vocabulary {
             Vocabulary::HuggingFace(tokenizer) => self.refused(tokenizer.encode_fast(text, false))?.len(),
@@ -177,8 +177,8 @@ impl Tokenizer {
         }
     }
 
-    /// Where in `text` (byte) each of its tokens ends, ascending. A token that ends within a character, as those of a
-    /// byte-level vocabulary may, is said to end behind it.
+    /// The position in `text` (bytes) where each of its tokens ends, ascending. For a token that ends within a character, as is
+    /// possible with byte-level vocabularies, it is the end of the character.
     ///
     /// # Errors
     ///
@@ -210,7 +210,7 @@ impl Tokenizer {
         }
     }
 
-    /// `encode` instead of `encode_ordinary`, which panics where the vocabulary's regular expression gives up.
+    /// Uses `encode`, because `encode_ordinary` panics where the vocabulary's regular expression fails.
     fn plain(&self, vocabulary: &CoreBPE, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let encoded = vocabulary.encode(text, &HashSet::new());
         self.refused(encoded.map_err(Into::into))

@@ -3,10 +3,10 @@ use ureq::http::StatusCode;
 /// Why a run was not logged, or not in full.
 #[derive(Debug, thiserror::Error)]
 pub enum TrackingError {
-    /// No answer, or one that was cut.
+    /// There was no answer, or an incomplete one.
     #[error("MLflow, {action}: no answer from {server}")]
     Transport {
-        /// What was asked.
+        /// The step that failed.
         action: &'static str,
         /// The server.
         server: String,
@@ -16,30 +16,30 @@ pub enum TrackingError {
     /// The server refused.
     #[error("MLflow, {action}: {server} answers {status}: {message}")]
     Refused {
-        /// What was asked.
+        /// The step that failed.
         action: &'static str,
         /// The server.
         server: String,
         /// The answer's status.
         status: StatusCode,
-        /// MLflow's word for what went wrong, such as `RESOURCE_DOES_NOT_EXIST`; `None` where the answer is not MLflow's.
+        /// MLflow's error code, such as `RESOURCE_DOES_NOT_EXIST`; `None` where the answer is not MLflow's.
         code: Option<String>,
-        /// What the server says.
+        /// The server's message.
         message: String,
     },
-    /// The answer is not what MLflow answers.
+    /// The answer is not MLflow's JSON.
     #[error(
         "MLflow, {action}: {server} answered something else than MLflow's JSON; is it a tracking server?"
     )]
     Answer {
-        /// What was asked.
+        /// The step that failed.
         action: &'static str,
         /// The server.
         server: String,
         /// What is wrong with it.
         source: serde_json::Error,
     },
-    /// The experiment was deleted, and keeps its name until it is removed for good.
+    /// The experiment was deleted; MLflow keeps its name until it is removed permanently.
     #[error(
         "MLflow: the experiment {name:?} is deleted; restore it (mlflow experiments restore --experiment-id {id}) or choose \
          another --ml-repo"
@@ -53,7 +53,7 @@ pub enum TrackingError {
 }
 
 impl TrackingError {
-    /// MLflow's word for what went wrong, where it gave one.
+    /// MLflow's error code, where the answer has one.
     pub(super) fn code(&self) -> Option<&str> {
         match self {
             Self::Refused { code, .. } => code.as_deref(),

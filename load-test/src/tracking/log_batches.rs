@@ -1,4 +1,4 @@
-//! What is logged, in requests of the size that MLflow takes.
+//! Parameters, metrics and tags in requests of a size that MLflow accepts.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::{tracked_run::TrackedRun, unique_names::UniqueNames};
 
-/// Parameters of one request.
+/// Most parameters of one request.
 const MOST_PARAMS: usize = 100;
-/// Metrics of one request. Metrics, parameters and tags together may not be more either.
+/// Most metrics of one request; also the most metrics, parameters and tags together.
 const MOST_METRICS: usize = 1000;
 /// The longest value of a parameter, characters (6 000 since MLflow 2.8).
 const LONGEST_PARAM: usize = 6000;
@@ -38,7 +38,7 @@ pub(super) struct Metric {
     pub(super) step: i64,
 }
 
-/// Parameters first: where the rest fails, they say what the run was.
+/// Parameters first, so that they are logged even if the rest fails.
 pub(super) fn batches(tracked: &TrackedRun) -> Vec<LogBatch> {
     let params = pairs(&tracked.params, LONGEST_PARAM);
     let params = params.chunks(MOST_PARAMS).map(|params| LogBatch {
@@ -53,7 +53,7 @@ pub(super) fn batches(tracked: &TrackedRun) -> Vec<LogBatch> {
     params.chain(metrics).collect()
 }
 
-/// The run's name is among them: servers before MLflow 1.30 know it by the tag alone.
+/// The tags, including the run's name: servers before MLflow 1.30 read it from the tag only.
 pub(super) fn tags(tracked: &TrackedRun) -> Vec<KeyValue> {
     let mut tags = tracked.tags.clone();
     let name = tracked.run_name.clone();
@@ -72,7 +72,7 @@ fn pairs(pairs: &BTreeMap<String, String>, longest: usize) -> Vec<KeyValue> {
         .collect()
 }
 
-/// JSON has no infinity and no NaN, and neither is a figure.
+/// Infinity and NaN are left out, because JSON does not have them.
 fn metrics(tracked: &TrackedRun) -> Vec<Metric> {
     let mut names = UniqueNames::default();
     tracked
@@ -88,7 +88,7 @@ fn metrics(tracked: &TrackedRun) -> Vec<Metric> {
         .collect()
 }
 
-/// What is cut says so.
+/// Truncates a text; the last character of a truncated text is an ellipsis.
 fn cut(value: &str, longest: usize) -> String {
     if value.chars().count() <= longest {
         return value.to_owned();

@@ -1,4 +1,4 @@
-//! MLflow's REST API, version 2.0, as far as runs are logged by it:
+//! The part of MLflow's REST API, version 2.0, that is needed to log a run:
 //! <https://mlflow.org/docs/latest/rest-api.html>.
 
 use std::time::Duration;
@@ -21,14 +21,14 @@ use super::{
 };
 use crate::http;
 
-/// Of a whole request. A server whose database is busy takes seconds for a batch.
+/// Time limit of a request. A server whose database is busy needs seconds for a batch.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest answer that is read; those expected have a few kilobytes.
+/// At most this much of an answer is read; expected answers have a few kilobytes.
 const LONGEST_ANSWER: u64 = 1 << 20;
-/// Of an answer that is not MLflow's, so much is told.
+/// Length of the excerpt of an answer that is not MLflow's.
 const EXCERPT_CHARS: usize = 300;
 
-/// Who asks.
+/// How the client authenticates.
 #[derive(Clone)]
 pub(super) enum Credentials {
     None,
@@ -59,11 +59,11 @@ impl Experiment {
 #[derive(Deserialize)]
 pub(super) struct RunInfo {
     pub(super) run_id: String,
-    /// Where its files go.
+    /// Where its files are stored.
     pub(super) artifact_uri: String,
 }
 
-/// What a run is made with. Times are in milliseconds since 1970.
+/// A run to be created. Times are in milliseconds since 1970.
 pub(super) struct NewRun<'a> {
     pub(super) experiment_id: &'a str,
     pub(super) name: Option<&'a str>,
@@ -139,7 +139,7 @@ impl MlflowApi {
         Ok(())
     }
 
-    /// Stores a file at `path`, which counts from the root of the server's artifacts.
+    /// Stores a file at `path`, relative to the root of the server's artifacts.
     pub(super) fn upload<'a>(
         &self,
         path: impl IntoIterator<Item = &'a str>,
@@ -180,7 +180,7 @@ impl MlflowApi {
         })
     }
 
-    /// The body of an answer that accepts; any other is an error with what the server says.
+    /// The body of a successful answer; other answers are errors with the server's message.
     fn send(
         &self,
         action: &'static str,
@@ -242,14 +242,14 @@ impl MlflowApi {
     }
 }
 
-/// Both kinds of base have a path: only http and https come here.
+/// Appends segments to the URL's path; the URL is http or https, so it has one.
 fn extend<'a>(url: &mut Url, path: impl IntoIterator<Item = &'a str>) {
     if let Ok(mut segments) = url.path_segments_mut() {
         segments.pop_if_empty().extend(path);
     }
 }
 
-/// MLflow's code and message, or what can be said of an answer that is not MLflow's.
+/// MLflow's error code and message, or a message made of an answer that is not MLflow's.
 fn refusal(status: StatusCode, location: Option<&str>, body: &[u8]) -> (Option<String>, String) {
     #[derive(Deserialize)]
     struct Refusal {

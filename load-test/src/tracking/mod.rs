@@ -4,11 +4,11 @@
 //! report ─► TrackedRun ─► TrackingServer::log ─► experiment, run, tags, parameters, metrics, report.json and report.html
 //! ```
 //!
-//! What MLflow calls an experiment is what TrueFoundry's fork of LLMPerf calls a repository (`--ml-repo`). It is made where
-//! there is none of that name.
+//! MLflow's experiment is what TrueFoundry's fork of LLMPerf calls a repository (`--ml-repo`). It is created where none has the
+//! name.
 //!
-//! A run is logged when it is over, so nothing here can disturb it, and what cannot be logged is an error for the
-//! caller to tell: the run's own files do not depend on it.
+//! A run is logged when it is over, so logging cannot disturb it. A failure is returned to the caller; the run's own files do not
+//! depend on it.
 
 mod error;
 mod log_batches;

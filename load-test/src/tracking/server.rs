@@ -1,4 +1,4 @@
-//! The tracking server: where it is, who asks, and what is done to log a run.
+//! The tracking server: its address and credentials, and the steps to log a run.
 
 use std::fmt;
 
@@ -12,9 +12,7 @@ use super::{
     tracked_run::TrackedRun,
 };
 
-/// MLflow's word for "there is none".
 const RESOURCE_DOES_NOT_EXIST: &str = "RESOURCE_DOES_NOT_EXIST";
-/// MLflow's word for "there is one".
 const RESOURCE_ALREADY_EXISTS: &str = "RESOURCE_ALREADY_EXISTS";
 
 const URI: &str = "MLFLOW_TRACKING_URI";
@@ -33,31 +31,31 @@ pub struct TrackingServer {
 /// A file that belongs to a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
-    /// Its name there, without directories.
+    /// Its name, without directories.
     pub name: String,
     /// Its content.
     pub content: Vec<u8>,
 }
 
-/// A run that was logged.
+/// A run in MLflow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedRun {
     /// The experiment's id.
     pub experiment_id: String,
     /// The run's id.
     pub run_id: String,
-    /// Its page.
+    /// The URL of its page.
     pub page: String,
-    /// What became of its files.
+    /// Whether its files were uploaded.
     pub artifacts: ArtifactUpload,
 }
 
-/// What became of a run's files.
+/// Whether a run's files were uploaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArtifactUpload {
-    /// All are with the run.
+    /// All were uploaded.
     All,
-    /// None is: the server does not take files, but expects its clients to write them to this place.
+    /// None were uploaded: the server expects its clients to write files to this place themselves.
     NotProxied {
         /// Where its artifacts are, such as an S3 bucket.
         artifact_uri: String,
@@ -65,7 +63,7 @@ pub enum ArtifactUpload {
 }
 
 impl TrackingServer {
-    /// From MLflow's own variables, which `var` looks up: `MLFLOW_TRACKING_URI` (`http` or `https`), and
+    /// From MLflow's own environment variables, which `var` looks up: `MLFLOW_TRACKING_URI` (`http` or `https`), and
     /// `MLFLOW_TRACKING_USERNAME` with `MLFLOW_TRACKING_PASSWORD`, else `MLFLOW_TRACKING_TOKEN`. A login in the address counts
     /// as those two.
     ///
@@ -98,12 +96,12 @@ impl TrackingServer {
         Ok(Self { address, credentials })
     }
 
-    /// Logs a run with its files. Blocks for as long as the server takes, a minute a request at most.
+    /// Logs a run with its files. Blocks, for at most a minute per request.
     ///
     /// # Errors
     ///
-    /// Where the server cannot be reached, refuses or is no tracking server, or the experiment was deleted. A run that was
-    /// begun there by then is ended as `FAILED` if that can be done.
+    /// Where the server cannot be reached, refuses or is not a tracking server, or the experiment was deleted. A run that was already
+    /// created is ended as `FAILED` if possible.
     pub fn log(&self, tracked: &TrackedRun, artifacts: &[Artifact]) -> Result<LoggedRun, TrackingError> {
         let api = MlflowApi::new(self.address.clone(), self.credentials.clone());
         let experiment_id = experiment(&api, &tracked.experiment)?;
@@ -114,7 +112,7 @@ impl TrackingServer {
             tags: &tags(tracked),
         })?;
         let end_time = tracked.ended_at.timestamp_millis();
-        match fill(&api, &run, tracked, artifacts) {
+        match log_contents(&api, &run, tracked, artifacts) {
             Ok(artifacts) => {
                 let status = if tracked.ok { "FINISHED" } else { "FAILED" };
                 api.end_run(&run.run_id, status, end_time)?;
@@ -126,7 +124,7 @@ impl TrackingServer {
                 })
             }
             Err(error) => {
-                // The first error is the one to tell; this one most likely has the same cause.
+                // The first error is returned; this one most likely has the same cause.
                 drop(api.end_run(&run.run_id, "FAILED", end_time));
                 Err(error)
             }
@@ -148,7 +146,7 @@ impl fmt::Debug for TrackingServer {
     }
 }
 
-/// Messages do not repeat it: it may hold a password.
+/// Parses the address. Error messages do not contain it, because it may contain a password.
 fn address(uri: &str) -> Result<Url, Invalid> {
     let refuse = |found: String| Invalid::new(URI, found, AN_ADDRESS);
     let mut address = Url::parse(uri).map_err(|error| refuse(format!("no URL ({error})")))?;
@@ -160,7 +158,7 @@ fn address(uri: &str) -> Result<Url, Invalid> {
     Ok(address)
 }
 
-/// Takes the login out of the address, so that no message repeats it.
+/// Removes the login from the address, so that no message contains it.
 fn login_of(address: &mut Url) -> Option<Credentials> {
     let decoded = |text: &str| {
         percent_encoding::percent_decode_str(text)
@@ -177,11 +175,11 @@ fn login_of(address: &mut Url) -> Option<Credentials> {
     login
 }
 
-/// The id of the experiment of this name, which is made where there is none.
+/// The id of the experiment of this name, which is created where it is missing.
 fn experiment(api: &MlflowApi, name: &str) -> Result<String, TrackingError> {
     let found = match api.experiment(name) {
         Err(error) if error.code() == Some(RESOURCE_DOES_NOT_EXIST) => match api.create_experiment(name) {
-            // Another run made it in between.
+            // Another run has created it meanwhile.
             Err(error) if error.code() == Some(RESOURCE_ALREADY_EXISTS) => api.experiment(name)?,
             made => return made,
         },
@@ -196,7 +194,7 @@ fn experiment(api: &MlflowApi, name: &str) -> Result<String, TrackingError> {
     Ok(found.experiment_id)
 }
 
-fn fill(
+fn log_contents(
     api: &MlflowApi,
     run: &RunInfo,
     tracked: &TrackedRun,

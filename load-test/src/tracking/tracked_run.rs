@@ -1,4 +1,4 @@
-//! What is logged of a run.
+//! The parameters, metrics and tags of a run for MLflow.
 
 use std::collections::BTreeMap;
 
@@ -10,32 +10,32 @@ use crate::{json_paths::flatten, report::Report, verdict::Verdict};
 /// The sections of a report that are logged as parameters. Numbers in other sections are logged as metrics.
 const PARAMETER_SECTIONS: [&str; 4] = ["schema_version", "model", "workload", "client"];
 
-/// A run as MLflow knows it.
+/// A run in MLflow's terms.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrackedRun {
     /// The experiment that it belongs to.
     pub experiment: String,
     /// Its name there; `None` lets the server choose one.
     pub run_name: Option<String>,
-    /// What it can be found by beside its parameters.
+    /// Its tags.
     pub tags: BTreeMap<String, String>,
-    /// What was asked.
+    /// Its parameters.
     pub params: BTreeMap<String, String>,
-    /// What came out, in the units that the names say.
+    /// Its metrics, in the units that the names say.
     pub metrics: BTreeMap<String, f64>,
     /// When it began.
     pub started_at: DateTime<Utc>,
-    /// When it was over.
+    /// When it ended.
     pub ended_at: DateTime<Utc>,
-    /// Whether it counts: `FINISHED`, else `FAILED`.
+    /// Whether it is `FINISHED`; otherwise it is `FAILED`.
     pub ok: bool,
 }
 
 impl TrackedRun {
-    /// The run that `report` is of, and that ended at `ended_at`.
+    /// The run of `report`, which ended at `ended_at`.
     ///
-    /// UniqueNames are paths in `report.json`: `workload.load.concurrency` is a parameter, `ttft_s.p50` a metric. What is null
-    /// there is missing here. The bounds of an interval are `ttft_s.ci95_p50.low` and `.high`.
+    /// Names are paths in `report.json`: `workload.load.concurrency` is a parameter, `ttft_s.p50` a metric. Values
+    /// that are null are left out. The bounds of an interval are `ttft_s.ci95_p50.low` and `.high`.
     ///
     /// A run is `FINISHED` where its figures are valid and it was not interrupted.
     ///

@@ -1,28 +1,28 @@
-//! UniqueNames that MLflow takes.
+//! Names that MLflow accepts, each given only once.
 
 use std::collections::HashSet;
 
 /// The longest name of a parameter, a metric or a tag, characters.
 const LONGEST: usize = 250;
 
-/// Gives names that are allowed, each once.
+/// Makes allowed names and returns each only once.
 #[derive(Default)]
 pub(super) struct UniqueNames {
     given: HashSet<String>,
 }
 
 impl UniqueNames {
-    /// `name`, with `_` for what MLflow refuses and cut to its limit. Where that makes two names one, the second gets a
-    /// number: MLflow refuses a parameter that has a value already.
+    /// `name` with `_` for characters that MLflow refuses, truncated to its limit. Where that makes two names equal, the second gets a
+    /// number, because MLflow refuses to set a parameter twice.
     ///
-    /// Slashes are allowed there, but not every path is; none is needed here.
+    /// MLflow allows slashes, but not every path, so they are replaced too.
     pub(super) fn allowed(&mut self, name: &str) -> String {
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ' ' | ':');
         let letters: Vec<char> = name
             .chars()
             .map(|c| if is_allowed(c) { c } else { '_' })
             .collect();
-        // A name of dots alone, or one that begins with two, is a way out of a directory.
+        // A name that begins with dots could be a path out of a directory.
         let is_path = letters.is_empty() || letters.starts_with(&['.']);
         let prefix = if is_path { "_" } else { "" };
         let whole = |suffix: &str| {

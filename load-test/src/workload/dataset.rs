@@ -17,7 +17,7 @@ use crate::{plan::Lengths, tokens::Tokenizer};
 
 const EXPECTED: &str = r#"{"prompt": "…"}, {"text": "…"}, {"messages": [{"role": "user", "content": "…"}]} or ShareGPT's {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}, where wanted with "max_tokens""#;
 
-/// Other fields are let pass: public data sets have ids and labels.
+/// Unknown fields are ignored: public data sets have ids and labels.
 #[derive(Debug, Deserialize)]
 struct Entry {
     prompt: Option<String>,
@@ -40,27 +40,27 @@ struct Turn {
     value: String,
 }
 
-/// What an entry asks.
+/// The prompt of an entry.
 #[derive(Debug)]
 struct DatasetPrompt {
     prompt: PromptText,
     answer: AnswerLength,
 }
 
-/// How long the answer may be.
+/// The length of the answer that is asked for.
 #[derive(Debug)]
 enum AnswerLength {
     Tokens(u32),
-    /// As long as this one, which was once given.
+    /// As many tokens as this recorded answer has.
     Like(String),
-    Unsaid,
+    Unspecified,
 }
 
 /// The first `most` prompts of a file, in its order: one JSON object a line, or one JSON array of such objects.
 ///
-/// Of a conversation the first human turn is asked, and the answer may have as many tokens as the one that followed; a
-/// conversation without those two is left out, and the notes say how many were. Where an entry says no length, one is drawn
-/// from `output_tokens`.
+/// Of a conversation, the first human turn is the prompt, and the answer may have as many tokens as the recorded one. A
+/// conversation without these two is left out; the notes say how many were. Where an entry has no length, one is drawn from
+/// `output_tokens`.
 pub(super) fn prompts(
     path: &Path,
     output_tokens: Lengths,
@@ -75,7 +75,7 @@ pub(super) fn prompts(
         let max_tokens = match answer {
             AnswerLength::Tokens(tokens) => *tokens,
             AnswerLength::Like(text) => tokenizer.count(text)?.max(1),
-            AnswerLength::Unsaid => output_tokens.draw(&mut stream(seed, Purpose::Prompt, index as u64)),
+            AnswerLength::Unspecified => output_tokens.draw(&mut stream(seed, Purpose::Prompt, index as u64)),
         };
         Ok::<_, WorkloadError>(PreparedRequest {
             prompt_tokens: prompt.tokens(tokenizer)?,
@@ -177,7 +177,7 @@ fn read_lines(file: impl BufRead, path: &Path, most: usize) -> Result<DatasetPro
 }
 
 impl Entry {
-    /// `None` for a conversation that asks nothing, or was not answered.
+    /// `None` for a conversation without a question or an answer.
     fn asked(self, path: &Path, place: FilePosition) -> Result<Option<DatasetPrompt>, WorkloadError> {
         let wrong = |found: String| WorkloadError::Row {
             path: path.to_owned(),
@@ -188,7 +188,7 @@ impl Entry {
         let answer = match (self.max_tokens, self.output_tokens) {
             (Some(0), _) | (_, Some(0)) => return Err(wrong("an answer of 0 tokens".to_owned())),
             (Some(tokens), _) | (None, Some(tokens)) => AnswerLength::Tokens(tokens),
-            (None, None) => AnswerLength::Unsaid,
+            (None, None) => AnswerLength::Unspecified,
         };
         let prompt = match (self.prompt, self.text, self.messages, self.conversations) {
             (Some(text), None, None, None) | (None, Some(text), None, None) => PromptText::Text(text),
@@ -248,7 +248,7 @@ fn first_exchange(turns: Vec<Turn>, answer: AnswerLength) -> Option<DatasetPromp
     Some(DatasetPrompt {
         prompt: PromptText::Text(asked),
         answer: match answer {
-            AnswerLength::Unsaid => AnswerLength::Like(answered.value),
+            AnswerLength::Unspecified => AnswerLength::Like(answered.value),
             said => said,
         },
     })

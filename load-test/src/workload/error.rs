@@ -5,14 +5,14 @@ use crate::tokens::TokenizerError;
 /// Why a workload cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkloadError {
-    /// A setting that no workload can have.
+    /// A setting is out of range.
     #[error("{name}: found {found}, expected {expected}")]
     Setting {
-        /// What it is called.
+        /// Its name.
         name: &'static str,
         /// Its value.
         found: String,
-        /// What it may be.
+        /// The allowed values.
         expected: &'static str,
     },
     /// The file cannot be read.
@@ -23,51 +23,51 @@ pub enum WorkloadError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The file has nothing that can be asked.
+    /// The file has no prompts.
     #[error("{path}: found {found}, expected {expected}", path = path.display())]
     Empty {
         /// The file.
         path: PathBuf,
-        /// What it has.
+        /// What the file contains.
         found: String,
-        /// What it should have.
+        /// What the file should contain.
         expected: &'static str,
     },
-    /// A line, or an entry of an array, that says something else than it should.
+    /// A line, or an entry of an array, is not valid.
     #[error("{path}, {place}: found {found}, expected {expected}", path = path.display())]
     Row {
         /// The file.
         path: PathBuf,
-        /// Where in it.
+        /// The position in the file.
         place: FilePosition,
-        /// What stands there.
+        /// What was found.
         found: String,
-        /// What should.
+        /// What was expected.
         expected: &'static str,
     },
-    /// A line, or the whole of a file, that is no JSON of the expected form.
+    /// A line, or the whole file, is not JSON of the expected form.
     #[error("{path}{line}: expected {expected}", path = path.display(), line = line.map_or(String::new(), |line| format!(", line {line}")))]
     Json {
         /// The file.
         path: PathBuf,
         /// The line, where the file has one JSON object a line.
         line: Option<usize>,
-        /// What should stand there.
+        /// What was expected.
         expected: &'static str,
-        /// What is wrong with what does; its lines count from `line`.
+        /// What is wrong; its lines count from `line`.
         source: serde_json::Error,
     },
-    /// A row of a CSV file with the wrong columns or no numbers in them.
+    /// A row of a CSV file has the wrong columns or values that are not numbers.
     #[error("{path}: expected {expected}", path = path.display())]
     Csv {
         /// The file.
         path: PathBuf,
-        /// What should stand there.
+        /// What was expected.
         expected: &'static str,
         /// Which row, and what is wrong with it.
         source: csv::Error,
     },
-    /// No text of sonnets has this length in this vocabulary.
+    /// No text with this number of tokens was found.
     #[error("tokenizer {tokenizer} encodes no text that was tried to exactly {tokens} tokens")]
     Length {
         /// The length.
@@ -75,12 +75,12 @@ pub enum WorkloadError {
         /// The tokenizer.
         tokenizer: String,
     },
-    /// A text cannot be counted.
+    /// The tokens of a text cannot be counted.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
 }
 
-/// Where in a file, from 1.
+/// A position in a file, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FilePosition {
     /// A line.

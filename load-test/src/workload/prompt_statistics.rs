@@ -1,18 +1,18 @@
-//! What the prompts of a run are like.
+//! Statistics of the prompts of a run.
 
 use serde::Serialize;
 
 use super::{PreparedRequest, WorkloadError, parallel};
 use crate::tokens::{Tokenizer, TokenizerDescription};
 
-/// Words beyond this (bytes) are none: scripts without spaces.
+/// Longest word, bytes; longer ones are of scripts without spaces.
 const LONGEST_WORD: usize = 32;
 
-/// What the prompts of a run are like, for the report: repeated prompts and shared prefixes are answered faster by servers
-/// that cache, so the figures have to be read with them.
+/// Statistics of the prompts of a run, for the report. Servers that cache answer repeated prompts and shared prefixes faster, so the
+/// figures have to be read with them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PromptStatistics {
-    /// Prompts made; a longer run repeats them in order.
+    /// Number of prompts; a longer run repeats them in order.
     pub prompts: usize,
     /// Different prompts over all prompts, 0 to 1.
     pub distinct_share: f64,
@@ -22,11 +22,11 @@ pub struct PromptStatistics {
     pub shared_prefix_share: f64,
     /// Lengths of the prompts.
     pub prompt_tokens: TokenRange,
-    /// Lengths asked for of the answers, over the requests that say one.
+    /// Lengths of answers that are asked for, of the requests with such a length.
     pub max_tokens: Option<TokenRange>,
-    /// What counted.
+    /// The tokenizer that counted.
     pub tokenizer: TokenizerDescription,
-    /// What else a reader of the figures has to know.
+    /// Further notes for readers of the figures.
     pub notes: Vec<String>,
 }
 
@@ -97,7 +97,7 @@ fn shared_tokens(sorted: &[(String, u32)], tokenizer: &Tokenizer) -> Result<u64,
     let pairs = sorted
         .windows(2)
         .map(|pair| (pair[0].0.as_str(), common_prefix(&pair[0].0, &pair[1].0)));
-    // Neighbours in a row that share equally much share the same: it is counted once.
+    // Consecutive pairs whose common prefixes have the same length share the same prefix, so it is counted once.
     let mut runs: Vec<(&str, u64)> = Vec::new();
     for (text, length) in pairs {
         match runs.last_mut() {
@@ -112,7 +112,8 @@ fn shared_tokens(sorted: &[(String, u32)], tokenizer: &Tokenizer) -> Result<u64,
     Ok(counted.into_iter().sum())
 }
 
-/// Bytes, on a character's boundary and, where one is near, on a word's: a token that goes on otherwise is another token.
+/// Length in bytes, at a character boundary and, where one is near, at a word boundary, because a word that continues differently
+/// is a different token.
 fn common_prefix(one: &str, other: &str) -> usize {
     let same = one
         .bytes()

@@ -4,7 +4,7 @@ use rand_distr::{Distribution, StandardNormal};
 use super::WorkloadError;
 use crate::plan::Lengths;
 
-/// Longer prompts and answers than any model takes: what exceeds it is a slip.
+/// Longer than any model accepts; a larger mean is a mistake.
 const LONGEST: f64 = 1e7;
 
 /// What a random stream is for.
@@ -18,11 +18,11 @@ pub(super) enum Purpose {
     Block = 3,
 }
 
-/// A stream that depends on nothing but the run's seed and what it is for.
+/// A random stream that depends on the run's seed, its purpose and its index only.
 pub(super) fn stream(seed: u64, purpose: Purpose, index: u64) -> ChaCha12Rng {
     let mut key = [0; 32];
-    for (part, value) in key.chunks_exact_mut(8).zip([seed, purpose as u64, index]) {
-        part.copy_from_slice(&value.to_le_bytes());
+    for (bytes, value) in key.chunks_exact_mut(8).zip([seed, purpose as u64, index]) {
+        bytes.copy_from_slice(&value.to_le_bytes());
     }
     ChaCha12Rng::from_seed(key)
 }
@@ -44,7 +44,7 @@ impl Lengths {
         }
     }
 
-    /// That some length can be drawn.
+    /// Checks that a length can be drawn.
     pub(super) fn check(self, name: &'static str) -> Result<(), WorkloadError> {
         let Self { mean, stddev } = self;
         if (1.0..=LONGEST).contains(&mean) && (0.0..=LONGEST).contains(&stddev) {

@@ -11,18 +11,18 @@ use crate::{plan::Lengths, tokens::Tokenizer};
 /// Lengths of prompts and answers, tokens.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PromptLengths {
-    /// Of prompts, all included.
+    /// Of prompts, including prefix and instruction.
     pub(super) input: Lengths,
     /// Of answers.
     pub(super) output: Lengths,
-    /// At the start of the prompts, the same for all.
+    /// Length of the prefix that all prompts share.
     pub(super) shared_prefix: u32,
 }
 
 /// Prompts 0 to `count - 1`: the shared prefix (where there is one), LLMPerf's instruction, lines of sonnets.
 ///
-/// A prompt has as many tokens as were drawn, but at least those of prefix and instruction: LLMPerf draws again until they
-/// fit, which lengthens the mean unseen; here the notes say how many prompts were lifted.
+/// A prompt has as many tokens as were drawn, but at least those of prefix and instruction. LLMPerf draws again until they fit,
+/// which increases the mean silently; here the notes say how many prompts were lengthened.
 pub(super) fn prompts(
     lengths: PromptLengths,
     count: usize,

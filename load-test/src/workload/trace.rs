@@ -1,4 +1,4 @@
-//! RecordedRun traffic: times and lengths from Mooncake's and Azure's public traces. Their texts were never published; ours are
+//! Recorded traffic: times and lengths from Mooncake's and Azure's public traces. Their texts were never published; ours are
 //! made of sonnets, so that lengths, and with Mooncake's the shared prefixes, are those of the recording.
 
 use std::{
@@ -26,7 +26,7 @@ const BLOCK: u32 = 512;
 /// A recorded request.
 #[derive(Debug, PartialEq)]
 struct Row {
-    /// Since some moment that all rows of a file have in common.
+    /// Time since an origin that all rows of a file share.
     at: TimeDelta,
     input_tokens: u32,
     output_tokens: u32,
@@ -36,7 +36,7 @@ struct Row {
 
 /// The requests of a trace in the order of their times, no more than `most`, and none later than `end` after the first.
 ///
-/// The same hash id of Mooncake's gives the same block of 512 tokens of text. Lengths of 0 become 1, and the notes say how
+/// Equal hash ids of Mooncake give equal blocks of 512 tokens of text. Lengths of 0 become 1, and the notes say how
 /// many did.
 pub(super) fn prompts(
     path: &Path,
@@ -84,7 +84,7 @@ pub(super) fn prompts(
     })
 }
 
-/// Sorted, with their times since the first.
+/// The rows in the order of their times, and their times since the first.
 fn within(mut rows: Vec<Row>, end: Duration, most: usize) -> (Vec<Duration>, Vec<Row>) {
     rows.sort_by_key(|row| row.at);
     let first = rows.first().map_or(TimeDelta::zero(), |row| row.at);
@@ -96,7 +96,7 @@ fn within(mut rows: Vec<Row>, end: Duration, most: usize) -> (Vec<Duration>, Vec
     (offsets, rows)
 }
 
-/// Every block begins on a line of its own, so that it is encoded alike behind whatever block.
+/// Every block begins on a line of its own, so that its encoding does not depend on the block before it.
 fn blocks(
     rows: &[Row],
     verse: &SonnetText<'_>,

@@ -16,10 +16,10 @@ use crate::{
 /// `report.json`, in a results directory.
 const REPORT_FILE: &str = "report.json";
 
-/// Says what the second run does better or worse than the first.
+/// Prints what the second run does better or worse than the first.
 ///
 /// # Errors
-/// Something is worse: exit status 1, for a gate. Reports that cannot be read or compared: 2.
+/// Where something is worse (exit status 1, for use as a gate), or reports cannot be read or compared (2).
 pub(crate) fn run(options: &Compare) -> anyhow::Result<()> {
     let (a, b) = (report(&options.a)?, report(&options.b)?);
     let settings = Options {
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Compare) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A report, or the report of a results directory.
+/// Reads a report, or the report of a results directory.
 fn report(path: &Path) -> Result<Report, UsageError> {
     let path: PathBuf = if path.is_dir() {
         path.join(REPORT_FILE)

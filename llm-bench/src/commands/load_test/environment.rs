@@ -5,8 +5,8 @@ use shared_types::Secret;
 
 use crate::context::{Context, UsageError, WrongInput};
 
-/// What the environment says about APIs, tokenizers and tracking: variables of others, so none of them is mistaken for a
-/// misspelt one of ours.
+/// Environment variables of other programs: APIs, tokenizers and tracking. They are not checked against the variables of this
+/// program.
 pub(super) struct Environment(Variables);
 
 impl Environment {
@@ -25,7 +25,7 @@ impl Environment {
         self.get(name).map(Secret::new)
     }
 
-    /// Where requests go. LLMPerf's names; those of the newer client libraries where they are not set.
+    /// The server's endpoint, from LLMPerf's variables or, where they are not set, those of newer client libraries.
     pub(super) fn endpoint(&self, api: Api, without_stream_usage: bool) -> anyhow::Result<Endpoint> {
         let Provider {
             base_url,
@@ -57,7 +57,7 @@ impl Environment {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "these variables are others', and never change while the process runs"
+    reason = "variables of other programs, which do not change while the process runs"
 )]
 fn process_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()

@@ -20,10 +20,10 @@ use super::{
 };
 use crate::context::Context;
 
-/// Makes the report, writes what is to be written, says how it went.
+/// Makes the report, writes the result files, logs to MLflow and prints the summary.
 ///
 /// # Errors
-/// What could not be written or published, and figures that are not valid: the exit status is 1 then.
+/// Where something could not be written, published or logged, or the figures are not valid: the exit status is 1 then.
 pub(super) async fn conclude(
     options: &LoadTest,
     context: &Context,
@@ -60,7 +60,7 @@ pub(super) fn show(report: &Report, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Figures that are partly the client's are a failure, unless the user says otherwise; a run that is not complete always is.
+/// Fails for a run that is not complete, and for an invalid one unless the user allows it.
 pub(super) fn judged(report: &Report, allow_invalid: bool) -> anyhow::Result<()> {
     if let Some(problem) = report.problems.first() {
         bail!("the run is not complete: {problem}");
@@ -100,7 +100,7 @@ fn report_inputs<'a>(
     })
 }
 
-/// Says what was published; what was not is an error.
+/// Prints what was published; fails where something was not.
 fn report_publication(
     run_id: &str,
     publication: Option<anyhow::Result<PublishedTotals>>,
@@ -127,7 +127,7 @@ fn report_publication(
     }
 }
 
-/// The machine's name, or nothing where it has none that can be read.
+/// The machine's name; empty where it cannot be read.
 fn host() -> String {
     nix::unistd::gethostname()
         .ok()

@@ -13,16 +13,16 @@ use super::options::{ArrivalKind, LoadTest};
 
 /// LLMPerf's default of `--timeout`.
 const LLMPERF_TIMEOUT: Duration = Duration::from_secs(90);
-/// A trace ends by itself.
+/// Time limit of a trace, which ends by itself.
 const LONGEST_TRACE: Duration = Duration::from_secs(366 * 86_400);
 /// LLMPerf's default of `--max-num-completed-requests`.
 const LLMPERF_REQUESTS: u64 = 10;
-/// Of an open loop.
+/// Default of `--max-in-flight`.
 const MAX_IN_FLIGHT: NonZeroU32 = NonZeroU32::new(10_000).expect("not zero");
-/// Streams that start all at once measure the burst: by default they start so far apart.
+/// Default of the ramp, for each stream: streams that start at once would measure the burst.
 const RAMP_PER_STREAM: Duration = Duration::from_millis(1);
 
-/// The plan that the flags describe. `seed` and `client_cores` are used where the flags say none.
+/// The plan of these options. `seed` and `client_cores` are used where the options do not have them.
 pub(super) fn plan(options: &LoadTest, seed: u64, client_cores: NonZeroU32) -> Result<Plan, Invalid> {
     Ok(Plan {
         model: options.model.clone(),
@@ -167,14 +167,14 @@ fn metadata(raw: &str) -> Result<BTreeMap<String, String>, Invalid> {
 }
 
 fn pairs<'a>(flag: &str, raw: &'a str, expected: &str) -> Result<Vec<(&'a str, &'a str)>, Invalid> {
-    let pair = |part: &'a str| {
-        part.split_once('=')
+    let pair = |text: &'a str| {
+        text.split_once('=')
             .map(|(name, value)| (name.trim(), value.trim()))
             .filter(|(name, _)| !name.is_empty())
-            .ok_or_else(|| Invalid::new(flag, part, expected))
+            .ok_or_else(|| Invalid::new(flag, text, expected))
     };
     raw.split(',')
-        .filter(|part| !part.trim().is_empty())
+        .filter(|text| !text.trim().is_empty())
         .map(pair)
         .collect()
 }

@@ -25,18 +25,18 @@ use crate::{
     context::{Context, UsageError},
 };
 
-/// How long a destination may be away once the run is over.
+/// How long a destination may be unavailable once the run is over.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The task that publishes while the run goes on.
 type Following = JoinHandle<(LivePublisher, Result<(), PublishError>)>;
 
-/// A run's way into the pipeline.
+/// Publishes a run's values into the pipeline.
 pub(super) struct Publisher {
     origin: RunOrigin,
     plan: Plan,
     destination: Arc<dyn BatchDestination>,
-    /// What this process runs for it, where no service does.
+    /// The parts of the pipeline that run in this process; `None` where a service has them.
     assembly: Option<Assembly>,
     ended: CancellationToken,
     following: Option<Following>,
@@ -124,7 +124,8 @@ async fn publish_rest(
     Ok(end.finish(destination, records, PATIENCE).await?)
 }
 
-/// To a service at a URL, or to where DATABASE_URL and AMQP_URL say. Where everything is embedded, this process counts, too.
+/// A service at a URL, or the database and the broker of DATABASE_URL and AMQP_URL. With an embedded broker this process counts the
+/// batches, too.
 async fn destination(
     url: Option<&str>,
     context: &Context,
@@ -156,7 +157,7 @@ async fn destination(
     Ok((Arc::new(destination), Some(assembly)))
 }
 
-/// Waits until everything that was stored is on its way, then ends.
+/// Waits until everything that was stored is published, then disconnects.
 async fn disconnect(assembly: Assembly) -> anyhow::Result<()> {
     let storage = Arc::clone(&assembly.storage);
     let sent = tokio::time::timeout(PATIENCE, crate::commands::simulate::until_sent(storage.as_ref())).await;
@@ -164,7 +165,7 @@ async fn disconnect(assembly: Assembly) -> anyhow::Result<()> {
     sent.context("stored, but not all published: is the broker up? A service publishes the rest")?
 }
 
-/// `llm-bench publish`: what a run that was killed had measured and had not published.
+/// `llm-bench publish`: publishes the rest of a run that was killed.
 pub(crate) async fn resume_publishing(
     options: &crate::cli::Publish,
     context: &Context,

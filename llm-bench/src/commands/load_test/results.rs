@@ -137,7 +137,7 @@ fn llmperf_files(
     llmperf::files(&parameters, counted, |index| errors.of(index))
 }
 
-/// The warm-up's requests are in no figure.
+/// The requests without the warm-up, which is in no figure.
 fn counted<'a>(plan: &Plan, records: &'a [RequestRecord]) -> &'a [RequestRecord] {
     let warm = records.partition_point(|record| record.index < plan.warmup_requests);
     &records[warm..]

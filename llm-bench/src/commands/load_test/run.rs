@@ -19,7 +19,7 @@ use super::{
 };
 use crate::context::Context;
 
-/// What is left of a run.
+/// A run that has ended.
 pub(super) struct CompletedRun {
     pub(super) run_id: String,
     pub(super) measurements: RunMeasurements,
@@ -35,7 +35,7 @@ impl CompletedRun {
     }
 }
 
-/// Sends, records and counts.
+/// Carries out the run: sends requests, records them and counts tokens.
 pub(super) async fn carry_out(
     options: &LoadTest,
     context: &Context,
@@ -113,7 +113,7 @@ pub(super) async fn carry_out(
     })
 }
 
-/// Counts the tokens that no server counted, and those of the sample.
+/// Counts the tokens of the texts that were kept.
 async fn counted(mut recorded: RecordedRun, prepared: &PreparedRun) -> anyhow::Result<RecordedRun> {
     if prepared.plan.workload == Workload::Correctness {
         return Ok(recorded);
@@ -121,7 +121,7 @@ async fn counted(mut recorded: RecordedRun, prepared: &PreparedRun) -> anyhow::R
     let tokenizer = Arc::clone(&prepared.tokenizer);
     let threads = std::thread::available_parallelism()?;
     let counting = spawn_blocking(move || {
-        // A text that the vocabulary refuses stays uncounted: the report says how many are.
+        // A text that the vocabulary cannot encode is not counted; the report says how many are not.
         recorded.count_tokens(|text| tokenizer.count(text).ok(), threads);
         recorded
     });

@@ -14,7 +14,7 @@ use crate::context::UsageError;
 /// Files of the results directory that are uploaded with the run.
 const FILES: [&str; 2] = ["report.json", "report.html"];
 
-/// Where a run is to be logged, and under which names.
+/// The MLflow server and the names under which the run is logged.
 pub(super) struct Tracking {
     server: TrackingServer,
     experiment: String,

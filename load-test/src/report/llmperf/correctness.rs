@@ -8,16 +8,16 @@ use serde_json::{Map, Value, json};
 use super::{RESULTS_VERSION, Response, ResultFile, file_stem, json_file, object::Object};
 use crate::record::RequestRecord;
 
-/// What LLMPerf's correctness test was told on its command line.
+/// The command-line parameters of LLMPerf's correctness test.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CorrectnessParameters {
     /// The model.
     pub model: String,
-    /// Streams.
+    /// Number of streams.
     pub num_concurrent_requests: Option<u32>,
     /// The user's sampling parameters.
     pub sampling: Map<String, Value>,
-    /// The API, in LLMPerf's word for it (`openai`).
+    /// LLMPerf's name of the API (`openai`).
     pub llm_api: String,
     /// The user's labels.
     pub metadata: BTreeMap<String, String>,
@@ -25,20 +25,20 @@ pub struct CorrectnessParameters {
     pub timestamp_s: i64,
 }
 
-/// A number that was asked for, and what became of it.
+/// A number that was asked for, and the answer.
 #[derive(Debug, Clone, Copy)]
 pub struct CorrectnessAnswer<'a> {
     /// The request.
     pub record: &'a RequestRecord,
-    /// What went wrong with it.
+    /// Its error message.
     pub error: Option<&'a str>,
-    /// What was asked.
+    /// The prompt.
     pub prompt: &'a str,
-    /// The number that is right.
+    /// The correct number.
     pub expected: u32,
-    /// The answer; empty where none came.
+    /// The answer; empty where none was received.
     pub text: &'a str,
-    /// Whether the number was in it. Of no account where the request failed.
+    /// Whether the answer contains the number; ignored where the request failed.
     pub passed: bool,
 }
 

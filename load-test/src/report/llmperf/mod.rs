@@ -1,6 +1,6 @@
-//! LLMPerf's result files (`token_benchmark_ray.py`, `llm_correctness.py`), so that what reads them goes on working.
+//! LLMPerf's result files (`token_benchmark_ray.py`, `llm_correctness.py`), so that programs that read them go on working.
 //!
-//! Names, keys, order, indentation and the odd forms are LLMPerf's: the smallest and largest numbers of tokens are strings
+//! Names, keys, order, indentation and the unusual forms are LLMPerf's: the smallest and largest numbers of tokens are strings
 //! (its `json.dump(default=str)` does that to numpy's integers, and readers in typed languages rely on it), and the frequency
 //! of error codes is Python's `str(dict)`. Definitions are LLMPerf's too: `inter_token_latency_s` is the sum of all gaps, the
 //! time to the first token included, over the output tokens; a request lasts until its stream is closed. Summaries are over
@@ -33,7 +33,7 @@ use crate::{
 
 /// LLMPerf's version of the format.
 const RESULTS_VERSION: &str = "2023-08-31";
-/// What its clients report of a failure that has no HTTP status.
+/// The code of a failure without an HTTP status.
 const NO_STATUS: i32 = -1;
 
 /// A file for the results directory.
@@ -45,7 +45,7 @@ pub struct ResultFile {
     pub content: String,
 }
 
-/// What LLMPerf was told on its command line.
+/// LLMPerf's command-line parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameters {
     /// The model.
@@ -54,7 +54,7 @@ pub struct Parameters {
     pub input_tokens: Lengths,
     /// Lengths of answers.
     pub output_tokens: Lengths,
-    /// Streams; `None` (null) for an open loop, which LLMPerf has not.
+    /// Number of streams; `None` (null) for an open loop, which LLMPerf does not have.
     pub num_concurrent_requests: Option<u32>,
     /// Additional sampling parameters.
     pub sampling: Map<String, Value>,
@@ -109,8 +109,8 @@ fn lengths(tokens: impl Iterator<Item = Option<u32>>) -> Lengths {
     }
 }
 
-/// `{model}_{mean_in}_{mean_out}_summary.json` and `..._individual_responses.json` of these requests (the warm-up's left out
-/// by who calls); `message` knows what went wrong with a request.
+/// `{model}_{mean_in}_{mean_out}_summary.json` and `..._individual_responses.json` of these requests (without the
+/// warm-up); `message` returns the error message of a request.
 #[must_use]
 pub fn files<'m>(
     parameters: &Parameters,
@@ -175,8 +175,8 @@ fn span_s(records: &[RequestRecord]) -> Option<f64> {
     (span > 0.0).then_some(span)
 }
 
-/// An entry of the individual responses. Those with an error have what LLMPerf's client had before it gave up: no latency
-/// and no throughput; they count in no summary.
+/// An entry of the individual responses. Failed ones have the values of LLMPerf's client when it gives up: no latency and no
+/// throughput; they count in no summary.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Response {
     error_code: Option<i32>,
@@ -272,7 +272,7 @@ fn summary(name: &str, parameters: &Parameters, responses: &[Response], span_s: 
     object
 }
 
-/// Its command line takes integers; a fraction stays one.
+/// As an integer where it is one, like LLMPerf's command line; otherwise as a fraction.
 fn number(value: f64) -> Value {
     #[expect(clippy::cast_possible_truncation, reason = "checked by the comparison")]
     let integer = value as i64;

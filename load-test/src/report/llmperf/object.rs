@@ -1,4 +1,4 @@
-//! A JSON object with its keys in the order in which they were set, as a Python dictionary has them.
+//! A JSON object with its keys in the order in which they were set, like a Python dictionary.
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 pub(super) struct Object(Vec<(String, Value)>);
 
 impl Object {
-    /// Sets a key; one that is there keeps its place.
+    /// Sets a key; an existing key keeps its position.
     pub(super) fn set(&mut self, key: &str, value: impl Into<Value>) {
         let value = value.into();
         match self.0.iter_mut().find(|(known, _)| known == key) {
@@ -17,7 +17,7 @@ impl Object {
         }
     }
 
-    /// Sets `{prefix}_{key}` for every key, and the same for objects within; an empty object leaves nothing.
+    /// Sets `{prefix}_{key}` for every key, recursively for objects; an empty object adds nothing.
     pub(super) fn set_flattened(&mut self, prefix: &str, values: &Map<String, Value>) {
         for (key, value) in values {
             let key = format!("{prefix}_{key}");

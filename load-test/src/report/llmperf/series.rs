@@ -1,8 +1,8 @@
-//! What pandas says of a series of numbers.
+//! Statistics of a series of numbers as pandas computes them.
 
 use statistics::RunningStatistics;
 
-/// A series of finite numbers, those that are missing left out (`dropna`).
+/// A series of finite numbers without missing values (`dropna`).
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     sorted: Vec<f64>,
