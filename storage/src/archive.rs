@@ -25,7 +25,7 @@ pub struct BatchFilter {
     pub source: Option<Source>,
 }
 
-/// The place of a batch in the order "newest first": by timestamp, then id, both descending.
+/// The position of a batch in the order "newest first": by timestamp, then id, both descending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchCursor {
     /// The timestamp of the last batch of the page before.

@@ -4,11 +4,11 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The result of every port's methods.
 pub type Result<T> = std::result::Result<T, StorageError>;
 
-/// Why a step was not done.
+/// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The database cannot be reached, is shutting down, timed out, or gave up on a conflict with another session.
-    /// Whether the step was committed is unknown. The same call will succeed once the fault has healed.
+    /// Whether the operation was committed is unknown. The same call will succeed once the fault has healed.
     #[error("{operation}: the database is unavailable")]
     Unavailable {
         /// What was being done, such as `record batches`.

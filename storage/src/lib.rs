@@ -1,6 +1,6 @@
 //! What llm-bench asks of a database, as ports named by intent.
 //!
-//! Each port is a trait; each method is one atomic business step. No caller ever holds a transaction, sees a
+//! Each port is a trait; each method is one atomic operation. No caller ever holds a transaction, sees a
 //! connection or writes SQL. The backends are `storage-postgres` and `storage-sqlite`; what they have in common is
 //! `storage-sql`, and both pass the suite `storage-conformance`.
 //!
@@ -8,7 +8,7 @@
 //! conformance suite, then implement it in both backends.
 //!
 //! Every method may be called again after [`StorageError::Unavailable`], also when the first attempt was in fact
-//! committed: a lost reply to a commit cannot be told from a lost commit, so every step is idempotent or says how a
+//! committed: a lost reply to a commit cannot be told from a lost commit, so every operation is idempotent or says how a
 //! repetition shows.
 
 mod api_keys;

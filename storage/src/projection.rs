@@ -90,7 +90,7 @@ pub enum Period {
     Hour(Hour),
 }
 
-/// What statistics are kept by.
+/// Statistics are kept apart by LLM, metric and source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StatisticsKey {
     /// The LLM.
@@ -117,7 +117,7 @@ pub struct StatisticsRow {
 /// A point in the history of the statistics, opaque to callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision {
-    /// Grows with each rebuild; rows read under another generation are void.
+    /// Grows with each rebuild; rows that were read under another generation are to be discarded.
     pub generation: i64,
     /// The backend's own marker within the generation.
     pub position: i64,
@@ -161,11 +161,11 @@ pub struct HistoryFilter {
 /// What a rebuild did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RebuildReport {
-    /// The batches that were folded again: every batch in the ledger.
+    /// The batches that were folded: those in the ledger whose hours are kept.
     pub batches: u64,
-    /// The statistics rows that were written.
+    /// The statistics rows that these batches and the hours of pruned ones account for.
     pub rows: u64,
-    /// Rows whose content differed from what had been there before.
+    /// Rows that were written or deleted, because they were not what the batches say.
     pub changed: u64,
 }
 

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use crate::{Hour, Period, Result, StatisticsKey};
 
-/// The longest that a transaction that stores batches can last: more than the time limits of a backend's step.
+/// The longest that a transaction that stores batches can last: more than the time limits of a backend's operations.
 pub const SLOWEST_RECORD: Duration = Duration::from_secs(120);
 
 /// The longest wait before a batch that stays uncounted is requeued again.
@@ -29,7 +29,7 @@ pub struct Mismatch {
     pub period: Period,
 }
 
-/// One step of an audit.
+/// What one call of [`Reconciliation::audit`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
     /// The batches that were folded again.
@@ -38,7 +38,7 @@ pub struct Audit {
     pub rows: u64,
     /// The rows that differ, are missing, or should not be there.
     pub mismatches: Vec<Mismatch>,
-    /// The hour to go on from; `None` where this step reached the end, the all-time rows included.
+    /// The hour to go on from; `None` where this call reached the end, the all-time rows included.
     pub next: Option<Hour>,
 }
 
@@ -55,12 +55,12 @@ pub struct Pruned {
     pub held_back_hours: u64,
 }
 
-/// Heals and checks: what the broker lost is sent again, statistics are held against the stored batches, and what is
-/// older than the retention is forgotten. Any number of processes may call any of this at once.
+/// Batches that the broker lost are published again, statistics are compared with the stored batches, and batches
+/// that are older than the retention are deleted. Any number of processes may call any of this at once.
 #[async_trait]
 pub trait Reconciliation: Send + Sync {
-    /// Gives batches that were stored at least `grace` ago, are not in the ledger and have no outbox row, an outbox
-    /// row again, oldest first, at most `limit` of them. A batch that stays uncounted is requeued again only after
+    /// Queues batches again (gives them an outbox row) that were stored at least `grace` ago, are not in the ledger and
+    /// have no outbox row: oldest first, at most `limit` of them. A batch that stays uncounted is requeued again only after
     /// `grace`, then twice as long, and so on, up to a day: it may be a dead letter.
     ///
     /// The cost depends on what was stored since the last call, on what waits in the outbox, and on the number of

@@ -8,7 +8,6 @@ use shared_types::{
     Source, Unit, Values,
 };
 use statistics::RunningStatistics;
-
 use storage::{BoxError, Hour, Period, Result, Revision, StatisticsKey, StatisticsRow, Storage};
 use storage_sql::statistics_rows::{PartialStatistics, RowKey};
 

@@ -12,7 +12,9 @@ use storage_sql::{
     SqlError,
     columns::{known_metric, stored_identity},
     statistics_rows::{RowKey, RowState},
-    write_transaction::{Admission, Countable, Entered, Publication, StoredIdentity, WriteTransaction},
+    write_transaction::{
+        AdmissionRules, EnteredIntoLedger, LedgerCandidate, Publication, StoredIdentity, WriteTransaction,
+    },
 };
 use uuid::Uuid;
 
@@ -28,7 +30,7 @@ pub(crate) struct BatchTransaction<'c>(pub(crate) &'c mut PgConnection);
 
 #[async_trait]
 impl WriteTransaction for BatchTransaction<'_> {
-    async fn admission(&mut self) -> Result<Admission, SqlError> {
+    async fn admission_rules(&mut self) -> Result<AdmissionRules, SqlError> {
         let (retained_from, titles, units): (Option<DateTime<Utc>>, Vec<String>, Vec<String>) =
             sqlx::query_as(
                 "SELECT retained_from, ARRAY(SELECT title FROM metrics ORDER BY id),
@@ -38,7 +40,7 @@ impl WriteTransaction for BatchTransaction<'_> {
             .fetch_one(&mut *self.0)
             .await?;
         let metrics = titles.iter().zip(&units);
-        Ok(Admission {
+        Ok(AdmissionRules {
             metrics: metrics
                 .map(|(title, unit)| known_metric(title, unit))
                 .collect::<Result<_, _>>()?,
@@ -91,7 +93,7 @@ impl WriteTransaction for BatchTransaction<'_> {
         Ok(stored)
     }
 
-    async fn enter_ledger(&mut self, batches: &[Countable]) -> Result<Entered, SqlError> {
+    async fn enter_ledger(&mut self, batches: &[LedgerCandidate]) -> Result<EnteredIntoLedger, SqlError> {
         let (may_count, retained_from, new): (bool, Option<DateTime<Utc>>, Vec<Uuid>) = sqlx::query_as(
             "WITH counting AS MATERIALIZED (
                  SELECT pg_try_advisory_xact_lock_shared($3) AS may_count
@@ -116,7 +118,7 @@ impl WriteTransaction for BatchTransaction<'_> {
         if !may_count {
             return Err(StorageError::Rebuilding.into());
         }
-        Ok(Entered {
+        Ok(EnteredIntoLedger {
             new: new.into_iter().map(BatchId::from).collect(),
             retained_from: retention::hour(retained_from),
         })

@@ -9,9 +9,9 @@
 
 use sqlx::Row;
 use storage::{Hour, Revision, StatisticsChange};
+use storage_sql::{SqlError, columns::ALL_TIME};
 
 use crate::{PostgresStorage, projection};
-use storage_sql::{SqlError, columns::ALL_TIME};
 
 /// One row at least, with the position; NULLs where no statistics go with it.
 const CHANGES: &str = "

@@ -7,17 +7,17 @@ use sqlx::{
     postgres::{PgPool, PgPoolOptions},
 };
 use storage::{Result, StorageError};
+use storage_sql::SqlError;
 use tokio_retry::{
     RetryIf,
     strategy::{ExponentialBackoff, jitter},
 };
 
 use crate::PostgresSettings;
-use storage_sql::SqlError;
 
 /// Beyond this age, an idle connection may have died without anybody noticing.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
-/// How long a connection whose step is over may take to answer that it can be used again.
+/// How long a connection whose operation is over may take to answer that it can be used again.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest wait between two tries.
 const LONGEST_DELAY: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ impl PostgresStorage {
             .await
     }
 
-    /// The same for steps that take as long as there are data: rebuilds, audits and migrations.
+    /// Like `retrying`, for operations that take as long as there are data: rebuilds, audits and migrations.
     pub(crate) async fn retrying_without_deadline<T, A, F>(
         &self,
         operation: &'static str,
@@ -92,9 +92,9 @@ impl PostgresStorage {
 /// A server that answers nothing in time is unavailable.
 pub(crate) async fn in_time<T>(
     deadline: Duration,
-    step: impl Future<Output = std::result::Result<T, SqlError>>,
+    operation: impl Future<Output = std::result::Result<T, SqlError>>,
 ) -> std::result::Result<T, SqlError> {
-    tokio::time::timeout(deadline, Box::pin(step))
+    tokio::time::timeout(deadline, Box::pin(operation))
         .await
         .unwrap_or_else(|elapsed| Err(SqlError::Unavailable(elapsed.into())))
 }
@@ -113,7 +113,7 @@ fn pool_options(settings: &PostgresSettings) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(settings.max_connections)
         .acquire_timeout(settings.acquire_timeout)
-        // A round trip before every step, unless the connection was in use a moment ago.
+        // A round trip before every operation, unless the connection was in use a moment ago.
         .test_before_acquire(false)
         .before_acquire(|connection, meta| -> BoxFuture<'_, sqlx::Result<bool>> {
             Box::pin(async move {
@@ -123,7 +123,7 @@ fn pool_options(settings: &PostgresSettings) -> PgPoolOptions {
                 Ok(true)
             })
         })
-        // The pool asks as well, but without a time limit: a connection whose step was given up, because the server is
+        // The pool asks as well, but without a time limit: a connection whose operation was given up, because the server is
         // cut off, would keep its place in the pool until TCP gives up, after a quarter of an hour.
         .after_release(|connection, _| -> BoxFuture<'_, sqlx::Result<bool>> {
             Box::pin(async move {
@@ -147,7 +147,7 @@ async fn configure(
     // expensive that those without alternative would be compiled.
     sqlx::query(
         // A client that froze or was cut off in mid-transaction would keep its rows locked for as long as TCP believes
-        // in it, which is hours; no step pauses for longer than a statement may take.
+        // in it, which is hours; no operation pauses for longer than a statement may take.
         "SELECT set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false),
                 set_config('idle_in_transaction_session_timeout', $1, false),
                 set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false)",

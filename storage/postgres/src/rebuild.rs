@@ -120,9 +120,9 @@ impl RebuildTransaction for Recomputation<'_> {
     }
 
     async fn start_generation(&mut self) -> Result<(), SqlError> {
-        let step = sqlx::query("UPDATE statistics_generation SET generation = generation + 1");
+        let next = sqlx::query("UPDATE statistics_generation SET generation = generation + 1");
         in_time(self.deadline, async {
-            step.execute(&mut *self.connection).await?;
+            next.execute(&mut *self.connection).await?;
             Ok(())
         })
         .await

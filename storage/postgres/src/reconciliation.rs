@@ -4,13 +4,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use storage::{Audit, Hour, LONGEST_REQUEUE_DELAY, Pruned, Reconciliation, Requeued, Result, SLOWEST_RECORD};
+use storage_sql::SqlError;
 
 use crate::{
     PostgresStorage,
     connection::in_time,
     retention::{LONGEST_PRUNING, allow_long_statements},
 };
-use storage_sql::SqlError;
 
 #[async_trait]
 impl Reconciliation for PostgresStorage {
@@ -36,8 +36,8 @@ impl Reconciliation for PostgresStorage {
 
 impl PostgresStorage {
     async fn requeue_once(&self, grace: Duration, limit: u32) -> std::result::Result<Requeued, SqlError> {
-        let step = self.settings.longest_operation();
-        let (mut transaction, mark) = in_time(step, async {
+        let usual = self.settings.longest_operation();
+        let (mut transaction, mark) = in_time(usual, async {
             let mut transaction = self.begin().await?;
             let mark = take_mark(&mut transaction, grace).await?;
             Ok((transaction, mark))
@@ -45,7 +45,7 @@ impl PostgresStorage {
         .await?;
         // The first search, or one after a long absence, reads much of the history.
         let is_long = mark.as_ref().is_some_and(|mark| mark.is_old);
-        let deadline = if is_long { LONGEST_PRUNING } else { step };
+        let deadline = if is_long { LONGEST_PRUNING } else { usual };
         in_time(deadline, async {
             let mut requeued = 0;
             if let Some(mark) = mark {

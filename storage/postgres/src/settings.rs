@@ -22,13 +22,13 @@ pub struct PostgresSettings {
     pub lock_timeout: Duration,
     /// The limits of a rebuild.
     pub rebuild: RebuildLimits,
-    /// How often a step is tried again after a transient fault.
+    /// How often an operation is tried again after a transient fault.
     pub max_retries: usize,
     /// The wait before the first retry; it doubles with each one, and a random part of it is waited.
     pub retry_delay: Duration,
 }
 
-/// What a rebuild may take. The whole takes as long as there are data, so its steps are limited: a server that is frozen
+/// What a rebuild may take. The whole takes as long as there are data, so its statements are limited: a server that is frozen
 /// or cut off is noticed by the first one that is not over in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RebuildLimits {
@@ -73,7 +73,7 @@ impl PostgresSettings {
         }
     }
 
-    /// What one attempt at a step may take: its waits for a connection and for its statements, and something beyond.
+    /// What one attempt at an operation may take: its waits for a connection and for its statements, and something beyond.
     pub(crate) fn longest_operation(&self) -> Duration {
         self.acquire_timeout + self.statement_timeout + GRACE
     }

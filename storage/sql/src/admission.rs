@@ -8,7 +8,7 @@ use storage::{Hour, Recorded, Refusal};
 
 use crate::{
     SqlError,
-    write_transaction::{Admission, Publication, StoredIdentity, WriteTransaction},
+    write_transaction::{AdmissionRules, Publication, StoredIdentity, WriteTransaction},
 };
 
 /// [`Outbox::record`](storage::Outbox::record). `stored_now` are ids that this very call has stored already.
@@ -46,7 +46,7 @@ pub(crate) async fn admit<T: WriteTransaction>(
         .collect();
     let mut admission = None;
     if !new.is_empty() {
-        let admission = admission.insert(transaction.admission().await?);
+        let admission = admission.insert(transaction.admission_rules().await?);
         let candidates = first_admissible(&new, admission);
         if !candidates.is_empty() {
             let llms: BTreeSet<&LlmName> = candidates.iter().map(|batch| batch.llm()).collect();
@@ -78,7 +78,7 @@ pub(crate) async fn admit<T: WriteTransaction>(
 }
 
 /// One batch for each new id, in the order of the ids.
-fn first_admissible<'a>(batches: &[&'a MetricBatch], admission: &Admission) -> Vec<&'a MetricBatch> {
+fn first_admissible<'a>(batches: &[&'a MetricBatch], admission: &AdmissionRules) -> Vec<&'a MetricBatch> {
     let mut candidates = BTreeMap::new();
     for batch in batches {
         if refusal(batch, admission).is_none() {
@@ -88,8 +88,8 @@ fn first_admissible<'a>(batches: &[&'a MetricBatch], admission: &Admission) -> V
     candidates.into_values().collect()
 }
 
-fn refusal(batch: &MetricBatch, admission: &Admission) -> Option<Refusal> {
-    let Admission {
+fn refusal(batch: &MetricBatch, admission: &AdmissionRules) -> Option<Refusal> {
+    let AdmissionRules {
         metrics,
         retained_from,
     } = admission;

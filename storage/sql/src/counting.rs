@@ -10,7 +10,7 @@ use crate::{
     SqlError,
     admission::{Admitted, admit, too_old},
     statistics_rows::{PartialStatistics, RowKey, merged},
-    write_transaction::{Countable, Entered, Publication, WriteTransaction},
+    write_transaction::{EnteredIntoLedger, LedgerCandidate, Publication, WriteTransaction},
 };
 
 /// [`Projection::apply`](storage::Projection::apply).
@@ -81,11 +81,11 @@ async fn enter<T: WriteTransaction>(
     transaction: &mut T,
     batches: BTreeMap<BatchId, DateTime<Utc>>,
 ) -> Result<LedgerAnswer, SqlError> {
-    let batches: Vec<Countable> = batches
+    let batches: Vec<LedgerCandidate> = batches
         .into_iter()
-        .map(|(id, timestamp)| Countable { id, timestamp })
+        .map(|(id, timestamp)| LedgerCandidate { id, timestamp })
         .collect();
-    let Entered { new, retained_from } = transaction.enter_ledger(&batches).await?;
+    let EnteredIntoLedger { new, retained_from } = transaction.enter_ledger(&batches).await?;
     let mut too_old: HashMap<BatchId, Refusal> = batches
         .iter()
         .filter_map(|batch| Some((batch.id, too_old(batch.timestamp, retained_from)?)))

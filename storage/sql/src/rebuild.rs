@@ -15,7 +15,7 @@ const BATCHES_AT_A_TIME: u64 = 1024;
 /// An open transaction of a backend that keeps everybody else from counting and pruning until it ends.
 #[async_trait]
 pub trait RebuildTransaction: StatisticsReader {
-    /// Makes readers of changes read everything again: they are not told of rows that are gone. The first step.
+    /// Makes readers of changes read everything again: they are not told of rows that are gone. Called first.
     async fn start_generation(&mut self) -> Result<(), SqlError>;
 
     /// Writes rows in place of those under their keys, if any.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use statistics::RunningStatistics;
-
 use storage::{Hour, Period, StatisticsKey};
 
 use crate::SqlError;

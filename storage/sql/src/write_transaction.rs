@@ -23,7 +23,7 @@ pub struct KnownMetric {
 
 /// What decides about batches that are not stored yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admission {
+pub struct AdmissionRules {
     /// Every metric, archived ones included, in the order of their ids.
     pub metrics: Vec<KnownMetric>,
     /// The first hour whose batches are kept.
@@ -32,7 +32,7 @@ pub struct Admission {
 
 /// A batch on its way into the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Countable {
+pub struct LedgerCandidate {
     /// Its id.
     pub id: BatchId,
     /// Its timestamp.
@@ -41,7 +41,7 @@ pub struct Countable {
 
 /// What [`WriteTransaction::enter_ledger`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entered {
+pub struct EnteredIntoLedger {
     /// The ids that entered.
     pub new: HashSet<BatchId>,
     /// The first hour whose batches are kept.
@@ -71,12 +71,12 @@ pub enum Publication {
 #[async_trait]
 pub trait WriteTransaction: Send {
     /// What decides about new batches. Called after [`stored`](Self::stored).
-    async fn admission(&mut self) -> Result<Admission, SqlError>;
+    async fn admission_rules(&mut self) -> Result<AdmissionRules, SqlError>;
 
     /// Registers those LLMs that are missing, in the order given, with creator `unknown`.
     async fn register_llms(&mut self, names: &[&LlmName]) -> Result<(), SqlError>;
 
-    /// Those of the ids that are stored. The first step of all: what is kept does not change any more before the
+    /// Those of the ids that are stored. Called first: what is kept does not change any more before the
     /// transaction ends.
     async fn stored(&mut self, ids: &[BatchId]) -> Result<HashMap<BatchId, StoredIdentity>, SqlError>;
 
@@ -88,7 +88,7 @@ pub trait WriteTransaction: Send {
     ) -> Result<HashSet<BatchId>, SqlError>;
 
     /// Enters the batches that are new to the ledger and of hours that are kept, in the order given.
-    async fn enter_ledger(&mut self, batches: &[Countable]) -> Result<Entered, SqlError>;
+    async fn enter_ledger(&mut self, batches: &[LedgerCandidate]) -> Result<EnteredIntoLedger, SqlError>;
 
     /// Those of the ids that are in the ledger.
     async fn counted(&mut self, ids: &[BatchId]) -> Result<HashSet<BatchId>, SqlError>;

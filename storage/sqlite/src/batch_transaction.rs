@@ -12,7 +12,9 @@ use storage_sql::{
     SqlError,
     columns::{RowKeyColumns, known_metric, stored_identity},
     statistics_rows::{RowKey, RowState},
-    write_transaction::{Admission, Countable, Entered, Publication, StoredIdentity, WriteTransaction},
+    write_transaction::{
+        AdmissionRules, EnteredIntoLedger, LedgerCandidate, Publication, StoredIdentity, WriteTransaction,
+    },
 };
 use uuid::Uuid;
 
@@ -31,12 +33,12 @@ pub(crate) struct BatchTransaction<'c> {
 
 #[async_trait]
 impl WriteTransaction for BatchTransaction<'_> {
-    async fn admission(&mut self) -> Result<Admission, SqlError> {
+    async fn admission_rules(&mut self) -> Result<AdmissionRules, SqlError> {
         let rows: Vec<(String, String)> = sqlx::query_as("SELECT title, unit FROM metrics ORDER BY id")
             .fetch_all(&mut *self.connection)
             .await?;
         let metrics = rows.iter().map(|(title, unit)| known_metric(title, unit));
-        Ok(Admission {
+        Ok(AdmissionRules {
             metrics: metrics.collect::<Result<_, _>>()?,
             retained_from: retained_from(self.connection).await?,
         })
@@ -91,7 +93,7 @@ impl WriteTransaction for BatchTransaction<'_> {
         Ok(stored)
     }
 
-    async fn enter_ledger(&mut self, batches: &[Countable]) -> Result<Entered, SqlError> {
+    async fn enter_ledger(&mut self, batches: &[LedgerCandidate]) -> Result<EnteredIntoLedger, SqlError> {
         let retained_from = retained_from(self.connection).await?;
         let kept: Vec<BatchId> = batches
             .iter()
@@ -107,7 +109,7 @@ impl WriteTransaction for BatchTransaction<'_> {
         .bind(to_column(self.now))
         .fetch_all(&mut *self.connection)
         .await?;
-        Ok(Entered {
+        Ok(EnteredIntoLedger {
             new: entered.into_iter().map(BatchId::from).collect(),
             retained_from,
         })

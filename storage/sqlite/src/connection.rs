@@ -4,7 +4,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use storage_sql::SqlError;
 
 use chrono::{DateTime, Utc};
 use shared_types::Clock;
@@ -13,6 +12,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use storage::{Result, StorageError};
+use storage_sql::SqlError;
 
 /// How long a statement waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::SqliteConnection;
 use storage::{Audit, Hour, LONGEST_REQUEUE_DELAY, Pruned, Reconciliation, Requeued, Result, SLOWEST_RECORD};
+use storage_sql::SqlError;
 
 use crate::{SqliteStorage, time_columns::to_column};
-use storage_sql::SqlError;
 
 #[async_trait]
 impl Reconciliation for SqliteStorage {

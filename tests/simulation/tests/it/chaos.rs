@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
-use crate::{broker::Queue, random::Random, tally::Event, world::World};
+use crate::{broker::Queue, event_counts::Event, random::Random, world::World};
 
 /// What happens to everybody, now and then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Chaos {
             Disturbance::DatabaseReadOnly => world.faults(|faults| faults.database.read_only_until = until),
             Disturbance::Curse => {
                 let id = *self.random.pick(&self.batches);
-                world.faults(|faults| faults.database.cursed.insert(id, until));
+                world.faults(|faults| faults.database.refused_until.insert(id, until));
             }
             Disturbance::LinkDown => {
                 world.count(Event::LinkDown);

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
+    event_counts::{Event, EventCounts},
     scenario::Scenario,
     simulation::{Report, simulate},
-    tally::{Event, Tally},
 };
 
 /// Crashes at the points, and demands that all is well in the end.
@@ -26,16 +26,20 @@ fn verify(crashes: impl IntoIterator<Item = u64>) -> Report {
 #[test]
 fn a_crash_at_any_point_is_healed() {
     let last = verify([]).busy_points;
-    let (mut slowest, mut tally) = (Duration::ZERO, Tally::default());
+    let (mut slowest, mut event_counts) = (Duration::ZERO, EventCounts::default());
     for point in 1..=last {
         let Report { record, recovery, .. } = verify([point]);
-        assert_eq!(record.tally.of(Event::Crash), 1, "point {point} was not reached");
+        assert_eq!(
+            record.event_counts.of(Event::Crash),
+            1,
+            "point {point} was not reached"
+        );
         slowest = slowest.max(recovery);
-        tally.merge(&record.tally);
+        event_counts.merge(&record.event_counts);
     }
-    println!("{last} points, the slowest recovery in {slowest:?}:\n{tally}");
+    println!("{last} points, the slowest recovery in {slowest:?}:\n{event_counts}");
     for event in [Event::Redelivered, Event::DuplicateNotCounted, Event::Swept] {
-        assert!(tally.of(event) > 0, "{event:?} never happened");
+        assert!(event_counts.of(event) > 0, "{event:?} never happened");
     }
 }
 
@@ -50,7 +54,7 @@ fn two_crashes_at_any_points_are_healed() {
         for second in first + 1..=first + REACH {
             let report = verify([first, second]);
             pairs += 1;
-            twice += u32::from(report.record.tally.of(Event::Crash) == 2);
+            twice += u32::from(report.record.event_counts.of(Event::Crash) == 2);
         }
     }
     println!("{pairs} pairs of points, {twice} with both crashes");

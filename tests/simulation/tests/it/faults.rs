@@ -27,7 +27,7 @@ pub(crate) struct DatabaseFaults {
     /// Every write is refused permanently until then: a lost permission.
     pub(crate) read_only_until: Duration,
     /// Batches that no transaction with them passes until then.
-    pub(crate) cursed: BTreeMap<BatchId, Duration>,
+    pub(crate) refused_until: BTreeMap<BatchId, Duration>,
 }
 
 #[derive(Debug, Clone, Default)]

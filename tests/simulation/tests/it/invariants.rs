@@ -120,8 +120,8 @@ impl Invariants<'_> {
         refused
             .filter(|letter| {
                 let batches = message::decode(&letter.body).unwrap_or_default();
-                let suspect = |batch: &MetricBatch| self.store.is_suspect(batch.id(), letter.at);
-                !batches.iter().any(suspect)
+                let may_be_rejected = |batch: &MetricBatch| self.store.may_be_rejected(batch.id(), letter.at);
+                !batches.iter().any(may_be_rejected)
             })
             .map(|letter| format!("an innocent dead letter: {}", letter.reason))
             .collect()

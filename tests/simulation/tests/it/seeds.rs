@@ -3,10 +3,10 @@
 use std::{num::NonZero, ops::Range, panic::resume_unwind, thread, time::Duration};
 
 use crate::{
+    event_counts::{Event, EventCounts},
     sabotage::Sabotage,
     scenario::Scenario,
     simulation::{Report, simulate},
-    tally::{Event, Tally},
 };
 
 /// Simulated by every `cargo test`.
@@ -75,11 +75,11 @@ fn every_seed_ends_with_every_batch_counted_once() {
         Some(seeds) => seeds.collect(),
         None => kept().into_iter().chain(SEEDS).collect(),
     };
-    let (mut tally, mut slowest, mut slowest_with_losses) =
-        (Tally::default(), Duration::ZERO, Duration::ZERO);
+    let (mut event_counts, mut slowest, mut slowest_with_losses) =
+        (EventCounts::default(), Duration::ZERO, Duration::ZERO);
     for Report { record, recovery, .. } in on_every_core(&seeds, verify) {
-        tally.merge(&record.tally);
-        let slowest = if record.tally.of(Event::Purged) > 0 {
+        event_counts.merge(&record.event_counts);
+        let slowest = if record.event_counts.of(Event::Purged) > 0 {
             &mut slowest_with_losses
         } else {
             &mut slowest
@@ -87,13 +87,13 @@ fn every_seed_ends_with_every_batch_counted_once() {
         *slowest = recovery.max(*slowest);
     }
     println!(
-        "{} seeds; the slowest recovery took {slowest:?}, after a purge {slowest_with_losses:?}\n{tally}",
+        "{} seeds; the slowest recovery took {slowest:?}, after a purge {slowest_with_losses:?}\n{event_counts}",
         seeds.len()
     );
     // I7: the faults really happened.
     if asked.is_none() {
         for event in Event::ALL {
-            assert!(tally.of(event) > 0, "{event:?} never happened");
+            assert!(event_counts.of(event) > 0, "{event:?} never happened");
         }
     }
 }
@@ -105,7 +105,10 @@ fn a_seed_gives_the_same_run_event_by_event() {
         let [first, again] = [false, true].map(|keep| simulate(Scenario::of_seed(seed), keep));
         assert_eq!(first.record.trace_hash, again.record.trace_hash, "seed {seed}");
         assert_eq!(first.record.points, again.record.points, "seed {seed}");
-        assert_eq!(first.record.tally, again.record.tally, "seed {seed}");
+        assert_eq!(
+            first.record.event_counts, again.record.event_counts,
+            "seed {seed}"
+        );
         assert_eq!(first.recovery, again.recovery, "seed {seed}");
         hashes.insert(first.record.trace_hash);
     }

@@ -17,10 +17,10 @@ use crate::{
     chaos::Chaos,
     client::Client,
     database::{REFUSED, Store},
+    event_counts::Event,
     invariants::Invariants,
     processes::{Role, Slot, Surroundings},
     scenario::Scenario,
-    tally::Event,
     world::{Record, World},
 };
 

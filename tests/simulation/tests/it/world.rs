@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    event_counts::{Event, EventCounts},
     faults::Faults,
     random::Random,
-    tally::{Event, Tally},
 };
 
 /// When processes crash. Points are numbered from 1 in the order in which they are reached.
@@ -57,7 +57,7 @@ struct State {
     crashes: CrashPlan,
     points: u64,
     trace: Trace,
-    tally: Tally,
+    event_counts: EventCounts,
     violations: Vec<String>,
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Record {
     pub(crate) trace: Vec<String>,
     /// The points of interaction that were reached.
     pub(crate) points: u64,
-    pub(crate) tally: Tally,
+    pub(crate) event_counts: EventCounts,
     pub(crate) violations: Vec<String>,
 }
 
@@ -95,7 +95,7 @@ impl World {
                     line: String::new(),
                     kept: keep_trace.then(Vec::new),
                 },
-                tally: Tally::default(),
+                event_counts: EventCounts::default(),
                 violations: Vec::new(),
             }),
         })
@@ -116,7 +116,7 @@ impl World {
     }
 
     pub(crate) fn count_many(&self, event: Event, times: u64) {
-        self.lock().tally.add(event, times);
+        self.lock().event_counts.add(event, times);
     }
 
     pub(crate) fn violated(&self, what: String) {
@@ -152,7 +152,7 @@ impl World {
             trace_hash: state.trace.hash,
             trace: state.trace.kept.take().unwrap_or_default(),
             points: state.points,
-            tally: state.tally.clone(),
+            event_counts: state.event_counts.clone(),
             violations: state.violations.clone(),
         }
     }

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use broker::{Acknowledger, Delivery, Prefetch, SettleError, Subscription};
 
 use super::SimulatedBroker;
-use crate::tally::Event;
+use crate::event_counts::Event;
 
 pub(super) struct SimulatedSubscription {
     pub(super) broker: SimulatedBroker,

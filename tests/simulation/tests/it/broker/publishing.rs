@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use broker::{LinkState, OutgoingMessage, PublishError, Publisher};
 
 use super::SimulatedBroker;
-use crate::{sabotage::Sabotage, tally::Event};
+use crate::{event_counts::Event, sabotage::Sabotage};
 
 /// How long a publisher waits for a confirmation.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::{tally::Event, world::World};
+use crate::{event_counts::Event, world::World};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Message {

@@ -23,8 +23,8 @@ use storage_sql::{SqlError, admission, counting};
 use self::tables::{Staged, Transaction};
 pub(crate) use self::tables::{Tables, rows_of};
 use crate::{
+    event_counts::Event,
     sabotage::Sabotage,
-    tally::Event,
     world::{Process, World},
 };
 
@@ -60,7 +60,7 @@ impl Store {
 
     /// Whether a consumer may give up a batch at this time: the database has refused it twice, and counted something
     /// since the first time.
-    pub(crate) fn is_suspect(&self, id: BatchId, at: Duration) -> bool {
+    pub(crate) fn may_be_rejected(&self, id: BatchId, at: Duration) -> bool {
         let History { refused, counted } = &*self.history();
         let refused = refused.get(&id).map(Vec::as_slice).unwrap_or_default();
         let mut refused = refused.iter().filter(|refused| **refused <= at);
@@ -105,12 +105,12 @@ impl Call<'_> {
         let now = world.elapsed();
         world.choose(|random, faults| {
             let faults = &faults.database;
-            let cursed = |id: &BatchId| faults.cursed.get(id).is_some_and(|until| now < *until);
+            let refused_until = |id: &BatchId| faults.refused_until.get(id).is_some_and(|until| now < *until);
             if now < faults.away_until || random.chance(faults.unavailable_before) {
                 Fate::UnavailableBefore
             } else if self.writes
                 && (now < faults.read_only_until
-                    || self.ids.iter().any(cursed)
+                    || self.ids.iter().any(refused_until)
                     || random.chance(faults.permanent))
             {
                 Fate::Refused

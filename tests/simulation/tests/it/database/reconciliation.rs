@@ -10,7 +10,7 @@ use super::{
     tables::{OutboxRow, RequeueRow},
     unsimulated,
 };
-use crate::tally::Event;
+use crate::event_counts::Event;
 
 /// The longest pause between two requeues of a batch.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);

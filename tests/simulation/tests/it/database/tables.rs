@@ -12,7 +12,8 @@ use storage_sql::{
     columns::FIRST_HOUR,
     statistics_rows::{RowKey, RowState},
     write_transaction::{
-        Admission, Countable, Entered, KnownMetric, Publication, StoredIdentity, WriteTransaction,
+        AdmissionRules, EnteredIntoLedger, KnownMetric, LedgerCandidate, Publication, StoredIdentity,
+        WriteTransaction,
     },
 };
 
@@ -173,8 +174,8 @@ impl Transaction<'_> {
 
 #[async_trait]
 impl WriteTransaction for Transaction<'_> {
-    async fn admission(&mut self) -> Result<Admission, SqlError> {
-        Ok(Admission {
+    async fn admission_rules(&mut self) -> Result<AdmissionRules, SqlError> {
+        Ok(AdmissionRules {
             metrics: self.tables.metrics.clone(),
             retained_from: EVERYTHING_KEPT,
         })
@@ -228,7 +229,7 @@ impl WriteTransaction for Transaction<'_> {
         Ok(inserted)
     }
 
-    async fn enter_ledger(&mut self, batches: &[Countable]) -> Result<Entered, SqlError> {
+    async fn enter_ledger(&mut self, batches: &[LedgerCandidate]) -> Result<EnteredIntoLedger, SqlError> {
         let forgotten = self.sabotage == Sabotage::LedgerForgets;
         let new = batches
             .iter()
@@ -236,7 +237,7 @@ impl WriteTransaction for Transaction<'_> {
             .filter(|id| forgotten || !self.tables.ledger.contains(id));
         let new: HashSet<_> = new.collect();
         self.staged.ledger.extend(&new);
-        Ok(Entered {
+        Ok(EnteredIntoLedger {
             new,
             retained_from: EVERYTHING_KEPT,
         })

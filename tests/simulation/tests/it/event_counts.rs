@@ -72,9 +72,9 @@ impl Event {
 
 /// How often each happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Tally(BTreeMap<Event, u64>);
+pub(crate) struct EventCounts(BTreeMap<Event, u64>);
 
-impl Tally {
+impl EventCounts {
     pub(crate) fn add(&mut self, event: Event, times: u64) {
         if times > 0 {
             *self.0.entry(event).or_default() += times;
@@ -92,7 +92,7 @@ impl Tally {
     }
 }
 
-impl std::fmt::Display for Tally {
+impl std::fmt::Display for EventCounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for event in Event::ALL {
             writeln!(f, "{:>10}  {event:?}", self.of(event))?;
