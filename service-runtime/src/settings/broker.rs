@@ -1,9 +1,8 @@
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use shared_types::Invalid;
+use url::Url;
 
-use super::{
-    Variables,
-    server_url::{UrlVariables, checked},
-};
+use super::Variables;
 use crate::Secret;
 
 /// The broker: RabbitMQ where a URL or a host is set, else in-process.
@@ -34,10 +33,8 @@ impl BrokerSettings {
     /// The first variable that is refused; passwords are not shown.
     pub fn read(variables: &Variables) -> Result<Self, Invalid> {
         let kind = match (variables.text("AMQP_URL")?, variables.text("RABBITMQ_HOST")?) {
-            (Some(url), _) => BrokerKind::RabbitMq { url: from_url(url)? },
-            (None, Some(host)) => BrokerKind::RabbitMq {
-                url: VARIABLES.compose(variables, &host, "%2f")?,
-            },
+            (Some(url), _) => from_url(url)?,
+            (None, Some(host)) => from_parts(variables, &host)?,
             (None, None) => BrokerKind::InProcess,
         };
         let queue = variables
@@ -69,22 +66,40 @@ impl BrokerSettings {
     }
 }
 
-const VARIABLES: UrlVariables = UrlVariables {
-    scheme: "amqp",
-    host: "RABBITMQ_HOST",
-    port: "RABBITMQ_PORT",
-    user: "RABBITMQ_USER",
-    password: "RABBITMQ_PASSWORD",
-    default_port: 5672,
-    default_user: "guest",
-    default_password: Some("guest"),
-};
-
-fn from_url(url: String) -> Result<Secret, Invalid> {
+fn from_url(url: String) -> Result<BrokerKind, Invalid> {
     let expected = "amqp://user:password@host:port/vhost or amqps://…";
-    checked("AMQP_URL", url, &["amqp", "amqps"], expected, |url| {
-        url.host_str().is_none_or(str::is_empty).then_some("host")
-    })
+    let refused = |found: &str| Err(Invalid::new("AMQP_URL", found, expected));
+    match Url::parse(&url) {
+        Ok(parsed) if !matches!(parsed.scheme(), "amqp" | "amqps") => {
+            refused(&format!("the scheme {}", parsed.scheme()))
+        }
+        Ok(parsed) if parsed.host_str().is_none_or(str::is_empty) => refused("a URL without a host"),
+        Ok(_) => Ok(BrokerKind::RabbitMq {
+            url: Secret::new(url),
+        }),
+        Err(malformed) => refused(&format!("a malformed URL ({malformed})")),
+    }
+}
+
+fn from_parts(variables: &Variables, host: &str) -> Result<BrokerKind, Invalid> {
+    let port = super::port(variables, "RABBITMQ_PORT")?.unwrap_or(5672);
+    let user = variables
+        .text("RABBITMQ_USER")?
+        .unwrap_or_else(|| "guest".to_owned());
+    let password = variables.secret("RABBITMQ_PASSWORD", 1)?;
+    let password = password.as_ref().map_or("guest", Secret::expose);
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let url = format!(
+        "amqp://{}:{}@{host}:{port}/%2f",
+        encoded(&user),
+        encoded(password)
+    );
+    match Url::parse(&url) {
+        Ok(_) => Ok(BrokerKind::RabbitMq {
+            url: Secret::new(url),
+        }),
+        Err(_) => Err(Invalid::new("RABBITMQ_HOST", host, "a host name or address")),
+    }
 }
 
 #[cfg(test)]

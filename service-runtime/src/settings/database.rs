@@ -1,11 +1,10 @@
 use std::{path::PathBuf, time::Duration};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use shared_types::Invalid;
+use url::Url;
 
-use super::{
-    Variables, data_dir,
-    server_url::{UrlVariables, checked, encoded},
-};
+use super::{Variables, data_dir};
 use crate::Secret;
 
 /// The database, chosen by the scheme of the URL.
@@ -71,43 +70,54 @@ impl DatabaseSettings {
     }
 }
 
-const VARIABLES: UrlVariables = UrlVariables {
-    scheme: "postgres",
-    host: "POSTGRES_HOST",
-    port: "POSTGRES_PORT",
-    user: "POSTGRES_USER",
-    password: "POSTGRES_PASSWORD",
-    default_port: 5432,
-    default_user: "postgres",
-    default_password: None,
-};
-
 fn from_url(url: String) -> Result<DatabaseKind, Invalid> {
-    const EXPECTED: &str = "postgres://user:password@host:port/database or sqlite:///path";
+    let expected = "postgres://user:password@host:port/database or sqlite:///path";
+    let refused = |found: &str| Err(Invalid::new("DATABASE_URL", found, expected));
     if let Some(path) = url.strip_prefix("sqlite:") {
         let path = path.strip_prefix("//").unwrap_or(path);
         return match path {
-            "" => Err(Invalid::new("DATABASE_URL", "sqlite: without a path", EXPECTED)),
+            "" => refused("sqlite: without a path"),
             path => Ok(DatabaseKind::Sqlite {
                 path: PathBuf::from(path),
             }),
         };
     }
-    let url = checked(
-        "DATABASE_URL",
-        url,
-        &["postgres", "postgresql"],
-        EXPECTED,
-        |url| (url.path().len() <= 1).then_some("database name"),
-    )?;
-    Ok(DatabaseKind::Postgres { url })
+    match Url::parse(&url) {
+        Ok(parsed) if !matches!(parsed.scheme(), "postgres" | "postgresql") => {
+            refused(&format!("the scheme {}", parsed.scheme()))
+        }
+        Ok(parsed) if parsed.path().len() <= 1 => refused("a URL without a database name"),
+        Ok(_) => Ok(DatabaseKind::Postgres {
+            url: Secret::new(url),
+        }),
+        Err(malformed) => refused(&format!("a malformed URL ({malformed})")),
+    }
 }
 
 fn from_parts(variables: &Variables, host: &str) -> Result<DatabaseKind, Invalid> {
-    let database = variables.text("POSTGRES_DB")?;
-    let database = encoded(database.as_deref().unwrap_or("llm_bench"));
-    let url = VARIABLES.compose(variables, host, &database)?;
-    Ok(DatabaseKind::Postgres { url })
+    let port = super::port(variables, "POSTGRES_PORT")?.unwrap_or(5432);
+    let user = variables
+        .text("POSTGRES_USER")?
+        .unwrap_or_else(|| "postgres".to_owned());
+    let password = variables.secret("POSTGRES_PASSWORD", 1)?;
+    let database = variables
+        .text("POSTGRES_DB")?
+        .unwrap_or_else(|| "llm_bench".to_owned());
+    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let password = password.map_or(String::new(), |password| {
+        format!(":{}", encoded(password.expose()))
+    });
+    let url = format!(
+        "postgres://{}{password}@{host}:{port}/{}",
+        encoded(&user),
+        encoded(&database)
+    );
+    match Url::parse(&url) {
+        Ok(_) => Ok(DatabaseKind::Postgres {
+            url: Secret::new(url),
+        }),
+        Err(_) => Err(Invalid::new("POSTGRES_HOST", host, "a host name or address")),
+    }
 }
 
 #[cfg(test)]

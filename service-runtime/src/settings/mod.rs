@@ -10,7 +10,6 @@ mod database;
 mod dot_env;
 mod log;
 mod registry;
-mod server_url;
 mod variables;
 
 pub use broker::{BrokerKind, BrokerSettings};
