@@ -14,7 +14,6 @@ pub mod calibration;
 pub mod compare;
 pub mod correctness;
 pub mod display;
-pub mod error_chain;
 mod evenly_spread;
 mod histograms;
 pub mod html;

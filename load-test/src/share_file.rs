@@ -243,9 +243,10 @@ pub fn prompts_digest<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> String 
 
 #[cfg(test)]
 mod tests {
+    use shared_types::ErrorChain;
+
     use super::*;
     use crate::{
-        error_chain::describe,
         report::fixtures::{at, header, measurements, record, recorded},
         verdict::ErrorLimits,
     };
@@ -268,7 +269,7 @@ mod tests {
     fn read(text: &[u8]) -> Result<ShareFile, String> {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(SHARE_FILE), text).unwrap();
-        ShareFile::read(directory.path()).map_err(|error| describe(&error))
+        ShareFile::read(directory.path()).map_err(|error| ErrorChain(&error).to_string())
     }
 
     #[test]
@@ -297,7 +298,9 @@ mod tests {
         assert!(torn.contains("in version 1: EOF"), "{torn}");
         let missing = ShareFile::read(Path::new("/nonexistent")).unwrap_err();
         assert!(
-            describe(&missing).contains("/nonexistent/share.json: expected the file"),
+            ErrorChain(&missing)
+                .to_string()
+                .contains("/nonexistent/share.json: expected the file"),
             "{missing}"
         );
     }

@@ -2,10 +2,10 @@ use std::{fs, path::Path};
 
 use chrono::TimeDelta;
 use proptest::prelude::*;
+use shared_types::ErrorChain;
 
 use super::*;
 use crate::{
-    error_chain::describe,
     journal::{REQUESTS_FILE, RequestLine},
     record::RequestRecord,
     report::{ReportInputs, build, fixtures, model::Report, text},
@@ -294,7 +294,7 @@ fn the_runs_id_follows_from_the_plan_and_the_name() {
 fn a_share_is_read_from_its_directory() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-    let read = || FinishedShare::read(directory.path()).map_err(|error| describe(&error));
+    let read = || FinishedShare::read(directory.path()).map_err(|error| ErrorChain(&error).to_string());
     let share = shares(1, 40, 5).remove(0);
     write(SHARE_FILE, &serde_json::to_string(&share.file).unwrap());
     assert!(read().unwrap_err().contains(REQUESTS_FILE));

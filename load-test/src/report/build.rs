@@ -1,6 +1,7 @@
 //! Makes the report of a run.
 
 use chrono::{DateTime, Utc};
+use shared_types::ErrorChain;
 
 use super::{
     distribution::Distribution,
@@ -14,7 +15,6 @@ use super::{
 };
 use crate::{
     calibration::Calibration,
-    error_chain::describe,
     journal::RecordedRun,
     plan::{Load, Plan, Slo},
     run::RunMeasurements,
@@ -92,7 +92,7 @@ pub fn part(inputs: &ReportInputs<'_>, window: &Window) -> RunPart {
     part.problems = recorded
         .problems
         .iter()
-        .map(|problem| describe(problem))
+        .map(|problem| ErrorChain(problem).to_string())
         .collect();
     part
 }

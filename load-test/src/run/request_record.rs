@@ -1,11 +1,9 @@
 use llm_client::{Exchange, Outcome, Usage};
 use precise_time::MonotonicTime;
+use shared_types::ErrorChain;
 
 use super::response_observer::ReceivedContent;
-use crate::{
-    error_chain::describe,
-    record::{Class, RequestRecord},
-};
+use crate::record::{Class, RequestRecord};
 
 /// The class of an outcome, the HTTP status, and what went wrong, in words.
 fn classify(exchange: &Exchange) -> (Class, u16, Option<Box<str>>) {
@@ -16,7 +14,11 @@ fn classify(exchange: &Exchange) -> (Class, u16, Option<Box<str>>) {
             let text = format!("HTTP {status}: {message}");
             (Class::HttpError, *status, Some(text.into()))
         }
-        Outcome::StreamError(error) => (Class::StreamError, status, Some(describe(error).into())),
+        Outcome::StreamError(error) => (
+            Class::StreamError,
+            status,
+            Some(ErrorChain(error).to_string().into()),
+        ),
         Outcome::Truncated => (
             Class::Truncated,
             status,
@@ -27,7 +29,7 @@ fn classify(exchange: &Exchange) -> (Class, u16, Option<Box<str>>) {
             status,
             Some("the request's timeout passed".into()),
         ),
-        Outcome::Dropped(error) => (Class::Dropped, status, Some(describe(error).into())),
+        Outcome::Dropped(error) => (Class::Dropped, status, Some(ErrorChain(error).to_string().into())),
     }
 }
 

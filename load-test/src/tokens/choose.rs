@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use shared_types::ErrorChain;
+
 use super::{
     TokenizerError,
     hub::{Hub, is_hub_id},
     tokenizer::{Tokenizer, TokenizerSource},
 };
-use crate::error_chain::describe;
 
 /// The vocabulary that counts where the model's tokenizer is not known.
 pub const DEFAULT_VOCABULARY: &str = "o200k_base";
@@ -32,7 +33,7 @@ pub fn choose(id: Option<&str>, model: &str, hub: &Hub) -> Result<Tokenizer, Tok
     let names_more_than_itself = model.contains('/');
     let why = match names_more_than_itself.then(|| named(model, hub)) {
         Some(Ok(tokenizer)) => return Ok(tokenizer),
-        Some(Err(error)) => describe(&error),
+        Some(Err(error)) => ErrorChain(&error).to_string(),
         None => format!("the name {model:?} does not say which tokenizer the model has"),
     };
     let note = format!("not the model's own tokenizer: {why}; name it with --tokenizer-id");
