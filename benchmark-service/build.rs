@@ -21,6 +21,10 @@ const FILES: [&str; 7] = [
     "favicon-32x32.png",
 ];
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is how cargo talks to a build script"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     let folder = Path::new(&env::var("OUT_DIR")?).join("swagger-ui");

@@ -61,7 +61,7 @@ impl ApiKeys for PostgresStorage {
 }
 
 fn decode(row: &PgRow) -> std::result::Result<ApiKeyRecord, SqlError> {
-    Ok(ApiKeyColumns {
+    ApiKeyColumns {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         scope: row.try_get("scope")?,
@@ -70,5 +70,5 @@ fn decode(row: &PgRow) -> std::result::Result<ApiKeyRecord, SqlError> {
         expires_at: row.try_get("expires_at")?,
         revoked_at: row.try_get("revoked_at")?,
     }
-    .try_into()?)
+    .try_into()
 }

@@ -39,7 +39,7 @@ macro_rules! select_batches {
 pub(crate) use select_batches;
 
 pub(crate) fn stored_batch(row: &PgRow) -> Result<StoredBatch, SqlError> {
-    Ok(BatchColumns {
+    BatchColumns {
         id: row.try_get("id")?,
         llm: row.try_get("llm")?,
         metric: row.try_get("metric")?,
@@ -54,7 +54,7 @@ pub(crate) fn stored_batch(row: &PgRow) -> Result<StoredBatch, SqlError> {
         checksum: row.try_get("checksum")?,
         recorded_at: row.try_get("recorded_at")?,
     }
-    .try_into()?)
+    .try_into()
 }
 
 pub(crate) fn uuids(ids: &[BatchId]) -> Vec<Uuid> {

@@ -69,7 +69,7 @@ impl DeadLetterLog for PostgresStorage {
 }
 
 fn decode(row: &PgRow) -> std::result::Result<DeadLetterEntry, SqlError> {
-    Ok(DeadLetterColumns {
+    DeadLetterColumns {
         id: row.try_get("id")?,
         letter_id: row.try_get("letter_id")?,
         action: row.try_get("action")?,
@@ -80,5 +80,5 @@ fn decode(row: &PgRow) -> std::result::Result<DeadLetterEntry, SqlError> {
         noted_at: row.try_get("noted_at")?,
         done_at: row.try_get("done_at")?,
     }
-    .try_into()?)
+    .try_into()
 }

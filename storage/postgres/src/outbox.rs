@@ -127,7 +127,7 @@ impl PostgresStorage {
         .await?;
         let claimed = rows
             .iter()
-            .map(|row| Ok((row.try_get("id")?, stored_batch(row).map_err(SqlError::from))))
+            .map(|row| Ok((row.try_get("id")?, stored_batch(row))))
             .collect::<std::result::Result<Vec<_>, SqlError>>()?;
         Ok(readable(claimed))
     }

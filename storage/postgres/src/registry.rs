@@ -274,18 +274,18 @@ async fn seed_metrics(
 }
 
 fn llm(row: &PgRow) -> std::result::Result<Llm, SqlError> {
-    Ok(LlmColumns {
+    LlmColumns {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         creator: row.try_get("creator")?,
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     }
-    .try_into()?)
+    .try_into()
 }
 
 fn metric(row: &PgRow) -> std::result::Result<Metric, SqlError> {
-    Ok(MetricColumns {
+    MetricColumns {
         id: row.try_get("id")?,
         title: row.try_get("title")?,
         unit: row.try_get("unit")?,
@@ -295,5 +295,5 @@ fn metric(row: &PgRow) -> std::result::Result<Metric, SqlError> {
         created_at: row.try_get("created_at")?,
         updated_at: row.try_get("updated_at")?,
     }
-    .try_into()?)
+    .try_into()
 }

@@ -98,12 +98,12 @@ pub(crate) async fn delete(connection: &mut PgConnection, rows: &[RowKey]) -> Re
 }
 
 pub(crate) fn row_key(row: &PgRow) -> Result<RowKey, SqlError> {
-    Ok(columns::row_key(
+    columns::row_key(
         row.try_get("llm_id")?,
         row.try_get("metric_id")?,
         row.try_get("source")?,
         row.try_get("period")?,
-    )?)
+    )
 }
 
 fn row_state(row: &PgRow) -> Result<RowState, SqlError> {

@@ -27,7 +27,7 @@ pub trait RebuildTransaction: StatisticsReader {
 
 /// [`Projection::rebuild`](storage::Projection::rebuild), where the ledger holds `counted` batches from the first retained
 /// hour on. Memory: a page of batches, the rows of one hour or of
-/// [`BATCHES_AT_A_TIME`] batches, and at most one row per key, however long the history is.
+/// `BATCHES_AT_A_TIME` batches, and at most one row per key, however long the history is.
 ///
 /// # Errors
 /// The transaction's; a fault where the batches that were folded are not those in the ledger, or where a row of pruned

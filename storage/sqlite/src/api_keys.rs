@@ -64,7 +64,7 @@ impl ApiKeys for SqliteStorage {
 }
 
 fn decode(row: &SqliteRow) -> std::result::Result<ApiKeyRecord, SqlError> {
-    Ok(ApiKeyColumns {
+    ApiKeyColumns {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         scope: row.try_get("scope")?,
@@ -73,5 +73,5 @@ fn decode(row: &SqliteRow) -> std::result::Result<ApiKeyRecord, SqlError> {
         expires_at: from_optional_column(row.try_get("expires_at")?)?,
         revoked_at: from_optional_column(row.try_get("revoked_at")?)?,
     }
-    .try_into()?)
+    .try_into()
 }

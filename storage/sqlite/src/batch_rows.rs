@@ -36,7 +36,7 @@ macro_rules! select_batches {
 pub(crate) use select_batches;
 
 pub(crate) fn stored_batch(row: &SqliteRow) -> Result<StoredBatch, SqlError> {
-    Ok(BatchColumns {
+    BatchColumns {
         id: row.try_get("id")?,
         llm: row.try_get("llm")?,
         metric: row.try_get("metric")?,
@@ -51,7 +51,7 @@ pub(crate) fn stored_batch(row: &SqliteRow) -> Result<StoredBatch, SqlError> {
         checksum: row.try_get("checksum")?,
         recorded_at: from_column(row.try_get("recorded_at")?)?,
     }
-    .try_into()?)
+    .try_into()
 }
 
 /// Little-endian doubles.

@@ -76,7 +76,7 @@ impl DeadLetterLog for SqliteStorage {
 }
 
 fn decode(row: &SqliteRow) -> std::result::Result<DeadLetterEntry, SqlError> {
-    Ok(DeadLetterColumns {
+    DeadLetterColumns {
         id: row.try_get("id")?,
         letter_id: row.try_get("letter_id")?,
         action: row.try_get("action")?,
@@ -87,5 +87,5 @@ fn decode(row: &SqliteRow) -> std::result::Result<DeadLetterEntry, SqlError> {
         noted_at: from_column(row.try_get("noted_at")?)?,
         done_at: from_optional_column(row.try_get("done_at")?)?,
     }
-    .try_into()?)
+    .try_into()
 }

@@ -109,7 +109,7 @@ impl SqliteStorage {
         .await?;
         let claimed = rows
             .iter()
-            .map(|row| Ok((row.try_get("id")?, stored_batch(row).map_err(SqlError::from))))
+            .map(|row| Ok((row.try_get("id")?, stored_batch(row))))
             .collect::<std::result::Result<Vec<(Uuid, _)>, SqlError>>()?;
         let ids: Vec<BatchId> = claimed.iter().map(|(id, _)| BatchId::from(*id)).collect();
         sqlx::query(

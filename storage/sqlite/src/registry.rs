@@ -244,18 +244,18 @@ async fn seed_metrics(
 }
 
 fn llm(row: &SqliteRow) -> std::result::Result<Llm, SqlError> {
-    Ok(LlmColumns {
+    LlmColumns {
         id: row.try_get("id")?,
         name: row.try_get("name")?,
         creator: row.try_get("creator")?,
         created_at: from_column(row.try_get("created_at")?)?,
         updated_at: from_column(row.try_get("updated_at")?)?,
     }
-    .try_into()?)
+    .try_into()
 }
 
 fn metric(row: &SqliteRow) -> std::result::Result<Metric, SqlError> {
-    Ok(MetricColumns {
+    MetricColumns {
         id: row.try_get("id")?,
         title: row.try_get("title")?,
         unit: row.try_get("unit")?,
@@ -265,5 +265,5 @@ fn metric(row: &SqliteRow) -> std::result::Result<Metric, SqlError> {
         created_at: from_column(row.try_get("created_at")?)?,
         updated_at: from_column(row.try_get("updated_at")?)?,
     }
-    .try_into()?)
+    .try_into()
 }

@@ -104,12 +104,12 @@ pub(crate) async fn delete(connection: &mut SqliteConnection, rows: &[RowKey]) -
 }
 
 fn row_key(row: &SqliteRow) -> Result<RowKey, SqlError> {
-    Ok(columns::row_key(
+    columns::row_key(
         row.try_get("llm_id")?,
         row.try_get("metric_id")?,
         row.try_get("source")?,
         row.try_get("period")?,
-    )?)
+    )
 }
 
 fn row_state(row: &SqliteRow) -> Result<RowState, SqlError> {

@@ -9,7 +9,7 @@ use rand::RngExt;
 use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 
-use super::{disk_full, network::Proxies};
+use super::{database_disk_full, network::Proxies};
 use crate::{
     context::FaultContext,
     database::Database,
@@ -45,7 +45,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         number: 26,
         name: "database disk full, then grown",
         quick: true,
-        inject: |context| disk_full::of_the_database(context).boxed_local(),
+        inject: |context| database_disk_full::of_the_database(context).boxed_local(),
     },
     Fault {
         number: 27,

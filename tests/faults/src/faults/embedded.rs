@@ -7,7 +7,7 @@ use futures::FutureExt;
 use rand::RngExt;
 use sqlx::{Connection, SqliteConnection};
 
-use super::{REJECTED, disk_full::refuses_for_lack_of_space, processes::abort_at};
+use super::{REJECTED, database_disk_full::refuses_for_lack_of_space, processes::abort_at};
 use crate::{
     context::FaultContext,
     database::Database,

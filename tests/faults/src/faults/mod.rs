@@ -3,7 +3,7 @@
 mod broker;
 mod clock;
 mod database;
-mod disk_full;
+mod database_disk_full;
 mod embedded;
 mod network;
 mod processes;
