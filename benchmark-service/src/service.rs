@@ -1,7 +1,7 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use actix_web::{App, HttpServer, dev::Server, middleware::from_fn};
-use service_runtime::{lifecycle::Lifecycle, link_metrics::register_link};
+use service_runtime::{lifecycle::Lifecycle, link_telemetry::register_link};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use storage::StorageError;

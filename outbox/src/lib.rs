@@ -17,12 +17,12 @@
 mod batch_memory;
 mod in_flight;
 mod message;
-mod metrics;
 mod relay;
 mod sweeper;
+mod telemetry;
 
 pub use message::outgoing_message;
-pub use metrics::OutboxMetrics;
+pub use telemetry::OutboxTelemetry;
 
 use std::{sync::Arc, time::Duration};
 
@@ -89,7 +89,7 @@ pub struct Outbox {
     to_relay: mpsc::Sender<OutboxItem>,
     in_flight: InFlight,
     budget: MemoryBudget,
-    metrics: OutboxMetrics,
+    metrics: OutboxTelemetry,
 }
 
 impl Outbox {
@@ -100,7 +100,7 @@ impl Outbox {
         storage: Arc<dyn storage::Storage>,
         publisher: Arc<dyn Publisher>,
         settings: OutboxSettings,
-        metrics: OutboxMetrics,
+        metrics: OutboxTelemetry,
     ) -> Self {
         let (to_relay, submitted) = mpsc::channel(settings.queue);
         let (in_flight, budget) = (InFlight::default(), MemoryBudget::of_bytes(settings.memory));
@@ -137,7 +137,7 @@ impl Outbox {
         publisher: Arc<dyn Publisher>,
         registry: &prometheus::Registry,
     ) -> prometheus::Result<Self> {
-        let metrics = OutboxMetrics::register(registry)?;
+        let metrics = OutboxTelemetry::register(registry)?;
         Ok(Self::start(
             life,
             storage,

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    OutboxMetrics, OutboxSettings,
+    OutboxSettings, OutboxTelemetry,
     batch_memory::{LARGEST_BATCH, LARGEST_MESSAGE, batch_bytes, message_bytes},
     in_flight::{InFlight, InFlightGuard},
     message::outgoing_message,
@@ -32,7 +32,7 @@ pub(crate) struct Relay {
     pub(crate) storage: Arc<dyn Storage>,
     pub(crate) publisher: Arc<dyn Publisher>,
     pub(crate) settings: OutboxSettings,
-    pub(crate) metrics: OutboxMetrics,
+    pub(crate) metrics: OutboxTelemetry,
     pub(crate) in_flight: InFlight,
     /// Apart from that of what is submitted, so that a backlog does not hold up producers.
     sweep_budget: MemoryBudget,
@@ -51,7 +51,7 @@ impl Relay {
         storage: Arc<dyn Storage>,
         publisher: Arc<dyn Publisher>,
         settings: OutboxSettings,
-        metrics: OutboxMetrics,
+        metrics: OutboxTelemetry,
         in_flight: InFlight,
     ) -> Self {
         Self {

@@ -3,7 +3,7 @@
 pub mod failpoints;
 pub mod health;
 pub mod lifecycle;
-pub mod link_metrics;
+pub mod link_telemetry;
 pub mod operations;
 pub mod scraped;
 pub mod settings;

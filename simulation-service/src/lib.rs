@@ -4,13 +4,13 @@
 //! for that tick ([`generator`]), and submits them as batches to the [`outbox`].
 
 pub mod generator;
-mod metrics;
 mod schedule;
 mod service;
 mod settings;
+mod telemetry;
 mod tick;
 
-pub use metrics::SimulationMetrics;
 pub use service::{Dependencies, Service, ServiceError, prepare};
 pub use settings::SimulationSettings;
+pub use telemetry::SimulationTelemetry;
 pub use tick::{Simulation, TickError, TickReport};

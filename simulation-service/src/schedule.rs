@@ -3,7 +3,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Simulation, SimulationMetrics};
+use crate::{Simulation, SimulationTelemetry};
 
 /// Ticks at start and then every interval, until shutdown; a tick that is under way is finished.
 ///
@@ -11,7 +11,7 @@ use crate::{Simulation, SimulationMetrics};
 pub(crate) async fn run(
     simulation: Simulation,
     every: Duration,
-    metrics: SimulationMetrics,
+    metrics: SimulationTelemetry,
     shutdown: CancellationToken,
 ) {
     let mut schedule = on_schedule(every);

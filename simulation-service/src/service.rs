@@ -13,7 +13,7 @@ use service_runtime::{
 use shared_types::{Clock, Invalid};
 use storage::{Storage, StorageError};
 
-use crate::{Simulation, SimulationMetrics, SimulationSettings, schedule};
+use crate::{Simulation, SimulationSettings, SimulationTelemetry, schedule};
 
 /// What the service works with. Several services of one process share all of it.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub struct Dependencies {
 pub struct Service {
     settings: SimulationSettings,
     dependencies: Dependencies,
-    metrics: SimulationMetrics,
+    metrics: SimulationTelemetry,
     operations: (Server, SocketAddr),
 }
 
@@ -78,7 +78,7 @@ impl Service {
         let operations = operations::serve(addr, health, registry.clone())
             .map_err(|source| ServiceError::Bind { addr, source })?;
         Ok(Self {
-            metrics: SimulationMetrics::register(registry)?,
+            metrics: SimulationTelemetry::register(registry)?,
             settings,
             dependencies,
             operations,

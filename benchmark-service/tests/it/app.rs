@@ -10,7 +10,7 @@ use benchmark_service::{
 use broker::{Broker, OutgoingMessage, Publisher};
 use broker_in_process::InProcessBroker;
 use chrono::{DateTime, Utc};
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use outbox::{Outbox, OutboxSettings, OutboxTelemetry};
 use reqwest::{Method, RequestBuilder, Response, header};
 use serde_json::{Value, json};
 use service_runtime::{
@@ -136,7 +136,7 @@ impl TestApp {
             sweep_interval: POLL_INTERVAL,
             ..OutboxSettings::default()
         };
-        let outbox_metrics = OutboxMetrics::register(&metrics).unwrap();
+        let outbox_metrics = OutboxTelemetry::register(&metrics).unwrap();
         let outbox = Outbox::start(
             &life,
             Arc::clone(&shared),

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use broker::{LinkState, LinkStatistics, OutgoingMessage, PublishError, Publisher};
 use chrono::DateTime;
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use outbox::{Outbox, OutboxSettings, OutboxTelemetry};
 use prometheus::{Registry, TextEncoder};
 use service_runtime::lifecycle::Lifecycle;
 use shared_types::{
@@ -178,7 +178,7 @@ pub(crate) async fn bench(settings: OutboxSettings) -> Bench {
         Arc::clone(&storage) as Arc<dyn Storage>,
         Arc::clone(&publisher) as Arc<dyn Publisher>,
         settings,
-        OutboxMetrics::register(&metrics).unwrap(),
+        OutboxTelemetry::register(&metrics).unwrap(),
     );
     Bench {
         storage,

@@ -4,5 +4,5 @@
 
 mod bench;
 mod memory;
-mod metrics;
 mod publishing;
+mod telemetry;

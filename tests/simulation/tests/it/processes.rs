@@ -10,7 +10,7 @@ use std::{
 
 use benchmark_service::Consumer;
 use broker::Broker;
-use outbox::{Outbox, OutboxMetrics, OutboxSettings};
+use outbox::{Outbox, OutboxSettings, OutboxTelemetry};
 use prometheus::Registry;
 use service_runtime::lifecycle::{Lifecycle, ShutdownError};
 use shared_types::Clock;
@@ -172,7 +172,7 @@ impl Slot {
     }
 
     fn start_outbox(&self, client: usize, process: &Arc<Process>, life: &Lifecycle) -> Outbox {
-        let metrics = OutboxMetrics::register(&Registry::new()).expect("a new registry");
+        let metrics = OutboxTelemetry::register(&Registry::new()).expect("a new registry");
         let outbox = Outbox::start(
             life,
             self.database(process),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use broker::LinkStatistics;
-use outbox::{OutboxMetrics, OutboxSettings};
+use outbox::{OutboxSettings, OutboxTelemetry};
 use prometheus::{Registry, TextEncoder};
 use test_patience::until;
 
@@ -16,7 +16,7 @@ const RECONNECTS: &str = "llm_bench_broker_reconnects_total{link=\"publishing\"}
 #[test]
 fn everything_starts_at_zero() {
     let registry = Registry::new();
-    OutboxMetrics::register(&registry).unwrap();
+    OutboxTelemetry::register(&registry).unwrap();
     let page = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     for name in [OLDEST, BLOCKED, RECONNECTS, "llm_bench_outbox_memory_bytes"] {
         assert!(page.contains(&format!("\n{name} 0\n")), "{name} in {page}");

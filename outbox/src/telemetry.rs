@@ -5,14 +5,14 @@ use std::{
 
 use broker::{MemoryBudget, Publisher};
 use prometheus::{Gauge, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
-use service_runtime::{link_metrics::register_link, scraped};
+use service_runtime::{link_telemetry::register_link, scraped};
 use storage::{OutboxDepth, Recorded};
 
 use crate::in_flight::InFlight;
 
 /// What an operator wants to know of an outbox.
 #[derive(Debug, Clone)]
-pub struct OutboxMetrics {
+pub struct OutboxTelemetry {
     recorded: IntCounterVec,
     published: IntCounter,
     failed: IntCounter,
@@ -32,7 +32,7 @@ struct Watched {
 
 const OUTCOMES: [&str; 3] = ["stored", "already_stored", "refused"];
 
-impl OutboxMetrics {
+impl OutboxTelemetry {
     /// Registers the metrics, all at zero.
     ///
     /// # Errors

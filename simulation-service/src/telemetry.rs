@@ -2,14 +2,14 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, Registry};
 
 /// What an operator wants to know of a simulation.
 #[derive(Debug, Clone)]
-pub struct SimulationMetrics {
+pub struct SimulationTelemetry {
     pub(crate) ticks: IntCounter,
     pub(crate) failed_ticks: IntCounter,
     pub(crate) overruns: IntCounter,
     pub(crate) tick_seconds: Histogram,
 }
 
-impl SimulationMetrics {
+impl SimulationTelemetry {
     /// Registers the metrics, all at zero.
     ///
     /// # Errors
