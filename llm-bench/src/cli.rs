@@ -129,7 +129,7 @@ pub(crate) struct Merge {
     /// DATABASE_URL and AMQP_URL say (embedded where they say nothing); safe to repeat
     #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true)]
     pub publish: Option<Option<String>>,
-    /// Tells this run from others of the same plan: published again under the same name, it counts once [default: the shares' own ids]
+    /// Tells this run from others of the same plan. The same shares, published again, count once; a share that was run again has other values, so give it another name [default: the shares' own ids]
     #[arg(long, value_name = "NAME")]
     pub run_id: Option<String>,
 }

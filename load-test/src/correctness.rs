@@ -3,9 +3,6 @@
 /// The largest number that is asked for; the smallest is 0.
 pub const LARGEST: u32 = 10_000;
 
-/// The sampling temperature of the test; the user's own sampling parameters override it.
-pub const TEMPERATURE: f64 = 0.0;
-
 const SMALL: &str = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen \
                      seventeen eighteen nineteen";
 const TENS_FROM_TWENTY: &str = "twenty thirty forty fifty sixty seventy eighty ninety";

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -230,10 +231,14 @@ pub fn plan_digest(plan: &Plan) -> String {
     blake3::hash(&json).to_hex().to_string()
 }
 
-/// A hash of the requests' bodies in their order.
+/// A hash of the requests' bodies in their order, and of the times at which a trace's requests are due.
 #[must_use]
-pub fn prompts_digest<'a>(bodies: impl IntoIterator<Item = &'a [u8]>) -> String {
+pub fn prompts_digest<'a>(bodies: impl IntoIterator<Item = &'a [u8]>, offsets: &[Duration]) -> String {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(&(offsets.len() as u64).to_le_bytes());
+    for offset in offsets {
+        hasher.update(&offset.as_nanos().to_le_bytes());
+    }
     for body in bodies {
         hasher.update(&(body.len() as u64).to_le_bytes());
         hasher.update(body);
@@ -317,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_digest_of_prompts_knows_where_bodies_end() {
-        let of = |bodies: &[&'static str]| prompts_digest(bodies.iter().map(|body| body.as_bytes()));
+        let of = |bodies: &[&'static str]| prompts_digest(bodies.iter().map(|body| body.as_bytes()), &[]);
         assert_eq!(of(&["ab", "c"]), of(&["ab", "c"]));
         assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
     }

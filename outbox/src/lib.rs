@@ -127,7 +127,7 @@ impl Outbox {
         }
     }
 
-    /// As [`Self::start`], with the settings that suit every service and the metrics registered.
+    /// Starts an outbox with the settings that suit every service and the metrics registered.
     ///
     /// # Errors
     /// The registry has an outbox's metrics already.
@@ -171,11 +171,11 @@ impl Outbox {
         Ok(outcomes)
     }
 
-    /// The same without waiting for the broker: what finds no room is left to the sweeper. For callers who are to be
+    /// Stores batches without waiting for the broker: what finds no room is left to the sweeper. For callers who are
     /// answered as soon as their batches are stored.
     ///
     /// # Errors
-    /// As [`Self::submit`].
+    /// The errors of [`Self::submit`].
     pub async fn submit_without_waiting(
         &self,
         batches: Vec<MetricBatch>,

@@ -79,7 +79,7 @@ async fn collect(mut payload: Payload, limit: usize) -> Result<Bytes, Problem> {
 /// Reads a small JSON body as a `T`.
 ///
 /// # Errors
-/// Those of [`read_body`]; 400 if the body is not JSON, 422 with the field's path if a field is not accepted.
+/// The errors of [`read_body`]; 400 if the body is not JSON, 422 with the field's path if a field is not accepted.
 pub(super) async fn read_json<T: DeserializeOwned>(
     request: &HttpRequest,
     state: &State,

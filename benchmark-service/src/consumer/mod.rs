@@ -5,9 +5,9 @@
 //! - While the database is away, the consumer **holds** the deliveries: it reads no more of them and tries the same
 //!   transaction again with growing pauses. It returns none to the queue, because RabbitMQ counts redeliveries and
 //!   would dead-letter messages that nothing is wrong with. The ledger decides whether an earlier attempt was committed.
-//! - While a rebuild holds the statistics, nothing can be counted for minutes or hours: the consumer returns all deliveries
-//!   to the queue at once and takes none until the rebuild is over. (RabbitMQ closes channels that leave a delivery
-//!   unacknowledged for half an hour.)
+//! - While a rebuild holds the statistics of PostgreSQL, nothing can be counted for minutes or hours: the consumer returns
+//!   all deliveries to the queue at once and takes none until the rebuild is over. (RabbitMQ closes channels that leave a
+//!   delivery unacknowledged for half an hour.) With SQLite it holds them, as with any locked file.
 //! - If a transaction fails permanently, the consumer bisects the micro-batch until single messages are left. Such a
 //!   message goes to the dead letters only if the database has accepted other messages of the same micro-batch after
 //!   the first fault. Otherwise the fault may be the database's (a permission was lost, the disk is full), and the

@@ -12,7 +12,7 @@ use std::{
 
 use async_rs::{Tokio, traits::Reactor, util::RuntimeParts};
 use futures::{
-    Stream, TryFutureExt,
+    Stream, future,
     io::{AsyncRead, AsyncWrite},
 };
 use lapin::uri::{AMQPScheme, AMQPUri};
@@ -94,12 +94,11 @@ impl Reactor for TokioReactor {
         self.0.interval(period)
     }
 
+    /// Refused, because such a connection would be without TLS whatever the URI says. [`connect`] and [`secure`] make one.
     fn tcp_connect_addr(
         &self,
-        address: SocketAddr,
+        _address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
-        self.0
-            .tcp_connect_addr(address)
-            .map_ok(|stream| Box::new(stream) as Box<dyn ByteStream>)
+        future::ready(Err(io::ErrorKind::Unsupported.into()))
     }
 }

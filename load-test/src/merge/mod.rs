@@ -153,6 +153,7 @@ fn difference(expected: &ShareFile, found: &ShareFile) -> Option<String> {
             ("a number of shares of", file.share.count().to_string()),
             ("the tokenizer", file.workload.tokenizer.clone()),
             ("prompts with digest", file.prompts_digest.clone()),
+            ("the program's version", file.program.clone()),
         ]
     };
     let pairs = identity(found).into_iter().zip(identity(expected));

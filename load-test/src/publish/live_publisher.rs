@@ -109,7 +109,7 @@ impl LivePublisher {
     /// `records` are all of the run's, in the order of the schedule.
     ///
     /// # Errors
-    /// As [`Self::follow`]; and where the destination stays unavailable for `patience`.
+    /// The errors of [`Self::follow`]; and where the destination stays unavailable for `patience`.
     pub async fn finish(
         mut self,
         destination: &dyn BatchDestination,

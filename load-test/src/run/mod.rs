@@ -172,12 +172,12 @@ pub fn run(inputs: RunInputs) -> Result<RunMeasurements, RunError> {
     run_share(inputs, Share::WHOLE)
 }
 
-/// As [`run`], of a share of the plan: every n-th request of its schedule, and every n-th stream. Records have their position in the
+/// Carries out a share of the plan: every n-th request of its schedule, and every n-th stream. Records have their position in the
 /// whole schedule.
 ///
 /// # Errors
 ///
-/// As [`run`].
+/// The errors of [`run`].
 pub fn run_share(inputs: RunInputs, share: Share) -> Result<RunMeasurements, RunError> {
     let limit = raise_file_limit()?;
     let most = share.streams(inputs.plan.load.most_in_flight());

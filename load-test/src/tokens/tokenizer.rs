@@ -166,7 +166,7 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// As [`Self::count`].
+    /// The errors of [`Self::count`].
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         match &self.vocabulary {
             Vocabulary::HuggingFace(tokenizer) => Ok(self
@@ -182,7 +182,7 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// As [`Self::count`].
+    /// The errors of [`Self::count`].
     pub fn token_ends(&self, text: &str) -> Result<Vec<usize>, TokenizerError> {
         let mut reached = 0;
         let mut ascending = |end: usize| {

@@ -11,7 +11,7 @@ use sqlx::Row;
 use storage::{Hour, Revision, StatisticsChange};
 use storage_sql::{SqlError, columns::ALL_TIME};
 
-use crate::{PostgresStorage, projection};
+use crate::{PostgresStorage, statistics_rows};
 
 /// One row at least, with the position; NULLs where no statistics go with it.
 const CHANGES: &str = "
@@ -62,7 +62,7 @@ impl PostgresStorage {
                     row.try_get::<Option<i64>, _>("llm_id")
                         .is_ok_and(|id| id.is_some())
                 })
-                .map(projection::decode)
+                .map(statistics_rows::decode)
                 .collect::<Result<_, _>>()?,
         })
     }

@@ -1,18 +1,14 @@
 use async_trait::async_trait;
 use shared_types::{MetricBatch, Source};
-use sqlx::{Row, postgres::PgRow};
 use storage::{
     Applied, HistoryFilter, Hour, Projection, RebuildReport, Result, Revision, StatisticsChange,
     StatisticsRow,
 };
-use storage_sql::{
-    SqlError,
-    columns::FIRST_HOUR,
-    columns::{statistics_key, statistics_row},
-    counting,
-};
+use storage_sql::{columns::FIRST_HOUR, counting};
 
-use crate::{PostgresStorage, advisory_locks::COUNTING, batch_transaction::BatchTransaction};
+use crate::{
+    PostgresStorage, advisory_locks::COUNTING, batch_transaction::BatchTransaction, statistics_rows,
+};
 
 #[async_trait]
 impl Projection for PostgresStorage {
@@ -52,7 +48,7 @@ impl Projection for PostgresStorage {
             .fetch_all(&self.pool)
             .await?
             .iter()
-            .map(decode)
+            .map(statistics_rows::decode)
             .collect()
         })
         .await
@@ -84,18 +80,4 @@ impl Projection for PostgresStorage {
         })
         .await
     }
-}
-
-pub(crate) fn decode(row: &PgRow) -> std::result::Result<StatisticsRow, SqlError> {
-    let key = statistics_key(
-        row.try_get("llm_id")?,
-        row.try_get("metric_id")?,
-        row.try_get("source")?,
-    )?;
-    Ok(statistics_row(
-        key,
-        row.try_get("period")?,
-        row.try_get("state")?,
-        row.try_get("updated_at")?,
-    ))
 }

@@ -220,7 +220,7 @@ async fn oldest_uncounted(
     Ok(oldest.map(Hour::of))
 }
 
-/// The same of what was recorded since that search began. `coalesce` hides the comparisons from the planner, which would
+/// The oldest hour among the batches that were recorded since that search began. `coalesce` hides the comparisons from the planner, which would
 /// repeat the search along the index of `batch_at`.
 async fn oldest_recorded_lately(
     connection: &mut PgConnection,

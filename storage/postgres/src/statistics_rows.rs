@@ -2,10 +2,10 @@
 
 use shared_types::Source;
 use sqlx::{PgConnection, Row, postgres::PgRow};
-use storage::Hour;
+use storage::{Hour, StatisticsRow};
 use storage_sql::{
     SqlError,
-    columns::{self, FIRST_HOUR, RowKeyColumns},
+    columns::{self, FIRST_HOUR, RowKeyColumns, statistics_key, statistics_row},
     statistics_rows::{RowKey, RowState},
 };
 
@@ -134,4 +134,19 @@ impl KeyColumns {
         }
         columns
     }
+}
+
+/// A row of the statistics with its key.
+pub(crate) fn decode(row: &PgRow) -> Result<StatisticsRow, SqlError> {
+    let key = statistics_key(
+        row.try_get("llm_id")?,
+        row.try_get("metric_id")?,
+        row.try_get("source")?,
+    )?;
+    Ok(statistics_row(
+        key,
+        row.try_get("period")?,
+        row.try_get("state")?,
+        row.try_get("updated_at")?,
+    ))
 }

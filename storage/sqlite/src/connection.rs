@@ -46,10 +46,10 @@ impl SqliteStorage {
         Self::open_with_busy_timeout(location, clock, BUSY_TIMEOUT)
     }
 
-    /// As [`open`](Self::open), where a statement waits this long for another process that writes.
+    /// Opens the database. A statement waits `busy_timeout` for another process that writes.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub fn open_with_busy_timeout(
         location: Location,
         clock: Arc<dyn Clock>,

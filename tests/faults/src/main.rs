@@ -1,4 +1,4 @@
-//! `faults`: injects every fault of ARCHITECTURE.md into the real services on real servers, and compares the results with an
+//! `faults`: injects every fault of docs/faults.md into the real services on real servers, and compares the results with an
 //! independent oracle.
 //!
 //! Each fault runs against a database and a virtual host of its own. Both services run as processes; values flow before,

@@ -73,19 +73,20 @@ async fn an_unroutable_message_is_refused_until_the_topology_is_back() {
     let publisher = broker.publisher();
     for attempt in 0..2 {
         // An earlier refusal may still cause another declaration of the topology. Then the binding is removed again.
-        let refused = found("a refusal", async || {
+        found("a refusal", async || {
             if attempt == 0 {
                 operator.unbind().await;
             } else {
                 operator.delete_queue().await;
             }
-            publisher.publish(&batch(attempt)).await.err()
+            // On a busy machine the link may be about to be replaced.
+            publisher
+                .publish(&batch(attempt))
+                .await
+                .err()
+                .filter(|error| matches!(error, PublishError::Refused { .. }))
         })
         .await;
-        assert!(
-            matches!(refused, PublishError::Refused { .. }),
-            "found {refused:?}"
-        );
         let again = publish_until_confirmed(Arc::clone(&publisher), vec![batch(attempt)], Arc::default());
         soon("the topology is declared again", again).await;
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use broker::{Broker, LinkState, PublishError};
 use broker_rabbitmq::RabbitMqBroker;
-use test_patience::{soon, until};
+use test_patience::{patience, soon, until};
 use test_servers::RabbitMqServer;
 
 use crate::{
@@ -142,8 +142,10 @@ async fn a_queue_that_does_not_answer_is_named_and_waited_for(
     said: String,
 ) {
     let url = server.create_vhost().await.unwrap();
-    // The limit for the queue's answer is also the limit for connecting, so it is not shortened.
-    let broker = RabbitMqBroker::start(default_settings(&url));
+    // The limit for the queue's answer is also the limit for connecting and declaring, which take long on a busy machine.
+    let mut settings = default_settings(&url);
+    settings.connect_timeout = patience() / 3;
+    let broker = RabbitMqBroker::start(settings);
     publish_link(&broker, LinkState::is_ready).await;
     publish_until_confirmed(broker.publisher(), [batch(1)], Arc::default()).await;
     with_queue(server, &url, fault).await;

@@ -44,6 +44,8 @@ pub(crate) async fn run(options: &Merge, context: &Context) -> anyhow::Result<()
         note(&format!("results: {}", directory.join("report.html").display()));
     }
     if let Some(url) = &options.publish {
+        let judged = outcome::judged(&merged.report, options.allow_invalid);
+        judged.context("nothing was published")?;
         publish(&merged, directory, url.as_deref(), context).await?;
     }
     outcome::judged(&merged.report, options.allow_invalid)

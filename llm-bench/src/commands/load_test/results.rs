@@ -62,7 +62,7 @@ pub(super) fn write(
     Ok(())
 }
 
-/// The same of a run that was merged from its shares, and what is needed to publish it where all of them are there.
+/// Writes the files of a run that was merged from its shares, and those that publishing needs where no share is missing.
 pub(super) fn write_merged(merged: &Merged, now: DateTime<Utc>, directory: &Path) -> anyhow::Result<()> {
     let (plan, report) = (merged.plan(), &merged.report);
     let run = RunFile {

@@ -59,7 +59,10 @@ pub(super) fn file(
     inputs: &ReportInputs<'_>,
 ) -> Option<Box<ShareFile>> {
     let share = options.sharing.share?;
-    let prompts = prompts_digest(prepared.requests.iter().map(|request| &*request.body));
+    let prompts = prompts_digest(
+        prepared.requests.iter().map(|request| &*request.body),
+        &prepared.offsets(),
+    );
     // Boxed: it is some ten KiB, and stays in the command's future.
     Some(Box::new(ShareFile::new(inputs, share, prompts, clock)))
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{MeasuredMetric, PublishError, REQUESTS_PER_GROUP, resume},
-    fake::{Deed, Pipeline, Run},
+    fake::{DestinationReaction, Pipeline, Run},
 };
 use crate::report::fixtures::record;
 
@@ -25,7 +25,10 @@ fn run(seconds: u64) -> Run {
 #[tokio::test(start_paused = true)]
 async fn few_requests_are_published_after_seconds_not_at_the_end() {
     // The last answer to the script is the run's fifth second; it is still going on then.
-    let (run, pipeline) = (run(30), Pipeline::scripted([Deed::Takes, Deed::TakesAndKills]));
+    let (run, pipeline) = (
+        run(30),
+        Pipeline::scripted([DestinationReaction::Takes, DestinationReaction::TakesAndKills]),
+    );
     let begun = Instant::now();
     assert!(
         run.carry_out(&pipeline).await.is_none(),
@@ -58,7 +61,7 @@ async fn many_requests_are_published_by_the_thousand() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_that_is_away_for_a_while_gets_everything_in_the_end() {
-    let script = [Deed::IsAway, Deed::TakesAndIsAway].repeat(5);
+    let script = [DestinationReaction::IsAway, DestinationReaction::TakesAndIsAway].repeat(5);
     let (run, pipeline) = (run(20), Pipeline::scripted(script));
     let published = run.live(&pipeline, None).await.unwrap();
     assert_eq!(pipeline.values(MeasuredMetric::Ttft).len(), 2000);
@@ -73,7 +76,7 @@ async fn a_pipeline_that_is_away_for_a_while_gets_everything_in_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_that_stays_away_ends_the_patience_and_what_was_measured_can_be_published_later() {
-    for deed in [Deed::IsAway, Deed::Hangs] {
+    for deed in [DestinationReaction::IsAway, DestinationReaction::Hangs] {
         let run = run(20);
         let pipeline = Pipeline {
             afterwards: Some(deed),
@@ -82,7 +85,11 @@ async fn a_pipeline_that_stays_away_ends_the_patience_and_what_was_measured_can_
         let begun = Instant::now();
         let error = run.carry_out(&pipeline).await.unwrap().unwrap_err();
         assert!(error.is_transient(), "{error}");
-        let expected = if deed == Deed::Hangs { "in time" } else { "503" };
+        let expected = if deed == DestinationReaction::Hangs {
+            "in time"
+        } else {
+            "503"
+        };
         assert!(error.to_string().contains(expected), "{error}");
         let lasted = begun.elapsed();
         assert!(
@@ -104,7 +111,10 @@ async fn a_pipeline_that_stays_away_ends_the_patience_and_what_was_measured_can_
 
 #[tokio::test(start_paused = true)]
 async fn a_pipeline_that_refuses_is_not_asked_again() {
-    for script in [vec![Deed::Refuses], vec![Deed::IsAway, Deed::Refuses]] {
+    for script in [
+        vec![DestinationReaction::Refuses],
+        vec![DestinationReaction::IsAway, DestinationReaction::Refuses],
+    ] {
         let (run, pipeline) = (run(20), Pipeline::scripted(script));
         let error = run.live(&pipeline, None).await.unwrap_err();
         assert!(
@@ -118,7 +128,7 @@ async fn a_pipeline_that_refuses_is_not_asked_again() {
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_run_waits_for_no_pause() {
     // Away at 5 s and, after growing pauses, at 8 s: the next attempt would come at 11.2 s, and the run ends before.
-    let (run, pipeline) = (run(9), Pipeline::scripted([Deed::IsAway; 5]));
+    let (run, pipeline) = (run(9), Pipeline::scripted([DestinationReaction::IsAway; 5]));
     let begun = Instant::now();
     run.live(&pipeline, None).await.unwrap();
     let lasted = begun.elapsed();

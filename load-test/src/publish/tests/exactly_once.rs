@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{
     super::{MeasuredMetric, PUBLISHED_FILE, resume},
-    fake::{Deed, Pipeline, Run, sorted, tear},
+    fake::{DestinationReaction, Pipeline, Run, sorted, tear},
 };
 use crate::{
     journal::REQUESTS_FILE,
@@ -57,13 +57,13 @@ fn request(index: u64) -> impl Strategy<Value = (RequestRecord, Option<u32>)> {
     })
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn reaction() -> impl Strategy<Value = DestinationReaction> {
     prop_oneof![
-        4 => Just(Deed::Takes),
-        1 => Just(Deed::IsAway),
-        1 => Just(Deed::TakesAndIsAway),
-        1 => Just(Deed::Kills),
-        1 => Just(Deed::TakesAndKills),
+        4 => Just(DestinationReaction::Takes),
+        1 => Just(DestinationReaction::IsAway),
+        1 => Just(DestinationReaction::TakesAndIsAway),
+        1 => Just(DestinationReaction::Kills),
+        1 => Just(DestinationReaction::TakesAndKills),
     ]
 }
 
@@ -148,7 +148,7 @@ async fn resumed(run: &Run, pipeline: &Pipeline, now_s: i64) {
     resume(run.path(), pipeline, now, PATIENCE).await.unwrap();
 }
 
-async fn every_value_arrives_once(run: &Run, script: Vec<Deed>) -> Result<(), TestCaseError> {
+async fn every_value_arrives_once(run: &Run, script: Vec<DestinationReaction>) -> Result<(), TestCaseError> {
     let pipeline = Pipeline::scripted(script);
     let live = run.carry_out(&pipeline).await;
     let was_killed = live.is_none();
@@ -184,7 +184,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn over_any_interleaving(run in run(), script in prop::collection::vec(deed(), 0..14)) {
+    fn over_any_interleaving(run in run(), script in prop::collection::vec(reaction(), 0..14)) {
         tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)

@@ -27,7 +27,7 @@ use crate::{
 
 /// What the pipeline does when batches are given to it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Deed {
+pub(super) enum DestinationReaction {
     Takes,
     /// It did not get them, and says that it is away.
     IsAway,
@@ -46,15 +46,15 @@ pub(super) enum Deed {
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
     pub(super) taken: Mutex<BTreeMap<BatchId, MetricBatch>>,
-    pub(super) script: Mutex<VecDeque<Deed>>,
+    pub(super) script: Mutex<VecDeque<DestinationReaction>>,
     /// What is done after the script.
-    pub(super) afterwards: Option<Deed>,
+    pub(super) afterwards: Option<DestinationReaction>,
     pub(super) left_out: Vec<MeasuredMetric>,
     pub(super) killed: Notify,
 }
 
 impl Pipeline {
-    pub(super) fn scripted(script: impl IntoIterator<Item = Deed>) -> Self {
+    pub(super) fn scripted(script: impl IntoIterator<Item = DestinationReaction>) -> Self {
         Self {
             script: Mutex::new(script.into_iter().collect()),
             ..Self::default()
@@ -103,8 +103,13 @@ impl BatchDestination for Pipeline {
     async fn submit(&self, batches: &[MetricBatch]) -> Result<(), PublishError> {
         assert!(!batches.is_empty(), "nothing is worth no call");
         let next = self.script.lock().unwrap().pop_front();
-        let deed = next.or(self.afterwards).unwrap_or(Deed::Takes);
-        if matches!(deed, Deed::Takes | Deed::TakesAndIsAway | Deed::TakesAndKills) {
+        let deed = next.or(self.afterwards).unwrap_or(DestinationReaction::Takes);
+        if matches!(
+            deed,
+            DestinationReaction::Takes
+                | DestinationReaction::TakesAndIsAway
+                | DestinationReaction::TakesAndKills
+        ) {
             self.take(batches);
         }
         let answer = |status| PublishError::Answer {
@@ -113,11 +118,11 @@ impl BatchDestination for Pipeline {
             detail: "on purpose".to_owned(),
         };
         match deed {
-            Deed::Takes => Ok(()),
-            Deed::IsAway | Deed::TakesAndIsAway => Err(answer(503)),
-            Deed::Refuses => Err(answer(422)),
-            Deed::Hangs => std::future::pending().await,
-            Deed::TakesAndKills | Deed::Kills => {
+            DestinationReaction::Takes => Ok(()),
+            DestinationReaction::IsAway | DestinationReaction::TakesAndIsAway => Err(answer(503)),
+            DestinationReaction::Refuses => Err(answer(422)),
+            DestinationReaction::Hangs => std::future::pending().await,
+            DestinationReaction::TakesAndKills | DestinationReaction::Kills => {
                 self.killed.notify_one();
                 std::future::pending().await
             }

@@ -9,7 +9,7 @@ use super::{
         MeasuredMetric, PUBLISHED_FILE, PublishError, RUN_FILE, batch_group::BatchGroup,
         publication_log::PublicationLog, publication_log::lines, resume,
     },
-    fake::{Deed, Pipeline, Run, tear},
+    fake::{DestinationReaction, Pipeline, Run, tear},
 };
 use crate::{journal::REQUESTS_FILE, report::fixtures::record};
 
@@ -29,7 +29,7 @@ async fn another_run_into_the_same_directory_is_published_by_itself() {
         directory: first.directory,
         ..of(20)
     };
-    let killed = Pipeline::scripted([Deed::Kills]);
+    let killed = Pipeline::scripted([DestinationReaction::Kills]);
     assert!(second.carry_out(&killed).await.is_none());
     let pipeline = Pipeline::default();
     resume(second.path(), &pipeline, NOW, PATIENCE).await.unwrap();
